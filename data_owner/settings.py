@@ -1,0 +1,94 @@
+"""What `owner.toml` says: the columns, the policy and how to train. A person edits it; it fails closed."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from shared.limits import LIMITS
+from shared.schema import Frozen, Label, Name
+
+
+class Strict(Frozen):
+    """Text a person wrote: unknown settings are refused, so a typing error cannot switch a rule off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ColumnSettings(Strict):
+    """How one column of the records is read.
+
+    `kind` "exclude" leaves the column out; "undecided" makes every later step refuse until a person decides.
+    `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data.
+    """
+
+    kind: Literal["number", "integer", "category", "boolean", "date", "exclude", "undecided"]
+    role: Literal["feature", "sensitive", "target"] = "feature"
+    categories: tuple[Label, ...] | None = Field(default=None, max_length=LIMITS.categories)
+    bounds: tuple[float, float] | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.role != "feature" and self.kind not in ("category", "boolean"):
+            raise ValueError('a sensitive or target column must be of kind "category" or "boolean"')
+        if self.bounds is not None and (self.kind not in ("number", "integer") or self.bounds[0] >= self.bounds[1]):
+            raise ValueError("bounds are [low, high] of a number or integer")
+        if self.categories is not None and self.kind not in ("category", "boolean"):
+            raise ValueError("categories belong to a category or boolean")
+        return self
+
+
+class Floors(Strict):
+    """What a release must reach on held-out records before a person may approve it.
+
+    `accuracy_of_original` and `f1_of_original` are shares of what the original records reach.
+    """
+
+    demographic_parity_ratio: float = Field(default=0.8, ge=0.0, le=1.0)
+    equalized_odds_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    accuracy_of_original: float = Field(default=0.9, ge=0.0, le=1.0)
+    f1_of_original: float = Field(default=0.0, ge=0.0, le=1.0)
+    density: float = Field(default=0.6, ge=0.0)
+    coverage: float = Field(default=0.7, ge=0.0, le=1.0)
+
+
+class Policy(Strict):
+    """What may leave this node. There is no default file: without a policy nothing is served."""
+
+    minimum_count: int = Field(default=10, ge=5)
+    small_groups: Literal["refuse", "merge"] = "refuse"
+    release_days: int = Field(default=90, ge=1, le=LIMITS.release_days)
+    floors: Floors = Floors()
+
+
+class TrainingSettings(Strict):
+    """How the teacher is trained (DESIGN section 2)."""
+
+    criterion: Literal["parity"] = "parity"
+    seed: int = Field(default=0, ge=0)
+    seconds: float = Field(default=900.0, gt=0.0)
+
+
+class OwnerSettings(Strict):
+    """The whole of `owner.toml`."""
+
+    version: Literal[1] = 1
+    name: Name
+    source: Name
+    positive: Label
+    policy: Policy
+    training: TrainingSettings = TrainingSettings()
+    columns: dict[Name, ColumnSettings] = Field(min_length=3, max_length=LIMITS.columns)
+
+    @model_validator(mode="after")
+    def _has_roles(self) -> Self:
+        roles = [column.role for column in self.columns.values() if column.kind != "exclude"]
+        if roles.count("target") != 1:
+            raise ValueError('exactly one column must have role "target"')
+        if "sensitive" not in roles:
+            raise ValueError('at least one column must have role "sensitive"')
+        if "feature" not in roles:
+            raise ValueError('at least one column must have role "feature"')
+        return self

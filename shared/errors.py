@@ -1,0 +1,70 @@
+"""Every error this software raises on purpose.
+
+    Fair4FreeError
+    ├── BadContent              what was given cannot be accepted
+    │   ├── BadInput            a table, a setting, an argument          exit 2
+    │   ├── PolicyRefusal       the owner's policy says no               exit 1
+    │   └── VerificationFailure bytes are not what was signed or agreed  exit 1
+    └── Unreachable             could not reach, read or write           exit 3
+
+An error names the field and the remedy. It never carries a data value: messages are built from names
+that the reader already has (columns, settings, files), never from the contents of a record.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Fair4FreeError(Exception):
+    """Root of both families.
+
+    `problem` says what is wrong, `field` where (a column, setting, file or address), `remedy` what to do.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.field = field
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        advice = f" Remedy: {self.remedy}" if self.remedy else ""
+        return f"{where}{self.problem}{advice}"
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "kind": type(self).__name__,
+            "field": self.field,
+            "problem": self.problem,
+            "remedy": self.remedy,
+        }
+
+
+class BadContent(Fair4FreeError):
+    """What was given cannot be accepted."""
+
+
+class BadInput(BadContent):
+    """A table, a setting or an argument is not usable as it is."""
+
+
+class PolicyRefusal(BadContent):
+    """The owner's policy does not allow the step."""
+
+    exit_code = 1
+
+
+class VerificationFailure(BadContent):
+    """Bytes are not what was signed, announced or last seen."""
+
+    exit_code = 1
+
+
+class Unreachable(Fair4FreeError):
+    """A peer could not be reached, or a file could not be read or written."""
+
+    exit_code = 3

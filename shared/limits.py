@@ -1,0 +1,60 @@
+"""Every size, rate and time limit, in one frozen object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes, times in seconds, counts in whole things."""
+
+    # tables
+    table_bytes: int = 4096 * MIB
+    columns: int = 512
+    categories: int = 1000
+    name_characters: int = 200
+    groups: int = 64
+
+    # what crosses
+    manifest_bytes: int = 64 * KIB
+    artefact_bytes: int = 4 * MIB
+    chunk_bytes: int = 1 * MIB
+    message_bytes: int = 1 * MIB + 16 * KIB
+    metadata_bytes: int = 16 * KIB
+    releases_listed: int = 1000
+
+    # tensors
+    latent_dimensions: int = 256
+    frequencies: int = 8192
+    layer_width: int = 4096
+    layers: int = 8
+    parameters: int = 1_000_000
+
+    # enrolment and identity
+    request_bytes: int = 16 * KIB
+    pending_enrolments: int = 100
+    certificate_days: int = 30
+    authority_days: int = 3650
+    release_days: int = 365
+
+    # calls
+    call_seconds: float = 20.0
+    stream_seconds: float = 120.0
+    connect_seconds: float = 10.0
+    attempts: int = 4
+    concurrent_calls: int = 64
+    server_threads: int = 8
+    connection_idle_seconds: float = 300.0
+    connection_age_seconds: float = 3600.0
+    drain_seconds: float = 10.0
+
+    # generation
+    block_rows: int = 65_536
+    rows: int = 10_000_000_000
+
+
+LIMITS = Limits()

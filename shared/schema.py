@@ -1,0 +1,184 @@
+"""The schema: how decoder outputs become the columns of a table.
+
+It is one of the five things that cross. Everything in it that was derived from data (categories, quantile
+tables, group shares) has passed the owner's disclosure rules before a `Schema` is built.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import BadInput
+from shared.limits import LIMITS
+
+MERGED = "(merged)"
+"""The category that stands for all categories with fewer records than the policy's minimum."""
+
+MISSING = "(missing)"
+"""How a missing value of a sensitive column is named as a group."""
+
+Name = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
+Label = Annotated[str, Field(max_length=LIMITS.name_characters)]
+
+
+class Role(StrEnum):
+    FEATURE = "feature"
+    SENSITIVE = "sensitive"
+    TARGET = "target"
+
+
+class Frozen(BaseModel):
+    """Strict about content, closed to unknown fields, immutable once built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Quantiles(Frozen):
+    """A piecewise-linear inverse distribution function through the points (rank, value).
+
+    `ranks` rise from 0 to 1 and `values` never fall. A repeated value (an atom, such as a zero) is two points
+    with one value, so every rank between them decodes to exactly that value.
+    """
+
+    ranks: tuple[float, ...] = Field(min_length=2, max_length=4096)
+    values: tuple[float, ...] = Field(min_length=2, max_length=4096)
+
+    @model_validator(mode="after")
+    def _is_a_distribution(self) -> Self:
+        if len(self.ranks) != len(self.values):
+            raise ValueError("ranks and values differ in length")
+        if self.ranks[0] != 0.0 or self.ranks[-1] != 1.0:
+            raise ValueError("ranks must run from 0 to 1")
+        for points in (self.ranks, self.values):
+            if any(a > b for a, b in zip(points, points[1:], strict=False)):
+                raise ValueError("ranks and values must not fall")
+        return self
+
+
+class NumericColumn(Frozen):
+    """A number, whole number or date, stored as a float through its quantile table.
+
+    Dates count whole `unit`s since 1970-01-01. `decimals` is the number of decimal places to round to.
+    """
+
+    name: Name
+    kind: Literal["number", "integer", "date"]
+    dtype: Name
+    role: Literal[Role.FEATURE] = Role.FEATURE
+    optional: bool
+    quantiles: Quantiles
+    decimals: int = Field(default=0, ge=0, le=17)
+    unit: Literal["D", "s"] = "D"
+
+
+class CategoricalColumn(Frozen):
+    """One of `categories`, named as text and given back in `dtype`."""
+
+    name: Name
+    kind: Literal["category", "boolean"]
+    dtype: Name
+    role: Role = Role.FEATURE
+    optional: bool
+    categories: tuple[Label, ...] = Field(min_length=1, max_length=LIMITS.categories)
+
+    @model_validator(mode="after")
+    def _categories_are_distinct(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories repeat")
+        if self.role is not Role.FEATURE and self.optional:
+            raise ValueError("a sensitive or target column cannot be optional")
+        return self
+
+
+Column = Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind")]
+
+
+class Group(Frozen):
+    """One value of the joint sensitive variable: a category per sensitive column, and its share of records."""
+
+    values: tuple[Label, ...] = Field(min_length=1)
+    share: float = Field(gt=0.0, le=1.0)
+
+    @property
+    def label(self) -> str:
+        return " / ".join(self.values)
+
+
+class Schema(Frozen):
+    """Columns in table order, the positive class of the target, and the sensitive groups."""
+
+    version: Literal[1] = 1
+    columns: tuple[Column, ...] = Field(min_length=3, max_length=LIMITS.columns)
+    positive: Label
+    groups: tuple[Group, ...] = Field(min_length=2, max_length=LIMITS.groups)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError("column names repeat")
+        targets = [column for column in self.columns if column.role is Role.TARGET]
+        if len(targets) != 1:
+            raise ValueError("exactly one column must be the target")
+        if self.positive not in self.target.categories:
+            raise ValueError("the positive class is not a category of the target")
+        if not self.sensitive:
+            raise ValueError("at least one column must be sensitive")
+        if not self.features:
+            raise ValueError("at least one column must be a feature")
+        if len({group.values for group in self.groups}) != len(self.groups):
+            raise ValueError("groups repeat")
+        for group in self.groups:
+            if len(group.values) != len(self.sensitive) or any(
+                value not in column.categories
+                for value, column in zip(group.values, self.sensitive, strict=True)
+            ):
+                raise ValueError("a group names a value that no sensitive column has")
+        if not math.isclose(sum(group.share for group in self.groups), 1.0, abs_tol=1e-2):
+            raise ValueError("group shares must add up to 1")
+        return self
+
+    @cached_property
+    def target(self) -> CategoricalColumn:
+        column = next(column for column in self.columns if column.role is Role.TARGET)
+        assert isinstance(column, CategoricalColumn)
+        return column
+
+    @cached_property
+    def sensitive(self) -> tuple[CategoricalColumn, ...]:
+        return tuple(
+            column
+            for column in self.columns
+            if isinstance(column, CategoricalColumn) and column.role is Role.SENSITIVE
+        )
+
+    @cached_property
+    def features(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+        return tuple(column for column in self.columns if column.role is Role.FEATURE)
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(indent=None).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parse foreign bytes. Raises `BadInput` naming the field, never its value."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise BadInput(describe(error), field="schema", remedy="ask the owner for a new release") from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a pydantic error: where it is and what is wrong, without the value."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "content"
+    return f"{place}: {first['msg']}"
