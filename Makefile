@@ -1,0 +1,39 @@
+# make demo: the whole job on real patients' data.   make test: every check.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := deploy/constraints.txt
+
+.PHONY: demo test check stubs benchmark clean
+
+demo: $(VENV)/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash deploy/demo.sh demo
+
+test: $(VENV)/installed-dev check
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+stubs: $(VENV)/installed-dev
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocol/fair4free/v1/release.proto
+
+benchmark: $(VENV)/installed
+	$(BIN)/fair4free-owner benchmark compas --sensitive sex
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch -e '.[all]'
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch -e '.[dev]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) demo dist

@@ -1,0 +1,152 @@
+"""Disclosure control of the schema: no category, edge or quantile point that stands for too few records.
+
+Everything in a schema is derived from data unless `owner.toml` declares it. Categories with fewer records than
+the policy's minimum are merged; the tails of numbers are top and bottom coded; every quantile point is a mean
+of several neighbouring records, unless it is a value that many records share exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_owner.ingest import ColumnFacts, Records
+from shared.errors import PolicyRefusal
+from shared.schema import (
+    MERGED,
+    CategoricalColumn,
+    Group,
+    NumericColumn,
+    Quantiles,
+    Role,
+    Schema,
+)
+
+GRID = 64
+"""Quantile points between atoms, at most."""
+
+ATOM_SHARE = 0.002
+"""A value held by this share of records (and by the minimum count) is kept exactly."""
+
+
+def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame]:
+    """The schema that may leave, and the canonical table recoded to it.
+
+    Raises `PolicyRefusal` if a class of the target or a sensitive group has fewer than `minimum_count` records.
+    """
+    table = records.frame.copy()
+    columns: list[NumericColumn | CategoricalColumn] = []
+    for facts in records.columns:
+        values = table[facts.name]
+        if facts.kind in ("category", "boolean"):
+            if facts.role == Role.FEATURE and facts.declared_categories is None:
+                values = table[facts.name] = merge_rare(values, minimum_count)
+            columns.append(_categorical(facts, values, minimum_count))
+        else:
+            columns.append(_numeric(facts, values, minimum_count))
+    sensitive = [facts.name for facts in records.columns if facts.role == Role.SENSITIVE]
+    counts = table.groupby(sensitive, sort=True).size()
+    _require(int(counts.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
+    groups = tuple(
+        Group(values=key if isinstance(key, tuple) else (key,), share=round(count / len(table), 3) or 0.001)
+        for key, count in counts.items()
+    )
+    return Schema(columns=tuple(columns), positive=records.positive, groups=groups), table
+
+
+def merge_rare(values: pd.Series, minimum_count: int) -> pd.Series:
+    """Recode categories (and missing) with fewer than `minimum_count` records to `MERGED`.
+
+    If those are still too few together, the next rarest category joins them.
+    """
+    counts = values.value_counts(dropna=False, ascending=True, sort=True)
+    small = counts < minimum_count
+    if not small.any():
+        return values
+    merged = int(small.sum())
+    while counts.iloc[:merged].sum() < minimum_count:
+        merged += 1
+    rare = counts.index[:merged]
+    return values.mask(values.isin(rare[rare.notna()]) | (values.isna() if rare.isna().any() else False), MERGED)
+
+
+def quantile_table(
+    values: NDArray[np.float64], minimum_count: int, decimals: int, bounds: tuple[float, float] | None = None
+) -> Quantiles:
+    """The inverse distribution function of `values` (n,) with no point that stands for too few records.
+
+    Depends on shares and not on counts once `ATOM_SHARE` of n reaches `minimum_count`, so it does not grow with n.
+    """
+    ordered = np.sort(values)
+    count = len(ordered)
+    need = max(minimum_count, int(np.ceil(ATOM_SHARE * count)))
+    if bounds is None:
+        edge = min(need, count) - 1
+        ordered = np.clip(ordered, ordered[edge], ordered[count - 1 - edge])
+    distinct, first, counts = np.unique(ordered, return_index=True, return_counts=True)
+    atoms = counts >= need
+    points = {}
+    for value, start, size in zip(distinct[atoms], first[atoms], counts[atoms], strict=True):
+        points[start / count] = float(value)
+        points[(start + size) / count - 1e-9] = float(value)
+    taken = sorted(points)
+    gap = max(need / count, 1.0 / GRID)
+    starts, ends = taken[0::2], taken[1::2]
+    for rank in np.arange(gap, 1.0, gap):
+        after = int(np.searchsorted(starts, rank, "right"))
+        room_before = rank - ends[after - 1] if after else rank
+        room_after = (starts[after] if after < len(starts) else 1.0) - rank
+        if room_before >= need / count and room_after >= need / count:
+            middle = int(rank * count)
+            near = ordered[max(middle - need // 2, 0) : middle + need // 2 + 1]
+            points[float(rank)] = float(near.mean())
+    low, high = bounds if bounds is not None else (float(ordered[0]), float(ordered[-1]))
+    points.setdefault(0.0, low)
+    ranks = sorted(points)
+    heights = [points[rank] for rank in ranks]
+    if ranks[-1] < 1.0 - 1e-8:
+        ranks, heights = [*ranks, 1.0], [*heights, high]
+    ranks = [round(float(rank), 5) for rank in ranks]
+    ranks[0], ranks[-1] = 0.0, 1.0
+    heights = np.maximum.accumulate(np.round(heights, decimals)).tolist()
+    return Quantiles(ranks=tuple(ranks), values=tuple(heights))
+
+
+def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> NumericColumn:
+    present = values.to_numpy(float, na_value=np.nan)
+    missing = int(np.isnan(present).sum())
+    present = present[~np.isnan(present)]
+    _require(len(present) >= minimum_count, facts.name, "the values that are not missing")
+    return NumericColumn(
+        name=facts.name,
+        kind=facts.kind,
+        dtype=facts.dtype,
+        optional=missing >= minimum_count,
+        quantiles=quantile_table(present, minimum_count, facts.decimals, facts.declared_bounds),
+        decimals=facts.decimals,
+        unit=facts.unit,
+    )
+
+
+def _categorical(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> CategoricalColumn:
+    if facts.role == Role.TARGET:
+        _require(int(values.value_counts().min()) >= minimum_count, facts.name, "a class of the target")
+    found = sorted(values.dropna().unique())
+    return CategoricalColumn(
+        name=facts.name,
+        kind=facts.kind,
+        dtype=facts.dtype,
+        role=Role(facts.role),
+        optional=bool(values.isna().any()) if facts.role == Role.FEATURE else False,
+        categories=facts.declared_categories or tuple(found),
+    )
+
+
+def _require(enough: bool, field: str, what: str) -> None:
+    if not enough:
+        raise PolicyRefusal(
+            f"{what} has fewer records than policy.minimum_count",
+            field=field,
+            remedy='add records, exclude the column, or set small_groups = "merge" in [policy]',
+        )

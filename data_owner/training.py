@@ -1,0 +1,151 @@
+"""Training the teacher: deterministic by seed, resumable after a kill, stopped early on an inner validation split.
+
+An epoch draws from a generator seeded by (seed, epoch) alone and ends in an atomic checkpoint, so a run that
+was killed and resumed gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import one_hot
+
+from data_owner.teacher import Losses, Teacher, TeacherSettings
+from shared.codec import Encoded
+from shared.schema import Schema
+from shared.statistics import LatentStatistics, measure
+
+Progress = Callable[[int, int, str], None]
+
+VALIDATION_SHARE = 0.1
+PATIENCE = 0.25
+"""Stop when the best validation loss is older than this share of the whole run."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Validation losses after an epoch, in nats a record."""
+
+    step: int
+    reconstruction: float
+    target: float
+    divergence: float
+    dependence: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best teacher, its latent statistics and how training went."""
+
+    teacher: Teacher
+    statistics: LatentStatistics
+    history: tuple[Epoch, ...]
+
+
+def train_teacher(
+    schema: Schema,
+    records: Encoded,
+    settings: TeacherSettings,
+    seed: int,
+    *,
+    load: Callable[[], bytes | None] = lambda: None,
+    save: Callable[[bytes], None] = lambda data: None,
+    progress: Progress = lambda step, total, message: None,
+) -> Trained:
+    """Train on encoded records. `load` returns the last checkpoint, if any, and `save` keeps one atomically."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        teacher = Teacher(schema, settings).to(device)
+    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
+    held = int(len(records) * VALIDATION_SHARE)
+    validation, training = records[order[:held]].to(device), records[order[held:]].to(device)
+    batch = min(settings.batch, len(training))
+    per_epoch = len(training) // batch
+    epochs = math.ceil(settings.steps / per_epoch)
+    optimiser = torch.optim.AdamW(teacher.parameters(), settings.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
+    )
+    history: list[Epoch] = []
+    best = {name: value.clone() for name, value in teacher.state_dict().items()}
+    checkpoint = load()
+    if checkpoint is not None:
+        state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
+        teacher.load_state_dict(state["teacher"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
+
+    for epoch in range(len(history), epochs):
+        if _is_stale(history, epochs):
+            break
+        generator = torch.Generator(device).manual_seed((seed << 20) + epoch)
+        teacher.train()
+        shuffled = torch.randperm(len(training), generator=generator, device=device)
+        for step in range(per_epoch):
+            losses = teacher.losses(training[shuffled[step * batch : (step + 1) * batch]], generator)
+            optimiser.zero_grad()
+            losses.total(settings).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(teacher.parameters(), 10.0)
+            optimiser.step()
+            schedule.step()
+        history.append(_validate(teacher, validation, (epoch + 1) * per_epoch, seed))
+        if history[-1].total <= min(entry.total for entry in history):
+            best = {name: value.clone() for name, value in teacher.state_dict().items()}
+        save(_checkpoint(teacher, optimiser, schedule, history, best))
+        progress(epoch + 1, epochs, f"validation loss {history[-1].total:.3f}, V² {history[-1].dependence:.1e}")
+
+    teacher.load_state_dict(best)
+    teacher.cpu().eval()
+    return Trained(teacher, latent_statistics(teacher, records, seed), tuple(history))
+
+
+@torch.no_grad()
+def latent_statistics(teacher: Teacher, records: Encoded, seed: int) -> LatentStatistics:
+    """The statistics of all records' posteriors."""
+    mean, variance = teacher.posterior(records)
+    return measure(mean, variance, one_hot(records.group, teacher.decoder.architecture.groups), seed)
+
+
+@torch.no_grad()
+def _validate(teacher: Teacher, validation: Encoded, step: int, seed: int) -> Epoch:
+    teacher.eval()
+    generator = torch.Generator(validation.target.device).manual_seed(seed)
+    losses: Losses = teacher.losses(validation, generator)
+    parts = (losses.reconstruction, losses.target, losses.divergence, losses.dependence)
+    return Epoch(step, *(float(part) for part in parts), total=float(losses.total(teacher.settings)))
+
+
+def _is_stale(history: list[Epoch], epochs: int) -> bool:
+    if not history:
+        return False
+    best = min(range(len(history)), key=lambda index: history[index].total)
+    return len(history) - 1 - best > max(10, PATIENCE * epochs)
+
+
+def _checkpoint(
+    teacher: Teacher,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    history: list[Epoch],
+    best: dict[str, Any],
+) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "teacher": teacher.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "history": [list(vars(entry).values()) for entry in history],
+            "best": best,
+        },
+        buffer,
+    )
+    return buffer.getvalue()

@@ -1,0 +1,241 @@
+"""Between canonical tables and tensors, both ways, by the schema alone.
+
+A canonical table holds numbers and dates as float64 (missing: NaN) and categories as text (missing: null).
+Numbers go through their quantile table to ranks and normal scores: a value that many records share owns an
+interval of ranks, and every rank in it decodes to exactly that value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shared.errors import BadInput
+from shared.logistic import COMPONENTS, draw
+from shared.schema import CategoricalColumn, NumericColumn, Quantiles, Schema
+
+LEAST_WIDTH = 1.0 / 512.0
+"""Ranks closer than this are not told apart."""
+
+FAR = 1e4
+"""The normal score that stands for rank 0 (negative) or rank 1."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each feature column sits among the decoder's outputs.
+
+    First a mixture of logistics (3 x COMPONENTS parameters) per numeric column, then one missing-value logit
+    per optional numeric column, then the category logits, column by column; an optional category has a last
+    logit that means missing.
+    """
+
+    schema: Schema
+
+    @cached_property
+    def numeric(self) -> tuple[NumericColumn, ...]:
+        return tuple(column for column in self.schema.features if isinstance(column, NumericColumn))
+
+    @cached_property
+    def categorical(self) -> tuple[CategoricalColumn, ...]:
+        return tuple(column for column in self.schema.features if isinstance(column, CategoricalColumn))
+
+    @cached_property
+    def optional(self) -> tuple[int, ...]:
+        """Positions, among the numeric columns, of those that may be missing."""
+        return tuple(index for index, column in enumerate(self.numeric) if column.optional)
+
+    @cached_property
+    def levels(self) -> tuple[slice, ...]:
+        """The logits of each categorical column."""
+        slices, start = [], self.flags.stop
+        for column in self.categorical:
+            width = len(column.categories) + column.optional
+            slices.append(slice(start, start + width))
+            start += width
+        return tuple(slices)
+
+    @cached_property
+    def flags(self) -> slice:
+        """The missing-value logits."""
+        start = 3 * COMPONENTS * len(self.numeric)
+        return slice(start, start + len(self.optional))
+
+    @cached_property
+    def width(self) -> int:
+        """How many outputs the decoder has."""
+        return self.levels[-1].stop if self.levels else self.flags.stop
+
+    @cached_property
+    def inputs(self) -> int:
+        """How wide the encoder's view of a record is: see `dense`."""
+        return len(self.numeric) + self.width - self.flags.start
+
+    def mixtures(self, outputs: Tensor) -> Tensor:
+        """The numeric part of outputs (n, width) as (n, numeric, 3, COMPONENTS)."""
+        return outputs[:, : self.flags.start].view(len(outputs), len(self.numeric), 3, COMPONENTS)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """n records as tensors.
+
+    low, high: normal scores of each number's rank interval, (n, numeric); score: of the middle of it, zero
+    where missing. absent: missing flags, (n, numeric) bool.
+    levels: category positions, (n, categorical). target, group: (n,).
+    """
+
+    low: Tensor
+    high: Tensor
+    score: Tensor
+    absent: Tensor
+    levels: Tensor
+    target: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, rows: Tensor) -> Encoded:
+        return Encoded(*(value[rows] for value in vars(self).values()))
+
+    def to(self, device: torch.device) -> Encoded:
+        return Encoded(*(value.to(device) for value in vars(self).values()))
+
+
+def encode(schema: Schema, table: pd.DataFrame) -> Encoded:
+    """Encode a canonical table. Raises `BadInput` naming a column whose categories the schema does not know."""
+    layout = Layout(schema)
+    rows = len(table)
+    low = np.zeros((rows, len(layout.numeric)))
+    high = np.zeros_like(low)
+    absent = np.zeros(low.shape, bool)
+    for index, column in enumerate(layout.numeric):
+        values = table[column.name].to_numpy(float, na_value=np.nan)
+        absent[:, index] = np.isnan(values)
+        low[:, index], high[:, index] = rank_interval(column.quantiles, np.nan_to_num(values))
+    levels = np.zeros((rows, len(layout.categorical)), np.int64)
+    for index, column in enumerate(layout.categorical):
+        levels[:, index] = positions(column, table[column.name])
+    return Encoded(
+        _score(low),
+        _score(high),
+        _score((low + high) / 2.0).masked_fill(torch.from_numpy(absent), 0.0),
+        torch.from_numpy(absent),
+        torch.from_numpy(levels),
+        torch.from_numpy(positions(schema.target, table[schema.target.name])),
+        torch.from_numpy(group_positions(schema, table)),
+    )
+
+
+def positions(column: CategoricalColumn, values: pd.Series) -> NDArray[np.int64]:
+    """Position of each value among the column's categories; a missing value comes after the last."""
+    found = pd.Index(column.categories).get_indexer(pd.Index(values))
+    missing = values.isna().to_numpy()
+    if (~missing & (found < 0)).any() or (missing.any() and not column.optional):
+        raise BadInput(
+            "the table has a category, or a missing value, that the schema does not know",
+            field=column.name,
+            remedy="declare it in owner.toml and train again, or remove those rows",
+        )
+    return np.where(missing, len(column.categories), found).astype(np.int64)
+
+
+def group_positions(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
+    """Position of each record's joint sensitive group, (n,)."""
+    names = [column.name for column in schema.sensitive]
+    known = pd.MultiIndex.from_tuples([group.values for group in schema.groups], names=names)
+    found = known.get_indexer(pd.MultiIndex.from_frame(table[names]))
+    if (found < 0).any():
+        raise BadInput(
+            "the table has a combination of sensitive values that the schema does not know",
+            field=", ".join(names),
+            remedy="train again on records that contain it",
+        )
+    return found.astype(np.int64)
+
+
+def rank_interval(
+    quantiles: Quantiles, values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ranks that decode to each value, at least `LEAST_WIDTH` apart."""
+    ranks, points = np.asarray(quantiles.ranks), np.asarray(quantiles.values)
+    values = np.clip(values, points[0], points[-1])
+    first = np.searchsorted(points, values, "left")
+    last = np.searchsorted(points, values, "right")
+    exact = first < last
+    between = np.interp(values, points, ranks)
+    low = np.where(exact, ranks[np.minimum(first, len(points) - 1)], between)
+    high = np.where(exact, ranks[np.maximum(last - 1, 0)], between)
+    middle = np.clip((low + high) / 2.0, LEAST_WIDTH / 2.0, 1.0 - LEAST_WIDTH / 2.0)
+    return np.minimum(low, middle - LEAST_WIDTH / 2.0), np.maximum(high, middle + LEAST_WIDTH / 2.0)
+
+
+def _score(rank: NDArray[np.float64]) -> Tensor:
+    """Normal scores of ranks, in single precision, with the two ends `FAR` away."""
+    return torch.special.ndtri(torch.from_numpy(rank)).clamp(-FAR, FAR).float()
+
+
+def dense(layout: Layout, encoded: Encoded) -> Tensor:
+    """The encoder's view of records: scores, missing flags and one-hot categories, (n, layout.inputs)."""
+    parts = [encoded.score, encoded.absent[:, list(layout.optional)].float()]
+    for index, logits in enumerate(layout.levels):
+        width = logits.stop - logits.start
+        parts.append(torch.nn.functional.one_hot(encoded.levels[:, index], width).float())
+    return torch.cat(parts, 1)
+
+
+def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw feature values from decoder outputs (n, layout.width).
+
+    Returns (n, numeric + optional + categorical): normal scores, missing flags (0/1) and category positions.
+    """
+    numeric = len(layout.numeric)
+    uniform = torch.rand(len(outputs), len(layout.optional) + len(layout.categorical), generator=generator)
+    drawn = torch.empty(len(outputs), numeric + uniform.shape[1])
+    drawn[:, :numeric] = draw(layout.mixtures(outputs), generator)
+    flags = len(layout.optional)
+    drawn[:, numeric : numeric + flags] = (uniform[:, :flags] < torch.sigmoid(outputs[:, layout.flags])).float()
+    for index, logits in enumerate(layout.levels):
+        drawn[:, numeric + flags + index] = sample_level(outputs[:, logits], uniform[:, flags + index])
+    return drawn
+
+
+def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse-distribution draw of a category: logits (n, k), uniform (n,) to positions (n,)."""
+    cumulative = torch.softmax(logits, 1).cumsum(1)
+    return (uniform.unsqueeze(1) * cumulative[:, -1:] > cumulative).sum(1).clamp_max(logits.shape[1] - 1)
+
+
+def decode(schema: Schema, drawn: Tensor, target: Tensor, group: Tensor) -> pd.DataFrame:
+    """A canonical table, columns in schema order, from what `sample` drew."""
+    layout = Layout(schema)
+    numeric, flags = len(layout.numeric), len(layout.optional)
+    ranks = torch.special.ndtr(drawn[:, :numeric].double()).numpy()
+    rest = drawn[:, numeric:].numpy()
+    columns: dict[str, object] = {}
+    for index, column in enumerate(layout.numeric):
+        values = np.interp(ranks[:, index], column.quantiles.ranks, column.quantiles.values)
+        columns[column.name] = np.round(values, column.decimals) + 0.0
+    for position, index in enumerate(layout.optional):
+        name = layout.numeric[index].name
+        columns[name] = np.where(rest[:, position] > 0, np.nan, columns[name])
+    for index, column in enumerate(layout.categorical):
+        columns[column.name] = labels(column, rest[:, flags + index].astype(np.int64))
+    columns[schema.target.name] = labels(schema.target, target.numpy())
+    for index, column in enumerate(schema.sensitive):
+        values = [column.categories.index(entry.values[index]) for entry in schema.groups]
+        columns[column.name] = labels(column, np.asarray(values)[group.numpy()])
+    return pd.DataFrame({name: columns[name] for name in schema.names})
+
+
+def labels(column: CategoricalColumn, position: NDArray[np.int64]) -> pd.Series:
+    """Category names by position; the position after the last is missing."""
+    names = pd.array([*column.categories, None], dtype="str")
+    return pd.Series(names.take(position))

@@ -1,0 +1,68 @@
+"""Generation: x̂ = D(E'(n), s), y = h(E'(n)), in blocks that any shard can make on its own.
+
+Block b of a run draws from a generator seeded by (seed, b) alone and always has the same number of rows, so a
+row depends on the seed and its position and on nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from shared.codec import Layout, decode, sample, sample_level
+from shared.decoder import Decoder
+from shared.limits import LIMITS
+from shared.schema import Schema
+from shared.statistics import LatentStatistics
+from shared.student import Student
+
+
+@dataclass(frozen=True)
+class Synthesiser:
+    """Everything that turns noise into rows."""
+
+    schema: Schema
+    decoder: Decoder
+    statistics: LatentStatistics
+    student: Student
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, latent) latents z'."""
+        return self.statistics.unwhiten(self.student.draw(count, generator))
+
+    @torch.inference_mode()
+    def block(self, seed: int, index: int, rows: int = LIMITS.block_rows) -> pd.DataFrame:
+        """Block `index` of run `seed` as a canonical table of `rows` rows."""
+        generator = torch.Generator().manual_seed(block_seed(seed, index))
+        z = self.latents(rows, generator)
+        shares = torch.tensor([group.share for group in self.schema.groups])
+        uniform = torch.rand(2, rows, generator=generator)
+        group = sample_level(shares.log().expand(rows, -1), uniform[0])
+        target = sample_level(self.decoder.label(z), uniform[1])
+        outputs = self.decoder(z, torch.nn.functional.one_hot(group, len(shares)))
+        drawn = sample(Layout(self.schema), outputs, generator)
+        return decode(self.schema, drawn, target, group)
+
+    def rows(self, seed: int, start: int, stop: int) -> Iterator[pd.DataFrame]:
+        """Rows start..stop-1 of run `seed`, block by block."""
+        size = LIMITS.block_rows
+        for index in range(start // size, -(-stop // size)):
+            block = self.block(seed, index)
+            low, high = max(start - index * size, 0), min(stop - index * size, size)
+            yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
+
+
+def block_seed(seed: int, index: int) -> int:
+    """A 63-bit generator seed, distinct for every (seed, block)."""
+    digest = hashlib.sha256(f"fair4free block {seed} {index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def shard_bounds(rows: int, shard: int, shards: int) -> tuple[int, int]:
+    """First row and end row of shard `shard` (from 1) of `shards`: together they are exactly the whole."""
+    return rows * (shard - 1) // shards, rows * shard // shards

@@ -1,0 +1,155 @@
+"""The student E': noise to latents, distilled from the released statistics alone (DESIGN section 4).
+
+It works in whitened coordinates, where N(0, I) is the Gaussian of the released moments. Training starts near
+that and keeps the best state on frequencies it is not trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from shared.decoder import checked
+from shared.sketch import Sketch, distance, sketch
+from shared.statistics import LatentStatistics
+
+NOISE = 64
+HIDDEN = 32
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """`batch` noises a step in two independent halves; `frequencies` drawn a step from the training ones."""
+
+    steps: int = 1500
+    batch: int = 2048
+    frequencies: int = 256
+    held_out: float = 0.25
+    learning_rate: float = 5e-3
+    divergence_weight: float = 1e-6
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A student and its squared sketch distance on held-out frequencies, with what it had to beat."""
+
+    student: Student
+    distance: float
+    gaussian_distance: float
+    prior_distance: float
+    history: tuple[tuple[int, float], ...]
+
+
+class Student(nn.Module):
+    """Noise (n, 64) to the mean and log-variance of whitened z', each (n, latent)."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(NOISE, HIDDEN)
+        self.mean = nn.Linear(HIDDEN, latent)
+        self.log_variance = nn.Linear(HIDDEN, latent)
+        # half of the unit variance in the mean, half in the noise around it: near the Gaussian to start with
+        nn.init.normal_(self.mean.weight, std=0.25)
+        nn.init.zeros_(self.mean.bias)
+        nn.init.zeros_(self.log_variance.weight)
+        nn.init.constant_(self.log_variance.bias, math.log(0.5))
+
+    def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.tanh(self.hidden(noise))
+        return self.mean(hidden), self.log_variance(hidden).clamp(-12.0, 4.0)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` whitened latents, (count, latent)."""
+        mean, log_variance = self(torch.randn(count, NOISE, generator=generator))
+        return mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
+
+    def to_bytes(self) -> bytes:
+        return save({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, latent: int) -> Self:
+        """Raises `VerificationFailure` unless the tensors are a student of this latent size."""
+        model = cls(latent)
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        model.load_state_dict(checked(data, shapes))
+        return model.eval()
+
+
+def distil(
+    statistics: LatentStatistics,
+    shares: Tensor,
+    settings: StudentSettings,
+    progress: Callable[[int, int, str], None] = lambda step, total, message: None,
+) -> Distilled:
+    """Distil a student from noise. shares: group shares, (groups,)."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    latent = len(statistics.mean)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        student = Student(latent)
+    real, imaginary = statistics.pooled(shares)
+    order = torch.randperm(len(real), generator=generator)
+    split = int(len(real) * settings.held_out)
+    held, train = order[:split], order[split:]
+
+    def held_out(model: Student) -> float:
+        noise = torch.Generator().manual_seed(settings.seed + 1)
+        with torch.no_grad():
+            halves = [_sketch(model, 8192, statistics.frequencies[held], noise) for _ in range(2)]
+        return float(distance(*halves, real[held], imaginary[held]))
+
+    best, best_state = math.inf, student.state_dict()
+    optimiser = torch.optim.Adam(student.parameters(), settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    history = []
+    for step in range(1, settings.steps + 1):
+        chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
+        halves = [
+            _sketch(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
+        ]
+        loss = distance(*halves, real[chosen], imaginary[chosen])
+        mean, log_variance = student(torch.randn(settings.batch // 2, NOISE, generator=generator))
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
+        optimiser.zero_grad()
+        (loss + settings.divergence_weight * divergence).backward()
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 0 or step == settings.steps:
+            score = held_out(student)
+            history.append((step, score))
+            if score < best:
+                best = score
+                best_state = {name: value.clone() for name, value in student.state_dict().items()}
+            progress(step, settings.steps, f"held-out sketch distance {score:.2e}")
+    student.load_state_dict(best_state)
+    target = real[held], imaginary[held]
+    frequencies = statistics.frequencies[held]
+    # in whitened coordinates the prior N(0, I) of z is N(-L⁻¹ mean, L⁻¹ L⁻ᵀ)
+    prior = torch.linalg.solve_triangular(statistics.factor().T, frequencies.T, upper=True).T
+    return Distilled(
+        student.eval(),
+        best,
+        gaussian_distance=_gaussian_distance(frequencies, torch.zeros(latent), *target),
+        prior_distance=_gaussian_distance(prior, -statistics.mean, *target),
+        history=tuple(history),
+    )
+
+
+def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.Generator) -> Sketch:
+    mean, log_variance = student(torch.randn(count, NOISE, generator=generator))
+    return sketch(mean, torch.ones(count, 1), frequencies, log_variance.exp())
+
+
+def _gaussian_distance(frequencies: Tensor, mean: Tensor, real: Tensor, imaginary: Tensor) -> float:
+    """Squared distance of N(mean, I), whose φ(t) is exp(i t·mean - ½|t|²), from a characteristic function."""
+    modulus = torch.exp(-0.5 * frequencies.square().sum(1))
+    phase = frequencies @ mean
+    difference = torch.complex(modulus * phase.cos() - real, modulus * phase.sin() - imaginary)
+    return float(difference.abs().square().mean())

@@ -1,0 +1,151 @@
+"""The sketch against the pairwise closed form, which is slow, simple and right."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shared.sketch import (
+    dependence,
+    distance,
+    draw_frequencies,
+    kernel,
+    plug_in_dependence,
+    sketch,
+)
+
+SCALES = (0.3, 0.8)
+
+
+def one_hot(groups: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.one_hot(groups, count).double()
+
+
+def points(seed: int, rows: int, groups: int = 3, shift: float = 0.5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.arange(rows) % groups
+    z = torch.randn(rows, 4, generator=generator, dtype=torch.double) + shift * group.unsqueeze(1)
+    return z, one_hot(group, groups)
+
+
+def pairwise_weights(membership: Tensor) -> Tensor:
+    """Σ_c w_ic w_jc with w_ic = (1[i in c] - n_c/n) / n, for every pair (i, j)."""
+    weights = (membership - membership.mean(0)) / len(membership)
+    return weights @ weights.T
+
+
+def gram(z: Tensor) -> Tensor:
+    return kernel((z.unsqueeze(1) - z.unsqueeze(0)).square().sum(2), SCALES)
+
+
+def frequencies(count: int, seed: int = 0) -> Tensor:
+    return draw_frequencies(count, 4, SCALES, torch.Generator().manual_seed(seed)).double()
+
+
+def test_plug_in_dependence_is_the_pairwise_closed_form_within_monte_carlo_error() -> None:
+    z, membership = points(0, 60)
+    exact = float((pairwise_weights(membership) * gram(z)).sum())
+    draws = torch.stack(
+        [plug_in_dependence(sketch(z, membership, frequencies(200, seed))) for seed in range(100)]
+    )
+    error = float(draws.std() / len(draws) ** 0.5)
+    assert abs(float(draws.mean()) - exact) < 4.0 * error
+    assert error < 0.05 * exact
+
+
+def test_plug_in_dependence_with_posteriors_is_the_closed_form_of_their_expectation() -> None:
+    z, membership = points(1, 40)
+    variance = torch.rand(z.shape, generator=torch.Generator().manual_seed(2), dtype=torch.double)
+    many = frequencies(100_000)
+    phases = (z.unsqueeze(1) - z.unsqueeze(0)).unsqueeze(2)
+    exact = 0.0
+    for part in many.split(5_000):
+        damping = torch.exp(-0.5 * (variance @ part.square().T))
+        cosine = torch.cos((phases * part).sum(3))
+        pairs = damping.unsqueeze(1) * damping.unsqueeze(0) * cosine
+        exact += float((pairwise_weights(membership).unsqueeze(2) * pairs).sum()) / len(many)
+    assert float(plug_in_dependence(sketch(z, membership, many, variance))) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_dependence_is_unbiased_over_many_batches(shift: float) -> None:
+    population, members = points(3, 6_000, shift=shift)
+    many = frequencies(400)
+    truth = float(plug_in_dependence(sketch(population, members, many)))
+    generator = torch.Generator().manual_seed(4)
+    unbiased, plug_in = [], []
+    for _ in range(600):
+        chosen = torch.cat([3 * torch.randint(2_000, (8,), generator=generator) + group for group in range(3)])
+        parts = sketch(population[chosen], members[chosen], many)
+        unbiased.append(dependence(parts))
+        plug_in.append(plug_in_dependence(parts))
+    error = float(torch.stack(unbiased).std() / len(unbiased) ** 0.5)
+    assert abs(float(torch.stack(unbiased).mean()) - truth) < 4.0 * error
+    assert float(torch.stack(plug_in).mean()) - truth > 10.0 * error
+
+
+def test_dependence_of_independent_points_is_far_below_that_of_dependent_ones() -> None:
+    many = frequencies(500)
+    independent = float(dependence(sketch(*points(5, 3_000, shift=0.0), many)))
+    dependent = float(dependence(sketch(*points(5, 3_000, shift=0.5), many)))
+    assert abs(independent) < 0.02 * dependent
+
+
+def test_gradient_of_the_penalty_is_that_of_the_pairwise_form() -> None:
+    z, membership = points(6, 30)
+    z.requires_grad_()
+    (pairwise_weights(membership) * gram(z)).sum().backward()
+    assert z.grad is not None
+    exact = z.grad.clone()
+    z.grad = None
+    plug_in_dependence(sketch(z, membership, frequencies(200_000))).backward()
+    assert torch.nn.functional.cosine_similarity(exact.flatten(), z.grad.flatten(), dim=0) > 0.999
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(2, 50), cut=st.integers(1, 49))
+def test_sketch_of_two_parts_adds_up_to_the_sketch_of_the_whole(seed: int, rows: int, cut: int) -> None:
+    z, membership = points(seed, rows)
+    cut = min(cut, rows - 1)
+    many = frequencies(16)
+    whole = sketch(z, membership, many)
+    parts = sketch(z[:cut], membership[:cut], many) + sketch(z[cut:], membership[cut:], many)
+    for name, value in vars(whole).items():
+        torch.testing.assert_close(getattr(parts, name), value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_one_record_moves_the_sums_by_exactly_the_root_of_m(seed: int) -> None:
+    z, membership = points(seed, 1)
+    parts = sketch(z, membership, frequencies(64))
+    moved = torch.cat([parts.cosine, parts.sine]).norm()
+    assert float(moved) == pytest.approx(64**0.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
+def test_a_characteristic_function_never_exceeds_one(seed: int, rows: int) -> None:
+    real, imaginary = sketch(*points(seed, rows), frequencies(32)).characteristic_function()
+    assert float((real.square() + imaginary.square()).max()) <= 1.0 + 1e-9
+
+
+def test_distance_is_zero_in_expectation_for_equal_distributions_and_positive_otherwise() -> None:
+    many = frequencies(300)
+    reference, ones = points(7, 20_000, groups=1, shift=0.0)
+    real, imaginary = (part[0] for part in sketch(reference, ones, many).characteristic_function())
+
+    def estimates(shift: float) -> Tensor:
+        found = []
+        for seed in range(60):
+            halves = [
+                sketch(points(1_000 + 2 * seed + half, 200, groups=1)[0] + shift, ones[:200], many)
+                for half in range(2)
+            ]
+            found.append(distance(*halves, real, imaginary))
+        return torch.stack(found)
+
+    same, other = estimates(0.0), estimates(0.5)
+    assert abs(float(same.mean())) < 4.0 * float(same.std()) / len(same) ** 0.5 + 1e-4
+    assert float(other.mean()) > 20.0 * abs(float(same.mean()))
