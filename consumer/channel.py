@@ -1,0 +1,74 @@
+"""gRPC channels to the owner, and its statuses as our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from consumer.study import Study
+from protocol.identity import SERVER_NAME
+from shared import folder
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+
+OPTIONS = [
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.max_receive_message_length", LIMITS.message_bytes),
+    ("grpc.max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.enable_http_proxy", 0),
+]
+
+CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
+"""What a broken connection looks like; the same call may go through later."""
+
+
+@contextmanager
+def mutual(study: Study) -> Iterator[grpc.Channel]:
+    """To the release port, as the identity the owner approved."""
+    invitation = study.invitation()
+    credentials = grpc.ssl_channel_credentials(
+        invitation.certificate_authority.encode(),
+        folder.read(study.key, "run `fair4free enrol` again"),
+        folder.read(study.certificate, "run `fair4free enrol` until the owner has approved"),
+    )
+    with _channel(invitation.address, credentials) as channel:
+        yield channel
+
+
+@contextmanager
+def enrolment(study: Study) -> Iterator[grpc.Channel]:
+    """To the enrolment port: the owner is authenticated by the invitation, we are not yet."""
+    invitation = study.invitation()
+    credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
+    with _channel(invitation.enrolment_address, credentials) as channel:
+        yield channel
+
+
+@contextmanager
+def _channel(address: str, credentials: grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
+    with grpc.secure_channel(
+        address, credentials, options=OPTIONS, compression=grpc.Compression.NoCompression
+    ) as channel:
+        yield channel
+
+
+def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
+    """What a failed call means for the person at the keyboard."""
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return PolicyRefusal(
+            "the owner has not approved this key, or has withdrawn it",
+            field=address,
+            remedy="give the owner your fingerprint and ask for approval",
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Unreachable("the owner is busy", field=address, remedy="try again in a minute")
+    if code in CUT:
+        return Unreachable(
+            "the owner cannot be reached, or does not accept this certificate",
+            field=address,
+            remedy="check that it serves at this address, then run `fair4free enrol` to renew the certificate",
+        )
+    return BadInput(f"the owner refused the call: {details}", field=address, remedy="check the arguments")

@@ -1,0 +1,89 @@
+"""Enrolment: a key is made here and stays here; only a request for a certificate is sent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from consumer import channel
+from consumer.study import Study
+from protocol import identity
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.invitation import Invitation
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.limits import LIMITS
+
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """`state` is "pending" or "approved"; the fingerprint is what the owner is told by telephone."""
+
+    state: str
+    fingerprint: str
+    invitation_fingerprint: str
+
+
+def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float = 0.0) -> Enrolled:
+    """Send, or send again, this study's request, and keep the certificate once there is one.
+
+    Raises `PolicyRefusal` if the owner denied it, `VerificationFailure` if the certificate is for another key
+    and `Unreachable` if the owner is not there.
+    """
+    if invitation is not None:
+        _accept(study, invitation)
+    trusted = study.invitation()
+    if not study.key.is_file():
+        key = identity.new_key()
+        folder.write(study.key, key, folder.PRIVATE)
+    if not study.request.is_file():
+        folder.write(study.request, identity.new_request(study.key.read_bytes(), name))
+    request = study.request.read_bytes()
+    fingerprint = identity.request_fingerprint(request)
+    folder.write(study.fingerprint, fingerprint.encode())
+    until = time.monotonic() + wait_seconds
+    while (response := _send(study, trusted, request)).state == wire.EnrolResponse.STATE_PENDING:
+        if time.monotonic() >= until:
+            return Enrolled("pending", fingerprint, trusted.fingerprint)
+        time.sleep(min(POLL_SECONDS, max(0.0, until - time.monotonic())))
+    if response.state != wire.EnrolResponse.STATE_APPROVED:
+        raise PolicyRefusal("the owner denied this request", field="enrol", remedy="ask the owner why")
+    _keep(study, response.certificate, fingerprint)
+    return Enrolled("approved", fingerprint, trusted.fingerprint)
+
+
+def _accept(study: Study, path: Path) -> None:
+    """Keep the invitation. A study never changes its root of trust; new addresses are taken over."""
+    offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
+    if study.invitation_file.is_file() and study.invitation().fingerprint != offered.fingerprint:
+        raise VerificationFailure(
+            "names other keys than the invitation this study trusts",
+            field=str(path),
+            remedy="start a new study, after comparing fingerprints with the owner by telephone",
+        )
+    folder.write(study.invitation_file, offered.to_bytes())
+
+
+def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolResponse:
+    with channel.enrolment(study) as open_channel:
+        stub = service.EnrolmentServiceStub(open_channel)  # type: ignore[no-untyped-call]
+        try:
+            return stub.Enrol(wire.EnrolRequest(certificate_request=request), timeout=LIMITS.call_seconds)
+        except grpc.RpcError as error:
+            raise channel.failure(error, invitation.enrolment_address) from error
+
+
+def _keep(study: Study, certificate: bytes, fingerprint: str) -> None:
+    try:
+        received = identity.certificate_fingerprint(certificate)
+    except ValueError:
+        raise BadInput("the owner sent no certificate", field="enrol", remedy="enrol again") from None
+    if received != fingerprint:
+        raise VerificationFailure("certificate for another key", field="enrol", remedy="enrol again")
+    folder.write(study.certificate, certificate)

@@ -1,0 +1,88 @@
+"""A study: the folder that holds everything of one consumer.
+
+    invitation.json        the root of trust, as the owner handed it over
+    identity/              key (never leaves), request, fingerprint, certificate
+    last_seen.json         the highest release accepted, which no older one may replace
+    releases/N/            the five that crossed, with signature, verified
+    student.safetensors    the distilled student, with student.json beside it
+    synthetic.*            whatever was generated
+    audit.html, .json      the consumer's report
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.invitation import Invitation
+from protocol.trust import LastSeen
+from shared import folder
+from shared.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Study:
+    """Paths of a study, and the two small files that trust rests on."""
+
+    folder: Path
+
+    @property
+    def invitation_file(self) -> Path:
+        return self.folder / "invitation.json"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "identity" / "key.pem"
+
+    @property
+    def request(self) -> Path:
+        return self.folder / "identity" / "request.csr"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.folder / "identity" / "fingerprint"
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "identity" / "certificate.pem"
+
+    @property
+    def last_seen_file(self) -> Path:
+        return self.folder / "last_seen.json"
+
+    @property
+    def student(self) -> Path:
+        return self.folder / "student.safetensors"
+
+    @property
+    def distillation(self) -> Path:
+        return self.folder / "student.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "audit.html"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "audit.json"
+
+    def release(self, version: int) -> Path:
+        return self.folder / "releases" / str(version)
+
+    def invitation(self) -> Invitation:
+        """Raises `BadInput` if the study has none."""
+        if not self.invitation_file.is_file():
+            raise BadInput(
+                "not a study: it has no invitation.json",
+                field=str(self.folder),
+                remedy="run `fair4free enrol STUDY --invitation FILE` with the owner's file",
+            )
+        return Invitation.from_bytes(self.invitation_file.read_bytes())
+
+    def last_seen(self) -> LastSeen | None:
+        if not self.last_seen_file.is_file():
+            return None
+        return LastSeen.model_validate_json(self.last_seen_file.read_bytes())
+
+    def remember(self, seen: LastSeen) -> None:
+        folder.write(self.last_seen_file, seen.model_dump_json(indent=2).encode())

@@ -1,0 +1,163 @@
+"""The node's keys, and the consumers a person has let in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from data_owner.node import Node
+from protocol import identity
+from protocol.invitation import Invitation
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+from shared.schema import Frozen
+
+AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
+SERVER_KEY, SERVER = "server.key", "server.crt"
+RELEASE_KEY = "release.key"
+
+
+class Decision(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+
+
+class Enrolment(Frozen):
+    """One consumer: the name it asked for, its key's fingerprint and what was decided, by whom and when."""
+
+    fingerprint: str
+    name: str
+    decision: Decision
+    by: str = ""
+    at: int
+
+
+def create_keys(node: Node, name: str, now: datetime) -> None:
+    """Make the authority, the server certificate and the release key. Each file is readable by the owner only."""
+    node.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority_key, server_key = identity.new_key(), identity.new_key()
+    authority = identity.new_authority(authority_key, name, now)
+    release_key = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server = identity.issue_server_certificate(server_key, authority_key, authority, now)
+    for path, data in {
+        AUTHORITY_KEY: authority_key,
+        AUTHORITY: authority,
+        SERVER_KEY: server_key,
+        SERVER: server,
+        RELEASE_KEY: release_key,
+    }.items():
+        folder.write(node.keys / path, data, folder.PRIVATE)
+
+
+def renew_server_certificate(node: Node, now: datetime) -> None:
+    """A fresh certificate for the server key: they are short-lived."""
+    certificate = identity.issue_server_certificate(
+        key_file(node, SERVER_KEY), key_file(node, AUTHORITY_KEY), key_file(node, AUTHORITY), now
+    )
+    folder.write(node.keys / SERVER, certificate, folder.PRIVATE)
+
+
+def key_file(node: Node, name: str) -> bytes:
+    return folder.read(node.keys / name, "restore the node's keys folder from its backup")
+
+
+def release_key(node: Node) -> Ed25519PrivateKey:
+    key = serialization.load_pem_private_key(key_file(node, RELEASE_KEY), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadInput("not an Ed25519 key", field=RELEASE_KEY, remedy="restore it from the backup")
+    return key
+
+
+def write_invitation(node: Node, name: str, address: str, enrolment_address: str) -> Invitation:
+    """Write invitation.json for these addresses."""
+    invitation = Invitation(
+        node=name,
+        address=address,
+        enrolment_address=enrolment_address,
+        certificate_authority=key_file(node, AUTHORITY).decode(),
+        release_key=release_key(node).public_key().public_bytes_raw().hex(),
+    )
+    folder.write(node.invitation, invitation.to_bytes())
+    return invitation
+
+
+def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]:
+    """Take in a request, once; returns what was decided so far and the certificate when approved.
+
+    An approved key gets a fresh certificate while its approval stands. Raises `VerificationFailure` for a bad
+    request and `PolicyRefusal` when too many are waiting.
+    """
+    fingerprint = identity.request_fingerprint(request)
+    known = _path(node, fingerprint)
+    if known.is_file():
+        decision = Enrolment.model_validate_json(folder.read(known, "enrol again")).decision
+        if decision is not Decision.APPROVED:
+            return decision, b""
+        return decision, identity.issue_client_certificate(
+            folder.read(known.with_suffix(".csr"), "enrol again"),
+            key_file(node, AUTHORITY_KEY),
+            key_file(node, AUTHORITY),
+            now,
+        )
+    if sum(entry.decision is Decision.PENDING for entry in enrolments(node)) >= LIMITS.pending_enrolments:
+        raise PolicyRefusal("too many requests are waiting", field="enrol", remedy="try again later")
+    entry = Enrolment(
+        fingerprint=fingerprint,
+        name=identity.requested_name(request),
+        decision=Decision.PENDING,
+        at=int(now.timestamp()),
+    )
+    folder.write(known.with_suffix(".csr"), request)
+    folder.write(known, entry.model_dump_json(indent=2).encode())
+    return Decision.PENDING, b""
+
+
+def enrolments(node: Node) -> list[Enrolment]:
+    """Everyone who asked, oldest first."""
+    found = [
+        Enrolment.model_validate_json(folder.read(path, "enrol again"))
+        for path in node.enrolments.glob("*.json")
+    ]
+    return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
+
+
+def is_approved(node: Node, fingerprint: str) -> bool:
+    """Whether the holder of this key may call now. Unknown means no."""
+    path = _path(node, fingerprint)
+    try:
+        return Enrolment.model_validate_json(path.read_bytes()).decision is Decision.APPROVED
+    except OSError:
+        return False
+
+
+def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime) -> Enrolment:
+    """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least)."""
+    if not by.strip():
+        raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
+    matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
+    if len(fingerprint) < 16 or len(matching) != 1:
+        raise BadInput(
+            "no single request has this fingerprint",
+            field="fingerprint",
+            remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
+        )
+    entry = matching[0]
+    decided = entry.model_copy(
+        update={"decision": decision, "by": by.strip(), "at": int(now.timestamp())}
+    )
+    folder.write(_path(node, entry.fingerprint), decided.model_dump_json(indent=2).encode())
+    return decided
+
+
+def _path(node: Node, fingerprint: str) -> Path:
+    if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
+        raise Unreachable("not a fingerprint", field="fingerprint", remedy="enrol again")
+    return node.enrolments / f"{fingerprint}.json"

@@ -1,0 +1,77 @@
+"""A node: the folder that holds everything of one data owner.
+
+    owner.toml             columns, policy, training: a person edits it
+    records.parquet        the private records, canonical
+    teacher/               checkpoint and trained teacher, encoder included; never served
+    releases/N/            the five that cross, with signature and state
+    keys/                  authority, server and release keys
+    enrolments/            requests of consumers and what was decided
+    invitation.json        what is handed to an analyst
+    report.html            what the owner measured
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Node:
+    """Paths of a node. Holds no content."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "owner.toml"
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records.parquet"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "teacher" / "checkpoint.pt"
+
+    @property
+    def teacher(self) -> Path:
+        return self.folder / "teacher" / "history.json"
+
+    @property
+    def releases(self) -> Path:
+        return self.folder / "releases"
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
+    @property
+    def enrolments(self) -> Path:
+        return self.folder / "enrolments"
+
+    @property
+    def invitation(self) -> Path:
+        return self.folder / "invitation.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "report.json"
+
+    @classmethod
+    def open(cls, folder: Path) -> Node:
+        """An existing node. Raises `BadInput` if `folder` is none."""
+        node = cls(folder)
+        if not node.settings.is_file():
+            raise BadInput(
+                "not a node: it has no owner.toml",
+                field=str(folder),
+                remedy="make one with `fair4free-owner init`",
+            )
+        return node

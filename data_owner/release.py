@@ -1,0 +1,200 @@
+"""A release on its way out: draft -> measured -> approved -> served, or denied with a reason.
+
+Nothing is served that was not approved by a named person, and nothing can be approved that was not measured and
+found within the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import Field
+
+from data_owner.node import Node
+from protocol.artefacts import PAYLOAD, Artefact
+from protocol.manifest import Digest, Manifest, Signature, check_signature, sign
+from protocol.trust import TrustedRelease, verify_release
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal
+from shared.schema import Frozen
+
+
+class State(StrEnum):
+    DRAFT = "draft"
+    MEASURED = "measured"
+    APPROVED = "approved"
+    SERVED = "served"
+    DENIED = "denied"
+
+
+SERVABLE = (State.APPROVED, State.SERVED)
+
+TRANSITIONS: Mapping[State, tuple[State, ...]] = {
+    State.DRAFT: (State.MEASURED, State.DENIED),
+    State.MEASURED: (State.MEASURED, State.APPROVED, State.DENIED),
+    State.APPROVED: (State.SERVED, State.DENIED),
+    State.SERVED: (State.DENIED,),
+    State.DENIED: (),
+}
+
+
+class Status(Frozen):
+    """Where a release stands. `by` is the person who decided, `failures` what the gate found against it."""
+
+    state: State
+    at: int
+    by: str = ""
+    reason: str = ""
+    failures: tuple[str, ...] = ()
+    settings_sha256: str = Field(default="", max_length=64)
+
+
+def step(status: Status, to: State, *, at: int, by: str = "", reason: str = "", failures: tuple[str, ...] = ()) -> Status:
+    """The next status. Raises `PolicyRefusal` for a step that the life of a release does not have."""
+    if to not in TRANSITIONS[status.state]:
+        raise PolicyRefusal(
+            f"a release that is {status.state} cannot become {to}",
+            field="release",
+            remedy=_NEXT[status.state],
+        )
+    if to in (State.APPROVED, State.DENIED) and not by.strip():
+        raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
+    if to is State.DENIED and not reason.strip():
+        raise PolicyRefusal("a reason must be given", field="--reason", remedy="say why with --reason")
+    if to is State.APPROVED and status.failures:
+        raise PolicyRefusal(
+            "the gate refused this release: " + "; ".join(status.failures),
+            field="release",
+            remedy="train again, or change the policy in owner.toml and run gate again",
+        )
+    failures = failures if to is State.MEASURED else status.failures
+    return status.model_copy(
+        update={"state": to, "at": at, "by": by.strip(), "reason": reason.strip(), "failures": failures}
+    )
+
+
+def versions(node: Node) -> list[int]:
+    """All versions of the node, rising."""
+    if not node.releases.is_dir():
+        return []
+    return sorted(int(path.name) for path in node.releases.iterdir() if path.name.isdecimal())
+
+
+def latest(node: Node) -> int:
+    """The newest version. Raises `PolicyRefusal` when there is none."""
+    found = versions(node)
+    if not found:
+        raise PolicyRefusal("there is no release yet", field="release", remedy="run `fair4free-owner train` first")
+    return found[-1]
+
+
+def status(node: Node, version: int) -> Status:
+    path = node.releases / str(version) / "state.json"
+    return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
+
+
+def write_draft(node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int) -> int:
+    """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
+    version = max(versions(node), default=0) + 1
+    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256)
+    files = {kind.filename: data for kind, data in artefacts.items()}
+    folder.create(node.releases / str(version), {**files, "state.json": _encode(first)})
+    return version
+
+
+def record_measured(node: Node, version: int, card: bytes, failures: tuple[str, ...], now: int) -> Status:
+    """Keep the card, then what the gate found."""
+    after = step(status(node, version), State.MEASURED, at=now, failures=failures)
+    folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
+    return _keep(node, version, after)
+
+
+def approve(
+    node: Node,
+    version: int,
+    *,
+    name: str,
+    by: str,
+    key: Ed25519PrivateKey,
+    policy_id: str,
+    privacy: str,
+    days: int,
+    now: int,
+) -> Manifest:
+    """Build and sign the manifest, then mark the release approved. Raises `PolicyRefusal`."""
+    after = step(status(node, version), State.APPROVED, at=now, by=by)
+    place = node.releases / str(version)
+    artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
+    digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
+    manifest = Manifest(
+        node=name,
+        version=version,
+        created=now,
+        expires=now + days * 86_400,
+        schema_id=digests[Artefact.SCHEMA].sha256,
+        policy_id=policy_id,
+        privacy=privacy,
+        artefacts=digests,
+    )
+    signed = manifest.to_bytes()
+    folder.write(place / "manifest.sig", sign(signed, key).to_bytes())
+    folder.write(place / Artefact.MANIFEST.filename, signed)
+    _keep(node, version, after)
+    return manifest
+
+
+def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
+    """Take a release out for good, also one that is being served."""
+    return _keep(node, version, step(status(node, version), State.DENIED, at=now, by=by, reason=reason))
+
+
+def mark_served(node: Node, version: int, now: int) -> None:
+    before = status(node, version)
+    if before.state is State.APPROVED:
+        _keep(node, version, step(before, State.SERVED, at=now, by=before.by))
+
+
+def servable(node: Node, now: int) -> list[int]:
+    """Versions that are approved and have not expired, rising."""
+    found = []
+    for version in versions(node):
+        if status(node, version).state in SERVABLE:
+            data = folder.read(node.releases / str(version) / Artefact.MANIFEST.filename, "approve again")
+            if now < Manifest.from_bytes(data).expires:
+                found.append(version)
+    return found
+
+
+def load(node: Node, version: int, now: int, key: Ed25519PrivateKey) -> tuple[bytes, bytes, TrustedRelease]:
+    """Manifest, signature and artefacts of a servable release, verified again from disk.
+
+    Raises `BadInput` if it is not servable and `VerificationFailure` if a file is not what was approved.
+    """
+    if version not in servable(node, now):
+        raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
+    place = node.releases / str(version)
+    manifest = folder.read(place / Artefact.MANIFEST.filename, "approve again")
+    signature = folder.read(place / "manifest.sig", "approve again")
+    check_signature(manifest, Signature.from_bytes(signature), key.public_key())
+    artefacts = {kind: folder.read(place / kind.filename, "approve again") for kind in PAYLOAD}
+    return manifest, signature, verify_release(Manifest.from_bytes(manifest), artefacts)
+
+
+def _keep(node: Node, version: int, after: Status) -> Status:
+    folder.write(node.releases / str(version) / "state.json", _encode(after))
+    return after
+
+
+def _encode(value: Status) -> bytes:
+    return value.model_dump_json(indent=2).encode() + b"\n"
+
+
+_NEXT = {
+    State.DRAFT: "run `fair4free-owner gate` first",
+    State.MEASURED: "approve or deny it",
+    State.APPROVED: "serve it, or deny it",
+    State.SERVED: "deny it to take it out",
+    State.DENIED: "train a new release",
+}

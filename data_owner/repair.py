@@ -1,0 +1,55 @@
+"""Repaired targets: the label a record would have had, had its group not mattered (DESIGN section 2).
+
+A record's score is moved to the Wasserstein barycentre of the groups' score distributions at the record's rank
+within its own group (Chiappa et al., arXiv 1907.12059), so ranks within groups stay and groups become alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from shared.codec import group_positions, positions
+from shared.metrics import design_matrix
+from shared.schema import Schema
+
+FOLDS = 5
+
+
+def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
+    """P(y = c | x, s) for each record, from models that did not see it, (n, classes)."""
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.05, max_iter=150, max_leaf_nodes=15, l2_regularization=1.0, random_state=seed
+    )
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    target = positions(schema.target, table[schema.target.name])
+    scores = cross_val_predict(model, design_matrix(table, schema), target, cv=folds, method="predict_proba")
+    return np.asarray(scores, np.float64)
+
+
+def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores (n,) of records in groups (n,) moved to the barycentre of the groups' distributions.
+
+    q_i = Σ_c π_c Q_c(r_i), with r_i the record's mid-rank within its group and Q_c the quantile function of c.
+    """
+    ranks = np.empty(len(scores))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        order = np.argsort(scores[members], kind="stable")
+        ranks[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
+    moved = np.zeros(len(scores))
+    for group in np.unique(groups):
+        inside = groups == group
+        moved += inside.mean() * np.quantile(scores[inside], ranks)
+    return moved
+
+
+def repaired_targets(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
+    """Probability of each class for each record after repair, (n, classes); rows add up to 1."""
+    groups = group_positions(schema, table)
+    scores = out_of_fold_scores(schema, table, seed)
+    moved = np.column_stack([barycentre(column, groups) for column in scores.T])
+    return moved / moved.sum(1, keepdims=True)

@@ -1,0 +1,1 @@
+"""The wire contract and the trust rules: bytes in, verified values out."""

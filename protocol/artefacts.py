@@ -1,0 +1,24 @@
+"""The five things that cross from the data owner to a consumer. Nothing else has a message to travel in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Artefact(StrEnum):
+    """One of the five. The manifest is signed and names the exact bytes of the other four."""
+
+    MANIFEST = "manifest"
+    DECODER = "decoder"
+    STATISTICS = "statistics"
+    SCHEMA = "schema"
+    CARD = "card"
+
+    @property
+    def filename(self) -> str:
+        tensors = self in (Artefact.DECODER, Artefact.STATISTICS)
+        return f"{self.value}.safetensors" if tensors else f"{self.value}.json"
+
+
+PAYLOAD = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA, Artefact.CARD)
+"""The four that the manifest names."""

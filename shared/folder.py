@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all: temporary file, flush to disk, rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from shared.errors import Unreachable
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+
+
+def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
+    """Replace `path` by `data` atomically. Raises `Unreachable`; the old file then stays as it was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def create(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder `path`, which must not exist, holding `files`: all of them or no folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            for name, data in files.items():
+                write(fresh / name, data)
+            fresh.rename(path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        _flush(path.parent)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def read(path: Path, remedy: str) -> bytes:
+    """All bytes of a file of ours. Raises `Unreachable` with `remedy` if it is not there."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreachable("cannot be read", field=str(path), remedy=remedy) from error
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unreachable(path: Path, error: OSError) -> Unreachable:
+    reason = (error.strerror or "failed").lower()
+    return Unreachable(f"cannot be written: {reason}", field=str(path), remedy="free space or fix permissions")
