@@ -67,8 +67,8 @@ class TrainingSettings(Strict):
     """How the teacher is trained (DESIGN section 2)."""
 
     criterion: Literal["parity"] = "parity"
-    seed: int = Field(default=0, ge=0)
-    seconds: float = Field(default=900.0, gt=0.0)
+    targets: Literal["repaired", "recorded"] = "repaired"
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
 
 class OwnerSettings(Strict):

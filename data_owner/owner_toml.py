@@ -1,0 +1,70 @@
+"""owner.toml: written for a person to read and edit, read back with errors that name the setting."""
+
+from __future__ import annotations
+
+import tomllib
+
+import tomlkit
+from pydantic import ValidationError
+
+from data_owner.settings import OwnerSettings
+from shared.errors import BadInput
+from shared.schema import describe
+
+HEADER = """\
+What this node holds and what may leave it. Read it, edit it, then run `fair4free-owner train`.
+
+Each [columns] entry has a kind: number, integer, category, boolean, date, or exclude to leave the column out.
+A kind of "undecided" stops everything until you decide. Roles: feature, sensitive, target.
+Optional: categories = ["a", "b"] and bounds = [0.0, 100.0] declare what is public knowledge already.
+"""
+
+COMMENTS = {
+    "minimum_count": "no group, category or quantile point stands for fewer records than this",
+    "small_groups": '"refuse" or "merge" sensitive groups with fewer records',
+    "release_days": "an approved release expires after so many days",
+    "demographic_parity_ratio": "least, on held-out records, by a model trained on synthetic rows",
+    "accuracy_of_original": "least share of the accuracy that the original records reach",
+    "criterion": "parity: the synthetic target does not depend on the sensitive group",
+    "targets": '"repaired": labels without their group\'s effect; "recorded": as they were recorded',
+}
+
+
+def dump(settings: OwnerSettings) -> str:
+    """The text of owner.toml."""
+    document = tomlkit.document()
+    for line in HEADER.splitlines():
+        document.add(tomlkit.comment(line) if line else tomlkit.nl())
+    document.add(tomlkit.nl())
+    content = settings.model_dump(mode="json", exclude_none=True)
+    columns = content.pop("columns")
+    for key, value in content.items():
+        document.add(key, _item(value))
+    table = tomlkit.table(is_super_table=True)
+    for name, entry in columns.items():
+        table.add(name, _item({key: value for key, value in entry.items() if value != ""}))
+    document.add("columns", table)
+    return tomlkit.dumps(document)
+
+
+def parse(text: str) -> OwnerSettings:
+    """Raises `BadInput` with the line, or the setting, that is wrong."""
+    try:
+        return OwnerSettings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        place = str(error).rpartition("(")[2].rstrip(")")
+        raise BadInput(f"not TOML, {place}", field="owner.toml", remedy="mend that line") from None
+    except ValidationError as error:
+        raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
+
+
+def _item(value: object) -> tomlkit.items.Item:
+    if not isinstance(value, dict):
+        return tomlkit.item(value)
+    table = tomlkit.table()
+    for key, entry in value.items():
+        item = _item(entry)
+        if key in COMMENTS:
+            item.comment(COMMENTS[key])
+        table.add(key, item)
+    return table
