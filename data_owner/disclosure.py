@@ -23,7 +23,7 @@ from shared.schema import (
     Schema,
 )
 
-GRID = 64
+GRID = 32
 """Quantile points between atoms, at most."""
 
 ATOM_SHARE = 0.002
@@ -100,17 +100,22 @@ def quantile_table(
         if room_before >= need / count and room_after >= need / count:
             middle = int(rank * count)
             near = ordered[max(middle - need // 2, 0) : middle + need // 2 + 1]
-            points[float(rank)] = float(near.mean())
+            points[float(rank)] = _significant(float(near.mean()))
     low, high = bounds if bounds is not None else (float(ordered[0]), float(ordered[-1]))
     points.setdefault(0.0, low)
     ranks = sorted(points)
     heights = [points[rank] for rank in ranks]
     if ranks[-1] < 1.0 - 1e-8:
         ranks, heights = [*ranks, 1.0], [*heights, high]
-    ranks = [round(float(rank), 5) for rank in ranks]
+    ranks = [round(float(rank), 4) for rank in ranks]
     ranks[0], ranks[-1] = 0.0, 1.0
     heights = np.maximum.accumulate(np.round(heights, decimals)).tolist()
     return Quantiles(ranks=tuple(ranks), values=tuple(heights))
+
+
+def _significant(value: float) -> float:
+    """Six significant digits: a mean of neighbours needs no more."""
+    return float(f"{value:.6g}")
 
 
 def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> NumericColumn:

@@ -2,7 +2,7 @@
 
     owner.toml             columns, policy, training: a person edits it
     records.parquet        the private records, canonical
-    teacher/               checkpoint and trained teacher, encoder included; never served
+    teacher/               checkpoint, encoder and training history; never served
     releases/N/            the five that cross, with signature and state
     keys/                  authority, server and release keys
     enrolments/            requests of consumers and what was decided
@@ -37,7 +37,11 @@ class Node:
         return self.folder / "teacher" / "checkpoint.pt"
 
     @property
-    def teacher(self) -> Path:
+    def encoder(self) -> Path:
+        return self.folder / "teacher" / "encoder.safetensors"
+
+    @property
+    def history(self) -> Path:
         return self.folder / "teacher" / "history.json"
 
     @property

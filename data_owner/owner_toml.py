@@ -23,8 +23,10 @@ COMMENTS = {
     "minimum_count": "no group, category or quantile point stands for fewer records than this",
     "small_groups": '"refuse" or "merge" sensitive groups with fewer records',
     "release_days": "an approved release expires after so many days",
-    "demographic_parity_ratio": "least, on held-out records, by a model trained on synthetic rows",
-    "accuracy_of_original": "least share of the accuracy that the original records reach",
+    "demographic_parity_of_ceiling": "share of what a perfectly fair model would score by chance",
+    "accuracy_of_original": "share of what a model trained on the original records reaches",
+    "density_of_real": "share of what real records score against other real records",
+    "privacy": "goes into the signed manifest, in plain words",
     "criterion": "parity: the synthetic target does not depend on the sensitive group",
     "targets": '"repaired": labels without their group\'s effect; "recorded": as they were recorded',
 }

@@ -43,15 +43,16 @@ class ColumnSettings(Strict):
 class Floors(Strict):
     """What a release must reach on held-out records before a person may approve it.
 
-    `accuracy_of_original` and `f1_of_original` are shares of what the original records reach.
+    The fairness floors are shares of the ceiling (what a perfectly fair model would score by chance), the utility
+    floors shares of what the original records reach, density and coverage shares of real rows' own.
     """
 
-    demographic_parity_ratio: float = Field(default=0.8, ge=0.0, le=1.0)
-    equalized_odds_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    demographic_parity_of_ceiling: float = Field(default=0.8, ge=0.0, le=1.0)
+    equalized_odds_of_ceiling: float = Field(default=0.5, ge=0.0, le=1.0)
     accuracy_of_original: float = Field(default=0.9, ge=0.0, le=1.0)
-    f1_of_original: float = Field(default=0.0, ge=0.0, le=1.0)
-    density: float = Field(default=0.6, ge=0.0)
-    coverage: float = Field(default=0.7, ge=0.0, le=1.0)
+    f1_of_original: float = Field(default=0.7, ge=0.0, le=1.0)
+    density_of_real: float = Field(default=0.6, ge=0.0, le=1.0)
+    coverage_of_real: float = Field(default=0.7, ge=0.0, le=1.0)
 
 
 class Policy(Strict):
@@ -60,6 +61,10 @@ class Policy(Strict):
     minimum_count: int = Field(default=10, ge=5)
     small_groups: Literal["refuse", "merge"] = "refuse"
     release_days: int = Field(default=90, ge=1, le=LIMITS.release_days)
+    privacy: str = (
+        "No records leave. That is not no information: the decoder and the statistics are functions of the records, "
+        "without differential privacy."
+    )
     floors: Floors = Floors()
 
 

@@ -27,16 +27,16 @@ class TeacherSettings:
 
     latent: int = 16
     encoder_hidden: tuple[int, ...] = (256, 256)
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (128, 112)
     head: tuple[int, ...] = (64,)
-    kl_weight: float = 0.1
+    kl_weight: float = 0.5
     beta: float = 300.0
     target_weight: float = 1.0
     frequencies: int = 256
     frequency_scales: tuple[float, ...] = (0.15, 0.3, 0.6)
     batch: int = 512
     steps: int = 4000
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
 
 
 @dataclass(frozen=True)

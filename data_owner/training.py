@@ -9,20 +9,24 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from data_owner.teacher import Losses, Teacher, TeacherSettings
-from shared.codec import Encoded
+from shared.codec import Encoded, sample_level
 from shared.schema import Schema
 from shared.statistics import LatentStatistics, measure
 
 Progress = Callable[[int, int, str], None]
 
 VALIDATION_SHARE = 0.1
+CHECKPOINTS = 40
+"""How many checkpoints a whole run leaves, at most about."""
+
 PATIENCE = 0.25
 """Stop when the best validation loss is older than this share of the whole run."""
 
@@ -51,6 +55,7 @@ class Trained:
 def train_teacher(
     schema: Schema,
     records: Encoded,
+    targets: Tensor,
     settings: TeacherSettings,
     seed: int,
     *,
@@ -58,14 +63,19 @@ def train_teacher(
     save: Callable[[bytes], None] = lambda data: None,
     progress: Progress = lambda step, total, message: None,
 ) -> Trained:
-    """Train on encoded records. `load` returns the last checkpoint, if any, and `save` keeps one atomically."""
+    """Train on encoded records, their labels drawn anew each epoch from `targets` (n, classes).
+
+    `load` returns the last checkpoint, if any, and `save` keeps one atomically.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         teacher = Teacher(schema, settings).to(device)
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
     held = int(len(records) * VALIDATION_SHARE)
-    validation, training = records[order[:held]].to(device), records[order[held:]].to(device)
+    labelled = with_labels(records, targets, torch.Generator().manual_seed(seed))
+    validation, training = labelled[order[:held]].to(device), records[order[held:]].to(device)
+    training_targets = targets[order[held:]].to(device)
     batch = min(settings.batch, len(training))
     per_epoch = len(training) // batch
     epochs = math.ceil(settings.steps / per_epoch)
@@ -88,9 +98,10 @@ def train_teacher(
             break
         generator = torch.Generator(device).manual_seed((seed << 20) + epoch)
         teacher.train()
+        epoch_records = with_labels(training, training_targets, generator)
         shuffled = torch.randperm(len(training), generator=generator, device=device)
         for step in range(per_epoch):
-            losses = teacher.losses(training[shuffled[step * batch : (step + 1) * batch]], generator)
+            losses = teacher.losses(epoch_records[shuffled[step * batch : (step + 1) * batch]], generator)
             optimiser.zero_grad()
             losses.total(settings).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(teacher.parameters(), 10.0)
@@ -99,12 +110,19 @@ def train_teacher(
         history.append(_validate(teacher, validation, (epoch + 1) * per_epoch, seed))
         if history[-1].total <= min(entry.total for entry in history):
             best = {name: value.clone() for name, value in teacher.state_dict().items()}
-        save(_checkpoint(teacher, optimiser, schedule, history, best))
+        if (epoch + 1) % max(1, epochs // CHECKPOINTS) == 0:
+            save(_checkpoint(teacher, optimiser, schedule, history, best))
         progress(epoch + 1, epochs, f"validation loss {history[-1].total:.3f}, V² {history[-1].dependence:.1e}")
 
     teacher.load_state_dict(best)
     teacher.cpu().eval()
-    return Trained(teacher, latent_statistics(teacher, records, seed), tuple(history))
+    return Trained(teacher, latent_statistics(teacher, labelled, seed), tuple(history))
+
+
+def with_labels(records: Encoded, targets: Tensor, generator: torch.Generator) -> Encoded:
+    """The records with one label each drawn from its probabilities (n, classes)."""
+    uniform = torch.rand(len(targets), generator=generator, device=targets.device)
+    return replace(records, target=sample_level(targets.log(), uniform))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import pandas as pd
 import torch
@@ -31,6 +32,19 @@ class Synthesiser:
     statistics: LatentStatistics
     student: Student
 
+    @classmethod
+    def from_bytes(cls, schema: bytes, decoder: bytes, statistics: bytes, student: bytes) -> Self:
+        """From verified artefacts. Raises `BadContent` if they do not fit each other."""
+        parsed = Schema.from_bytes(schema)
+        model = Decoder.from_bytes(decoder, parsed)
+        latent = model.architecture.latent
+        return cls(
+            parsed,
+            model,
+            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups)),
+            Student.from_bytes(student, latent),
+        )
+
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent) latents z'."""
         return self.statistics.unwhiten(self.student.draw(count, generator))
@@ -40,13 +54,17 @@ class Synthesiser:
         """Block `index` of run `seed` as a canonical table of `rows` rows."""
         generator = torch.Generator().manual_seed(block_seed(seed, index))
         z = self.latents(rows, generator)
-        shares = torch.tensor([group.share for group in self.schema.groups])
+        shares = group_shares(self.schema)
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
         target = sample_level(self.decoder.label(z), uniform[1])
         outputs = self.decoder(z, torch.nn.functional.one_hot(group, len(shares)))
         drawn = sample(Layout(self.schema), outputs, generator)
         return decode(self.schema, drawn, target, group)
+
+    def table(self, seed: int, rows: int) -> pd.DataFrame:
+        """The first `rows` rows of run `seed` as one canonical table."""
+        return pd.concat(self.rows(seed, 0, rows), ignore_index=True)
 
     def rows(self, seed: int, start: int, stop: int) -> Iterator[pd.DataFrame]:
         """Rows start..stop-1 of run `seed`, block by block."""
@@ -55,6 +73,12 @@ class Synthesiser:
             block = self.block(seed, index)
             low, high = max(start - index * size, 0), min(stop - index * size, size)
             yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
+
+
+def group_shares(schema: Schema) -> Tensor:
+    """The released shares of the groups, adding up to 1, (groups,)."""
+    shares = torch.tensor([group.share for group in schema.groups])
+    return shares / shares.sum()
 
 
 def block_seed(seed: int, index: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-COMPONENTS = 3
+COMPONENTS = 2
 LEAST_LOG_SCALE = -5.0
 MOST_LOG_SCALE = 2.0
 

@@ -13,7 +13,7 @@ from shared.decoder import checked
 from shared.errors import VerificationFailure
 from shared.sketch import draw_frequencies, sketch
 
-FREQUENCIES = 1024
+FREQUENCIES = 512
 SCALES = (0.15, 0.3, 0.6)
 """Spread of the frequencies, per whitened coordinate."""
 

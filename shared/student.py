@@ -27,9 +27,9 @@ HIDDEN = 32
 class StudentSettings:
     """`batch` noises a step in two independent halves; `frequencies` drawn a step from the training ones."""
 
-    steps: int = 1500
-    batch: int = 2048
-    frequencies: int = 256
+    steps: int = 1000
+    batch: int = 1024
+    frequencies: int = 128
     held_out: float = 0.25
     learning_rate: float = 5e-3
     divergence_weight: float = 1e-6

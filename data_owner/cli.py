@@ -1,0 +1,210 @@
+"""fair4free-owner: the hospital's commands. Each is a thin shell over a function of `data_owner.steps`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import shell
+from shared.errors import BadInput
+
+app = typer.Typer(
+    help="The data owner's side: train a fair teacher, measure it, approve it and serve it. No record leaves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
+By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
+
+
+@app.command()
+def init(
+    node: NodePath,
+    data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of records.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A data set that ships: support2, compas, adult.")] = None,
+    sensitive: Annotated[list[str] | None, typer.Option(help="Sensitive column; repeat for several.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target column, of two classes.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Positive class of the target.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the node; the folder's if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a node: keep the records privately and propose owner.toml for a person to edit."""
+    from data_owner import steps
+
+    with shell("init", json) as out:
+        settings = steps.init(
+            node,
+            data=data,
+            dataset_name=dataset,
+            sensitive=tuple(sensitive or ()),
+            target=target,
+            positive=positive,
+            name=name,
+        )
+        undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
+        text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."
+        if undecided:
+            text += f" Decide about: {', '.join(undecided)}."
+        out.result({"node": str(node), "columns": len(settings.columns), "undecided": undecided}, text)
+
+
+@app.command()
+def train(
+    node: NodePath,
+    restart: Annotated[bool, typer.Option(help="Forget the checkpoint of a training that was stopped.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the fair teacher, or go on where it was stopped, and draft a release."""
+    from data_owner import steps
+
+    with shell("train", json) as out, out.progress("training") as progress:
+        version = steps.train(node, progress=progress, restart=restart)
+        out.result({"version": version, "state": "draft"}, f"release {version} drafted. Next: gate.")
+
+
+@app.command()
+def gate(node: NodePath, json: Json = False) -> None:
+    """Measure the newest draft on held-out records and hold it to the policy."""
+    from data_owner import steps
+    from data_owner.node import Node
+    from shared.errors import PolicyRefusal
+
+    with shell("gate", json) as out:
+        with out.progress("measuring") as progress:
+            measured = steps.gate(node, progress=progress)
+        if measured.failures:
+            raise PolicyRefusal(
+                "; ".join(measured.failures),
+                field="gate",
+                remedy=f"read {Node(node).report}, then train differently or change the policy",
+            )
+        card = measured.card
+        out.result(
+            {"card": card.model_dump(mode="json"), "report": str(Node(node).report)},
+            f"within the policy. Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
+            f"(original {card.original.demographic_parity_ratio:.2f}), accuracy {card.synthetic.accuracy:.2f} "
+            f"(original {card.original.accuracy:.2f}), coverage {card.fidelity.coverage:.2f}. "
+            f"Read {Node(node).report}. Next: approve or deny.",
+        )
+
+
+@app.command()
+def approve(node: NodePath, by: By, json: Json = False) -> None:
+    """Sign the newest measured release: from now on it may be served."""
+    from data_owner import steps
+
+    with shell("approve", json) as out:
+        manifest = steps.approve(node, by=by)
+        out.result(
+            {"version": manifest.version, "expires": manifest.expires},
+            f"release {manifest.version} approved by {by}. Next: serve.",
+        )
+
+
+@app.command()
+def deny(
+    node: NodePath,
+    by: By,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Deny a release for good, also one that is being served."""
+    from data_owner import steps
+
+    with shell("deny", json) as out:
+        steps.deny(node, by=by, reason=reason, version=version)
+        out.result({"state": "denied"}, "denied.")
+
+
+@app.command()
+def enrol(
+    node: NodePath,
+    approve: Annotated[str | None, typer.Option(help="Fingerprint of the request to approve.")] = None,
+    deny: Annotated[str | None, typer.Option(help="Fingerprint to deny, or to withdraw.")] = None,
+    by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
+    json: Json = False,
+) -> None:
+    """List who asked to be let in; approve or deny one by fingerprint."""
+    from datetime import UTC, datetime
+
+    from data_owner import authority
+    from data_owner.node import Node
+
+    with shell("enrol", json) as out:
+        opened = Node.open(node)
+        if approve and deny:
+            raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
+        if approve or deny:
+            decision = authority.Decision.APPROVED if approve else authority.Decision.DENIED
+            authority.decide(opened, approve or deny or "", decision, by=by, now=datetime.now(UTC))
+        found = authority.enrolments(opened)
+        lines = [f"{entry.decision:9} {entry.fingerprint}  {entry.name}" for entry in found]
+        out.result(
+            {"enrolments": [entry.model_dump(mode="json") for entry in found]},
+            "\n".join(lines) or "nobody has asked yet.",
+        )
+
+
+@app.command()
+def serve(
+    node: NodePath,
+    address: Annotated[str, typer.Option(help="Release port, host:port.")] = "127.0.0.1:50443",
+    enrolment_address: Annotated[str, typer.Option(help="Enrolment port, host:port.")] = "127.0.0.1:50444",
+    json: Json = False,
+) -> None:
+    """Serve approved releases over mutual TLS until stopped."""
+    from data_owner import server, steps
+    from data_owner.node import Node
+
+    with shell("serve", json) as out:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        opened = Node.open(node)
+
+        def ready(listening: server.Listening) -> None:
+            out.note(
+                f"serving releases on {listening.address} and enrolment on {listening.enrolment_address}. "
+                f"Hand {opened.invitation} to the analyst."
+            )
+
+        server.serve(opened, steps.read_settings(opened), address, enrolment_address, ready)
+        out.result({"state": "stopped"}, "stopped.")
+
+
+@app.command()
+def doctor(node: NodePath, json: Json = False) -> None:
+    """Check a node: what is in place, what is missing, and what to do next."""
+    from data_owner.doctor import diagnose
+    from data_owner.node import Node
+
+    with shell("doctor", json) as out:
+        findings = diagnose(Node.open(node))
+        lines = [f"{'passed ' if entry.passed else 'problem'}  {entry.name}: {entry.text}" for entry in findings]
+        out.result({"findings": [vars(entry) for entry in findings]}, "\n".join(lines))
+
+
+@app.command()
+def benchmark(
+    dataset: Annotated[str, typer.Argument(help="support2, compas or adult.")],
+    sensitive: Annotated[list[str], typer.Option(help="Sensitive column; repeat for several.")],
+    folds: Annotated[int, typer.Option(min=2, max=10, help="Folds, pooled.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of folds, training and forests.")] = 0,
+    json: Json = False,
+) -> None:
+    """Five folds, predictions pooled over all real rows: the figures of the README."""
+    from data_owner.benchmark import as_text, run
+
+    with shell("benchmark", json) as out:
+        with out.progress("benchmark") as progress:
+            found = run(dataset, tuple(sensitive), folds=folds, seed=seed, progress=progress)
+        out.result(found.model_dump(mode="json"), as_text(found))
+
+
+def main() -> None:
+    app()

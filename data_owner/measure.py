@@ -1,0 +1,148 @@
+"""Measuring a release as an analyst would get it, on records the teacher never saw.
+
+The owner distils its own reference student from the draft's bytes, generates, and compares with held-out records
+under the protocol of `shared.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from data_owner import gate
+from data_owner.settings import OwnerSettings
+from shared.card import Card, GroupSize, coarse
+from shared.codec import group_positions, positions
+from shared.decoder import Decoder
+from shared.generation import Synthesiser, group_shares
+from shared.metrics import (
+    PROTOCOL,
+    ROWS_PER_RECORD,
+    ceiling,
+    density_coverage,
+    floor,
+    group_rates,
+    outcome,
+    predict,
+    scores,
+)
+from shared.schema import Schema
+from shared.statistics import LatentStatistics
+from shared.student import Distilled, StudentSettings, distil
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The card that may leave, what the gate found, and what only the owner sees."""
+
+    card: Card
+    failures: tuple[str, ...]
+    synthetic: pd.DataFrame
+    distilled: Distilled
+
+
+def reference(schema: bytes, decoder: bytes, statistics: bytes, seed: int) -> tuple[Synthesiser, Distilled]:
+    """The owner's own student, distilled from the bytes of a release alone."""
+    parsed = Schema.from_bytes(schema)
+    model = Decoder.from_bytes(decoder, parsed)
+    found = LatentStatistics.from_bytes(statistics, model.architecture.latent, len(parsed.groups))
+    distilled = distil(found, group_shares(parsed), StudentSettings(seed=seed))
+    return Synthesiser(parsed, model, found, distilled.student), distilled
+
+
+def measure(
+    synthesiser: Synthesiser,
+    distilled: Distilled,
+    training: pd.DataFrame,
+    held_out: pd.DataFrame,
+    settings: OwnerSettings,
+    progress: Progress = lambda step, total, message: None,
+) -> Measured:
+    """Measure on canonical training and held-out records."""
+    schema, seed = synthesiser.schema, settings.training.seed
+    synthetic = synthesiser.table(seed, ROWS_PER_RECORD * len(training))
+    progress(1, 4, "forest on synthetic rows")
+    predicted = predict(synthetic, held_out, schema, seed)
+    progress(2, 4, "forest on original rows")
+    from_original = predict(training, held_out, schema, seed)
+    progress(3, 4, "density and coverage")
+    found, best = scores(held_out, predicted, schema), ceiling(held_out, predicted, schema, seed)
+    original = scores(held_out, from_original, schema)
+    fidelity = density_coverage(held_out, synthetic, schema, seed)
+    fidelity_ceiling = density_coverage(held_out, training, schema, seed)
+    everyone = pd.concat([training, held_out])
+    sizes = np.bincount(group_positions(schema, everyone), minlength=len(schema.groups))
+    checks = gate.checks(
+        settings.policy,
+        smallest_group=int(sizes.min()),
+        smallest_category=smallest_category(schema, everyone),
+        synthetic=found,
+        original=original,
+        ceiling=best,
+        fidelity=fidelity,
+        fidelity_ceiling=fidelity_ceiling,
+    )
+    recorded = group_rates(held_out, outcome(held_out, schema), schema)
+    rates = group_rates(held_out, predicted, schema)
+    card = Card(
+        node=settings.name,
+        target=schema.target.name,
+        positive=schema.positive,
+        sensitive=tuple(column.name for column in schema.sensitive),
+        criterion=settings.training.criterion,
+        targets=settings.training.targets,
+        privacy=settings.policy.privacy,
+        protocol=PROTOCOL,
+        records=_tens(len(training)),
+        held_out=_tens(len(held_out)),
+        groups=tuple(
+            GroupSize(
+                label=group.label,
+                records=_tens(int(sizes[index])),
+                recorded_rate=_published_rate(recorded, group.label, sizes[index]),
+                predicted_rate=_published_rate(rates, group.label, sizes[index]),
+            )
+            for index, group in enumerate(schema.groups)
+        ),
+        synthetic=coarse(found),
+        original=coarse(original),
+        ceiling=coarse(best),
+        floor=coarse(floor(held_out, schema)),
+        fidelity=coarse(fidelity),
+        fidelity_ceiling=coarse(fidelity_ceiling),
+        checks=tuple(_published(check) for check in checks),
+    )
+    progress(4, 4, "measured")
+    return Measured(card, gate.failures(checks), synthetic, distilled)
+
+
+def smallest_category(schema: Schema, table: pd.DataFrame) -> int:
+    """Records behind the rarest category that the schema names without its having been declared empty."""
+    counts = [
+        np.bincount(positions(column, table[column.name]), minlength=len(column.categories))
+        for column in schema.columns
+        if column.kind in ("category", "boolean")
+    ]
+    return int(min(count[count > 0].min() for count in counts))
+
+
+LEAST_PUBLISHED = 500
+"""Group rates of fewer records than this are not published: a rate of a dozen people is about people."""
+
+
+def _published_rate(rates: dict[str, float], label: str, size: int) -> float | None:
+    return round(rates[label], 2) if label in rates and size >= LEAST_PUBLISHED else None
+
+
+def _published(check: gate.Check) -> gate.Check:
+    counted = check.measured > 1.5 and check.required >= 5
+    return check.model_copy(update={"measured": float(_tens(int(check.measured))) if counted else round(check.measured, 2)})
+
+
+def _tens(count: int) -> int:
+    return int(round(count, -1))

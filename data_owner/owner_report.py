@@ -1,0 +1,111 @@
+"""The owner's report: what was measured, with pictures of held-out records that never leave the owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from data_owner.measure import Measured
+from shared.associations import associations
+from shared.generation import Synthesiser
+from shared.headlines import score_section, score_verdicts
+from shared.metrics import group_rates, outcome
+from shared.plots import correlations, curves, group_bars, marginals, overlay
+from shared.report import Report, Section, Table, Verdict
+
+
+def owner_report(
+    measured: Measured, synthesiser: Synthesiser, held_out: pd.DataFrame, history: list[dict[str, Any]]
+) -> Report:
+    """Everything the gate looked at, for the person who approves."""
+    card, schema = measured.card, synthesiser.schema
+    sample = measured.synthetic.iloc[: len(held_out)]
+    steps = [entry["step"] for entry in history]
+    rates = {
+        "recorded": group_rates(held_out, outcome(held_out, schema), schema),
+        "synthetic": group_rates(sample, outcome(sample, schema), schema),
+    }
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        student = synthesiser.latents(1000, generator).numpy()
+    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator)).numpy()
+    return Report(
+        title=f"What {card.node} would release",
+        subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "
+        f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
+        verdicts=(gate_verdict(measured.failures), *score_verdicts(card)),
+        facts=(
+            ("Training records", f"{card.records:,} (to the nearest ten)"),
+            ("Criterion", f"{card.criterion}, {card.targets} targets"),
+            ("Privacy", card.privacy),
+            ("Protocol", card.protocol),
+        ),
+        sections=(
+            Section(
+                "The gate",
+                "Each line of the policy in owner.toml. A release with a line that did not pass cannot be approved.",
+                (
+                    Table(
+                        ("check", "measured", "required", "passed"),
+                        tuple(
+                            (check.name, check.measured, check.required, "yes" if check.passed else "NO")
+                            for check in card.checks
+                        ),
+                    ),
+                ),
+            ),
+            score_section(card),
+            Section(
+                "Groups",
+                "How often the target is positive in each group, as recorded and in the synthetic rows.",
+                (
+                    Table(
+                        ("group", "records (to tens)"),
+                        tuple((group.label, group.records) for group in card.groups),
+                    ),
+                ),
+                (group_bars(rates, "Positive rate by group: recorded in grey, synthetic in blue."),),
+            ),
+            Section(
+                "Columns",
+                "Distribution of each column: held-out records in grey, synthetic rows as blue outlines.",
+                figures=(marginals(schema, {"real": held_out, "synthetic": sample}, "Marginal distributions."),),
+            ),
+            Section(
+                "Associations",
+                "Strength of association between columns, in real and in synthetic rows; equal pictures are good.",
+                figures=(
+                    correlations(
+                        {"real": associations(schema, held_out), "synthetic": associations(schema, sample)},
+                        "Association matrices, real and synthetic.",
+                    ),
+                ),
+            ),
+            Section(
+                "Latents",
+                f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
+                f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
+                f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
+                figures=(overlay({"Gaussian of the moments": gaussian, "student": student}, "Latents in two dimensions."),),
+            ),
+            Section(
+                "Training",
+                "Validation losses of the teacher, in nats a record.",
+                figures=(
+                    curves(
+                        steps,
+                        {name: [entry[name] for entry in history] for name in ("reconstruction", "divergence", "target")},
+                        "Validation losses over training steps.",
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def gate_verdict(failures: tuple[str, ...]) -> Verdict:
+    if failures:
+        return Verdict("bad", "Gate", "; ".join(failures) + ".", "refused")
+    return Verdict("good", "Gate", "Every line of the policy passed. A named person may approve.", "passed")

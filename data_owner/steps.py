@@ -1,0 +1,256 @@
+"""The owner's steps over a node, one function each. They read and write files; what they decide is elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import torch
+from safetensors.torch import save as save_tensors
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from data_owner import authority, release
+from data_owner.datasets import dataset
+from data_owner.datasets import load as load_dataset
+from data_owner.disclosure import disclose
+from data_owner.ingest import infer, ingest
+from data_owner.measure import Measured, measure, reference
+from data_owner.node import Node
+from data_owner.owner_report import owner_report
+from data_owner.owner_toml import dump, parse
+from data_owner.repair import repaired_targets
+from data_owner.settings import OwnerSettings
+from data_owner.teacher import TeacherSettings
+from data_owner.training import Trained, train_teacher
+from protocol.artefacts import Artefact
+from protocol.manifest import Manifest
+from shared import folder
+from shared.codec import encode
+from shared.errors import BadInput, PolicyRefusal
+from shared.schema import Schema
+from shared.table import read_table
+
+Progress = Callable[[int, int, str], None]
+HELD_OUT_SHARE = 0.2
+
+
+def quiet(step: int, total: int, message: str) -> None:
+    """No progress shown."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a teacher is trained and measured on: canonical tables, all in the schema's categories."""
+
+    schema: Schema
+    training: pd.DataFrame
+    held_out: pd.DataFrame
+
+
+def init(
+    path: Path,
+    *,
+    data: Path | pd.DataFrame | None = None,
+    dataset_name: str | None = None,
+    sensitive: tuple[str, ...] = (),
+    target: str | None = None,
+    positive: str | None = None,
+    name: str | None = None,
+) -> OwnerSettings:
+    """Make a node from a file, a frame or a data set that ships. Nothing is written unless all of it is sound."""
+    node = Node(path)
+    if path.exists() and any(path.iterdir()):
+        raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
+    if (data is None) == (dataset_name is None):
+        raise BadInput("give a file or a data set", field="--data", remedy="use --data FILE or --dataset NAME")
+    if dataset_name is not None:
+        known = dataset(dataset_name)
+        sensitive = sensitive or known.sensitive[:1]
+        target, positive = target or known.target, positive or known.positive
+        table, source = load_dataset(dataset_name, sensitive), f"dataset:{dataset_name}"
+    else:
+        table = read_table(data) if isinstance(data, Path) else pd.DataFrame(data)
+        source = data.name if isinstance(data, Path) else "frame"
+    if target is None or not sensitive:
+        raise BadInput(
+            "the target and at least one sensitive column must be named",
+            field="--target" if target is None else "--sensitive",
+            remedy="give --target COL and --sensitive COL",
+        )
+    settings = infer(
+        table,
+        name=name or path.resolve().name,
+        source=source,
+        target=target,
+        sensitive=sensitive,
+        positive=positive,
+    )
+    try:
+        records = table.to_parquet(index=False, compression="zstd")
+    except (pa.ArrowException, TypeError, ValueError):
+        raise BadInput("a column mixes types", field="table", remedy="give each column one type") from None
+    undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
+    if not undecided:
+        ingest(table, settings)
+    authority.create_keys(node, settings.name, datetime.now(UTC))
+    folder.write(node.records, records, folder.PRIVATE)
+    folder.write(node.settings, dump(settings).encode())
+    return settings
+
+
+def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> int:
+    """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version."""
+    node = Node.open(path)
+    settings = read_settings(node)
+    prepared = prepare(node, settings)
+    run = _settings_digest(node)
+    marker = node.checkpoint.with_suffix(".run")
+    resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == run
+    if not resumes:
+        node.checkpoint.unlink(missing_ok=True)
+        folder.write(marker, run.encode())
+    trained = fit(
+        prepared,
+        settings,
+        load=lambda: node.checkpoint.read_bytes() if node.checkpoint.is_file() else None,
+        save=lambda data: folder.write(node.checkpoint, data, folder.PRIVATE),
+        progress=progress,
+    )
+    encoder = {name: value.contiguous() for name, value in trained.teacher.encoder.state_dict().items()}
+    folder.write(node.encoder, save_tensors(encoder), folder.PRIVATE)
+    history = [dataclasses.asdict(epoch) for epoch in trained.history]
+    folder.write(node.history, json.dumps(history).encode())
+    version = release.write_draft(node, artefacts(prepared.schema, trained), run, _now())
+    node.checkpoint.unlink(missing_ok=True)
+    return version
+
+
+def fit(
+    prepared: Prepared,
+    settings: OwnerSettings,
+    teacher: TeacherSettings | None = None,
+    *,
+    load: Callable[[], bytes | None] = lambda: None,
+    save: Callable[[bytes], None] = lambda data: None,
+    progress: Progress = quiet,
+) -> Trained:
+    """Train on the training part alone."""
+    encoded = encode(prepared.schema, prepared.training)
+    seed = settings.training.seed
+    targets: Tensor = one_hot(encoded.target, len(prepared.schema.target.categories)).float()
+    if settings.training.targets == "repaired":
+        progress(0, 1, "out-of-fold scores for repaired targets")
+        targets = torch.from_numpy(repaired_targets(prepared.schema, prepared.training, seed)).float()
+    return train_teacher(
+        prepared.schema,
+        encoded,
+        targets,
+        teacher or TeacherSettings(),
+        seed,
+        load=load,
+        save=save,
+        progress=progress,
+    )
+
+
+def artefacts(schema: Schema, trained: Trained) -> dict[Artefact, bytes]:
+    """The three that training makes; the card comes from the gate and the manifest from approval."""
+    return {
+        Artefact.DECODER: trained.teacher.decoder.to_bytes(),
+        Artefact.STATISTICS: trained.statistics.to_bytes(),
+        Artefact.SCHEMA: schema.to_bytes(),
+    }
+
+
+def gate(path: Path, *, progress: Progress = quiet) -> Measured:
+    """Measure the newest release on held-out records, keep its card and what the gate found, write the report."""
+    node = Node.open(path)
+    settings = read_settings(node)
+    version = release.latest(node)
+    if release.status(node, version).settings_sha256 != _settings_digest(node):
+        raise PolicyRefusal(
+            "owner.toml or the records changed since this release was trained",
+            field="owner.toml",
+            remedy="train again",
+        )
+    prepared = prepare(node, settings)
+    place = node.releases / str(version)
+    schema, decoder, statistics = (
+        folder.read(place / kind.filename, "train again")
+        for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
+    )
+    progress(0, 4, "distilling the reference student")
+    synthesiser, distilled = reference(schema, decoder, statistics, settings.training.seed)
+    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
+    release.record_measured(node, version, measured.card.to_bytes(), measured.failures, _now())
+    history = json.loads(folder.read(node.history, "train again"))
+    report = owner_report(measured, synthesiser, prepared.held_out, history)
+    folder.write(node.report, report.to_html().encode())
+    folder.write(node.figures, report.to_json().encode())
+    return measured
+
+
+def approve(path: Path, *, by: str) -> Manifest:
+    """Approve the newest release: sign it and allow it to be served."""
+    node = Node.open(path)
+    settings = read_settings(node)
+    version = release.latest(node)
+    return release.approve(
+        node,
+        version,
+        name=settings.name,
+        by=by,
+        key=authority.release_key(node),
+        policy_id=hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest(),
+        privacy=settings.policy.privacy,
+        days=settings.policy.release_days,
+        now=_now(),
+    )
+
+
+def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> release.Status:
+    """Deny a release, the newest unless named, for good."""
+    node = Node.open(path)
+    return release.deny(node, version or release.latest(node), by=by, reason=reason, now=_now())
+
+
+def read_settings(node: Node) -> OwnerSettings:
+    return parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
+
+
+def prepare(node: Node, settings: OwnerSettings) -> Prepared:
+    """Records of the node, held to owner.toml, in the schema that may leave, split by seed."""
+    table = read_table(node.records)
+    return split(table, settings)
+
+
+def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
+    """A fifth is held out, in proportion to the target's classes."""
+    schema, canonical = disclose(ingest(table, settings), settings.policy.minimum_count)
+    training, held_out = train_test_split(
+        canonical,
+        test_size=HELD_OUT_SHARE,
+        random_state=settings.training.seed,
+        stratify=canonical[schema.target.name],
+    )
+    return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
+
+
+def _settings_digest(node: Node) -> str:
+    """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
+    settings = read_settings(node)
+    parts = settings.model_dump_json(exclude={"policy"}).encode(), str(settings.policy.minimum_count).encode()
+    return hashlib.sha256(b"\n".join([*parts, settings.policy.small_groups.encode(), node.records.read_bytes()])).hexdigest()
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())

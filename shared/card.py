@@ -1,0 +1,76 @@
+"""The release card: what the owner measured, published once and coarsely (two decimals, sizes to tens)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError
+
+from shared.errors import BadInput
+from shared.limits import LIMITS
+from shared.metrics import Fidelity, Scores
+from shared.schema import Frozen, Label, Name, describe
+
+Part = TypeVar("Part", bound=Frozen)
+
+
+class GroupSize(Frozen):
+    """A sensitive group, its records rounded to tens, and the positive rates measured on held-out records."""
+
+    label: str = Field(max_length=1000)
+    records: int = Field(ge=0)
+    recorded_rate: float | None = Field(default=None, ge=0.0, le=1.0)
+    predicted_rate: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class Check(Frozen):
+    """One line of the gate: what was measured, what the policy asks for, and whether it passed."""
+
+    name: str = Field(max_length=200)
+    measured: float
+    required: float
+    passed: bool
+
+
+class Card(Frozen):
+    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`."""
+
+    format: Literal[1] = 1
+    node: Name
+    target: Name
+    positive: Label
+    sensitive: tuple[Name, ...]
+    criterion: Literal["parity"]
+    targets: Literal["repaired", "recorded"]
+    privacy: str = Field(max_length=4000)
+    protocol: str = Field(max_length=4000)
+    records: int = Field(ge=0)
+    held_out: int = Field(ge=0)
+    groups: tuple[GroupSize, ...] = Field(max_length=LIMITS.groups)
+    synthetic: Scores
+    original: Scores
+    ceiling: Scores
+    floor: Scores
+    fidelity: Fidelity
+    fidelity_ceiling: Fidelity
+    checks: tuple[Check, ...]
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `BadInput` naming the field."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise BadInput(describe(error), field="card", remedy="ask the owner for a new release") from None
+
+
+def coarse(part: Part) -> Part:
+    """The same figures to two decimals."""
+    return part.model_copy(
+        update={
+            name: round(value, 2) for name, value in part.model_dump().items() if isinstance(value, float)
+        }
+    )

@@ -1,0 +1,105 @@
+"""What both command lines share: one JSON envelope, progress with time left, errors as exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from shared.errors import Fair4FreeError
+
+BAR_AFTER_SECONDS = 1.0
+LINE_EVERY_SECONDS = 5.0
+
+
+@dataclass
+class Shell:
+    """One command on its way: where its result and its diagnostics go.
+
+    The result goes to stdout, as text or as one JSON envelope; everything else goes to stderr.
+    """
+
+    command: str
+    as_json: bool
+    out: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def result(self, values: dict[str, Any], text: str) -> None:
+        """End of a command that went well."""
+        if self.as_json:
+            self._envelope(0, {"result": values})
+        else:
+            self.out.print(escape(text))
+
+    def failed(self, error: Fair4FreeError) -> int:
+        """Report an error; returns the exit code."""
+        if self.as_json:
+            self._envelope(error.exit_code, {"error": error.as_json()})
+        where = f"{error.field}: " if error.field else ""
+        self.err.print(f"[bold red]error[/] {escape(where + error.problem)}", soft_wrap=True)
+        if error.remedy:
+            self.err.print(f"[bold]remedy[/] {escape(error.remedy)}", soft_wrap=True)
+        return error.exit_code
+
+    def note(self, text: str) -> None:
+        self.err.print(escape(text), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A bar with time left on a terminal, a line now and then elsewhere."""
+        if not self.err.is_terminal:
+            yield self._lines(title)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[message]}"),
+        )
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(title, total=None, message="")
+
+            def update(step: int, total: int, message: str) -> None:
+                bar.update(task, completed=step, total=total, message=message)
+
+            yield update
+
+    def _lines(self, title: str) -> Callable[[int, int, str], None]:
+        start = last = time.monotonic()
+
+        def update(step: int, total: int, message: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - start > BAR_AFTER_SECONDS and now - last > LINE_EVERY_SECONDS:
+                last = now
+                left = (now - start) / max(step, 1) * (total - step)
+                self.note(f"{title}: {step} of {total}, {left:.0f} s left, {message}")
+
+        return update
+
+    def _envelope(self, code: int, content: dict[str, Any]) -> None:
+        envelope = {"command": self.command, "ok": code == 0, "exit_code": code, **content}
+        sys.stdout.write(json.dumps(envelope) + "\n")
+
+
+@contextmanager
+def shell(command: str, as_json: bool) -> Iterator[Shell]:
+    """Run a command's body; our errors become a message and an exit code, others stay loud."""
+    running = Shell(command, as_json)
+    try:
+        yield running
+    except Fair4FreeError as error:
+        raise SystemExit(running.failed(error)) from None
+    except KeyboardInterrupt:
+        running.note("stopped")
+        raise SystemExit(130) from None

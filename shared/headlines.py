@@ -1,0 +1,57 @@
+"""What a release card says, in words and pictures that both sides' reports share."""
+
+from __future__ import annotations
+
+from shared.card import Card
+from shared.plots import score_bars
+from shared.report import Level, Section, Table, Verdict
+
+
+def score_verdicts(card: Card) -> tuple[Verdict, ...]:
+    """Headlines of a card, in plain words."""
+    scores, original, best = card.synthetic, card.original, card.ceiling
+    parity = scores.demographic_parity_ratio
+    share = parity / max(best.demographic_parity_ratio, 1e-9)
+    level: Level = "good" if share >= 0.9 else "caution" if share >= 0.8 else "bad"
+    kept = scores.accuracy / max(original.accuracy, 1e-9)
+    return (
+        Verdict(
+            level,
+            "Fair to real people",
+            f"Demographic parity ratio of a model trained on synthetic rows; trained on the original records it is "
+            f"{original.demographic_parity_ratio:.2f}. Chance allows {best.demographic_parity_ratio:.2f}.",
+            f"{parity:.2f}",
+        ),
+        Verdict(
+            "good" if kept >= 0.95 else "caution" if kept >= 0.9 else "bad",
+            "Useful on real people",
+            f"Accuracy on held-out records; trained on the originals it is {original.accuracy:.2f}.",
+            f"{scores.accuracy:.2f}",
+        ),
+        Verdict(
+            "good" if card.fidelity.coverage >= 0.9 else "caution" if card.fidelity.coverage >= 0.7 else "bad",
+            "Looks like the real thing",
+            f"Coverage of held-out records; density is {card.fidelity.density:.2f}. Real rows score "
+            f"{card.fidelity_ceiling.coverage:.2f} and {card.fidelity_ceiling.density:.2f}.",
+            f"{card.fidelity.coverage:.2f}",
+        ),
+    )
+
+
+def score_section(card: Card) -> Section:
+    """Scores beside ceiling, floor and original."""
+    names = {
+        "synthetic": card.synthetic,
+        "original records": card.original,
+        "ceiling": card.ceiling,
+        "floor": card.floor,
+    }
+    metrics = list(type(card.synthetic).model_fields)
+    rows = tuple((name, *(getattr(scores, metric) for metric in metrics)) for name, scores in names.items())
+    return Section(
+        "Fairness and utility",
+        "A random forest trained on each set of rows, tested on real held-out records. The ceiling is what chance "
+        "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
+        (Table(("trained on", *(metric.replace("_", " ") for metric in metrics)), rows),),
+        (score_bars(names, "Scores of a model trained on synthetic rows beside original, ceiling and floor."),),
+    )

@@ -1,0 +1,186 @@
+"""How results are measured (DESIGN section 6): fairness and utility on real rows, density and coverage, with
+the ceiling and floor that stand beside every score. Tables are canonical."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
+from numpy.typing import NDArray
+from prdc import compute_prdc
+from pydantic import Field
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from shared.codec import Layout, group_positions, positions
+from shared.schema import CategoricalColumn, Frozen, Schema
+
+NEIGHBOURS = 5
+FIDELITY_ROWS = 5000
+PERMUTATIONS = 20
+LEAST_JUDGED = 50
+ROWS_PER_RECORD = 4
+"""Synthetic rows a downstream model is trained on, for each training record."""
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+PROTOCOL = (
+    "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
+    "x and s; four synthetic rows for each training record. Groups with fewer than 50 held-out rows are judged "
+    "together. Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and "
+    "coverage (k = 5) of synthetic rows against real held-out rows, on z-scored numbers and one-hot categories, "
+    "target included; their ceiling is real training rows against the same held-out rows."
+)
+
+
+class Scores(Frozen):
+    """Fairness and utility of one set of predictions; the ratios are 1 when groups are treated alike."""
+
+    demographic_parity_ratio: float = Field(ge=0.0, le=1.0)
+    equalized_odds_ratio: float = Field(ge=0.0, le=1.0)
+    accuracy: float = Field(ge=0.0, le=1.0)
+    recall: float = Field(ge=0.0, le=1.0)
+    f1: float = Field(ge=0.0, le=1.0)
+
+    @classmethod
+    def of(cls, truth: Integers, predicted: Integers, groups: Integers) -> Self:
+        """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1."""
+        return cls(
+            demographic_parity_ratio=_ratio(
+                demographic_parity_ratio(truth, predicted, sensitive_features=groups)
+            ),
+            equalized_odds_ratio=_ratio(equalized_odds_ratio(truth, predicted, sensitive_features=groups)),
+            accuracy=accuracy_score(truth, predicted),
+            recall=recall_score(truth, predicted, zero_division=0.0),
+            f1=f1_score(truth, predicted, zero_division=0.0),
+        )
+
+    @classmethod
+    def mean(cls, scores: list[Self]) -> Self:
+        return cls(**{name: float(np.mean([getattr(one, name) for one in scores])) for name in cls.model_fields})
+
+
+class Fidelity(Frozen):
+    """Density and coverage (Naeem et al. 2020)."""
+
+    density: float = Field(ge=0.0)
+    coverage: float = Field(ge=0.0, le=1.0)
+
+
+def outcome(table: pd.DataFrame, schema: Schema) -> Integers:
+    """1 where the target is the positive class, (n,)."""
+    positive = schema.target.categories.index(schema.positive)
+    return (positions(schema.target, table[schema.target.name]) == positive).astype(np.int64)
+
+
+def random_forest(seed: int) -> RandomForestClassifier:
+    """The downstream model of the protocol."""
+    return RandomForestClassifier(100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+
+
+def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, seed: int) -> Integers:
+    """0/1 predictions for `test` by the protocol's forest trained on `train`."""
+    truth = outcome(train, schema)
+    if truth.min() == truth.max():
+        return np.full(len(test), truth[0])
+    model = random_forest(seed).fit(design_matrix(train, schema), truth)
+    return np.asarray(model.predict(design_matrix(test, schema)), np.int64)
+
+
+def scores(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Scores:
+    return Scores.of(outcome(test, schema), predicted, judged_groups(group_positions(schema, test)))
+
+
+def judged_groups(groups: Integers) -> Integers:
+    """Groups (n,) with the small ones pooled as -1, the next smallest joining until the pool is large enough.
+
+    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half.
+    """
+    labels, counts = np.unique(groups, return_counts=True)
+    order = np.argsort(counts, kind="stable")
+    pooled, total = [], 0
+    for index in order:
+        if counts[index] >= LEAST_JUDGED and (total == 0 or total >= LEAST_JUDGED):
+            break
+        pooled.append(labels[index])
+        total += int(counts[index])
+    return np.where(np.isin(groups, pooled), -1, groups) if len(pooled) > 1 else groups
+
+
+def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> Scores:
+    """The same predictions with s permuted: what chance leaves of a perfectly fair model. Mean of 20."""
+    truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
+    generator = np.random.default_rng(seed)
+    return Scores.mean([Scores.of(truth, predicted, generator.permutation(groups)) for _ in range(PERMUTATIONS)])
+
+
+def floor(test: pd.DataFrame, schema: Schema) -> Scores:
+    """The constant classifier of the commoner class."""
+    truth = outcome(test, schema)
+    constant = np.full(len(truth), int(truth.mean() > 0.5))
+    return Scores.of(truth, constant, judged_groups(group_positions(schema, test)))
+
+
+def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = False) -> Floats:
+    """Features x and s, (n, width): numbers (missing as the table's mean, with a flag), then one-hot categories."""
+    parts = []
+    for column in Layout(schema).numeric:
+        values = table[column.name].to_numpy(float)
+        missing = np.isnan(values)
+        parts.append(np.where(missing, np.nanmean(values) if not missing.all() else 0.0, values))
+        if column.optional:
+            parts.append(missing.astype(float))
+    for categorical in _categorical(schema, with_target):
+        width = len(categorical.categories) + categorical.optional
+        parts.extend(np.eye(width)[positions(categorical, table[categorical.name])].T)
+    return np.stack(parts, 1)
+
+
+def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, seed: int) -> Fidelity:
+    """Of `other` against `real`, on at most `FIDELITY_ROWS` real and four times as many other rows, drawn by seed."""
+    generator = np.random.default_rng(seed)
+    points = design_matrix(_draw(real, FIDELITY_ROWS, generator), schema, with_target=True)
+    others = design_matrix(_draw(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
+    numeric = _numeric_width(schema)
+    centre, spread = points[:, :numeric].mean(0), points[:, :numeric].std(0)
+    spread[spread == 0.0] = 1.0
+    for matrix in (points, others):
+        matrix[:, :numeric] = (matrix[:, :numeric] - centre) / spread
+    with contextlib.redirect_stdout(io.StringIO()):
+        found: Mapping[str, float] = compute_prdc(points, others, min(NEIGHBOURS, len(points) - 1))
+    return Fidelity(density=float(found["density"]), coverage=float(found["coverage"]))
+
+
+def group_rates(table: pd.DataFrame, positive: Integers, schema: Schema) -> dict[str, float]:
+    """Share of positives (n,) in each group, by label; groups without rows are left out."""
+    groups = group_positions(schema, table)
+    return {
+        group.label: float(positive[groups == index].mean())
+        for index, group in enumerate(schema.groups)
+        if (groups == index).any()
+    }
+
+
+def _draw(table: pd.DataFrame, rows: int, generator: np.random.Generator) -> pd.DataFrame:
+    if len(table) <= rows:
+        return table
+    return table.iloc[np.sort(generator.choice(len(table), rows, replace=False))]
+
+
+def _categorical(schema: Schema, with_target: bool) -> tuple[CategoricalColumn, ...]:
+    columns = (*Layout(schema).categorical, *schema.sensitive)
+    return (*columns, schema.target) if with_target else columns
+
+
+def _numeric_width(schema: Schema) -> int:
+    return sum(1 + column.optional for column in Layout(schema).numeric)
+
+
+def _ratio(value: float) -> float:
+    return 1.0 if np.isnan(value) else float(np.clip(value, 0.0, 1.0))

@@ -1,0 +1,176 @@
+"""Pictures for the reports: values in, SVG text out. Every picture is drawn on white and names its parts."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from shared.metrics import Scores
+from shared.report import Figure
+from shared.schema import NumericColumn, Schema
+
+REAL, SYNTHETIC, FAINT = "#8a93a0", "#1f5f8b", "#d4d8dd"
+COLOURS = (SYNTHETIC, "#d08a2e", "#1b7f5c", "#8a5fb0")
+METRICS = {
+    "demographic_parity_ratio": "demographic\nparity ratio",
+    "equalized_odds_ratio": "equalized\nodds ratio",
+    "accuracy": "accuracy",
+    "recall": "recall",
+    "f1": "F1",
+}
+OVERLAY_POINTS = 700
+
+Floats = NDArray[np.float64]
+
+
+def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
+    """Grouped bars, one colour for each named set of scores."""
+    canvas = Canvas(figsize=(9.2, 3.0))
+    axes = canvas.subplots()
+    width = 0.8 / len(scores)
+    for index, (name, each) in enumerate(scores.items()):
+        values = [getattr(each, metric) for metric in METRICS]
+        places = np.arange(len(METRICS)) + (index - (len(scores) - 1) / 2) * width
+        colour = (SYNTHETIC, REAL, FAINT, "#eef0f2")[index % 4]
+        bars = axes.bar(places, values, width * 0.92, color=colour, label=name)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1, color="#5c6675")
+    axes.set_xticks(np.arange(len(METRICS)), list(METRICS.values()), fontsize=8.5)
+    axes.set_ylim(0, 1.12)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17))
+    return _svg(canvas, alt)
+
+
+def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
+    """Small multiples, a panel for each column: histogram outlines of numbers, bars of categories."""
+    columns, across = schema.columns, 5
+    down = -(-len(columns) // across)
+    canvas = Canvas(figsize=(9.2, 1.55 * down))
+    panels = canvas.subplots(down, across, squeeze=False).ravel()
+    for axes in panels[len(columns) :]:
+        axes.set_visible(False)
+    for axes, column in zip(panels, columns, strict=False):
+        if isinstance(column, NumericColumn):
+            low, high = column.quantiles.values[0], column.quantiles.values[-1]
+            edges = np.linspace(low, high, 25) if high > low else np.linspace(low - 0.5, low + 0.5, 3)
+            for index, table in enumerate(tables.values()):
+                values = np.clip(table[column.name].dropna().to_numpy(float), low, high)
+                axes.hist(
+                    values,
+                    edges,
+                    density=True,
+                    histtype="stepfilled" if index == 0 and len(tables) > 1 else "step",
+                    color=FAINT if index == 0 and len(tables) > 1 else SYNTHETIC,
+                    linewidth=1.2,
+                )
+        else:
+            shown = column.categories[:8]
+            for index, table in enumerate(tables.values()):
+                share = table[column.name].value_counts(normalize=True).reindex(list(shown)).fillna(0.0)
+                width = 0.8 / len(tables)
+                places = np.arange(len(shown)) + (index - (len(tables) - 1) / 2) * width
+                colour = FAINT if index == 0 and len(tables) > 1 else SYNTHETIC
+                axes.bar(places, share.to_numpy(), width, color=colour)
+        axes.set_title(_short(column.name), fontsize=7.5, color="#1c2430")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _plain(axes)
+    canvas.tight_layout(pad=0.6)
+    return _svg(canvas, alt)
+
+
+def correlations(named: Mapping[str, Floats], alt: str) -> Figure:
+    """Heat maps of correlation matrices side by side, on one scale from -1 to 1."""
+    canvas = Canvas(figsize=(9.2, 3.1))
+    for axes, (name, matrix) in zip(canvas.subplots(1, len(named), squeeze=False)[0], named.items(), strict=True):
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        canvas.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
+    return _svg(canvas, alt)
+
+
+def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
+    """PCA and t-SNE of several clouds of latents (n, d), fitted together."""
+    drawn = {name: points[:OVERLAY_POINTS] for name, points in named.items()}
+    together = np.concatenate(list(drawn.values()))
+    linear = PCA(2, random_state=0).fit_transform(together)
+    bent = TSNE(2, init="pca", perplexity=30, random_state=0).fit_transform(together)
+    canvas = Canvas(figsize=(9.2, 3.9))
+    for axes, title, places in zip(canvas.subplots(1, 2), ("PCA", "t-SNE"), (linear, bent), strict=True):
+        start = 0
+        for index, (name, points) in enumerate(drawn.items()):
+            part = places[start : start + len(points)]
+            axes.scatter(*part.T, s=5, alpha=0.55, linewidths=0, color=COLOURS[index], label=name)
+            start += len(points)
+        axes.set_title(title, fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _plain(axes)
+    canvas.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="lower center", markerscale=3)
+    return _svg(canvas, alt)
+
+
+def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: str, *, log: bool = False) -> Figure:
+    """Lines over training steps."""
+    canvas = Canvas(figsize=(9.2, 2.6))
+    axes = canvas.subplots()
+    for colour, (name, values) in zip(COLOURS, named.items(), strict=False):
+        axes.plot(steps, values, color=colour, linewidth=1.4, label=name)
+    if log:
+        axes.set_yscale("log")
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=8)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(canvas, alt)
+
+
+def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
+    """Positive rate in each group: {series: {group: rate}}."""
+    groups = list(dict.fromkeys(group for series in rates.values() for group in series))
+    canvas = Canvas(figsize=(9.2, 0.9 + 0.42 * len(groups)))
+    axes = canvas.subplots()
+    height = 0.8 / len(rates)
+    for index, (name, series) in enumerate(rates.items()):
+        places = np.arange(len(groups)) + (index - (len(rates) - 1) / 2) * height
+        values = [series.get(group, 0.0) for group in groups]
+        bars = axes.barh(places, values, height * 0.9, color=(REAL, SYNTHETIC)[index % 2], label=name)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7.5, padding=2)
+    axes.set_yticks(np.arange(len(groups)), [_short(group) for group in groups], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _svg(canvas, alt)
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+def _short(text: str) -> str:
+    text = text.replace("$", r"\$")
+    return text if len(text) <= 24 else text[:23] + "…"
+
+
+def _svg(canvas: Canvas, alt: str) -> Figure:
+    """SVG text without the XML prologue, whose document type names an address on the network."""
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return Figure(svg[svg.index("<svg") :], alt)
