@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from data_owner import authority, release
@@ -12,17 +11,9 @@ from data_owner.owner_toml import parse
 from protocol.identity import certificate_expires
 from shared import folder
 from shared.errors import Fair4FreeError
+from shared.finding import Finding
 from shared.limits import LIMITS
 from shared.table import read_table
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`text` is the state when it passed, and the problem with its fix when it did not."""
-
-    name: str
-    passed: bool
-    text: str
 
 
 def diagnose(node: Node) -> list[Finding]:

@@ -70,8 +70,10 @@ class Student(nn.Module):
         mean, log_variance = self(torch.randn(count, NOISE, generator=generator))
         return mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
 
-    def to_bytes(self) -> bytes:
-        return save({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()})
+    def to_bytes(self, lineage: dict[str, str]) -> bytes:
+        """safetensors; `lineage` goes into the metadata."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        return save(tensors, metadata=lineage)
 
     @classmethod
     def from_bytes(cls, data: bytes, latent: int) -> Self:

@@ -1,0 +1,240 @@
+"""The consumer's audit: what can be known of synthetic rows without a single record.
+
+Beside it stands what the owner measured on held-out records, which is on the release card. An analyst who holds a
+real file of their own gets the real comparison too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedKFold
+
+from protocol.manifest import Manifest
+from shared.associations import associations
+from shared.card import Card
+from shared.codec import group_positions
+from shared.conform import conform
+from shared.generation import Synthesiser
+from shared.headlines import score_section, score_verdicts
+from shared.metrics import Scores, density_coverage, group_rates, outcome, predict, scores
+from shared.plots import correlations, curves, group_bars, marginals, overlay, score_bars
+from shared.report import Report, Section, Table, Verdict
+from shared.schema import NumericColumn, Schema
+
+AUDITED_ROWS = 20_000
+LATENTS = 4_000
+FOLDS = 5
+
+
+class Lineage(StrEnum):
+    PROVED = "made by this student from this release"
+    OTHER = "made by another student or from another release"
+    UNKNOWN = "unknown: only Parquet carries lineage"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Scores of models trained and tested on synthetic rows, and the report."""
+
+    synthetic_only: Scores
+    on_own_records: Scores | None
+    report: Report
+
+
+def audit_report(
+    synthesiser: Synthesiser,
+    card: Card,
+    manifest: Manifest,
+    table: pd.DataFrame,
+    distillation: dict[str, Any],
+    lineage: Lineage,
+    real: pd.DataFrame | None,
+) -> Audit:
+    """Audit a table of synthetic rows. `real`: a file of the analyst's own, if any."""
+    schema = synthesiser.schema
+    rows = conform(schema, table).head(AUDITED_ROWS)
+    only = synthetic_only(rows, schema)
+    own = conform(schema, real) if real is not None else None
+    comparison = compare(rows, own, schema) if own is not None else None
+    sections = [
+        _trust(manifest, lineage),
+        score_section(card),
+        _synthetic_section(only, rows, schema),
+        _marginal_section(schema, rows, own),
+        _latent_section(synthesiser, distillation),
+    ]
+    if comparison is not None and own is not None:
+        sections.insert(3, _own_section(comparison, rows, own, schema))
+    report = Report(
+        title=f"Audit of synthetic rows from {manifest.node}",
+        subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
+        f"{card.positive}, sensitive {', '.join(card.sensitive)}. Made without a single record.",
+        verdicts=(_origin(lineage), *score_verdicts(card)),
+        facts=(
+            ("Privacy", manifest.privacy),
+            ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
+            ("Measured by the owner", card.protocol),
+        ),
+        sections=tuple(sections),
+    )
+    return Audit(only, comparison[0] if comparison else None, report)
+
+
+def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
+    """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol."""
+    truth = outcome(rows, schema)
+    if min(truth.sum(), len(truth) - truth.sum()) < FOLDS:
+        return scores(rows, truth, schema)
+    predicted = np.empty(len(rows), np.int64)
+    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(rows, truth):
+        predicted[test] = predict(rows.iloc[train], rows.iloc[test], schema, seed=0)
+    return scores(rows, predicted, schema)
+
+
+def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, float, float]:
+    """Trained on synthetic, tested on the analyst's own rows; with density and coverage of them."""
+    found = scores(own, predict(rows, own, schema, seed=0), schema)
+    fidelity = density_coverage(own, rows, schema, seed=0)
+    return found, fidelity.density, fidelity.coverage
+
+
+def _origin(lineage: Lineage) -> Verdict:
+    level = {"PROVED": "good", "OTHER": "bad", "UNKNOWN": "caution"}[lineage.name]
+    value = {"PROVED": "verified", "OTHER": "mismatch", "UNKNOWN": "unproved"}[lineage.name]
+    return Verdict(level, "Origin", f"Signed by the owner; these rows: {lineage.value}.", value)  # type: ignore[arg-type]
+
+
+def _trust(manifest: Manifest, lineage: Lineage) -> Section:
+    lines = [
+        ("manifest", "signature of the owner's release key", "verified"),
+        ("version", f"{manifest.version}, not older than any seen before", "verified"),
+        *((kind.value, f"{digest.length:,} bytes, SHA-256 {digest.sha256[:16]}…", "verified") for kind, digest in manifest.artefacts.items()),
+        ("synthetic rows", lineage.value, "verified" if lineage is Lineage.PROVED else lineage.name.lower()),
+    ]
+    return Section(
+        "What crossed, and whether it is what was signed",
+        "Five things came from the owner and nothing else. Each was checked against the signature before it was read.",
+        (Table(("what", "checked", "result"), tuple(lines)),),
+    )
+
+
+def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Section:
+    rates = {"synthetic": group_rates(rows, outcome(rows, schema), schema)}
+    counts = np.bincount(group_positions(schema, rows), minlength=len(schema.groups))
+    return Section(
+        "On synthetic rows alone",
+        "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
+        "with themselves, not how a model does on people; for that, see the owner's figures above.",
+        (
+            Table(tuple(name.replace("_", " ") for name in type(only).model_fields), (tuple(only.model_dump().values()),)),
+            Table(
+                ("group", "rows", "positive rate"),
+                tuple(
+                    (group.label, int(counts[index]), rates["synthetic"].get(group.label))
+                    for index, group in enumerate(schema.groups)
+                ),
+            ),
+        ),
+        (group_bars(rates, "Share of positive rows in each synthetic group."),),
+    )
+
+
+def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Section:
+    """Marginals against the released quantile tables, and associations."""
+    tables = {"synthetic": rows} if own is None else {"own records": own, "synthetic": rows}
+    matrices = {name: associations(schema, each) for name, each in tables.items()}
+    lines = [(column.name, quantile_distance(column, rows[column.name])) for column in schema.columns if isinstance(column, NumericColumn)]
+    return Section(
+        "Columns",
+        "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
+        "function and the released quantile table (0 is equal, 1 as far as can be).",
+        (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
+        (
+            marginals(schema, tables, "Marginal distributions of the synthetic rows."),
+            correlations(matrices, "Associations between columns."),
+        ),
+    )
+
+
+def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
+    """Kolmogorov's distance between the values that are present and the column's quantile table, at its points."""
+    present = np.sort(values.dropna().to_numpy(float))
+    if len(present) == 0:
+        return 1.0
+    points, ranks = np.asarray(column.quantiles.values), np.asarray(column.quantiles.ranks)
+    distinct = np.unique(points)
+    # the released distribution function just after each point, against the empirical one
+    released = ranks[np.searchsorted(points, distinct, "right") - 1]
+    half = 0.5 * 10.0**-column.decimals
+    empirical = np.searchsorted(present, distinct + half, "right") / len(present)
+    return float(np.abs(released - empirical).max())
+
+
+def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> Section:
+    generator = torch.Generator().manual_seed(0)
+    statistics = synthesiser.statistics
+    with torch.no_grad():
+        student = synthesiser.latents(LATENTS, generator)
+    released = statistics.unwhiten(torch.randn(student.shape, generator=generator))
+    steps = [entry[0] for entry in distillation["history"]]
+    return Section(
+        "Latents",
+        "The student learned the latents from noise and the released sketch. Its squared distance to the sketch, on "
+        "frequencies it was not trained on, beside the Gaussian of the released moments and the prior. Then how far "
+        "the released latents depend on the sensitive group (V², 0 is independence), from the sketch by group.",
+        (
+            Table(
+                ("latents", "squared sketch distance"),
+                tuple(
+                    (name, f"{distillation[key]:.2e}")
+                    for name, key in (
+                        ("student", "distance"),
+                        ("Gaussian of the moments", "gaussian_distance"),
+                        ("prior", "prior_distance"),
+                    )
+                ),
+            ),
+            Table(("released latents", "V²"), (("dependence on the group", f"{released_dependence(synthesiser):.2e}"),)),
+        ),
+        (
+            overlay(
+                {"released statistics": released.numpy(), "student": student.numpy()},
+                "Student draws over draws from the released moments.",
+            ),
+            curves(
+                steps,
+                {"held-out sketch distance": [max(entry[1], 1e-9) for entry in distillation["history"]]},
+                "Distillation: held-out sketch distance over steps.",
+                log=True,
+            ),
+        ),
+    )
+
+
+def released_dependence(synthesiser: Synthesiser) -> float:
+    """V²(z, s) of the released characteristic functions: E_t Σ_c π_c² |φ_c(t) - φ(t)|²."""
+    statistics = synthesiser.statistics
+    shares = torch.tensor([group.share for group in synthesiser.schema.groups])
+    real, imaginary = statistics.pooled(shares / shares.sum())
+    squared = (statistics.real - real).square() + (statistics.imaginary - imaginary).square()
+    return float((shares.square().unsqueeze(1) * squared).sum(0).mean())
+
+
+def _own_section(
+    comparison: tuple[Scores, float, float], rows: pd.DataFrame, own: pd.DataFrame, schema: Schema
+) -> Section:
+    found, density, coverage = comparison
+    names = tuple(name.replace("_", " ") for name in type(found).model_fields)
+    return Section(
+        "On your own records",
+        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They were read here and went nowhere.",
+        (Table((*names, "density", "coverage"), ((*found.model_dump().values(), density, coverage),)),),
+        (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
+    )

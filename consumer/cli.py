@@ -1,0 +1,158 @@
+"""fair4free: the analyst's commands. Each is a thin shell over a function of `consumer.steps`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import shell
+
+app = typer.Typer(
+    help="The consumer's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that holds everything of the consumer.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
+
+
+@app.command()
+def enrol(
+    study: StudyPath,
+    invitation: Annotated[Path | None, typer.Option(help="The owner's invitation.json, the first time.")] = None,
+    name: Annotated[str, typer.Option(help="How the owner should know you; the folder's name if not given.")] = "",
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the owner's decision.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Ask the owner to be let in, or collect the certificate. The key is made here and stays here."""
+    from consumer import steps
+
+    with shell("enrol", json) as out:
+        found = steps.enrol(study, invitation=invitation, name=name, wait_seconds=wait)
+        advice = (
+            "certificate received. Next: fetch."
+            if found.state == "approved"
+            else "tell the owner this fingerprint, by telephone; then run enrol again."
+        )
+        out.result(vars(found), f"{found.state}. Your fingerprint: {found.fingerprint}\n{advice}")
+
+
+@app.command()
+def fetch(
+    study: StudyPath,
+    version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch a release and verify every byte of it."""
+    from consumer import steps
+
+    with shell("fetch", json) as out:
+        with out.progress("fetching") as progress:
+            found = steps.fetch(study, version=version, progress=progress)
+        manifest = found.release.manifest
+        out.result(
+            {"version": manifest.version, "bytes": found.received, "expires": manifest.expires},
+            f"release {manifest.version} of {manifest.node}: {found.received:,} bytes, signature and digests verified. "
+            "Next: distill.",
+        )
+
+
+@app.command()
+def verify(study: StudyPath, json: Json = False) -> None:
+    """Verify the fetched release again, without a network."""
+    from consumer import steps
+
+    with shell("verify", json) as out:
+        manifest = steps.verify(study).manifest
+        out.result(manifest.model_dump(mode="json"), f"release {manifest.version} of {manifest.node} is verified.")
+
+
+@app.command()
+def distill(
+    study: StudyPath,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the student.")] = 0,
+    json: Json = False,
+) -> None:
+    """Distil the student from noise and the released statistics."""
+    from consumer import steps
+
+    with shell("distill", json) as out:
+        with out.progress("distilling") as progress:
+            found = steps.distill(study, seed=seed, progress=progress)
+        out.result(
+            {
+                "distance": found.distance,
+                "gaussian_distance": found.gaussian_distance,
+                "prior_distance": found.prior_distance,
+            },
+            f"held-out sketch distance {found.distance:.1e} (Gaussian {found.gaussian_distance:.1e}, prior "
+            f"{found.prior_distance:.1e}). Next: generate.",
+        )
+
+
+@app.command()
+def generate(
+    study: StudyPath,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the whole run.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help=".csv or .parquet; STUDY/synthetic.parquet.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
+    shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",
+    json: Json = False,
+) -> None:
+    """Stream synthetic rows to a file."""
+    from consumer import steps
+
+    with shell("generate", json) as out:
+        with out.progress("generating") as progress:
+            found = steps.generate(study, rows=rows, out=out_file, seed=seed, shard=shard, progress=progress)
+        out.result(
+            {"path": str(found.path), "start": found.start, "stop": found.stop},
+            f"{found.stop - found.start:,} rows in {found.path}. Next: audit.",
+        )
+
+
+@app.command()
+def audit(
+    study: StudyPath,
+    synthetic: Annotated[Path | None, typer.Option(help="File to audit; STUDY/synthetic.parquet.")] = None,
+    real: Annotated[Path | None, typer.Option(help="A real file of your own to compare with.")] = None,
+    json: Json = False,
+) -> None:
+    """Audit synthetic rows and write the report."""
+    from consumer import steps
+    from consumer.study import Study
+
+    with shell("audit", json) as out:
+        with out.progress("auditing") as progress:
+            found = steps.audit(study, synthetic=synthetic, real=real, progress=progress)
+        report = Study(study).report
+        lines = [f"{verdict.title}: {verdict.value}. {verdict.text}" for verdict in found.report.verdicts]
+        out.result(
+            {
+                "synthetic_only": found.synthetic_only.model_dump(),
+                "on_own_records": found.on_own_records.model_dump() if found.on_own_records else None,
+                "verdicts": [vars(verdict) for verdict in found.report.verdicts],
+                "report": str(report),
+            },
+            "\n".join([*lines, f"report: {report}"]),
+        )
+
+
+@app.command()
+def doctor(study: StudyPath, json: Json = False) -> None:
+    """Check a study: what is in place, what is missing, and what to do next."""
+    from consumer.doctor import diagnose
+    from consumer.study import Study
+
+    with shell("doctor", json) as out:
+        findings = diagnose(Study(study))
+        lines = [f"{'passed ' if entry.passed else 'problem'}  {entry.name}: {entry.text}" for entry in findings]
+        out.result({"findings": [vars(entry) for entry in findings]}, "\n".join(lines))
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,196 @@
+"""The consumer's steps over a study, one function each. They read and write files; what they decide is elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+from safetensors import SafetensorError
+
+from consumer import fetching
+from consumer.audit import Audit, Lineage, audit_report
+from consumer.enrolment import Enrolled
+from consumer.enrolment import enrol as enrol_study
+from consumer.study import Study
+from protocol.artefacts import Artefact
+from protocol.manifest import Manifest
+from protocol.trust import TrustedRelease
+from shared import folder
+from shared.card import Card
+from shared.decoder import Decoder, metadata
+from shared.errors import BadInput, VerificationFailure
+from shared.generation import Synthesiser, group_shares, shard_bounds
+from shared.limits import LIMITS
+from shared.schema import Schema
+from shared.statistics import LatentStatistics
+from shared.student import Distilled, StudentSettings, distil
+from shared.table import TableWriter, read_table, restore
+
+Progress = Callable[[int, int, str], None]
+MANIFEST_KEY, STUDENT_KEY = "fair4free.manifest_sha256", "fair4free.student_sha256"
+
+
+def quiet(step: int, total: int, message: str) -> None:
+    """No progress shown."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A file of synthetic rows: `start`..`stop`-1 of the run."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def enrol(path: Path, *, invitation: Path | None = None, name: str = "", wait_seconds: float = 0.0) -> Enrolled:
+    """Ask the owner to be let in, or collect the certificate once a person there has approved."""
+    return enrol_study(Study(path), invitation, name or path.resolve().name, wait_seconds)
+
+
+def fetch(path: Path, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
+    """Fetch and verify a release, the newest unless named."""
+    return fetching.fetch(Study(path), version, _now(), progress)
+
+
+def verify(path: Path) -> TrustedRelease:
+    """Verify the fetched release again, without a network."""
+    return fetching.verify(Study(path), _now())
+
+
+def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
+    """Distil the student from noise and the released statistics; write it beside its lineage."""
+    study = Study(path)
+    trusted = fetching.verify(study, _now())
+    schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
+    decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
+    statistics = LatentStatistics.from_bytes(
+        trusted.artefacts[Artefact.STATISTICS], decoder.architecture.latent, len(schema.groups)
+    )
+    distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
+    student = distilled.student.to_bytes({"manifest_sha256": manifest_digest(trusted.manifest)})
+    folder.write(study.student, student)
+    history = {
+        "distance": distilled.distance,
+        "gaussian_distance": distilled.gaussian_distance,
+        "prior_distance": distilled.prior_distance,
+        "history": distilled.history,
+    }
+    folder.write(study.distillation, json.dumps(history).encode())
+    return distilled
+
+
+def generate(
+    path: Path,
+    *,
+    rows: int,
+    out: Path | None = None,
+    seed: int = 0,
+    shard: str = "1/1",
+    progress: Progress = quiet,
+) -> Generated:
+    """Stream synthetic rows to CSV or Parquet. The same seed gives the same rows; `shard` "i/n" its i-th part."""
+    study = Study(path)
+    if not 1 <= rows <= LIMITS.rows:
+        raise BadInput("not a number of rows", field="--rows", remedy=f"give 1 to {LIMITS.rows:,}")
+    start, stop = shard_bounds(rows, *parse_shard(shard))
+    if start == stop:
+        raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
+    synthesiser, lineage = _synthesiser(study)
+    target = out or path / "synthetic.parquet"
+    done = 0
+    with TableWriter(target, {**lineage, "fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}) as writer:
+        for block in synthesiser.rows(seed, start, stop):
+            writer.write(restore(block, synthesiser.schema))
+            done += len(block)
+            progress(done, stop - start, f"{done:,} rows")
+    return Generated(target, start, stop)
+
+
+def audit(
+    path: Path,
+    *,
+    synthetic: Path | None = None,
+    real: Path | None = None,
+    progress: Progress = quiet,
+) -> Audit:
+    """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
+    study = Study(path)
+    table_path = synthetic or path / "synthetic.parquet"
+    table = read_table(table_path)
+    synthesiser, expected = _synthesiser(study)
+    trusted = fetching.verify(study, _now())
+    progress(1, 3, "models on synthetic rows")
+    found = audit_report(
+        synthesiser,
+        Card.from_bytes(trusted.artefacts[Artefact.CARD]),
+        trusted.manifest,
+        table,
+        json.loads(folder.read(study.distillation, "run `fair4free distill`")),
+        _lineage(table_path, expected),
+        read_table(real) if real is not None else None,
+    )
+    progress(2, 3, "report")
+    folder.write(study.report, found.report.to_html().encode())
+    folder.write(study.figures, found.report.to_json().encode())
+    progress(3, 3, "done")
+    return found
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """"3/16" as (3, 16). Raises `BadInput`."""
+    first, _, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.to_bytes()).hexdigest()
+
+
+def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
+    """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
+    trusted = fetching.verify(study, _now())
+    student = folder.read(study.student, "run `fair4free distill`")
+    digest = manifest_digest(trusted.manifest)
+    try:
+        made_for = metadata(student).get("manifest_sha256")
+    except (VerificationFailure, SafetensorError):
+        made_for = None
+    if made_for != digest:
+        raise VerificationFailure(
+            "the student was not distilled from the release last fetched",
+            field=str(study.student),
+            remedy="run `fair4free distill` again",
+        )
+    synthesiser = Synthesiser.from_bytes(
+        trusted.artefacts[Artefact.SCHEMA],
+        trusted.artefacts[Artefact.DECODER],
+        trusted.artefacts[Artefact.STATISTICS],
+        student,
+    )
+    return synthesiser, {
+        MANIFEST_KEY: digest,
+        STUDENT_KEY: hashlib.sha256(student).hexdigest(),
+        "fair4free.node": trusted.manifest.node,
+        "fair4free.version": str(trusted.manifest.version),
+    }
+
+
+def _lineage(path: Path, expected: dict[str, str]) -> Lineage:
+    """Whether a file says it was made by this student from this release. CSV cannot say."""
+    if path.suffix.lower() != ".parquet":
+        return Lineage.UNKNOWN
+    stored = parquet.read_metadata(path).metadata or {}
+    same = all(stored.get(key.encode()) == expected[key].encode() for key in (MANIFEST_KEY, STUDENT_KEY))
+    return Lineage.PROVED if same else Lineage.OTHER
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())

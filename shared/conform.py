@@ -1,0 +1,39 @@
+"""Bringing any table of the right columns into a schema's canonical form."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from shared.errors import BadInput
+from shared.schema import MERGED, MISSING, NumericColumn, Role, Schema
+from shared.table import canonical
+
+
+def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
+    """Canonical columns of the schema. A category it does not know becomes the merged one, where it has that.
+
+    Raises `BadInput` naming a column that is absent, or that holds what the schema has no place for.
+    """
+    columns = {}
+    for column in schema.columns:
+        if column.name not in table.columns:
+            raise BadInput("the table lacks this column", field=column.name, remedy="give all of the schema's columns")
+        values = table[column.name]
+        if isinstance(column, NumericColumn):
+            columns[column.name] = canonical(values, column.name, column.kind, column.unit)
+            continue
+        labels = canonical(values, column.name, column.kind)
+        if column.role is Role.SENSITIVE and MISSING in column.categories:
+            labels = labels.fillna(MISSING)
+        unknown = ~labels.isin(column.categories) & labels.notna()
+        if bool(unknown.any()) and MERGED in column.categories:
+            labels = labels.mask(unknown, MERGED)
+            unknown = unknown & False
+        if bool(unknown.any()):
+            raise BadInput(
+                "holds a category that the schema does not know",
+                field=column.name,
+                remedy="remove those rows or recode them",
+            )
+        columns[column.name] = labels
+    return pd.DataFrame(columns)
