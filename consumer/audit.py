@@ -31,6 +31,7 @@ from shared.schema import NumericColumn, Schema
 AUDITED_ROWS = 20_000
 LATENTS = 4_000
 FOLDS = 5
+LARGEST = 10
 
 
 class Lineage(StrEnum):
@@ -115,7 +116,10 @@ def _trust(manifest: Manifest, lineage: Lineage) -> Section:
     lines = [
         ("manifest", "signature of the owner's release key", "verified"),
         ("version", f"{manifest.version}, not older than any seen before", "verified"),
-        *((kind.value, f"{digest.length:,} bytes, SHA-256 {digest.sha256[:16]}…", "verified") for kind, digest in manifest.artefacts.items()),
+        *(
+            (kind.value, f"{digest.length:,} bytes, SHA-256 {digest.sha256[:16]}…", "verified")
+            for kind, digest in manifest.artefacts.items()
+        ),
         ("synthetic rows", lineage.value, "verified" if lineage is Lineage.PROVED else lineage.name.lower()),
     ]
     return Section(
@@ -133,7 +137,10 @@ def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Sect
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
         "with themselves, not how a model does on people; for that, see the owner's figures above.",
         (
-            Table(tuple(name.replace("_", " ") for name in type(only).model_fields), (tuple(only.model_dump().values()),)),
+            Table(
+                tuple(name.replace("_", " ") for name in type(only).model_fields),
+                (tuple(only.model_dump().values()),),
+            ),
             Table(
                 ("group", "rows", "positive rate"),
                 tuple(
@@ -150,11 +157,16 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
     """Marginals against the released quantile tables, and associations."""
     tables = {"synthetic": rows} if own is None else {"own records": own, "synthetic": rows}
     matrices = {name: associations(schema, each) for name, each in tables.items()}
-    lines = [(column.name, quantile_distance(column, rows[column.name])) for column in schema.columns if isinstance(column, NumericColumn)]
+    distances = {
+        column.name: quantile_distance(column, rows[column.name])
+        for column in schema.columns
+        if isinstance(column, NumericColumn)
+    }
+    lines = sorted(distances.items(), key=lambda entry: -entry[1])[:LARGEST]
     return Section(
         "Columns",
         "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
-        "function and the released quantile table (0 is equal, 1 as far as can be).",
+        f"function and the released quantile table (0 is equal, 1 as far as can be); the {LARGEST} largest.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
             marginals(schema, tables, "Marginal distributions of the synthetic rows."),
@@ -201,7 +213,10 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
                     )
                 ),
             ),
-            Table(("released latents", "V²"), (("dependence on the group", f"{released_dependence(synthesiser):.2e}"),)),
+            Table(
+                ("released latents", "V²"),
+                (("dependence on the group", f"{released_dependence(synthesiser):.2e}"),),
+            ),
         ),
         (
             overlay(
@@ -234,7 +249,7 @@ def _own_section(
     names = tuple(name.replace("_", " ") for name in type(found).model_fields)
     return Section(
         "On your own records",
-        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They were read here and went nowhere.",
+        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere.",
         (Table((*names, "density", "coverage"), ((*found.model_dump().values(), density, coverage),)),),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

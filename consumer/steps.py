@@ -104,7 +104,9 @@ def generate(
     synthesiser, lineage = _synthesiser(study)
     target = out or path / "synthetic.parquet"
     done = 0
-    with TableWriter(target, {**lineage, "fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}) as writer:
+    with TableWriter(
+        target, {**lineage, "fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
+    ) as writer:
         for block in synthesiser.rows(seed, start, stop):
             writer.write(restore(block, synthesiser.schema))
             done += len(block)
@@ -143,7 +145,7 @@ def audit(
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """"3/16" as (3, 16). Raises `BadInput`."""
+    """ "3/16" as (3, 16). Raises `BadInput`."""
     first, _, second = text.partition("/")
     if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
         return int(first), int(second)

@@ -1,12 +1,12 @@
 """A study: the folder that holds everything of one consumer.
 
-    invitation.json        the root of trust, as the owner handed it over
-    identity/              key (never leaves), request, fingerprint, certificate
-    last_seen.json         the highest release accepted, which no older one may replace
-    releases/N/            the five that crossed, with signature, verified
-    student.safetensors    the distilled student, with student.json beside it
-    synthetic.*            whatever was generated
-    audit.html, .json      the consumer's report
+invitation.json        the root of trust, as the owner handed it over
+identity/              key (never leaves), request, fingerprint, certificate
+last_seen.json         the highest release accepted, which no older one may replace
+releases/N/            the five that crossed, with signature, verified
+student.safetensors    the distilled student, with student.json beside it
+synthetic.*            whatever was generated
+audit.html, .json      the consumer's report
 """
 
 from __future__ import annotations

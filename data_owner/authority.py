@@ -122,10 +122,7 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
 
 def enrolments(node: Node) -> list[Enrolment]:
     """Everyone who asked, oldest first."""
-    found = [
-        Enrolment.model_validate_json(folder.read(path, "enrol again"))
-        for path in node.enrolments.glob("*.json")
-    ]
+    found = [Enrolment.model_validate_json(folder.read(path, "enrol again")) for path in node.enrolments.glob("*.json")]
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
 
 
@@ -150,9 +147,7 @@ def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: da
             remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
         )
     entry = matching[0]
-    decided = entry.model_copy(
-        update={"decision": decision, "by": by.strip(), "at": int(now.timestamp())}
-    )
+    decided = entry.model_copy(update={"decision": decision, "by": by.strip(), "at": int(now.timestamp())})
     folder.write(_path(node, entry.fingerprint), decided.model_dump_json(indent=2).encode())
     return decided
 

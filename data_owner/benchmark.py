@@ -63,9 +63,7 @@ def run(
     """Train, distil, generate and test once a fold."""
     known = dataset(name)
     table = load(name, sensitive)
-    settings = infer(
-        table, name=name, source=name, target=known.target, sensitive=sensitive, positive=known.positive
-    )
+    settings = infer(table, name=name, source=name, target=known.target, sensitive=sensitive, positive=known.positive)
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
     schema, canonical = disclose(ingest(table, settings), settings.policy.minimum_count)
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed)

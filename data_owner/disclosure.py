@@ -7,6 +7,8 @@ of several neighbouring records, unless it is a value that many records share ex
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -40,12 +42,12 @@ def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame
     for facts in records.columns:
         values = table[facts.name]
         if facts.kind in ("category", "boolean"):
-            if facts.role == Role.FEATURE and facts.declared_categories is None:
+            if facts.role is Role.FEATURE and facts.declared_categories is None:
                 values = table[facts.name] = merge_rare(values, minimum_count)
             columns.append(_categorical(facts, values, minimum_count))
         else:
             columns.append(_numeric(facts, values, minimum_count))
-    sensitive = [facts.name for facts in records.columns if facts.role == Role.SENSITIVE]
+    sensitive = [facts.name for facts in records.columns if facts.role is Role.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     _require(int(counts.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
     groups = tuple(
@@ -82,8 +84,8 @@ def quantile_table(
     count = len(ordered)
     need = max(minimum_count, int(np.ceil(ATOM_SHARE * count)))
     if bounds is None:
-        edge = min(need, count) - 1
-        ordered = np.clip(ordered, ordered[edge], ordered[count - 1 - edge])
+        edge = min(need, count)
+        ordered = np.clip(ordered, _together(ordered[:edge]), _together(ordered[-edge:]))
     distinct, first, counts = np.unique(ordered, return_index=True, return_counts=True)
     atoms = counts >= need
     points = {}
@@ -99,8 +101,7 @@ def quantile_table(
         room_after = (starts[after] if after < len(starts) else 1.0) - rank
         if room_before >= need / count and room_after >= need / count:
             middle = int(rank * count)
-            near = ordered[max(middle - need // 2, 0) : middle + need // 2 + 1]
-            points[float(rank)] = _significant(float(near.mean()))
+            points[float(rank)] = _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])
     low, high = bounds if bounds is not None else (float(ordered[0]), float(ordered[-1]))
     points.setdefault(0.0, low)
     ranks = sorted(points)
@@ -113,9 +114,11 @@ def quantile_table(
     return Quantiles(ranks=tuple(ranks), values=tuple(heights))
 
 
-def _significant(value: float) -> float:
-    """Six significant digits: a mean of neighbours needs no more."""
-    return float(f"{value:.6g}")
+def _together(neighbours: NDArray[np.float64]) -> float:
+    """One value for at least the minimum count of records: theirs if all share it, else their mean, to six digits."""
+    if neighbours[0] == neighbours[-1]:
+        return float(neighbours[0])
+    return float(np.clip(float(f"{neighbours.mean():.6g}"), neighbours[0], neighbours[-1]))
 
 
 def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> NumericColumn:
@@ -125,7 +128,7 @@ def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> Numer
     _require(len(present) >= minimum_count, facts.name, "the values that are not missing")
     return NumericColumn(
         name=facts.name,
-        kind=facts.kind,
+        kind=cast(Literal["number", "integer", "date"], facts.kind),
         dtype=facts.dtype,
         optional=missing >= minimum_count,
         quantiles=quantile_table(present, minimum_count, facts.decimals, facts.declared_bounds),
@@ -135,15 +138,15 @@ def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> Numer
 
 
 def _categorical(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> CategoricalColumn:
-    if facts.role == Role.TARGET:
+    if facts.role is Role.TARGET:
         _require(int(values.value_counts().min()) >= minimum_count, facts.name, "a class of the target")
     found = sorted(values.dropna().unique())
     return CategoricalColumn(
         name=facts.name,
-        kind=facts.kind,
+        kind=cast(Literal["category", "boolean"], facts.kind),
         dtype=facts.dtype,
-        role=Role(facts.role),
-        optional=bool(values.isna().any()) if facts.role == Role.FEATURE else False,
+        role=facts.role,
+        optional=bool(values.isna().any()) if facts.role is Role.FEATURE else False,
         categories=facts.declared_categories or tuple(found),
     )
 

@@ -25,7 +25,7 @@ def checks(
         _check("records behind the rarest category", smallest_category, policy.minimum_count),
         _check(
             "demographic parity, share of ceiling",
-    _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),
+            _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),
             floors.demographic_parity_of_ceiling,
         ),
         _check(
@@ -34,12 +34,20 @@ def checks(
             floors.equalized_odds_of_ceiling,
         ),
         _check(
-            "accuracy, share of original", _share(synthetic.accuracy, original.accuracy), floors.accuracy_of_original
+            "accuracy, share of original",
+            _share(synthetic.accuracy, original.accuracy),
+            floors.accuracy_of_original,
         ),
         _check("F1, share of original", _share(synthetic.f1, original.f1), floors.f1_of_original),
-        _check("density, share of real", _share(fidelity.density, fidelity_ceiling.density), floors.density_of_real),
         _check(
-            "coverage, share of real", _share(fidelity.coverage, fidelity_ceiling.coverage), floors.coverage_of_real
+            "density, share of real",
+            _share(fidelity.density, fidelity_ceiling.density),
+            floors.density_of_real,
+        ),
+        _check(
+            "coverage, share of real",
+            _share(fidelity.coverage, fidelity_ceiling.coverage),
+            floors.coverage_of_real,
         ),
     )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING
+from shared.schema import MERGED, MISSING, Role
 from shared.table import ISO_TEXT, Kind, canonical, check_names
 
 LEAST_ROWS = 100
@@ -33,7 +33,7 @@ class ColumnFacts:
     name: str
     kind: Kind
     dtype: str
-    role: Literal["feature", "sensitive", "target"]
+    role: Role
     decimals: int = 0
     unit: Literal["D", "s"] = "D"
     declared_categories: tuple[str, ...] | None = None
@@ -110,8 +110,8 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
         columns[name] = values
     frame = pd.DataFrame(columns)
     roles = {fact.name: fact.role for fact in facts}
-    (target,) = (name for name, role in roles.items() if role == "target")
-    sensitive = [name for name, role in roles.items() if role == "sensitive"]
+    (target,) = (name for name, role in roles.items() if role is Role.TARGET)
+    sensitive = [name for name, role in roles.items() if role is Role.SENSITIVE]
     check_target(frame[target], target)
     if settings.positive not in set(frame[target]):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
@@ -128,7 +128,9 @@ def check_target(values: pd.Series, name: str) -> None:
         raise BadInput("the target is constant", field=name, remedy="choose a column with two classes")
     if classes > 2:
         raise BadInput(
-            f"the target has {classes} classes", field=name, remedy="recode it to two, or choose another column"
+            f"the target has {classes} classes",
+            field=name,
+            remedy="recode it to two, or choose another column",
         )
 
 
@@ -154,7 +156,7 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
         name=name,
         kind=kind,
         dtype=_dtype(values, kind),
-        role="feature",
+        role=Role.FEATURE,
         decimals=_decimals(present) if kind == "number" else 0,
         unit=unit,
         declared_bounds=entry.bounds,
@@ -187,7 +189,11 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
             remedy="declare it there, or correct the records",
         )
     fact = ColumnFacts(
-        name=name, kind=kind, dtype=_dtype(values, kind), role=entry.role, declared_categories=entry.categories
+        name=name,
+        kind=kind,
+        dtype=_dtype(values, kind),
+        role=Role(entry.role),
+        declared_categories=entry.categories,
     )
     return fact, labels
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from data_owner import gate
 from data_owner.settings import OwnerSettings
-from shared.card import Card, GroupSize, coarse
+from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.decoder import Decoder
 from shared.generation import Synthesiser, group_shares
@@ -139,10 +139,12 @@ def _published_rate(rates: dict[str, float], label: str, size: int) -> float | N
     return round(rates[label], 2) if label in rates and size >= LEAST_PUBLISHED else None
 
 
-def _published(check: gate.Check) -> gate.Check:
+def _published(check: Check) -> Check:
     counted = check.measured > 1.5 and check.required >= 5
-    return check.model_copy(update={"measured": float(_tens(int(check.measured))) if counted else round(check.measured, 2)})
+    return check.model_copy(
+        update={"measured": float(_tens(int(check.measured))) if counted else round(check.measured, 2)}
+    )
 
 
 def _tens(count: int) -> int:
-    return int(round(count, -1))
+    return round(count, -1)

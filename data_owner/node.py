@@ -1,13 +1,13 @@
 """A node: the folder that holds everything of one data owner.
 
-    owner.toml             columns, policy, training: a person edits it
-    records.parquet        the private records, canonical
-    teacher/               checkpoint, encoder and training history; never served
-    releases/N/            the five that cross, with signature and state
-    keys/                  authority, server and release keys
-    enrolments/            requests of consumers and what was decided
-    invitation.json        what is handed to an analyst
-    report.html            what the owner measured
+owner.toml             columns, policy, training: a person edits it
+records.parquet        the private records, canonical
+teacher/               checkpoint, encoder and training history; never served
+releases/N/            the five that cross, with signature and state
+keys/                  authority, server and release keys
+enrolments/            requests of consumers and what was decided
+invitation.json        what is handed to an analyst
+report.html            what the owner measured
 """
 
 from __future__ import annotations

@@ -88,7 +88,12 @@ def owner_report(
                 f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
                 f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
                 f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
-                figures=(overlay({"Gaussian of the moments": gaussian, "student": student}, "Latents in two dimensions."),),
+                figures=(
+                    overlay(
+                        {"Gaussian of the moments": gaussian, "student": student},
+                        "Latents in two dimensions.",
+                    ),
+                ),
             ),
             Section(
                 "Training",
@@ -96,7 +101,10 @@ def owner_report(
                 figures=(
                     curves(
                         steps,
-                        {name: [entry[name] for entry in history] for name in ("reconstruction", "divergence", "target")},
+                        {
+                            name: [entry[name] for entry in history]
+                            for name in ("reconstruction", "divergence", "target")
+                        },
                         "Validation losses over training steps.",
                     ),
                 ),

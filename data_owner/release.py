@@ -49,9 +49,12 @@ class Status(Frozen):
     reason: str = ""
     failures: tuple[str, ...] = ()
     settings_sha256: str = Field(default="", max_length=64)
+    policy_id: str = Field(default="", max_length=64)
 
 
-def step(status: Status, to: State, *, at: int, by: str = "", reason: str = "", failures: tuple[str, ...] = ()) -> Status:
+def step(
+    status: Status, to: State, *, at: int, by: str = "", reason: str = "", failures: tuple[str, ...] = ()
+) -> Status:
     """The next status. Raises `PolicyRefusal` for a step that the life of a release does not have."""
     if to not in TRANSITIONS[status.state]:
         raise PolicyRefusal(
@@ -104,9 +107,12 @@ def write_draft(node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256
     return version
 
 
-def record_measured(node: Node, version: int, card: bytes, failures: tuple[str, ...], now: int) -> Status:
-    """Keep the card, then what the gate found."""
+def record_measured(
+    node: Node, version: int, card: bytes, failures: tuple[str, ...], policy_id: str, now: int
+) -> Status:
+    """Keep the card, then what the gate found under which policy."""
     after = step(status(node, version), State.MEASURED, at=now, failures=failures)
+    after = after.model_copy(update={"policy_id": policy_id})
     folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
     return _keep(node, version, after)
 
@@ -124,7 +130,12 @@ def approve(
     now: int,
 ) -> Manifest:
     """Build and sign the manifest, then mark the release approved. Raises `PolicyRefusal`."""
-    after = step(status(node, version), State.APPROVED, at=now, by=by)
+    before = status(node, version)
+    after = step(before, State.APPROVED, at=now, by=by)
+    if before.policy_id != policy_id:
+        raise PolicyRefusal(
+            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+        )
     place = node.releases / str(version)
     artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
     digests = {kind: Digest.of(data) for kind, data in artefacts.items()}

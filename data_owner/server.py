@@ -98,13 +98,13 @@ def serve(
 
 
 def release_server(node: Node) -> grpc.Server:
-    server = _server((ApprovedKeysOnly(node),))
+    server = _server([ApprovedKeysOnly(node)])
     service.add_ReleaseServiceServicer_to_server(Releases(node), server)  # type: ignore[no-untyped-call]
     return server
 
 
 def enrolment_server(node: Node) -> grpc.Server:
-    server = _server(())
+    server = _server([])
     service.add_EnrolmentServiceServicer_to_server(Enrolments(node), server)  # type: ignore[no-untyped-call]
     return server
 
@@ -161,7 +161,10 @@ class Releases(service.ReleaseServiceServicer):
         data = trusted.artefacts[kind]
         if request.offset > len(data):
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "offset: beyond the artefact")
-        log.info("artefact served", extra={"kind": kind.value, "version": request.version, "caller": caller(context)})
+        log.info(
+            "artefact served",
+            extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
+        )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
             if not context.is_active():
                 return
@@ -189,8 +192,8 @@ class Enrolments(service.EnrolmentServiceServicer):
 
 def caller(context: grpc.ServicerContext) -> str:
     """Fingerprint of the key in the verified client certificate; empty when there is none."""
-    certificates = context.auth_context().get("x509_pem_cert", [])
-    return certificate_fingerprint(certificates[0]) if certificates else ""
+    found: Any = context.auth_context().get("x509_pem_cert", [])
+    return certificate_fingerprint(found[0]) if found else ""
 
 
 def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
@@ -211,7 +214,7 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, error: Fair4Fre
     raise AssertionError("abort returned")
 
 
-def _server(interceptors: tuple[grpc.ServerInterceptor, ...]) -> grpc.Server:
+def _server(interceptors: list[grpc.ServerInterceptor]) -> grpc.Server:
     server = grpc.server(
         futures.ThreadPoolExecutor(LIMITS.server_threads),
         interceptors=interceptors,

@@ -191,7 +191,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Measured:
     progress(0, 4, "distilling the reference student")
     synthesiser, distilled = reference(schema, decoder, statistics, settings.training.seed)
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
-    release.record_measured(node, version, measured.card.to_bytes(), measured.failures, _now())
+    release.record_measured(node, version, measured.card.to_bytes(), measured.failures, policy_id(settings), _now())
     history = json.loads(folder.read(node.history, "train again"))
     report = owner_report(measured, synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
@@ -210,7 +210,7 @@ def approve(path: Path, *, by: str) -> Manifest:
         name=settings.name,
         by=by,
         key=authority.release_key(node),
-        policy_id=hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest(),
+        policy_id=policy_id(settings),
         privacy=settings.policy.privacy,
         days=settings.policy.release_days,
         now=_now(),
@@ -221,6 +221,11 @@ def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> rel
     """Deny a release, the newest unless named, for good."""
     node = Node.open(path)
     return release.deny(node, version or release.latest(node), by=by, reason=reason, now=_now())
+
+
+def policy_id(settings: OwnerSettings) -> str:
+    """SHA-256 of the policy, hex."""
+    return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()
 
 
 def read_settings(node: Node) -> OwnerSettings:
@@ -248,8 +253,12 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
 def _settings_digest(node: Node) -> str:
     """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
     settings = read_settings(node)
-    parts = settings.model_dump_json(exclude={"policy"}).encode(), str(settings.policy.minimum_count).encode()
-    return hashlib.sha256(b"\n".join([*parts, settings.policy.small_groups.encode(), node.records.read_bytes()])).hexdigest()
+    parts = (
+        settings.model_dump_json(exclude={"policy"}).encode(),
+        f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),
+        folder.read(node.records, "restore records.parquet from its backup"),
+    )
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def _now() -> int:

@@ -1,9 +1,9 @@
 """The teacher: a VAE whose latent z is independent of the sensitive groups (DESIGN section 2).
 
-    E(x, y, s) -> N(μ, diag v)        encoder; never leaves the owner
-    D(z, s) -> x,  h(z) -> y          decoder and target head; these are released
+E(x, y, s) -> N(μ, diag v)        encoder; never leaves the owner
+D(z, s) -> x,  h(z) -> y          decoder and target head; these are released
 
-    loss = reconstruction + kl_weight · KL + β · V²(z, s)
+loss = reconstruction + kl_weight · KL + β · V²(z, s)
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class Teacher(nn.Module):
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()
         if layout.optional:
             flags = records.absent[:, list(layout.optional)].to(outputs.dtype)
-            loss = loss + binary_cross_entropy_with_logits(
-                outputs[:, layout.flags], flags, reduction="none"
-            ).sum(1).mean()
+            loss = (
+                loss + binary_cross_entropy_with_logits(outputs[:, layout.flags], flags, reduction="none").sum(1).mean()
+            )
         for index, logits in enumerate(layout.levels):
             loss = loss + cross_entropy(outputs[:, logits], records.levels[:, index])
         return loss

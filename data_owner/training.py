@@ -138,7 +138,7 @@ def _validate(teacher: Teacher, validation: Encoded, step: int, seed: int) -> Ep
     generator = torch.Generator(validation.target.device).manual_seed(seed)
     losses: Losses = teacher.losses(validation, generator)
     parts = (losses.reconstruction, losses.target, losses.divergence, losses.dependence)
-    return Epoch(step, *(float(part) for part in parts), total=float(losses.total(teacher.settings)))
+    return Epoch(step, *(float(part) for part in (*parts, losses.total(teacher.settings))))
 
 
 def _is_stale(history: list[Epoch], epochs: int) -> bool:

@@ -34,8 +34,12 @@ class Invitation(Frozen):
     @property
     def fingerprint(self) -> str:
         """SHA-256, hex, of what must never change: the node, its authority and its release key."""
-        lasting = {"node": self.node, "authority": self.certificate_authority, "release_key": self.release_key}
-        return hashlib.sha256(rfc8785.dumps(lasting)).hexdigest()  # type: ignore[arg-type]
+        lasting = {
+            "node": self.node,
+            "authority": self.certificate_authority,
+            "release_key": self.release_key,
+        }
+        return hashlib.sha256(rfc8785.dumps(lasting)).hexdigest()
 
     def to_bytes(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
@@ -46,6 +50,4 @@ class Invitation(Frozen):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise BadInput(
-                describe(error), field="invitation", remedy="ask the owner to hand it over again"
-            ) from None
+            raise BadInput(describe(error), field="invitation", remedy="ask the owner to hand it over again") from None

@@ -70,7 +70,5 @@ class Card(Frozen):
 def coarse(part: Part) -> Part:
     """The same figures to two decimals."""
     return part.model_copy(
-        update={
-            name: round(value, 2) for name, value in part.model_dump().items() if isinstance(value, float)
-        }
+        update={name: round(value, 2) for name, value in part.model_dump().items() if isinstance(value, float)}
     )

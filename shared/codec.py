@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,8 +122,8 @@ def encode(schema: Schema, table: pd.DataFrame) -> Encoded:
         absent[:, index] = np.isnan(values)
         low[:, index], high[:, index] = rank_interval(column.quantiles, np.nan_to_num(values))
     levels = np.zeros((rows, len(layout.categorical)), np.int64)
-    for index, column in enumerate(layout.categorical):
-        levels[:, index] = positions(column, table[column.name])
+    for index, category in enumerate(layout.categorical):
+        levels[:, index] = positions(category, table[category.name])
     return Encoded(
         _score(low),
         _score(high),
@@ -161,9 +162,7 @@ def group_positions(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
-def rank_interval(
-    quantiles: Quantiles, values: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def rank_interval(quantiles: Quantiles, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The ranks that decode to each value, at least `LEAST_WIDTH` apart."""
     ranks, points = np.asarray(quantiles.ranks), np.asarray(quantiles.values)
     values = np.clip(values, points[0], points[-1])
@@ -219,19 +218,19 @@ def decode(schema: Schema, drawn: Tensor, target: Tensor, group: Tensor) -> pd.D
     numeric, flags = len(layout.numeric), len(layout.optional)
     ranks = torch.special.ndtr(drawn[:, :numeric].double()).numpy()
     rest = drawn[:, numeric:].numpy()
-    columns: dict[str, object] = {}
+    columns: dict[str, Any] = {}
     for index, column in enumerate(layout.numeric):
         values = np.interp(ranks[:, index], column.quantiles.ranks, column.quantiles.values)
         columns[column.name] = np.round(values, column.decimals) + 0.0
     for position, index in enumerate(layout.optional):
         name = layout.numeric[index].name
         columns[name] = np.where(rest[:, position] > 0, np.nan, columns[name])
-    for index, column in enumerate(layout.categorical):
-        columns[column.name] = labels(column, rest[:, flags + index].astype(np.int64))
+    for index, category in enumerate(layout.categorical):
+        columns[category.name] = labels(category, rest[:, flags + index].astype(np.int64))
     columns[schema.target.name] = labels(schema.target, target.numpy())
-    for index, column in enumerate(schema.sensitive):
-        values = [column.categories.index(entry.values[index]) for entry in schema.groups]
-        columns[column.name] = labels(column, np.asarray(values)[group.numpy()])
+    for index, category in enumerate(schema.sensitive):
+        places = [category.categories.index(entry.values[index]) for entry in schema.groups]
+        columns[category.name] = labels(category, np.asarray(places)[group.numpy()])
     return pd.DataFrame({name: columns[name] for name in schema.names})
 
 

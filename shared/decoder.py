@@ -7,6 +7,7 @@ The head reads z alone. A head that saw s could re-learn the bias from s, howeve
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Literal, Self
 
 import torch
@@ -44,7 +45,7 @@ class Architecture(Frozen):
     def parameters(self) -> int:
         body = [self.latent + self.groups, *self.hidden, self.outputs]
         head = [self.latent, *self.head, self.classes]
-        pairs = [*zip(body, body[1:], strict=False), *zip(head, head[1:], strict=False)]
+        pairs = [*pairwise(body), *pairwise(head)]
         return sum((into + 1) * out for into, out in pairs)
 
     @classmethod

@@ -52,9 +52,7 @@ class Scores(Frozen):
     def of(cls, truth: Integers, predicted: Integers, groups: Integers) -> Self:
         """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1."""
         return cls(
-            demographic_parity_ratio=_ratio(
-                demographic_parity_ratio(truth, predicted, sensitive_features=groups)
-            ),
+            demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
             equalized_odds_ratio=_ratio(equalized_odds_ratio(truth, predicted, sensitive_features=groups)),
             accuracy=accuracy_score(truth, predicted),
             recall=recall_score(truth, predicted, zero_division=0.0),

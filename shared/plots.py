@@ -117,7 +117,14 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
         _plain(axes)
-    canvas.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="lower center", markerscale=3)
+    canvas.legend(
+        *axes.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        ncols=4,
+        loc="lower center",
+        markerscale=3,
+    )
     return _svg(canvas, alt)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -55,7 +56,7 @@ class Quantiles(Frozen):
         if self.ranks[0] != 0.0 or self.ranks[-1] != 1.0:
             raise ValueError("ranks must run from 0 to 1")
         for points in (self.ranks, self.values):
-            if any(a > b for a, b in zip(points, points[1:], strict=False)):
+            if any(a > b for a, b in pairwise(points)):
                 raise ValueError("ranks and values must not fall")
         return self
 
@@ -135,8 +136,7 @@ class Schema(Frozen):
             raise ValueError("groups repeat")
         for group in self.groups:
             if len(group.values) != len(self.sensitive) or any(
-                value not in column.categories
-                for value, column in zip(group.values, self.sensitive, strict=True)
+                value not in column.categories for value, column in zip(group.values, self.sensitive, strict=True)
             ):
                 raise ValueError("a group names a value that no sensitive column has")
         if not math.isclose(sum(group.share for group in self.groups), 1.0, abs_tol=1e-2):
@@ -152,9 +152,7 @@ class Schema(Frozen):
     @cached_property
     def sensitive(self) -> tuple[CategoricalColumn, ...]:
         return tuple(
-            column
-            for column in self.columns
-            if isinstance(column, CategoricalColumn) and column.role is Role.SENSITIVE
+            column for column in self.columns if isinstance(column, CategoricalColumn) and column.role is Role.SENSITIVE
         )
 
     @cached_property

@@ -71,9 +71,7 @@ def kernel(squared_distance: Tensor, scales: tuple[float, ...]) -> Tensor:
     return torch.stack([torch.exp(-0.5 * scale**2 * squared_distance) for scale in scales]).mean(0)
 
 
-def sketch(
-    mean: Tensor, membership: Tensor, frequencies: Tensor, variance: Tensor | None = None
-) -> Sketch:
+def sketch(mean: Tensor, membership: Tensor, frequencies: Tensor, variance: Tensor | None = None) -> Sketch:
     """Sketch of points, or of Gaussian posteriors when `variance` is given.
 
     mean, variance: (n, d). membership: one-hot groups, (n, groups). frequencies: (m, d). Cost O(n·m·d).

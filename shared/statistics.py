@@ -69,7 +69,7 @@ class LatentStatistics:
             raise _refused("a characteristic function is larger than 1")
         try:
             found.factor()
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch raises its own subclass when there is no factor
             raise _refused("the covariance is not positive definite") from None
         return found
 

@@ -104,8 +104,8 @@ def distil(
     def held_out(model: Student) -> float:
         noise = torch.Generator().manual_seed(settings.seed + 1)
         with torch.no_grad():
-            halves = [_sketch(model, 8192, statistics.frequencies[held], noise) for _ in range(2)]
-        return float(distance(*halves, real[held], imaginary[held]))
+            first, second = (_sketch(model, 8192, statistics.frequencies[held], noise) for _ in range(2))
+        return float(distance(first, second, real[held], imaginary[held]))
 
     best, best_state = math.inf, student.state_dict()
     optimiser = torch.optim.Adam(student.parameters(), settings.learning_rate)
@@ -113,10 +113,10 @@ def distil(
     history = []
     for step in range(1, settings.steps + 1):
         chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
-        halves = [
+        first, second = (
             _sketch(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
-        ]
-        loss = distance(*halves, real[chosen], imaginary[chosen])
+        )
+        loss = distance(first, second, real[chosen], imaginary[chosen])
         mean, log_variance = student(torch.randn(settings.batch // 2, NOISE, generator=generator))
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
         optimiser.zero_grad()

@@ -65,9 +65,7 @@ def check_names(names: list[str]) -> None:
         raise BadInput("more columns than the limit", field="table", remedy="leave columns out")
 
 
-def canonical(
-    values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D"
-) -> pd.Series:
+def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D") -> pd.Series:
     """One column in canonical form. Raises `BadInput` naming the column."""
     if kind in ("category", "boolean"):
         return _as_text(values)

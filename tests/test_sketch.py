@@ -46,9 +46,7 @@ def frequencies(count: int, seed: int = 0) -> Tensor:
 def test_plug_in_dependence_is_the_pairwise_closed_form_within_monte_carlo_error() -> None:
     z, membership = points(0, 60)
     exact = float((pairwise_weights(membership) * gram(z)).sum())
-    draws = torch.stack(
-        [plug_in_dependence(sketch(z, membership, frequencies(200, seed))) for seed in range(100)]
-    )
+    draws = torch.stack([plug_in_dependence(sketch(z, membership, frequencies(200, seed))) for seed in range(100)])
     error = float(draws.std() / len(draws) ** 0.5)
     assert abs(float(draws.mean()) - exact) < 4.0 * error
     assert error < 0.05 * exact
@@ -140,8 +138,7 @@ def test_distance_is_zero_in_expectation_for_equal_distributions_and_positive_ot
         found = []
         for seed in range(60):
             halves = [
-                sketch(points(1_000 + 2 * seed + half, 200, groups=1)[0] + shift, ones[:200], many)
-                for half in range(2)
+                sketch(points(1_000 + 2 * seed + half, 200, groups=1)[0] + shift, ones[:200], many) for half in range(2)
             ]
             found.append(distance(*halves, real, imaginary))
         return torch.stack(found)

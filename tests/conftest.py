@@ -1,0 +1,143 @@
+"""A small hospital: 600 invented patients with every kind of column, and a node trained on them once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_owner import authority, release, server, steps
+from data_owner.disclosure import disclose
+from data_owner.ingest import Records, infer, ingest
+from data_owner.node import Node
+from data_owner.settings import OwnerSettings
+from data_owner.teacher import TeacherSettings
+from protocol.artefacts import Artefact
+from shared.schema import Schema
+
+QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
+
+
+def patients(rows: int = 600, seed: int = 0) -> pd.DataFrame:
+    """Numbers with zeros, whole numbers, a date, categories, a flag and gaps; the outcome leans on group and age."""
+    draw = np.random.default_rng(seed)
+    group = draw.choice(["north", "south", "east"], rows, p=[0.5, 0.3, 0.2])
+    age = draw.integers(18, 90, rows)
+    stay = np.where(draw.random(rows) < 0.4, 0.0, np.round(draw.gamma(2.0, 3.0, rows), 2))
+    lactate = np.round(draw.normal(2.0, 0.7, rows), 1)
+    lactate[draw.random(rows) < 0.3] = np.nan
+    ward = pd.Series(draw.choice(["surgery", "medicine", "intensive care"], rows), dtype="str")
+    ward[draw.random(rows) < 0.1] = None
+    days = draw.integers(0, 900, rows)
+    risk = 0.03 * (age - 55) + 0.6 * (group == "south") + 0.2 * np.nan_to_num(lactate)
+    return pd.DataFrame(
+        {
+            "age": age,
+            "days in ward": stay,
+            "lactate": lactate,
+            "ward": ward,
+            "admitted": pd.Timestamp("2021-01-01") + pd.to_timedelta(days, unit="D").astype("timedelta64[s]"),
+            "ventilated": draw.random(rows) < 0.3,
+            "région": pd.Series(group, dtype="str"),
+            "died": (draw.random(rows) < 1 / (1 + np.exp(-risk))).astype(int),
+        }
+    )
+
+
+def settings_for(table: pd.DataFrame, **policy: object) -> OwnerSettings:
+    found = infer(table, name="small", source="frame", target="died", sensitive=("région",), positive="1")
+    return found.model_copy(update={"policy": found.policy.model_copy(update=policy)})
+
+
+@pytest.fixture(scope="session")
+def table() -> pd.DataFrame:
+    return patients()
+
+
+@pytest.fixture(scope="session")
+def records(table: pd.DataFrame) -> Records:
+    return ingest(table, settings_for(table))
+
+
+@pytest.fixture(scope="session")
+def disclosed(records: Records) -> tuple[Schema, pd.DataFrame]:
+    """The schema that may leave and the canonical table in its categories."""
+    return disclose(records, 10)
+
+
+@pytest.fixture(scope="session")
+def artefacts(table: pd.DataFrame) -> dict[Artefact, bytes]:
+    """Decoder, statistics and schema of a quickly trained teacher."""
+    prepared = steps.split(table, settings_for(table))
+    return steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(table), QUICK))
+
+
+@pytest.fixture(scope="session")
+def approved_node(tmp_path_factory: pytest.TempPathFactory, artefacts: dict[Artefact, bytes]) -> Path:
+    """A node with one approved release; its gate had nothing against it."""
+    path = tmp_path_factory.mktemp("owner") / "hospital"
+    steps.init(path, data=patients(), target="died", sensitive=("région",), positive="1")
+    approve(path, artefacts)
+    return path
+
+
+@pytest.fixture
+def node(approved_node: Path, tmp_path: Path) -> Node:
+    """A fresh copy of the approved node, to do anything to."""
+    shutil.copytree(approved_node, tmp_path / "hospital")
+    return Node(tmp_path / "hospital")
+
+
+def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
+    """Add a release of these artefacts with a real card, and approve it. Returns its version."""
+    node = Node(path)
+    settings = steps.read_settings(node)
+    prepared = steps.prepare(node, settings)
+    synthesiser, distilled = steps.reference(
+        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], 0
+    )
+    measured = steps.measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
+    version = release.write_draft(node, artefacts, "", now())
+    release.record_measured(node, version, measured.card.to_bytes(), (), steps.policy_id(settings), now())
+    steps.approve(path, by="Dr. Test")
+    return version
+
+
+def now() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+class Running:
+    """Both listeners of a node in this process, on free loopback ports."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.releases, self.enrolment = server.release_server(node), server.enrolment_server(node)
+        self.address = server._bind(self.releases, "127.0.0.1:0", server._credentials(node, mutual=True))
+        self.enrolment_address = server._bind(
+            self.enrolment, "127.0.0.1:0", server._credentials(node, mutual=False)
+        )
+        self.invite(self.address)
+        self.releases.start()
+        self.enrolment.start()
+
+    def invite(self, address: str) -> Path:
+        """Write the invitation with this release address."""
+        authority.write_invitation(self.node, "hospital", address, self.enrolment_address)
+        return self.node.invitation
+
+    def stop(self) -> None:
+        for stopped in [each.stop(0) for each in (self.releases, self.enrolment)]:
+            stopped.wait()
+
+
+@pytest.fixture
+def running(node: Node) -> Iterator[Running]:
+    found = Running(node)
+    yield found
+    found.stop()
