@@ -10,13 +10,13 @@ from shared.limits import LIMITS
 from shared.schema import Frozen, Label, Name
 
 
-class Strict(Frozen):
+class Written(Frozen):
     """Text a person wrote: unknown settings are refused, so a typing error cannot switch a rule off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=False, extra="forbid", allow_inf_nan=False)
 
 
-class ColumnSettings(Strict):
+class ColumnSettings(Written):
     """How one column of the records is read.
 
     `kind` "exclude" leaves the column out; "undecided" makes every later step refuse until a person decides.
@@ -40,7 +40,7 @@ class ColumnSettings(Strict):
         return self
 
 
-class Floors(Strict):
+class Floors(Written):
     """What a release must reach on held-out records before a person may approve it.
 
     The fairness floors are shares of the ceiling (what a perfectly fair model would score by chance), the utility
@@ -55,7 +55,7 @@ class Floors(Strict):
     coverage_of_real: float = Field(default=0.7, ge=0.0, le=1.0)
 
 
-class Policy(Strict):
+class Policy(Written):
     """What may leave this node. There is no default file: without a policy nothing is served."""
 
     minimum_count: int = Field(default=10, ge=5)
@@ -68,7 +68,7 @@ class Policy(Strict):
     floors: Floors = Floors()
 
 
-class TrainingSettings(Strict):
+class TrainingSettings(Written):
     """How the teacher is trained (DESIGN section 2)."""
 
     criterion: Literal["parity"] = "parity"
@@ -76,7 +76,7 @@ class TrainingSettings(Strict):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
 
-class OwnerSettings(Strict):
+class OwnerSettings(Written):
     """The whole of `owner.toml`."""
 
     version: Literal[1] = 1

@@ -34,9 +34,9 @@ class Role(StrEnum):
 
 
 class Frozen(BaseModel):
-    """Strict about content, closed to unknown fields, immutable once built."""
+    """Strict about types and content, closed to unknown fields, immutable once built."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Quantiles(Frozen):

@@ -1,0 +1,90 @@
+"""The life of a release: no way to serving around measuring and a named person."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_owner import authority, release, steps
+from data_owner.node import Node
+from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
+from protocol.artefacts import Artefact
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from tests.conftest import now
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(State), st.booleans(), st.booleans()), max_size=12))
+def test_no_path_leads_to_serving_without_a_clean_gate_and_a_named_person(
+    events: list[tuple[State, bool, bool]],
+) -> None:
+    status = Status(state=State.DRAFT, at=0)
+    clean = named = False
+    for to, is_named, is_clean in events:
+        try:
+            status = step(
+                status,
+                to,
+                at=1,
+                by="Ada" if is_named else " ",
+                reason="because",
+                failures=() if is_clean else ("density is low",),
+            )
+        except PolicyRefusal:
+            continue
+        clean = is_clean if to is State.MEASURED else clean
+        named = is_named if to is State.APPROVED else named
+        if status.state in SERVABLE:
+            assert clean
+            assert named
+
+
+def test_denied_is_the_end() -> None:
+    assert TRANSITIONS[State.DENIED] == ()
+
+
+def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
+    status = Status(state=State.MEASURED, at=0, failures=("coverage is 0.40, the policy asks for 0.70",))
+    with pytest.raises(PolicyRefusal, match=r"coverage is 0\.40"):
+        step(status, State.APPROVED, at=1, by="Ada")
+
+
+def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
+    release.write_draft(node, {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}, "", now())
+    with pytest.raises(PolicyRefusal) as caught:
+        steps.approve(node.folder, by="Ada")
+    assert "gate" in caught.value.remedy
+
+
+def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
+    release.write_draft(node, {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}, "", now())
+    settings = steps.read_settings(node)
+    release.record_measured(node, 2, b"{}", (), steps.policy_id(settings), now())
+    node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
+    with pytest.raises(PolicyRefusal, match="policy changed"):
+        steps.approve(node.folder, by="Ada")
+
+
+def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
+    release.write_draft(node, {Artefact.DECODER: b"d"}, "", now())
+    assert release.servable(node, now()) == [1]
+    assert release.servable(node, now() + 400 * 86_400) == []
+    release.deny(node, 1, by="Ada", reason="recalled", now=now())
+    assert release.servable(node, now()) == []
+
+
+@pytest.mark.parametrize("kind", Artefact)
+def test_a_file_changed_after_approval_is_never_served(node: Node, kind: Artefact) -> None:
+    path = node.releases / "1" / kind.filename
+    path.write_bytes(path.read_bytes()[:-2] + b"!}")
+    with pytest.raises(VerificationFailure):
+        release.load(node, 1, now(), authority.release_key(node))
+
+
+def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
+    with pytest.raises(BadInput):
+        release.load(node, 9, now(), authority.release_key(node))
+
+
+def test_versions_only_rise(node: Node) -> None:
+    release.deny(node, 1, by="Ada", reason="recalled", now=now())
+    assert release.write_draft(node, {Artefact.DECODER: b"d"}, "", now()) == 2

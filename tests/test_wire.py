@@ -1,0 +1,302 @@
+"""The boundary over real sockets: who is let in, what is said, and what happens when the line is cut."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+
+from consumer import channel, fetching
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, release
+from protocol import identity
+from protocol.artefacts import PAYLOAD, Artefact
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.trust import Rollback, WrongLength
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from tests.conftest import Running, approve, now
+
+
+@pytest.fixture
+def study(running: Running, tmp_path: Path) -> Study:
+    """An approved consumer."""
+    found = Study(tmp_path / "study")
+    enrolled = consumer.enrol(found.folder, invitation=running.node.invitation)
+    assert enrolled.state == "pending"
+    authority.decide(
+        running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
+    )
+    assert consumer.enrol(found.folder).state == "approved"
+    return found
+
+
+def test_an_approved_consumer_gets_exactly_the_five_and_they_are_the_owners_bytes(
+    running: Running, study: Study
+) -> None:
+    fetched = consumer.fetch(study.folder)
+    place = study.release(1)
+    assert {path.name for path in place.iterdir()} == {*(kind.filename for kind in Artefact), "manifest.sig"}
+    for kind in Artefact:
+        assert (place / kind.filename).read_bytes() == (running.node.releases / "1" / kind.filename).read_bytes()
+    assert fetched.received == sum(len(data) for data in fetched.release.artefacts.values())
+    assert release.status(running.node, 1).state is release.State.SERVED
+
+
+def test_fetching_twice_changes_nothing(study: Study) -> None:
+    consumer.fetch(study.folder)
+    before = study.last_seen_file.read_bytes()
+    consumer.fetch(study.folder)
+    assert study.last_seen_file.read_bytes() == before
+
+
+def test_only_the_request_leaves_the_consumer_and_the_key_is_private(running: Running, study: Study) -> None:
+    key = study.key.read_bytes()
+    assert study.key.stat().st_mode & 0o077 == 0
+    owner_side = b"".join(path.read_bytes() for path in running.node.folder.rglob("*") if path.is_file())
+    secret = key.splitlines()[1]
+    assert secret not in owner_side
+    assert study.request.read_bytes() in owner_side
+
+
+def test_a_consumer_without_a_certificate_gets_no_connection(running: Running, study: Study) -> None:
+    roots = grpc.ssl_channel_credentials(running.node.keys.joinpath(authority.AUTHORITY).read_bytes())
+    with grpc.secure_channel(running.address, roots, options=channel.OPTIONS) as bare:
+        stub = service.ReleaseServiceStub(bare)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ListReleases(wire.ListReleasesRequest(), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_certificate_of_another_authority_gets_no_connection(running: Running, study: Study) -> None:
+    key, moment = identity.new_key(), datetime.now(UTC)
+    authority_key = identity.new_key()
+    other = identity.new_authority(authority_key, "hospital", moment)
+    request = identity.new_request(key, "mallory")
+    folder.write(study.key, key)
+    folder.write(study.certificate, identity.issue_client_certificate(request, authority_key, other, moment))
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder)
+
+
+def test_an_expired_certificate_gets_no_connection(running: Running, study: Study) -> None:
+    keys = running.node.keys
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    expired = identity.issue_client_certificate(
+        study.request.read_bytes(),
+        (keys / authority.AUTHORITY_KEY).read_bytes(),
+        (keys / authority.AUTHORITY).read_bytes(),
+        old,
+    )
+    folder.write(study.certificate, expired)
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder)
+
+
+def test_a_withdrawn_consumer_is_refused_on_its_next_call_though_its_certificate_is_valid(
+    running: Running, study: Study
+) -> None:
+    consumer.fetch(study.folder)
+    fingerprint = study.fingerprint.read_text()
+    authority.decide(running.node, fingerprint, authority.Decision.DENIED, by="Ada", now=datetime.now(UTC))
+    with pytest.raises(PolicyRefusal, match="not approved"):
+        consumer.fetch(study.folder)
+    with pytest.raises(PolicyRefusal, match="denied"):
+        consumer.enrol(study.folder)
+
+
+def test_a_server_with_another_authority_is_refused_by_the_consumer(
+    running: Running, study: Study, tmp_path: Path
+) -> None:
+    invitation = study.invitation()
+    other = identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC)).decode()
+    changed = invitation.model_copy(update={"certificate_authority": other})
+    folder.write(study.invitation_file, changed.to_bytes())
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder)
+
+
+def test_a_study_never_changes_its_root_of_trust(running: Running, study: Study, tmp_path: Path) -> None:
+    forged = study.invitation().model_copy(update={"release_key": "ab" * 32})
+    path = tmp_path / "forged.json"
+    path.write_bytes(forged.to_bytes())
+    with pytest.raises(VerificationFailure, match="other keys"):
+        consumer.enrol(study.folder, invitation=path)
+
+
+def test_a_release_that_was_denied_can_no_longer_be_fetched(running: Running, study: Study) -> None:
+    release.deny(running.node, 1, by="Ada", reason="recalled", now=now())
+    with pytest.raises(BadInput, match="no release"):
+        consumer.fetch(study.folder)
+
+
+def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Study) -> None:
+    release.write_draft(running.node, {Artefact.DECODER: b"secret draft"}, "", now())
+    for version in (2, 7):
+        with pytest.raises(BadInput, match="no such release"):
+            consumer.fetch(study.folder, version=version)
+
+
+def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(
+    running: Running, study: Study, artefacts: dict[Artefact, bytes]
+) -> None:
+    assert approve(running.node.folder, artefacts) == 2
+    assert consumer.fetch(study.folder).release.manifest.version == 2
+    with pytest.raises(Rollback):
+        consumer.fetch(study.folder, version=1)
+    assert not study.release(1).exists()
+
+
+def test_a_tampered_release_leaves_nothing_behind(running: Running, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner's own check is switched off, so the consumer's has to hold."""
+    load = release.load
+
+    def tampered(*arguments: object) -> object:
+        manifest, signature, trusted = load(*arguments)  # type: ignore[arg-type]
+        artefacts = {**trusted.artefacts, Artefact.CARD: trusted.artefacts[Artefact.CARD] + b" "}
+        return manifest, signature, type(trusted)(trusted.manifest, artefacts)
+
+    monkeypatch.setattr(release, "load", tampered)
+    with pytest.raises(WrongLength):
+        consumer.fetch(study.folder)
+    assert not study.last_seen_file.exists()
+    assert not study.folder.joinpath("releases").exists()
+
+
+def test_verify_finds_a_changed_file_without_a_network(running: Running, study: Study) -> None:
+    consumer.fetch(study.folder)
+    running.stop()
+    consumer.verify(study.folder)
+    path = study.release(1) / Artefact.DECODER.filename
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VerificationFailure):
+        consumer.verify(study.folder)
+
+
+def test_unknown_methods_and_bad_arguments_are_refused(running: Running, study: Study) -> None:
+    with channel.mutual(study) as opened:
+        for method in ("/fair4free.v1.ReleaseService/ExportRecords", "/grpc.reflection.v1.ServerReflection/Info"):
+            with pytest.raises(grpc.RpcError) as caught:
+                opened.unary_unary(method)(b"", timeout=5)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        stub = service.ReleaseServiceStub(opened)
+        for request, code in (
+            (wire.StreamArtefactRequest(version=1, kind=0), grpc.StatusCode.INVALID_ARGUMENT),
+            (wire.StreamArtefactRequest(version=1, kind=77), grpc.StatusCode.INVALID_ARGUMENT),
+            (wire.StreamArtefactRequest(version=1, kind=1, offset=2**40), grpc.StatusCode.OUT_OF_RANGE),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.StreamArtefact(request, timeout=5))
+            assert caught.value.code() is code
+
+
+def test_a_request_that_is_none_is_refused_and_not_kept(running: Running, study: Study) -> None:
+    before = sorted(running.node.enrolments.iterdir())
+    with channel.enrolment(study) as opened:
+        stub = service.EnrolmentServiceStub(opened)
+        for data in (b"", b"not a request", study.certificate.read_bytes(), b"x" * 100_000):
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Enrol(wire.EnrolRequest(certificate_request=data), timeout=5)
+            assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert sorted(running.node.enrolments.iterdir()) == before
+
+
+def test_an_owner_that_is_not_there_is_said_to_be_so(running: Running, study: Study) -> None:
+    running.stop()
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder)
+
+
+class CuttingProxy:
+    """Passes bytes to the owner and cuts each of the first connections after so many bytes from it."""
+
+    def __init__(self, target: str, cuts: list[int]) -> None:
+        host, _, port = target.rpartition(":")
+        self._target, self._cuts = (host, int(port)), cuts
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            budget = self._cuts[self.connections] if self.connections < len(self._cuts) else None
+            self.connections += 1
+            far = socket.create_connection(self._target)
+            threading.Thread(target=self._pump, args=(near, far, None), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, budget), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket, budget: int | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1024):
+                if budget is not None:
+                    budget -= len(data)
+                    if budget < 0:
+                        break
+                sink.sendall(data)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def cut_often(running: Running, study: Study) -> Iterator[CuttingProxy]:
+    proxy = CuttingProxy(running.address, [9_000, 12_000, 16_000])
+    changed = study.invitation().model_copy(update={"address": proxy.address})
+    folder.write(study.invitation_file, changed.to_bytes())
+    yield proxy
+    proxy.close()
+
+
+def test_a_transfer_cut_mid_stream_goes_on_where_it_stopped(
+    running: Running, study: Study, cut_often: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "RETRY_SECONDS", 0.01)
+    manifest = None
+    for _ in range(6):  # a cut during the two short calls is reported at once, and the person tries again
+        try:
+            manifest = consumer.fetch(study.folder).release.manifest
+            break
+        except Unreachable:
+            assert not study.folder.joinpath("releases").exists()
+    assert manifest is not None
+    assert cut_often.connections > 3
+    for kind in PAYLOAD:
+        assert study.release(1).joinpath(kind.filename).read_bytes() == (
+            running.node.releases / "1" / kind.filename
+        ).read_bytes()
+
+
+def test_resuming_asks_only_for_what_is_missing(running: Running, study: Study) -> None:
+    whole = (running.node.releases / "1" / Artefact.DECODER.filename).read_bytes()
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        request = wire.StreamArtefactRequest(version=1, kind=wire.ARTEFACT_KIND_DECODER, offset=len(whole) - 7)
+        assert b"".join(chunk.data for chunk in stub.StreamArtefact(request, timeout=5)) == whole[-7:]
+
+
+def test_nobody_is_approved_without_a_named_person_or_by_a_short_fingerprint(running: Running, tmp_path: Path) -> None:
+    found = consumer.enrol(tmp_path / "other", invitation=running.node.invitation)
+    with pytest.raises(PolicyRefusal, match="named"):
+        authority.decide(running.node, found.fingerprint, authority.Decision.APPROVED, by="", now=datetime.now(UTC))
+    with pytest.raises(BadInput, match="fingerprint"):
+        authority.decide(
+            running.node, found.fingerprint[:8], authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
+        )
+    assert consumer.enrol(tmp_path / "other").state == "pending"
