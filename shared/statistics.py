@@ -47,7 +47,7 @@ class LatentStatistics:
     def to_bytes(self) -> bytes:
         return save(
             {name: value.detach().cpu().contiguous() for name, value in vars(self).items()},
-            metadata={"kind": "latent statistics", "version": "1"},
+            metadata={"format": "fair4free latent statistics 1"},
         )
 
     @classmethod

@@ -1,0 +1,168 @@
+"""The student beats the prior and the Gaussian of the same moments on frequencies it was not trained on."""
+
+import math
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared.decoder import Decoder
+from shared.errors import VerificationFailure
+from shared.generation import Synthesiser
+from shared.schema import Schema
+from shared.statistics import FREQUENCIES, LatentStatistics, measure
+from shared.student import Student, StudentSettings, distil
+from protocol.artefacts import Artefact
+
+
+def five_modes(rows: int = 20_000, dimensions: int = 4) -> LatentStatistics:
+    """Latents in five tight clusters: as far from a Gaussian as an aggregate posterior gets."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 3.0 * torch.randn(5, dimensions, generator=generator)
+    chosen = torch.randint(5, (rows,), generator=generator)
+    mean = centres[chosen] + 0.2 * torch.randn(rows, dimensions, generator=generator)
+    groups = torch.nn.functional.one_hot(torch.randint(2, (rows,), generator=generator), 2)
+    return measure(mean, torch.full_like(mean, 0.02), groups, seed=0)
+
+
+HALVES = torch.tensor([0.5, 0.5])
+
+
+def test_the_student_beats_prior_and_gaussian_on_held_out_frequencies() -> None:
+    found = distil(five_modes(), HALVES, StudentSettings())
+    assert found.distance < 0.5 * found.gaussian_distance
+    assert found.distance < 0.1 * found.prior_distance
+
+
+def test_distilling_is_repeatable_by_seed_and_different_by_another() -> None:
+    settings = StudentSettings(steps=60)
+    statistics = five_modes(500)
+    first, second = (distil(statistics, HALVES, settings).student.to_bytes({}) for _ in range(2))
+    assert first == second
+    assert distil(statistics, HALVES, StudentSettings(steps=60, seed=1)).student.to_bytes({}) != first
+
+
+def test_distillation_reports_a_live_loss() -> None:
+    seen: list[tuple[int, int, str]] = []
+    distil(five_modes(500), HALVES, StudentSettings(steps=100), lambda *update: seen.append(update))
+    assert [update[0] for update in seen] == [50, 100]
+    assert all("distance" in update[2] for update in seen)
+
+
+def test_drawn_latents_have_the_released_moments() -> None:
+    statistics = five_modes()
+    student = distil(statistics, HALVES, StudentSettings()).student
+    with torch.no_grad():
+        drawn = statistics.unwhiten(student.draw(50_000, torch.Generator().manual_seed(1)))
+    scale = statistics.covariance.diagonal().sqrt()
+    assert float(((drawn.mean(0) - statistics.mean) / scale).abs().max()) < 0.1
+    assert float((drawn.std(0) / scale - 1.0).abs().max()) < 0.15
+
+
+def test_statistics_are_those_of_the_posteriors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, variance = torch.randn(4000, 3, generator=generator), torch.rand(4000, 3, generator=generator)
+    groups = torch.nn.functional.one_hot(torch.arange(4000) % 2, 2)
+    found = measure(mean, variance, groups, seed=0)
+    drawn = (mean.repeat(50, 1) + variance.repeat(50, 1).sqrt() * torch.randn(200_000, 3, generator=generator))
+    torch.testing.assert_close(found.covariance, torch.cov(drawn.T), atol=0.02, rtol=0.02)
+    whitened = torch.linalg.solve_triangular(found.factor(), (drawn - found.mean).T, upper=False).T
+    phase = whitened @ found.frequencies[:20].T
+    torch.testing.assert_close(found.pooled(HALVES)[0][:20], torch.cos(phase).mean(0), atol=0.01, rtol=0.0)
+    torch.testing.assert_close(found.pooled(HALVES)[1][:20], torch.sin(phase).mean(0), atol=0.01, rtol=0.0)
+
+
+def test_one_extreme_record_is_clipped() -> None:
+    mean = torch.zeros(1000, 4)
+    mean[0] = 1e6
+    found = measure(mean + 0.01 * torch.randn(1000, 4), torch.ones(1000, 4), torch.ones(1000, 1), seed=0)
+    assert float(found.mean.abs().max()) <= 4.0 * math.sqrt(4) / 1000 + 0.01
+
+
+def edits(artefacts: dict[Artefact, bytes]) -> list[bytes]:
+    good = artefacts[Artefact.STATISTICS]
+    bad = bytearray(good)
+    bad[-4:] = b"\x00\x00\xc0\x7f"  # a NaN
+    return [b"", good[:-1], good + b"\0", bytes(bad), artefacts[Artefact.DECODER], b"\xff" * 64, b"\0" * 8]
+
+
+def test_statistics_and_decoders_that_are_not_are_refused(artefacts: dict[Artefact, bytes]) -> None:
+    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+    latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
+    assert LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, 3).frequencies.shape == (FREQUENCIES, latent)
+    for data in edits(artefacts):
+        with pytest.raises(VerificationFailure):
+            LatentStatistics.from_bytes(data, latent, 3)
+    for data in (artefacts[Artefact.STATISTICS], b"", artefacts[Artefact.DECODER][:-4], b"\xff" * 64):
+        with pytest.raises(VerificationFailure):
+            Decoder.from_bytes(data, schema)
+        with pytest.raises(VerificationFailure):
+            Student.from_bytes(data, latent)
+
+
+def test_a_decoder_of_another_schema_is_refused(artefacts: dict[Artefact, bytes]) -> None:
+    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+    fewer = Schema(
+        columns=tuple(column for column in schema.columns if column.name != "ward"),
+        positive=schema.positive,
+        groups=schema.groups,
+    )
+    with pytest.raises(VerificationFailure, match="does not fit"):
+        Decoder.from_bytes(artefacts[Artefact.DECODER], fewer)
+
+
+def test_the_decoder_holds_its_body_and_a_head_that_reads_z_alone(artefacts: dict[Artefact, bytes]) -> None:
+    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+    decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
+    assert {name.split(".")[0] for name in decoder.state_dict()} == {"body", "head"}
+    first: Tensor = decoder.head[0].weight  # type: ignore[assignment, union-attr]
+    assert first.shape[1] == decoder.architecture.latent
+    assert sum(value.numel() for value in decoder.state_dict().values()) == decoder.architecture.parameters
+
+
+def test_generation_is_repeatable_and_divisible_by_shard(artefacts: dict[Artefact, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    from shared import generation
+
+    synthesiser = make(artefacts)
+    monkeypatch.setattr(generation, "LIMITS", generation.LIMITS.__class__(block_rows=64))
+    block = synthesiser.block
+    monkeypatch.setattr(Synthesiser, "block", lambda self, seed, index: block(seed, index, 64))
+    whole = synthesiser.table(5, 333)
+    pd.testing.assert_frame_equal(whole, synthesiser.table(5, 333))
+    assert not whole.equals(synthesiser.table(6, 333))
+    for shards in (1, 3, 16, 333):
+        bounds = [generation.shard_bounds(333, shard, shards) for shard in range(1, shards + 1)]
+        assert bounds[0][0] == 0
+        assert bounds[-1][1] == 333
+        parts = [part for start, stop in bounds[:20] for part in synthesiser.rows(5, start, stop)]
+        together = pd.concat(parts, ignore_index=True)
+        pd.testing.assert_frame_equal(together, whole.iloc[: len(together)])
+
+
+def make(artefacts: dict[Artefact, bytes]) -> Synthesiser:
+    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+    latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
+    student = Student(latent).to_bytes({})
+    return Synthesiser.from_bytes(
+        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], student
+    )
+
+
+def test_generated_groups_and_labels_are_independent_and_in_their_shares(artefacts: dict[Artefact, bytes]) -> None:
+    synthesiser = make(artefacts)
+    table = synthesiser.table(0, 60_000)
+    shares = table["région"].value_counts(normalize=True)
+    for group in synthesiser.schema.groups:
+        assert shares[group.values[0]] == pytest.approx(group.share, abs=0.01)
+    rates = table.groupby("région")["died"].apply(lambda labels: (labels == "1").mean())
+    assert rates.max() - rates.min() < 0.02
+
+
+def test_distillation_is_a_matter_of_seconds() -> None:
+    """The bound is generous: it catches a change of order, not noise."""
+    start = time.process_time()
+    distil(five_modes(2000, 16), HALVES, StudentSettings())
+    assert time.process_time() - start < 120.0

@@ -1,0 +1,118 @@
+"""The teacher: repeatable, resumable, fair by construction where its head stands."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_owner import steps
+from data_owner.repair import barycentre, repaired_targets
+from data_owner.teacher import Teacher
+from data_owner.training import train_teacher
+from shared.codec import encode
+from shared.schema import Schema
+from tests.conftest import QUICK, settings_for
+
+Disclosed = tuple[Schema, pd.DataFrame]
+
+
+def targets(schema: Schema, table: pd.DataFrame) -> torch.Tensor:
+    return torch.nn.functional.one_hot(encode(schema, table).target, 2).float()
+
+
+def weights(teacher: Teacher) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in teacher.state_dict().values())
+
+
+def test_training_is_repeatable_by_seed(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    encoded, labels = encode(schema, table), targets(schema, table)
+    first, second, other = (train_teacher(schema, encoded, labels, QUICK, seed) for seed in (0, 0, 1))
+    assert weights(first.teacher) == weights(second.teacher)
+    assert first.statistics.to_bytes() == second.statistics.to_bytes()
+    assert weights(first.teacher) != weights(other.teacher)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_training_killed_at_any_checkpoint_and_resumed_gives_the_same_teacher(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    encoded, labels = encode(schema, table), targets(schema, table)
+    whole = train_teacher(schema, encoded, labels, QUICK, 0)
+    for survives in (1, 7):
+        kept: list[bytes] = []
+
+        def save(data: bytes, kept: list[bytes] = kept, survives: int = survives) -> None:
+            kept.append(data)
+            if len(kept) == survives:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train_teacher(schema, encoded, labels, QUICK, 0, save=save)
+        resumed = train_teacher(schema, encoded, labels, QUICK, 0, load=lambda kept=kept: kept[-1])
+        assert weights(resumed.teacher) == weights(whole.teacher)
+        assert resumed.history == whole.history
+
+
+def test_training_learns(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    longer = replace(QUICK, steps=800)
+    history = train_teacher(schema, encode(schema, table), targets(schema, table), longer, 0).history
+    assert min(epoch.total for epoch in history) < 0.9 * history[0].total
+
+
+def test_progress_counts_to_its_total(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    seen: list[tuple[int, int]] = []
+    train_teacher(
+        schema,
+        encode(schema, table),
+        targets(schema, table),
+        QUICK,
+        0,
+        progress=lambda step, total, message: seen.append((step, total)),
+    )
+    assert [step for step, _ in seen] == list(range(1, seen[-1][0] + 1))
+    assert len({total for _, total in seen}) == 1
+
+
+def test_the_barycentre_makes_groups_alike_and_keeps_ranks_within_them() -> None:
+    draw = np.random.default_rng(0)
+    groups = np.repeat([0, 1], [700, 300])
+    scores = np.where(groups == 0, draw.beta(2, 5, 1000), draw.beta(5, 2, 1000))
+    moved = barycentre(scores, groups)
+    for group in (0, 1):
+        inside = groups == group
+        assert (np.argsort(scores[inside]) == np.argsort(moved[inside], kind="stable")).all()
+    for level in (0.1, 0.5, 0.9):
+        first, second = (np.quantile(moved[groups == group], level) for group in (0, 1))
+        assert first == pytest.approx(second, abs=0.02)
+    assert moved.mean() == pytest.approx(scores.mean(), abs=0.01)
+
+
+def test_scores_of_groups_already_alike_are_left_as_they_are() -> None:
+    scores = np.tile(np.linspace(0.0, 1.0, 500), 2)
+    np.testing.assert_allclose(barycentre(scores, np.repeat([0, 1], 500)), scores, atol=2e-3)
+
+
+def test_repaired_targets_have_equal_rates_in_all_groups(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    found = repaired_targets(schema, table, seed=0)
+    np.testing.assert_allclose(found.sum(1), 1.0)
+    rates = pd.Series(found[:, 1]).groupby(table["région"].to_numpy()).mean()
+    recorded = (table["died"] == "1").groupby(table["région"]).mean()
+    assert rates.max() - rates.min() < 0.02 < recorded.max() - recorded.min()
+
+
+def test_held_out_records_are_never_trained_on(table: pd.DataFrame) -> None:
+    prepared = steps.split(table, settings_for(table))
+    together = pd.concat([prepared.training, prepared.held_out])
+    assert len(together) == len(table)
+    assert len(prepared.held_out) == len(table) // 5
+    keys = ["age", "days in ward", "lactate", "admitted"]
+    everyone = set(map(tuple, table.assign(admitted=0)[keys[:2]].to_numpy()))
+    assert set(map(tuple, together[keys[:2]].to_numpy())) == everyone
