@@ -1,0 +1,219 @@
+"""The boundary itself: what the contract can say, and every byte that a real owner process sends."""
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, steps
+from data_owner.node import Node
+from protocol.artefacts import Artefact
+from protocol.fair4free.v1 import release_pb2 as wire
+from shared import folder
+from tests.conftest import QUICK, approve, patients, settings_for
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_message_has_a_field_in_which_a_record_could_travel() -> None:
+    """The whole contract, field by field: adding one is a decision, made here."""
+    integer, raw, enum = FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM
+    found = {
+        name: {field.name: field.type for field in message.fields}
+        for name, message in wire.DESCRIPTOR.message_types_by_name.items()
+    }
+    assert found == {
+        "ListReleasesRequest": {},
+        "ListReleasesResponse": {"versions": integer},
+        "GetManifestRequest": {"version": integer},
+        "GetManifestResponse": {"manifest": raw, "signature": raw},
+        "StreamArtefactRequest": {"version": integer, "kind": enum, "offset": FieldDescriptor.TYPE_UINT64},
+        "Chunk": {"data": raw},
+        "EnrolRequest": {"certificate_request": raw},
+        "EnrolResponse": {"state": enum, "certificate": raw},
+    }
+    methods = {
+        f"{service.name}.{method.name}"
+        for service in wire.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert methods == {
+        "ReleaseService.ListReleases",
+        "ReleaseService.GetManifest",
+        "ReleaseService.StreamArtefact",
+        "EnrolmentService.Enrol",
+    }
+    assert {kind.value for kind in Artefact} == {"manifest", "decoder", "statistics", "schema", "card"}
+
+
+def test_the_committed_stubs_are_those_of_the_contract(tmp_path: Path) -> None:
+    place = Path("protocol/fair4free/v1")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "grpc_tools.protoc", "-I."),
+            *(f"--{kind}={tmp_path}" for kind in ("python_out", "pyi_out", "grpc_python_out")),
+            str(place / "release.proto"),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    for name in ("release_pb2.py", "release_pb2.pyi", "release_pb2_grpc.py"):
+        assert (tmp_path / place / name).read_text() == (ROOT / place / name).read_text(), "run `make stubs`"
+
+
+def planted(rows: int = 600) -> tuple[pd.DataFrame, list[bytes]]:
+    """Patients with one canary, a value found nowhere else, in every column; and the canaries as bytes."""
+    table = patients(rows)
+    canaries = {
+        "age": 1009,
+        "days in ward": 731.57,
+        "lactate": 418.7,
+        "ward": "ward-canary-Zq81",
+        "admitted": pd.Timestamp("2033-07-19"),
+        "région": "group-canary-Kx44",
+    }
+    for row, (name, value) in enumerate(canaries.items()):
+        table[name] = table[name].astype("int64" if name == "age" else table[name].dtype)
+        table.loc[10 + row, name] = value
+    days = int((pd.Timestamp("2033-07-19") - pd.Timestamp("1970-01-01")).days)
+    as_bytes = [b"731.57", b"418.7", b"ward-canary-Zq81", b"group-canary-Kx44", b"2033-07-19"]
+    as_bytes += [number.encode() for number in (f":{days},", f",{days}.0", ",1009.0", ",1009,", "1009]")]
+    for value in (1009.0, 731.57, 418.7, float(days)):
+        as_bytes += [np.float64(value).tobytes(), np.float32(value).tobytes()]
+    return table, as_bytes
+
+
+class Recorder:
+    """Stands between consumer and owner with both their keys, and keeps every byte the owner sends, in the clear."""
+
+    def __init__(self, node: Node, study: Study, target: str) -> None:
+        self.sent = bytearray()
+        self._target = target.rpartition(":")
+        self._near = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._near.load_cert_chain(node.keys / authority.SERVER, node.keys / authority.SERVER_KEY)
+        self._far = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._far.check_hostname = False
+        self._far.load_verify_locations(node.keys / authority.AUTHORITY)
+        self._far.load_cert_chain(study.certificate, study.key)
+        for context in (self._near, self._far):
+            context.set_alpn_protocols(["h2"])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            plain, _ = self._listener.accept()
+            near = self._near.wrap_socket(plain, server_side=True)
+            far = self._far.wrap_socket(socket.create_connection((self._target[0], int(self._target[2]))))
+            for source, sink, record in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self._pump, args=(source, sink, record), daemon=True).start()
+
+    def _pump(self, source: ssl.SSLSocket, sink: ssl.SSLSocket, record: bool) -> None:
+        try:
+            while data := source.recv(65_536):
+                if record:
+                    self.sent += data
+                sink.sendall(data)
+        except OSError:
+            return
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
+    """A real owner process serving a release trained on planted records; its address."""
+    path, (table, _) = tmp_path / "hospital", planted()
+    (tmp_path / "records.csv").write_text(table.to_csv(index=False), encoding="utf-8")
+    settings = settings_for(table, small_groups="merge")
+    prepared = steps.split(table, settings)
+    artefacts = steps.artefacts(prepared.schema, steps.fit(prepared, settings, QUICK))
+    with pytest.raises(Exception, match="small_groups"):
+        steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",))
+    steps.init(path, data=patients(), target="died", sensitive=("région",))
+    node = Node(path)
+    folder.write(node.records, table.to_parquet(index=False))
+    node.settings.write_text(node.settings.read_text().replace('"refuse"', '"merge"', 1))
+    approve(path, artefacts)
+    command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
+    process = subprocess.Popen(
+        [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        until = time.monotonic() + 60
+        while not node.invitation.is_file():
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield node, str(path)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
+    serving: tuple[Node, str], tmp_path: Path
+) -> None:
+    node, path = serving
+    _, canaries = planted()
+    study = Study(tmp_path / "study")
+    enrolled = consumer.enrol(study.folder, invitation=node.invitation)
+    subprocess.run(
+        [
+            *(sys.executable, "-c", "from data_owner.cli import main; main()", "enrol", path),
+            *("--approve", enrolled.fingerprint, "--by", "Dr. Test"),
+        ],
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    assert consumer.enrol(study.folder).state == "approved"
+    recorder = Recorder(node, study, study.invitation().address)
+    folder.write(study.invitation_file, study.invitation().model_copy(update={"address": recorder.address}).to_bytes())
+    fetched = consumer.fetch(study.folder)
+    records = node.records.read_bytes() + pd.read_parquet(node.records).to_csv().encode()
+    sent = bytes(recorder.sent)
+    # the recorder sees in the clear: every artefact is among the bytes, up to the frame headers between chunks
+    assert len(sent) > fetched.received
+    for data in fetched.release.artefacts.values():
+        assert data[:200] in sent
+        assert data[-200:] in sent
+    assert b"ward-canary-Zq81" in records
+    assert [canary for canary in canaries if canary in sent] == []
+    everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
+    assert [canary for canary in canaries if canary in everything] == []
+
+
+def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:
+    """The test above can fail: the canaries are in what the owner holds, in the very form that is looked for."""
+    node, _ = serving
+    _, canaries = planted()
+    held = pd.read_parquet(node.records)
+    held["admitted"] = (held["admitted"] - pd.Timestamp("1970-01-01")).dt.days.astype(float)
+    text = held.astype({"age": "float64"}).to_csv(index=False).encode()
+    binary = b"".join(held[name].to_numpy(float).tobytes() for name in ("age", "days in ward", "lactate", "admitted"))
+    assert sum(canary in text + binary for canary in canaries) >= 9
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="the list of files comes from git")
+def test_the_project_speaks_of_no_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    for name in listed:
+        if name.endswith((".py", ".md", ".toml", ".sh", ".txt", "Makefile", ".proto")) and Path(ROOT / name).is_file():
+            text = (ROOT / name).read_text(encoding="utf-8")
+            assert "/wo" + "rk/" not in text, name
+            assert os.sep + "tmp" + os.sep not in text, name
