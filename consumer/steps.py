@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 from safetensors import SafetensorError
 
 from consumer import fetching
-from consumer.audit import Audit, Lineage, audit_report
+from consumer.audit_report import Audit, Lineage, audit_report
 from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study

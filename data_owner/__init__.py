@@ -1,0 +1,16 @@
+"""The data owner's side. The steps over a node are functions; `fair4free-owner` is a thin shell over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["approve", "deny", "gate", "init", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the steps when one is first asked for: `--help` should not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from data_owner import steps
+
+    return getattr(steps, name)

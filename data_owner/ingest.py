@@ -6,23 +6,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, Role
-from shared.table import ISO_TEXT, Kind, canonical, check_names
+from shared.schema import MERGED, MISSING, Role, describe
+from shared.table import DATE32, EXACT, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
 FREE_TEXT_CHARACTERS = 40
 FREE_TEXT_SHARE = 0.2
-IDENTIFIER_NAME = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$", re.IGNORECASE)
+MOSTLY = 0.9
+IDENTIFIER_SHARE = 0.2
+IDENTIFIER_NAME = re.compile(
+    r"(^|[^a-zA-Z])(?i:id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$|[a-z](Id|ID|Nr|No|Key)$|^(?i:id)[^a-zA-Z]|(?i:subject|patient)id$"
+)
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
+OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
 
@@ -57,18 +63,25 @@ def infer(
     target: str,
     sensitive: tuple[str, ...],
     positive: str | None = None,
+    small_groups: Literal["refuse", "merge"] = "refuse",
 ) -> OwnerSettings:
     """Propose settings. Raises `BadInput` when the named columns cannot play their part.
 
     The positive class is `positive`, else "1", "True" or "yes", else the rarer class.
     """
-    check_names([str(column) for column in table.columns])
+    check_names(list(table.columns))
+    if len(set(sensitive)) != len(sensitive):
+        raise BadInput("a sensitive column is named twice", field="--sensitive", remedy="name each column once")
     for column in (target, *sensitive):
         if column not in table.columns:
             raise BadInput("there is no such column", field=column, remedy="check the spelling of the name")
     if target in sensitive:
         raise BadInput("both target and sensitive", field=target, remedy="choose two different columns")
-    columns = {column: _guess(table[column]) for column in table.columns}
+    if not set(table.columns) - {target, *sensitive}:
+        raise BadInput(
+            "there is no feature", field="table", remedy="give a column that is neither target nor sensitive"
+        )
+    columns = {column: _guess(plain(table[column], column)) for column in table.columns}
     for column in (target, *sensitive):
         role: Literal["target", "sensitive"] = "target" if column == target else "sensitive"
         kind: Literal["boolean", "category"] = "boolean" if columns[column].kind == "boolean" else "category"
@@ -80,12 +93,16 @@ def infer(
         positive = str(likely[0] if likely else classes.value_counts().index[-1])
     if positive not in set(classes):
         raise BadInput("not a class of the target", field="--positive", remedy="name one of its two classes")
-    return OwnerSettings(name=name, source=source, positive=positive, policy=Policy(), columns=columns)
+    try:
+        policy = Policy(small_groups=small_groups)
+        return OwnerSettings(name=name, source=source, positive=positive, policy=policy, columns=columns)
+    except ValidationError as error:
+        raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
 
 
 def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     """Canonical records. Raises `BadInput` or `PolicyRefusal` naming the column and the remedy."""
-    check_names([str(column) for column in table.columns])
+    check_names(list(table.columns))
     if len(table) < LEAST_ROWS:
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field="table", remedy="add records")
     unknown = [column for column in table.columns if column not in settings.columns]
@@ -116,7 +133,7 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     if settings.positive not in set(frame[target]):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
     frame = _with_groups(frame, sensitive, settings.policy)
-    return Records(frame, tuple(facts), settings.positive)
+    return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in facts), settings.positive)
 
 
 def check_target(values: pd.Series, name: str) -> None:
@@ -132,9 +149,12 @@ def check_target(values: pd.Series, name: str) -> None:
             field=name,
             remedy="recode it to two, or choose another column",
         )
+    if any(len(label) > LIMITS.name_characters for label in values.unique()):
+        raise BadInput("holds long text", field=name, remedy="give its classes short names")
 
 
 def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[ColumnFacts, pd.Series]:
+    values = plain(values, name)
     if bool(values.isna().all()):
         raise BadInput("every value is missing", field=name, remedy='set kind = "exclude" in owner.toml')
     if entry.kind in ("category", "boolean"):
@@ -157,7 +177,7 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
         kind=kind,
         dtype=_dtype(values, kind),
         role=Role.FEATURE,
-        decimals=_decimals(present) if kind == "number" else 0,
+        decimals=_decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8")) if kind == "number" else 0,
         unit=unit,
         declared_bounds=entry.bounds,
     )
@@ -182,6 +202,11 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
         raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
     if any(len(label) > LIMITS.name_characters for label in found):
         raise BadInput("holds long text", field=name, remedy='set kind = "exclude" in owner.toml')
+    declared = entry.categories or ()
+    if len(set(declared)) < len(declared):
+        raise BadInput("declares a category twice", field=name, remedy="remove one from owner.toml")
+    if len(declared) not in (0, 2) and (entry.role == "target" or kind == "boolean"):
+        raise BadInput("must declare two categories", field=name, remedy="correct them in owner.toml")
     if entry.categories is not None and not set(found) <= {*entry.categories, MISSING}:
         raise BadInput(
             "holds a category that owner.toml does not declare",
@@ -198,31 +223,48 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
     return fact, labels
 
 
+def _as_declared(fact: ColumnFacts, labels: pd.Series) -> ColumnFacts:
+    """Declared categories, and the two that ingestion itself may have added."""
+    if fact.declared_categories is None:
+        return fact
+    added = [
+        label for label in (MISSING, MERGED) if label not in fact.declared_categories and bool((labels == label).any())
+    ]
+    return replace(fact, declared_categories=(*fact.declared_categories, *added))
+
+
 def _with_groups(frame: pd.DataFrame, sensitive: list[str], policy: Policy) -> pd.DataFrame:
     """Merge joint groups under the policy's minimum, when it says so, else refuse them."""
     field = ", ".join(sensitive)
-    sizes = frame.groupby(sensitive, sort=False)[sensitive[0]].transform("size")
-    small = sizes < policy.minimum_count
-    if bool(small.any()):
+    group = frame.groupby(sensitive).ngroup()
+    sizes = group.value_counts().sort_index().sort_values(kind="stable")
+    merged = int((sizes < policy.minimum_count).sum())
+    if merged:
         if policy.small_groups == "refuse":
             raise PolicyRefusal(
                 f"a sensitive group has fewer than {policy.minimum_count} records",
                 field=field,
                 remedy='set small_groups = "merge" in [policy] of owner.toml, or remove those rows',
             )
-        # joined by the next smallest groups until the merged one is large enough itself
-        for size in sorted(sizes[~small].unique()):
-            if small.sum() >= policy.minimum_count:
-                break
-            small |= sizes == size
+        # the next smallest groups join until the merged one is large enough itself
+        while sizes.iloc[:merged].sum() < policy.minimum_count and merged < len(sizes):
+            merged += 1
+        small = group.isin(sizes.index[:merged])
         frame = frame.assign(**{name: frame[name].mask(small, MERGED) for name in sensitive})
-    if len(frame.drop_duplicates(sensitive)) < 2:
+    groups = len(frame.drop_duplicates(sensitive))
+    if groups < 2:
         raise BadInput("there is only one group", field=field, remedy="choose a column with two or more groups")
+    if groups > LIMITS.groups:
+        raise BadInput(
+            f"there are more than {LIMITS.groups} groups",
+            field=field,
+            remedy="name fewer sensitive columns, or give them fewer categories",
+        )
     return frame
 
 
 def _guess(values: pd.Series) -> ColumnSettings:
-    """The likely kind of a column, or "undecided" with the reason why a person must look."""
+    """The likely kind of a plain column, or "undecided" with the reason why a person must look."""
     present = values.dropna()
     name = str(values.name)
     if present.empty:
@@ -232,32 +274,46 @@ def _guess(values: pd.Series) -> ColumnSettings:
         return ColumnSettings(kind="undecided", reason="constant")
     if pd.api.types.is_bool_dtype(present):
         return ColumnSettings(kind="boolean")
-    if pd.api.types.is_datetime64_any_dtype(present):
+    if pd.api.types.is_datetime64_any_dtype(present) or pd.api.types.infer_dtype(present) == "date":
         return ColumnSettings(kind="date")
+    if IDENTIFIER_NAME.search(name) and distinct > IDENTIFIER_SHARE * len(present):
+        return ColumnSettings(kind="undecided", reason="looks like an identifier: by its name, and few values repeat")
     if pd.api.types.is_numeric_dtype(present):
-        return _guess_number(present.astype("float64"), distinct, name)
-    return _guess_text(present.astype("str"), distinct, name)
+        return _guess_number(present.astype("float64"), distinct)
+    return _guess_text(present.astype("str"), distinct)
 
 
-def _guess_number(present: pd.Series, distinct: int, name: str) -> ColumnSettings:
-    whole = bool((present[np.isfinite(present)] % 1 == 0).all())
+def _guess_number(present: pd.Series, distinct: int) -> ColumnSettings:
+    whole = bool((present % 1 == 0).all())
     if whole and set(present.unique()) <= {0.0, 1.0}:
         return ColumnSettings(kind="boolean")
-    if whole and distinct == len(present) and (_is_counter(present) or IDENTIFIER_NAME.search(name)):
+    if distinct == 1:
+        return ColumnSettings(kind="undecided", reason="constant wherever it is not missing")
+    if whole and distinct == len(present) and (len(present) >= LEAST_ROWS or _is_counter(present)):
         return ColumnSettings(kind="undecided", reason="looks like an identifier: every value is different")
+    if whole and bool((present.abs() > EXACT).any()):
+        return ColumnSettings(kind="undecided", reason="holds whole numbers beyond 2^53, more like keys than amounts")
     return ColumnSettings(kind="integer" if whole else "number")
 
 
-def _guess_text(present: pd.Series, distinct: int, name: str) -> ColumnSettings:
+def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
     if bool(present.str.fullmatch(ISO_DATE).all()):
         return ColumnSettings(kind="date")
-    if bool(pd.to_numeric(present, errors="coerce").notna().mean() > 0.9):
+    if bool(present.str.fullmatch(OTHER_DATE).mean() > MOSTLY):
+        return ColumnSettings(kind="undecided", reason="looks like dates, but not all are written as YYYY-MM-DD")
+    numeric = pd.to_numeric(present, errors="coerce").notna().mean()
+    if numeric == 1.0:
+        return ColumnSettings(kind="undecided", reason="holds numbers kept as text: amounts, or codes")
+    if numeric > MOSTLY:
         return ColumnSettings(kind="undecided", reason="mixes numbers with other text")
-    if distinct > 0.9 * len(present) or (distinct == len(present) and IDENTIFIER_NAME.search(name)):
+    if distinct > MOSTLY * len(present):
         return ColumnSettings(kind="undecided", reason="looks like an identifier or free text: few values repeat")
     if distinct > LIMITS.categories:
         return ColumnSettings(kind="undecided", reason=f"has more than {LIMITS.categories} categories")
-    if bool(present.str.len().mean() > FREE_TEXT_CHARACTERS) and distinct > FREE_TEXT_SHARE * len(present):
+    lengths = present.str.len()
+    if lengths.max() > LIMITS.name_characters or (
+        lengths.mean() > FREE_TEXT_CHARACTERS and distinct > FREE_TEXT_SHARE * len(present)
+    ):
         return ColumnSettings(kind="undecided", reason="looks like free text: long and seldom repeated")
     two = {label.lower() for label in present.unique()} if distinct == 2 else set()
     return ColumnSettings(kind="boolean" if two in TWO_WORDS else "category")
@@ -269,23 +325,31 @@ def _is_counter(present: pd.Series) -> bool:
 
 
 def _dtype(values: pd.Series, kind: Kind) -> str:
-    """What the column is given back in. CSV readers turn whole numbers with gaps to floats: they were whole."""
+    """What a plain column is given back in. CSV readers turn whole numbers with gaps to floats: they were whole."""
     dtype = str(values.dtype)
     if kind == "date":
-        return dtype if dtype.startswith("datetime64[") and "," not in dtype else ISO_TEXT
+        if pd.api.types.is_datetime64_any_dtype(values):
+            return dtype
+        return DATE32 if pd.api.types.infer_dtype(values, skipna=True) == "date" else ISO_TEXT
+    if kind == "number":
+        return dtype.lower() if pd.api.types.is_float_dtype(values) else "float64"
     if pd.api.types.is_bool_dtype(values):
-        return "bool"
-    if pd.api.types.is_float_dtype(values) and kind != "number":
-        return "int64" if bool(values.isna().any()) and bool((values.dropna() % 1 == 0).all()) else dtype
+        return "int64" if kind == "integer" else "bool"
+    if pd.api.types.is_float_dtype(values):
+        return "int64" if bool(values.isna().any()) and bool((values.dropna() % 1 == 0).all()) else dtype.lower()
     if pd.api.types.is_numeric_dtype(values):
-        return dtype.lower() if kind != "number" else "float64" if "int" in dtype.lower() else dtype.lower()
+        return dtype.lower()
+    if kind == "integer":
+        return "int64"
     return "category" if isinstance(values.dtype, pd.CategoricalDtype) else "str"
 
 
-def _decimals(present: pd.Series) -> int:
-    """The fewest decimal places, up to 8, that keep every value."""
+def _decimals(present: pd.Series, precision: np.finfo[np.floating]) -> int:
+    """The fewest decimal places that keep every value to its precision; else eight digits of the largest value."""
     values = present.to_numpy()
-    for places in range(9):
-        if np.allclose(np.round(values, places), values, rtol=1e-12, atol=1e-10):
+    magnitude = int(np.floor(np.log10(np.abs(values).max())))
+    most = min(17, 8 + max(0, -magnitude))
+    for places in range(most):
+        if np.allclose(np.round(values, places), values, rtol=4 * float(precision.eps), atol=0.0):
             return places
-    return 8
+    return most

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from data_owner import gate
+from data_owner import release_gate
 from data_owner.settings import OwnerSettings
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
@@ -77,7 +77,7 @@ def measure(
     fidelity_ceiling = density_coverage(held_out, training, schema, seed)
     everyone = pd.concat([training, held_out])
     sizes = np.bincount(group_positions(schema, everyone), minlength=len(schema.groups))
-    checks = gate.checks(
+    checks = release_gate.checks(
         settings.policy,
         smallest_group=int(sizes.min()),
         smallest_category=smallest_category(schema, everyone),
@@ -118,7 +118,7 @@ def measure(
         checks=tuple(_published(check) for check in checks),
     )
     progress(4, 4, "measured")
-    return Measured(card, gate.failures(checks), synthetic, distilled)
+    return Measured(card, release_gate.failures(checks), synthetic, distilled)
 
 
 def smallest_category(schema: Schema, table: pd.DataFrame) -> int:

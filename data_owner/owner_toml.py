@@ -23,12 +23,16 @@ COMMENTS = {
     "minimum_count": "no group, category or quantile point stands for fewer records than this",
     "small_groups": '"refuse" or "merge" sensitive groups with fewer records',
     "release_days": "an approved release expires after so many days",
-    "demographic_parity_of_ceiling": "share of what a perfectly fair model would score by chance",
-    "accuracy_of_original": "share of what a model trained on the original records reaches",
-    "density_of_real": "share of what real records score against other real records",
     "privacy": "goes into the signed manifest, in plain words",
+    "demographic_parity_of_ceiling": "share of what a perfectly fair model would score by chance",
+    "equalized_odds_of_ceiling": "the same, for equal error rates",
+    "accuracy_of_original": "share of what a model trained on the original records reaches",
+    "f1_of_original": "the same, for the positive class",
+    "density_of_real": "share of what real records score against other real records",
+    "coverage_of_real": "the same, for how much of the real variety is met",
     "criterion": "parity: the synthetic target does not depend on the sensitive group",
     "targets": '"repaired": labels without their group\'s effect; "recorded": as they were recorded',
+    "seed": "the same records, settings and seed train the same teacher on one machine",
 }
 
 

@@ -27,7 +27,7 @@ class TeacherSettings:
 
     latent: int = 16
     encoder_hidden: tuple[int, ...] = (256, 256)
-    hidden: tuple[int, ...] = (128, 112)
+    hidden: tuple[int, ...] = (112, 96)
     head: tuple[int, ...] = (64,)
     kl_weight: float = 0.5
     beta: float = 300.0

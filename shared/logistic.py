@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-COMPONENTS = 2
+COMPONENTS = 3
 LEAST_LOG_SCALE = -5.0
 MOST_LOG_SCALE = 2.0
 

@@ -7,7 +7,9 @@ A canonical column is float64 (numbers; dates as whole days or seconds since 197
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -26,10 +28,14 @@ Kind = Literal["number", "integer", "date", "category", "boolean"]
 SUFFIXES = (".csv", ".parquet")
 ISO_TEXT = "date"
 """The dtype of a date that is kept as ISO 8601 text."""
+DATE32 = "date32[day][pyarrow]"
+"""The dtype of a date without a time, as Parquet has it."""
+EXACT = 2.0**53
+"""Whole numbers up to here are exact in float64."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV (UTF-8, header row, empty means missing) or Parquet file.
+    """Read a CSV (UTF-8, header row; an empty cell, NA, NaN, null and None mean missing) or Parquet file.
 
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
@@ -37,8 +43,12 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadInput("not a .csv or .parquet file", field=str(path), remedy="convert it to CSV or Parquet")
     try:
         size = path.stat().st_size
+        if path.is_dir():
+            raise IsADirectoryError
+        with path.open("rb"):
+            pass  # says now, and in our words, that it may not be read
     except OSError as error:
-        raise Unreachable("cannot be read", field=str(path), remedy="check the path") from error
+        raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions") from error
     if size == 0:
         raise BadInput("the file is empty", field=str(path), remedy="give a file with a header and rows")
     if size > LIMITS.table_bytes:
@@ -46,13 +56,14 @@ def read_table(path: Path) -> pd.DataFrame:
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     if table.columns.empty or len(table) == 0:
         raise BadInput("the table has no rows", field=str(path), remedy="give a file with a header and rows")
-    check_names([str(name) for name in table.columns])
-    table.columns = pd.Index([str(name) for name in table.columns])
     return table
 
 
 def check_names(names: list[str]) -> None:
-    """Raises `BadInput` for repeated, empty or overlong column names, or too many of them."""
+    """Raises `BadInput` for repeated, empty, overlong or non-text column names, or too many of them."""
+    for position, name in enumerate(names, 1):
+        if not isinstance(name, str):
+            raise BadInput("the column name is not text", field=f"column {position}", remedy="rename it")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise BadInput("the column name repeats", field=repeated[0], remedy="give each column its own name")
@@ -65,12 +76,27 @@ def check_names(names: list[str]) -> None:
         raise BadInput("more columns than the limit", field="table", remedy="leave columns out")
 
 
+def plain(values: pd.Series, name: str) -> pd.Series:
+    """The column in one of pandas' own types: number, boolean, text, category of text, or dates (datetime.date too).
+
+    Raises `BadInput` naming a column of mixed types, of a type that no kind of column has (lists, bytes, durations),
+    or with infinite values.
+    """
+    values = _plain(values, name)
+    if pd.api.types.is_float_dtype(values) and bool(np.isinf(values.to_numpy(float, na_value=np.nan)).any()):
+        raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
+    return values
+
+
 def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D") -> pd.Series:
     """One column in canonical form. Raises `BadInput` naming the column."""
+    values = plain(values, name)
     if kind in ("category", "boolean"):
         return _as_text(values)
     if kind == "date":
         return _as_time(values, name, unit)
+    if _is_time(values):
+        raise BadInput("holds dates, not numbers", field=name, remedy='set kind = "date"')
     if pd.api.types.is_bool_dtype(values):
         values = values.astype("Int64")
     numbers = pd.to_numeric(values, errors="coerce").astype("Float64").to_numpy(float, na_value=np.nan)
@@ -82,18 +108,27 @@ def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] 
         )
     if bool(np.isinf(numbers).any()):
         raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
+    if kind == "integer" and bool((np.abs(numbers) > EXACT).any()):
+        raise BadInput("holds whole numbers beyond 2^53", field=name, remedy='set kind = "exclude" or "number"')
     return pd.Series(numbers, index=values.index)
 
 
 def restore(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """A canonical table in the dtypes that the schema names."""
+    """A canonical table in the dtypes that the schema names. Raises `BadInput` for a dtype that cannot hold it."""
     columns: dict[str, pd.Series] = {}
     for column in schema.columns:
         values = table[column.name]
-        if isinstance(column, NumericColumn):
-            columns[column.name] = _restore_number(values, column)
-        else:
-            columns[column.name] = _restore_label(values, column)
+        try:
+            if isinstance(column, NumericColumn):
+                columns[column.name] = _restore_number(values, column)
+            else:
+                columns[column.name] = _restore_label(values, column)
+        except (TypeError, ValueError, OverflowError, NotImplementedError):
+            raise BadInput(
+                "cannot be given back in the type that the schema names",
+                field=column.name,
+                remedy="ask the owner for a new release",
+            ) from None
     return pd.DataFrame(columns)
 
 
@@ -119,7 +154,9 @@ class TableWriter:
                 self._writer = self._open(batch.schema)
             self._writer.write_table(batch.cast(self._schema))
         except OSError as error:
-            raise Unreachable("cannot be written", field=str(self._path), remedy="free space") from error
+            raise Unreachable(
+                "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
+            ) from error
 
     def _open(self, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
         self._schema = schema.with_metadata({**(schema.metadata or {}), **self._metadata})
@@ -133,12 +170,18 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if error is None and self._writer is not None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                if error is None:
+                    self._part.replace(self._path)
+        except OSError as failure:
+            raise Unreachable(
+                "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
+            ) from failure
+        finally:
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -147,6 +190,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True, skipinitialspace=True)
             header = next(rows, [])
+            if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+                raise BadInput(
+                    "cells are not separated by commas", field=str(path), remedy="save it with commas between cells"
+                )
             check_names(header)
             for row in rows:
                 if row and len(row) != len(header):
@@ -163,30 +210,74 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    """The columns by their Parquet types alone; what pandas noted beside them may name types we do not take."""
     try:
-        return parquet.read_table(path).to_pandas()
+        found = parquet.read_table(path)
+        check_names(found.column_names)
+        unnamed_index = [name for name in found.column_names if re.fullmatch(r"__index_level_\d+__", name)]
+        return found.drop_columns(unnamed_index).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, OSError):
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None
 
 
+def _plain(values: pd.Series, name: str) -> pd.Series:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        if pd.api.types.is_string_dtype(values.cat.categories):
+            return values
+        values = pd.Series(np.asarray(values), index=values.index)
+    if values.dtype != "object" and not isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind not in "mc":
+        return values
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError):
+        raise BadInput("mixes types", field=name, remedy="give the column one type") from None
+    kind = array.type
+    if pa.types.is_decimal(kind):
+        numbers = [np.nan if number is None else float(number) for number in array.to_pylist()]
+        return pd.Series(numbers, index=values.index)
+    if pa.types.is_boolean(kind):
+        return values.astype("boolean")
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise BadInput(
+            f"is of type {kind}, which no kind of column has",
+            field=name,
+            remedy="turn it into numbers, text or dates, or leave it out of the table",
+        )
+    return pd.Series(array.to_pandas().to_numpy(), index=values.index).infer_objects()
+
+
 def _as_text(values: pd.Series) -> pd.Series:
     """Labels as text: whole numbers without a decimal point, missing as null."""
-    if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
-        values = values.astype("Int64")
+    if pd.api.types.is_float_dtype(values):
+        present = values.dropna()
+        if bool((present % 1 == 0).all()) and bool((present.abs() <= EXACT).all()):
+            values = values.astype("Int64")
     missing = values.isna()
     return values.astype("object").map(str).astype("str").mask(missing)
 
 
 def _as_time(values: pd.Series, name: str, unit: str) -> pd.Series:
-    times = pd.to_datetime(values, errors="coerce", format=None if _is_time(values) else "ISO8601")
+    """Whole units since 1970-01-01 UTC; a time without a zone is taken as it stands."""
+    if pd.api.types.is_numeric_dtype(values):
+        raise BadInput(
+            "holds numbers, not dates", field=name, remedy='write dates as YYYY-MM-DD, or set kind = "integer"'
+        )
+    times = pd.to_datetime(values, errors="coerce", utc=True, format=None if _is_time(values) else "ISO8601")
     if bool((times.isna() & values.notna()).any()):
         raise BadInput(
             "holds text that is not a date",
             field=name,
             remedy='write dates as YYYY-MM-DD, leave the cell empty, or set kind = "category"',
         )
-    counted = times.dt.tz_localize(None) if times.dt.tz is not None else times
-    whole = counted.to_numpy().astype(f"datetime64[{unit}]")
+    whole = times.dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
     return pd.Series(np.where(np.isnat(whole), np.nan, whole.astype(np.int64)), index=values.index)
 
 
@@ -204,16 +295,21 @@ def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
     times = pd.Series(counts.view(f"datetime64[{column.unit}]"), index=values.index)
     if column.dtype == ISO_TEXT:
         return times.dt.strftime("%Y-%m-%d" if column.unit == "D" else "%Y-%m-%dT%H:%M:%S").astype("str")
-    return times.astype(column.dtype)
+    zoned = column.dtype.startswith("datetime64[") and "," in column.dtype
+    return (times.dt.tz_localize("UTC") if zoned else times).astype(column.dtype)
 
 
 def _restore_label(values: pd.Series, column: CategoricalColumn) -> pd.Series:
-    if MERGED in column.categories or MISSING in column.categories:
-        return values  # these two stand for no value of the original type
+    if MERGED in column.categories:
+        return values.mask(values == MISSING)  # merged values have no value of the original type
+    optional = column.optional or MISSING in column.categories
+    values = values.mask(values == MISSING)
     if "bool" in column.dtype:
         found = values.map({"True": True, "False": False}).astype("boolean")
-        return found if column.optional else found.astype("bool")
+        return found if optional else found.astype("bool")
     if "int" in column.dtype:
         whole = values.astype("Int64")
-        return whole if column.optional else whole.astype(column.dtype)
+        return whole if optional else whole.astype(column.dtype)
+    if "float" in column.dtype:
+        return values.astype("Float64").astype(column.dtype)
     return values.astype("category") if column.dtype == "category" else values

@@ -1,5 +1,8 @@
 """Tables keep their types through the canonical form, and files appear whole or not at all."""
 
+import datetime
+import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ from hypothesis import strategies as st
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from shared.conform import conform
-from shared.errors import BadInput
-from shared.table import TableWriter, read_table, restore
+from shared.errors import BadInput, Unreachable
+from shared.schema import Schema
+from shared.table import TableWriter, canonical, plain, read_table, restore
 from tests.conftest import patients, settings_for
 
 
@@ -37,7 +41,9 @@ def test_restore_undoes_canonical_in_every_type(
     back = restore(canonical, schema)
     tolerance = 1e-6 if number == "float32" else 0.0
     pd.testing.assert_frame_equal(
-        back.astype({"ventilated": "bool"}), table.astype({"ventilated": "bool", "age": back["age"].dtype}), rtol=tolerance
+        back.astype({"ventilated": "bool"}),
+        table.astype({"ventilated": "bool", "age": back["age"].dtype}),
+        rtol=tolerance,
     )
     assert str(back["age"].dtype) == whole.lower()
 
@@ -95,3 +101,176 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path) -> 
         fail_half_way()
     assert [found.name for found in tmp_path.iterdir()] == ["rows.csv"]
     assert path.read_text() == "old"
+
+
+def through(column: pd.Series, name: str = "lactate") -> pd.Series:
+    """The column after ingestion, disclosure control and restoring."""
+    table = patients(len(column)).assign(**{name: column})
+    schema, canonical_table = disclose(ingest(table, settings_for(table)), 10)
+    return restore(canonical_table, schema)[name]
+
+
+UNUSUAL = {
+    "float class": ("died", pd.Series([0.0, 1.0] * 300)),
+    "float category": ("région", pd.Series([0.1, 1.5] * 300)),
+    "float32 category": ("région", pd.Series([0.1, 1.5] * 300, dtype="float32")),
+    "whole numbers beyond 2^53 as category": ("région", pd.Series([1e20, 2e20] * 300)),
+    "whole floats": ("age", pd.Series([float(number % 90) for number in range(600)])),
+    "tiny numbers": ("lactate", pd.Series([(number % 99) * 1e-12 for number in range(600)])),
+    "large cents": ("lactate", pd.Series([1e9 + (number % 99) / 100 for number in range(600)])),
+    "float32 decimals": ("lactate", pd.Series([(number % 99) / 10 for number in range(600)], dtype="float32")),
+    "zoned times": ("admitted", pd.Series(pd.date_range("2021-03-01", periods=600, freq="h", tz="Europe/Stockholm"))),
+    "zoned days": ("admitted", pd.Series(pd.date_range("2021-03-01", periods=600, tz="UTC"))),
+    "before 1970": ("admitted", pd.Series(pd.date_range("1931-03-01", periods=600, freq="7h", unit="s"))),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_column_comes_back_with_its_type_and_values(name: str) -> None:
+    column, values = UNUSUAL[name]
+    pd.testing.assert_series_equal(through(values, column), values, check_names=False)
+
+
+def test_a_sensitive_value_that_was_missing_comes_back_missing() -> None:
+    back = through(pd.Series([1.0, 2.0, np.nan] * 200), "région")
+    assert back.tolist() == [1, 2, pd.NA] * 200
+    assert str(back.dtype) == "Int64"
+
+
+def test_dates_without_a_time_come_back_as_dates() -> None:
+    days = [datetime.date(2021, 1, 1 + number % 28) for number in range(600)]
+    back = through(pd.Series(days, dtype="object"), "admitted")
+    assert back.tolist() == days
+
+
+def test_flags_with_gaps_come_back_as_flags_with_gaps() -> None:
+    back = through(pd.Series([True, False, None] * 200, dtype="object"), "ventilated")
+    assert back.tolist() == [True, False, pd.NA] * 200
+    assert str(back.dtype) == "boolean"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.none() | st.decimals(-1000, 1000, places=3), min_size=1))
+def test_canonical_numbers_are_the_numbers_with_nan_for_none(values: list[Decimal | None]) -> None:
+    found = canonical(pd.Series(values, dtype="object"), "x", "number")
+    assert found.dtype == "float64"
+    expected = [np.nan if value is None else float(value) for value in values]
+    np.testing.assert_array_equal(found.to_numpy(), expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.datetimes(), min_size=1), unit=st.sampled_from(["D", "s"]))
+def test_canonical_times_are_whole_units_since_1970(values: list[datetime.datetime], unit: str) -> None:
+    found = canonical(pd.Series(values), "x", "date", unit)
+    step = {"D": datetime.timedelta(days=1), "s": datetime.timedelta(seconds=1)}[unit]
+    assert found.tolist() == [(value - datetime.datetime(1970, 1, 1)) // step for value in values]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
+def test_canonical_labels_are_the_text_itself(values: list[str | None]) -> None:
+    found = canonical(pd.Series(values, dtype="str"), "x", "category")
+    assert [None if pd.isna(label) else label for label in found] == values
+
+
+def test_times_with_different_offsets_are_one_clock() -> None:
+    column = pd.Series(["2021-01-01T10:00:00+02:00", "2021-01-01T09:00:00+01:00"])
+    assert canonical(column, "x", "date", "s").nunique() == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([[1], [2]]),
+        pd.Series([{"a": 1}, {"a": 2}]),
+        pd.Series([b"a", b"b"]),
+        pd.Series(pd.to_timedelta([1, 2], unit="D")),
+        pd.Series([1j, 2j]),
+        pd.Series([datetime.time(1), datetime.time(2)]),
+        pd.Series(["a", 1], dtype="object"),
+        pd.Series([2**70, 1], dtype="object"),
+        pd.Series([1.0, -np.inf]),
+    ],
+    ids=["lists", "structs", "bytes", "durations", "complex", "times of day", "mixed", "huge", "infinite"],
+)
+def test_what_no_kind_of_column_can_hold_is_refused(values: pd.Series) -> None:
+    with pytest.raises(BadInput) as caught:
+        plain(values, "odd")
+    assert caught.value.field == "odd"
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("dtype", ["int99", "object[0]", "int8", "datetime64[s, Nowhere/Land]"])
+def test_restore_refuses_a_type_that_cannot_hold_the_column(dtype: str) -> None:
+    schema, canonical_table = disclose(ingest(patients(), settings_for(patients())), 10)
+    column = "admitted"
+    foreign = schema.model_dump(mode="json")
+    next(entry for entry in foreign["columns"] if entry["name"] == column)["dtype"] = dtype
+    with pytest.raises(BadInput) as caught:
+        restore(canonical_table, Schema.model_validate_json(json.dumps(foreign)))
+    assert caught.value.field == column
+
+
+def test_parquet_columns_are_read_by_their_own_types(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    table = patients(50).set_index("age")
+    table["ward"] = table["ward"].astype("string[pyarrow]")
+    table["lactate"] = table["lactate"].astype("double[pyarrow]")
+    table.to_parquet(path)
+    back = read_table(path)
+    assert set(back.columns) == {*table.columns, "age"}
+    assert str(back["lactate"].dtype) == "float64"
+    patients(50).iloc[::2].to_parquet(path)
+    assert read_table(path).columns.tolist() == patients(1).columns.tolist()
+
+
+def test_words_for_missing_and_blank_lines_are_understood_in_csv(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text('a,b\n1,NA\n\n,"x\ny"\n', encoding="utf-8")
+    back = read_table(path)
+    assert back["a"].isna().tolist() == [False, True]
+    assert back["b"].isna().tolist() == [True, False]
+
+
+def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text('a,b\n1,"two\nlines"\n3\n', encoding="utf-8")
+    with pytest.raises(BadInput, match="line 4 has 1 cells and the header 2"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_every_type_that_restore_gives_can_be_streamed(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    part = pd.DataFrame(
+        {
+            "count": pd.Series([1, None], dtype="Int64"),
+            "flag": pd.Series([True, None], dtype="boolean"),
+            "ward": pd.Series(["a", None], dtype="category"),
+            "day": pd.Series([datetime.date(2021, 1, 1), None], dtype="date32[day][pyarrow]"),
+            "time": pd.Series(["2021-01-01 10:00", None], dtype="datetime64[us, UTC]"),
+        }
+    )
+    gaps = part.iloc[[1]]
+    with TableWriter(path, {}) as writer:
+        for piece in (gaps, part, part.assign(ward=pd.Series(["b", "c"], dtype="category"))):
+            writer.write(piece)
+    back = read_table(path)
+    assert back["ward"].dropna().tolist() == ["a", "b", "c"]
+    assert back["count"].sum() == 2
+    assert back.isna().sum().tolist() == [3, 3, 2, 3, 3]
+
+
+def test_a_writer_into_a_place_that_is_taken_says_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").mkdir()
+
+    def write() -> None:
+        with TableWriter(tmp_path / "rows.csv", {}) as writer:
+            writer.write(patients(5))
+
+    with pytest.raises(Unreachable, match="cannot be written"):
+        write()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unreachable), TableWriter(tmp_path / "file" / "rows.csv", {}) as writer:
+        writer.write(patients(5))
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "file"}

@@ -71,7 +71,7 @@ def compas(raw: dict[str, bytes]) -> pd.DataFrame:
         table["days_b_screening_arrest"].between(-30, 30)
         & (table["is_recid"] != -1)
         & (table["c_charge_degree"] != "O")
-        & (table["score_text"] != "N/A")
+        & table["score_text"].notna()  # "N/A" in the file
     )
     kept_table = table.loc[kept, COMPAS_COLUMNS].reset_index(drop=True)
     return kept_table.astype({"days_b_screening_arrest": "int64"})

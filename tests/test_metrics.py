@@ -1,0 +1,168 @@
+"""The measures against hand-counted figures and slow, simple versions of themselves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_owner.disclosure import disclose
+from data_owner.ingest import ingest
+from data_owner.release_gate import checks, failures
+from data_owner.settings import Policy
+from shared.associations import associations
+from shared.metrics import (
+    Fidelity,
+    Scores,
+    ceiling,
+    density_coverage,
+    design_matrix,
+    floor,
+    judged_groups,
+    outcome,
+    predict,
+    scores,
+)
+from shared.schema import Schema
+from tests.conftest import patients, settings_for
+
+Disclosed = tuple[Schema, pd.DataFrame]
+
+
+def test_scores_are_the_hand_counted_ones() -> None:
+    #          group 0: 4 people, 2 selected | group 1: 4 people, 1 selected
+    truth = np.array([1, 1, 0, 0, 1, 1, 0, 0])
+    predicted = np.array([1, 0, 1, 0, 1, 0, 0, 0])
+    groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    found = Scores.of(truth, predicted, groups)
+    assert found.demographic_parity_ratio == pytest.approx(0.25 / 0.5)
+    # true positive rates 1/2 and 1/2; false positive rates 1/2 and 0
+    assert found.equalized_odds_ratio == pytest.approx(0.0)
+    assert found.accuracy == pytest.approx(5 / 8)
+    assert found.recall == pytest.approx(2 / 4)
+    assert found.f1 == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
+
+
+def test_a_constant_classifier_is_fair_and_useless() -> None:
+    found = Scores.of(np.array([0, 1, 0, 1]), np.zeros(4, np.int64), np.array([0, 0, 1, 1]))
+    assert (found.demographic_parity_ratio, found.equalized_odds_ratio, found.recall) == (1.0, 1.0, 0.0)
+
+
+def test_density_and_coverage_are_those_of_the_definition(disclosed: Disclosed) -> None:
+    """Naeem et al. 2020, equations 6 and 7, by plain loops."""
+    schema, table = disclosed
+    real, other = table.iloc[:120], table.iloc[200:330]
+    points = design_matrix(real, schema, with_target=True)
+    others = design_matrix(other, schema, with_target=True)
+    numeric = [0, 1, 2, 4]  # age, days in ward, lactate with its flag at 3, admitted
+    centre, spread = points.mean(0), points.std(0)
+    for matrix in (points, others):
+        for column in [*numeric, 3]:
+            matrix[:, column] = (matrix[:, column] - centre[column]) / spread[column]
+    radii = [np.sort(np.linalg.norm(points - point, axis=1))[5] for point in points]
+    inside = np.array(
+        [
+            [np.linalg.norm(point - each) < radius for each in others]
+            for point, radius in zip(points, radii, strict=True)
+        ]
+    )
+    found = density_coverage(real, other, schema, seed=0)
+    assert found.density == pytest.approx(inside.sum() / (5 * len(others)))
+    assert found.coverage == pytest.approx(inside.any(1).mean())
+
+
+def test_rows_far_away_have_no_density_and_no_coverage(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    far = table.assign(age=table["age"] + 1e6)
+    assert density_coverage(table, far, schema, seed=0) == Fidelity(density=0.0, coverage=0.0)
+
+
+def test_the_ceiling_keeps_accuracy_and_forgets_the_group(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    unfair = (table["région"] == "south").to_numpy().astype(np.int64)
+    own, best = scores(table, unfair, schema), ceiling(table, unfair, schema, seed=0)
+    assert own.demographic_parity_ratio == 0.0
+    assert best.demographic_parity_ratio > 0.7
+    assert best.accuracy == pytest.approx(own.accuracy)
+    assert floor(table, schema).demographic_parity_ratio == 1.0
+
+
+def test_the_forest_learns_from_features_and_group() -> None:
+    many = patients(3000)
+    schema, table = disclose(ingest(many, settings_for(many)), 10)
+    train, test = table.iloc[:2000], table.iloc[2000:]
+    accuracy = scores(test, predict(train, test, schema, seed=0), schema).accuracy
+    assert accuracy > floor(test, schema).accuracy
+    constant = train.assign(died="0")
+    assert predict(constant, test, schema, seed=0).tolist() == [0] * len(test)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=600))
+def test_judged_groups_are_large_or_all_that_is_left_and_large_ones_stay_apart(labels: list[int]) -> None:
+    groups = np.array(labels)
+    judged = judged_groups(groups)
+    sizes = dict(zip(*np.unique(judged, return_counts=True), strict=True))
+    small = [size for size in sizes.values() if size < 50]
+    assert len(small) <= 1
+    if small and len(sizes) > 1:
+        assert (groups == judged).all()  # a single small group with nothing to join before it
+    for label in np.unique(groups):
+        assert len(np.unique(judged[groups == label])) == 1
+
+
+def test_associations_are_one_with_themselves_and_symmetric(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    found = associations(schema, table)
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
+    np.testing.assert_allclose(np.diag(found), 1.0)
+    names = schema.names
+    assert found[names.index("age"), names.index("died")] > 0.2
+
+
+def test_outcome_is_one_for_the_positive_class(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    assert outcome(table, schema).tolist() == (table["died"] == "1").astype(int).tolist()
+
+
+GOOD = Scores(demographic_parity_ratio=0.9, equalized_odds_ratio=0.9, accuracy=0.8, recall=0.7, f1=0.7)
+REAL = Fidelity(density=0.95, coverage=0.99)
+
+
+def gate(**change: object) -> tuple[str, ...]:
+    values: dict[str, object] = {
+        "smallest_group": 40,
+        "smallest_category": 12,
+        "synthetic": GOOD,
+        "original": GOOD,
+        "ceiling": GOOD,
+        "fidelity": REAL,
+        "fidelity_ceiling": REAL,
+    }
+    return failures(checks(Policy(), **{**values, **change}))  # type: ignore[arg-type]
+
+
+def test_the_gate_passes_what_is_within_the_policy() -> None:
+    assert gate() == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"smallest_group": 9}, "smallest sensitive group"),
+        ({"smallest_category": 9}, "rarest category"),
+        ({"synthetic": GOOD.model_copy(update={"demographic_parity_ratio": 0.7})}, "demographic parity"),
+        ({"synthetic": GOOD.model_copy(update={"equalized_odds_ratio": 0.4})}, "equalized odds"),
+        ({"synthetic": GOOD.model_copy(update={"accuracy": 0.7})}, "accuracy"),
+        ({"synthetic": GOOD.model_copy(update={"f1": 0.4})}, "F1"),
+        ({"fidelity": Fidelity(density=0.5, coverage=0.99)}, "density"),
+        ({"fidelity": Fidelity(density=0.9, coverage=0.6)}, "coverage"),
+    ],
+)
+def test_the_gate_names_each_line_that_fails(change: dict[str, object], said: str) -> None:
+    (failure,) = gate(**change)
+    assert said in failure
+
+
+def test_a_gate_that_checked_nothing_has_failed() -> None:
+    assert failures(()) == ("nothing was checked",)

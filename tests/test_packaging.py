@@ -1,0 +1,132 @@
+"""The README's tutorial is the demo, and a consumer needs nothing of the owner's code."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.main import get_command
+
+import consumer
+import data_owner
+from consumer.cli import app as consumer_app
+from data_owner import authority
+from data_owner.cli import app as owner_app
+from tests.conftest import Running
+
+ROOT = Path(__file__).parent.parent
+
+
+def tutorial() -> list[str]:
+    """The README's shell lines."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def test_the_tutorial_is_what_the_demo_runs() -> None:
+    demo = (ROOT / "deploy" / "demo.sh").read_text(encoding="utf-8")
+    run = re.findall(r"^(?:step (fair4free.*)|(fair4free-owner serve .*))$", demo, re.MULTILINE)
+    lines = [step or re.sub(r" --(enrolment-)?address \S+", "", serve) for step, serve in run]
+    assert lines == tutorial()
+
+
+def test_every_command_of_the_tutorial_exists_with_its_options() -> None:
+    apps = {"fair4free": get_command(consumer_app), "fair4free-owner": get_command(owner_app)}
+    for line in tutorial():
+        program, command, *rest = shlex.split(line)
+        known = apps[program].commands[command]  # type: ignore[attr-defined]
+        options = {option for parameter in known.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options
+
+
+def test_the_public_functions_are_these() -> None:
+    assert set(data_owner.__all__) == {"approve", "deny", "gate", "init", "train"}
+    assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify"}
+    assert callable(data_owner.train)
+    assert callable(consumer.distill)
+
+
+def test_constraints_pin_every_dependency_exactly() -> None:
+    pinned = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    names = {line.split("==")[0].lower().replace("_", "-") for line in pinned if "==" in line}
+    declared = re.findall(r'^    "([A-Za-z0-9-]+)[><=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert {name.lower() for name in declared} <= names
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "data_owner/datasets/support2.parquet",
+        "data_owner/datasets/ATTRIBUTION.md",
+        "shared/templates/report.html.j2",
+        "protocol/fair4free/v1/release.proto",
+    } <= names
+    assert not [name for name in names if name.startswith(("tests", "deploy"))]
+
+
+def test_a_consumer_only_install_runs_every_command_with_data_owner_deleted(
+    wheel: Path, running: Running, tmp_path: Path
+) -> None:
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "deploy" / "constraints.txt"]
+    subprocess.run([*install, "torch", f"{wheel}[consumer]"], check=True, cwd=tmp_path)
+    found = subprocess.run(
+        [python, "-c", "import data_owner; print(data_owner.__path__[0])"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    shutil.rmtree(found.stdout.strip())
+    assert subprocess.run([python, "-c", "import data_owner"], cwd=tmp_path, capture_output=True).returncode == 1
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+
+    def run(*arguments: str) -> dict[str, object]:
+        done = subprocess.run(
+            [home / "bin" / "fair4free", *arguments, "--json"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        envelope = json.loads(done.stdout)
+        assert envelope["ok"]
+        result: dict[str, object] = envelope["result"]
+        return result
+
+    enrolled = run("enrol", "study", "--invitation", str(running.node.invitation))
+    from datetime import UTC, datetime
+
+    authority.decide(
+        running.node, str(enrolled["fingerprint"]), authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
+    )
+    assert run("enrol", "study")["state"] == "approved"
+    assert run("fetch", "study")["version"] == 1
+    run("distill", "study")
+    run("generate", "study", "--rows", "700")
+    run("generate", "study", "--rows", "700", "--shard", "2/2", "--out", "half.csv")
+    whole, half = pd.read_parquet(tmp_path / "study" / "synthetic.parquet"), pd.read_csv(tmp_path / "half.csv")
+    assert half["age"].tolist() == whole["age"].tolist()[350:]
+    assert "report" in run("audit", "study")
+    run("verify", "study")
+    findings = run("doctor", "study")["findings"]
+    assert all(finding["passed"] for finding in findings)  # type: ignore[attr-defined, index]

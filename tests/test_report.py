@@ -1,0 +1,180 @@
+"""The report is one offline page with the numbers of its JSON; the command lines speak one envelope."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from consumer import steps as consumer_steps
+from consumer.audit_report import Lineage, audit_report, quantile_distance, released_dependence
+from data_owner import steps
+from data_owner.measure import LEAST_PUBLISHED, measure
+from data_owner.node import Node
+from data_owner.owner_report import owner_report
+from protocol.artefacts import Artefact
+from protocol.manifest import Manifest
+from shared.card import Card
+from shared.errors import BadInput
+from shared.report import Report, Section, Table, Verdict
+from shared.schema import NumericColumn
+from shared.table import restore
+from tests.conftest import settings_for
+
+ROOT = Path(__file__).parent.parent
+OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@import|https?://(?!www\.w3\.org/)""")
+
+
+@pytest.fixture(scope="module")
+def measured(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> tuple[object, ...]:
+    settings = settings_for(table)
+    prepared = steps.split(table, settings)
+    synthesiser, distilled = steps.reference(
+        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], 0
+    )
+    found = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
+    return found, synthesiser, prepared.held_out
+
+
+def check(report: Report) -> None:
+    html = report.to_html()
+    assert not OUTSIDE.search(html), OUTSIDE.search(html)
+    assert "<script" not in html
+    content = json.loads(report.to_json())
+    assert content["title"] in html
+    for section in content["sections"]:
+        for table in section["tables"]:
+            for row in table["rows"]:
+                for cell in row:
+                    if isinstance(cell, float):
+                        assert f"{cell:.3f}" in html
+
+
+def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: tuple[object, ...]) -> None:
+    found, synthesiser, held_out = measured
+    names = ("step", "reconstruction", "target", "divergence", "dependence", "total")
+    history = [dict.fromkeys(names, 1.0), dict.fromkeys(names, 2.0)]
+    report = owner_report(found, synthesiser, held_out, history)  # type: ignore[arg-type]
+    check(report)
+    assert "passed" in report.verdicts[0].value or "refused" in report.verdicts[0].value
+
+
+@pytest.mark.parametrize("with_real", [False, True])
+def test_the_audit_is_offline_and_says_where_rows_came_from(
+    measured: tuple[object, ...], artefacts: dict[Artefact, bytes], approved_node: Path, table: pd.DataFrame, with_real: bool
+) -> None:
+    found, synthesiser, _ = measured
+    manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
+    rows = restore(found.synthetic.head(900), synthesiser.schema)  # type: ignore[attr-defined]
+    distillation = {"distance": 1e-5, "gaussian_distance": 2e-5, "prior_distance": 1e-3, "history": [[50, 1e-4], [100, 1e-5]]}
+    audit = audit_report(
+        synthesiser,  # type: ignore[arg-type]
+        found.card,  # type: ignore[attr-defined]
+        manifest,
+        rows,
+        distillation,
+        Lineage.OTHER,
+        table if with_real else None,
+    )
+    check(audit.report)
+    assert audit.report.verdicts[0].level == "bad"
+    assert (audit.on_own_records is not None) is with_real
+    assert any("your own records" in section.title.lower() for section in audit.report.sections) is with_real
+
+
+def test_what_a_report_says_is_escaped() -> None:
+    nasty = "<img src=x onerror=alert(1)>"
+    report = Report(nasty, nasty, (Verdict("good", nasty, nasty),), ((nasty, nasty),), (Section(nasty, nasty, (Table((nasty,), ((nasty,),)),)),))
+    assert "<img" not in report.to_html()
+
+
+def test_a_card_is_coarse_and_hides_rates_of_small_groups(measured: tuple[object, ...]) -> None:
+    card: Card = measured[0].card  # type: ignore[attr-defined]
+    assert Card.from_bytes(card.to_bytes()) == card
+    for value in [*card.synthetic.model_dump().values(), *card.fidelity.model_dump().values()]:
+        assert round(value, 2) == value
+    assert card.records % 10 == 0
+    for group in card.groups:
+        assert group.records % 10 == 0
+        assert group.records >= LEAST_PUBLISHED or group.recorded_rate is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"format": 2}'])
+def test_a_card_or_schema_that_is_none_is_refused_by_name(data: bytes) -> None:
+    with pytest.raises(BadInput) as caught:
+        Card.from_bytes(data)
+    assert caught.value.field == "card"
+
+
+def test_quantile_distance_is_small_for_the_table_itself_and_large_for_another(measured: tuple[object, ...]) -> None:
+    _, synthesiser, held_out = measured
+    (age,) = (
+        column
+        for column in synthesiser.schema.columns  # type: ignore[attr-defined]
+        if isinstance(column, NumericColumn) and column.name == "age"
+    )
+    assert quantile_distance(age, held_out["age"]) < 0.15  # type: ignore[index]
+    assert quantile_distance(age, held_out["age"] + 40) > 0.4  # type: ignore[index]
+    assert quantile_distance(age, pd.Series([], dtype=float)) == 1.0
+
+
+def test_released_dependence_is_zero_for_equal_groups(measured: tuple[object, ...]) -> None:
+    synthesiser = measured[1]
+    statistics = synthesiser.statistics  # type: ignore[attr-defined]
+    same = type(statistics)(
+        statistics.mean,
+        statistics.covariance,
+        statistics.frequencies,
+        statistics.real[:1].expand_as(statistics.real),
+        statistics.imaginary[:1].expand_as(statistics.imaginary),
+    )
+    equal = type(synthesiser)(synthesiser.schema, synthesiser.decoder, same, synthesiser.student)  # type: ignore[attr-defined, call-arg]
+    assert released_dependence(equal) == pytest.approx(0.0, abs=1e-10)
+    assert released_dependence(synthesiser) > released_dependence(equal)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/2", "1/2/3"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="shard"):
+        consumer_steps.parse_shard(text)
+
+
+def run(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = f"from {program}.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, env=None, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "code"),
+    [
+        ("data_owner", ("doctor", "nowhere"), 2),
+        ("data_owner", ("init", "node", "--data", "nowhere.csv", "--target", "t", "--sensitive", "s"), 3),
+        ("data_owner", ("init", "node", "--dataset", "unknown"), 2),
+        ("consumer", ("fetch", "nowhere"), 2),
+        ("consumer", ("enrol", "study", "--invitation", "nowhere.json"), 3),
+    ],
+)
+def test_errors_are_one_envelope_and_an_exit_code(
+    program: str, arguments: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = run(program, *arguments, "--json", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    envelope = json.loads(done.stdout)
+    assert (envelope["command"], envelope["ok"], envelope["exit_code"]) == (arguments[0], False, code)
+    assert envelope["error"]["problem"]
+    assert envelope["error"]["remedy"]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path: Path) -> None:
+    done = run("data_owner", "approve", str(approved_node), "--by", "Ada", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["kind"] == "PolicyRefusal"
+
+
