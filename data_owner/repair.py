@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from threadpoolctl import threadpool_limits
+
 from shared.codec import group_positions, positions
 from shared.metrics import design_matrix
 from shared.schema import Schema
@@ -26,7 +28,9 @@ def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArra
     )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     target = positions(schema.target, table[schema.target.name])
-    scores = cross_val_predict(model, design_matrix(table, schema), target, cv=folds, method="predict_proba")
+    # one thread: on a busy machine OpenMP's waiting costs far more than a second thread brings
+    with threadpool_limits(1, user_api="openmp"):
+        scores = cross_val_predict(model, design_matrix(table, schema), target, cv=folds, method="predict_proba")
     return np.asarray(scores, np.float64)
 
 

@@ -4,6 +4,7 @@ import datetime
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,7 @@ def test_canonical_numbers_are_the_numbers_with_nan_for_none(values: list[Decima
 
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.datetimes(), min_size=1), unit=st.sampled_from(["D", "s"]))
-def test_canonical_times_are_whole_units_since_1970(values: list[datetime.datetime], unit: str) -> None:
+def test_canonical_times_are_whole_units_since_1970(values: list[datetime.datetime], unit: Literal["D", "s"]) -> None:
     found = canonical(pd.Series(values), "x", "date", unit)
     step = {"D": datetime.timedelta(days=1), "s": datetime.timedelta(seconds=1)}[unit]
     assert found.tolist() == [(value - datetime.datetime(1970, 1, 1)) // step for value in values]
