@@ -119,9 +119,7 @@ class Running:
         self.node = node
         self.releases, self.enrolment = server.release_server(node), server.enrolment_server(node)
         self.address = server._bind(self.releases, "127.0.0.1:0", server._credentials(node, mutual=True))
-        self.enrolment_address = server._bind(
-            self.enrolment, "127.0.0.1:0", server._credentials(node, mutual=False)
-        )
+        self.enrolment_address = server._bind(self.enrolment, "127.0.0.1:0", server._credentials(node, mutual=False))
         self.invite(self.address)
         self.releases.start()
         self.enrolment.start()

@@ -64,12 +64,21 @@ def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: 
 
 @pytest.mark.parametrize("with_real", [False, True])
 def test_the_audit_is_offline_and_says_where_rows_came_from(
-    measured: tuple[object, ...], artefacts: dict[Artefact, bytes], approved_node: Path, table: pd.DataFrame, with_real: bool
+    measured: tuple[object, ...],
+    artefacts: dict[Artefact, bytes],
+    approved_node: Path,
+    table: pd.DataFrame,
+    with_real: bool,
 ) -> None:
     found, synthesiser, _ = measured
     manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
     rows = restore(found.synthetic.head(900), synthesiser.schema)  # type: ignore[attr-defined]
-    distillation = {"distance": 1e-5, "gaussian_distance": 2e-5, "prior_distance": 1e-3, "history": [[50, 1e-4], [100, 1e-5]]}
+    distillation = {
+        "distance": 1e-5,
+        "gaussian_distance": 2e-5,
+        "prior_distance": 1e-3,
+        "history": [[50, 1e-4], [100, 1e-5]],
+    }
     audit = audit_report(
         synthesiser,  # type: ignore[arg-type]
         found.card,  # type: ignore[attr-defined]
@@ -87,7 +96,13 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
 
 def test_what_a_report_says_is_escaped() -> None:
     nasty = "<img src=x onerror=alert(1)>"
-    report = Report(nasty, nasty, (Verdict("good", nasty, nasty),), ((nasty, nasty),), (Section(nasty, nasty, (Table((nasty,), ((nasty,),)),)),))
+    report = Report(
+        nasty,
+        nasty,
+        (Verdict("good", nasty, nasty),),
+        ((nasty, nasty),),
+        (Section(nasty, nasty, (Table((nasty,), ((nasty,),)),)),),
+    )
     assert "<img" not in report.to_html()
 
 
@@ -176,5 +191,3 @@ def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path
     done = run("data_owner", "approve", str(approved_node), "--by", "Ada", "--json", cwd=tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["kind"] == "PolicyRefusal"
-
-

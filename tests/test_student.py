@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from protocol.artefacts import Artefact
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.generation import Synthesiser
 from shared.schema import Schema
 from shared.statistics import FREQUENCIES, LatentStatistics, measure
 from shared.student import Student, StudentSettings, distil
-from protocol.artefacts import Artefact
 
 
 def five_modes(rows: int = 20_000, dimensions: int = 4) -> LatentStatistics:
@@ -65,7 +65,7 @@ def test_statistics_are_those_of_the_posteriors() -> None:
     mean, variance = torch.randn(4000, 3, generator=generator), torch.rand(4000, 3, generator=generator)
     groups = torch.nn.functional.one_hot(torch.arange(4000) % 2, 2)
     found = measure(mean, variance, groups, seed=0)
-    drawn = (mean.repeat(50, 1) + variance.repeat(50, 1).sqrt() * torch.randn(200_000, 3, generator=generator))
+    drawn = mean.repeat(50, 1) + variance.repeat(50, 1).sqrt() * torch.randn(200_000, 3, generator=generator)
     torch.testing.assert_close(found.covariance, torch.cov(drawn.T), atol=0.02, rtol=0.02)
     whitened = torch.linalg.solve_triangular(found.factor(), (drawn - found.mean).T, upper=False).T
     phase = whitened @ found.frequencies[:20].T
@@ -90,7 +90,10 @@ def edits(artefacts: dict[Artefact, bytes]) -> list[bytes]:
 def test_statistics_and_decoders_that_are_not_are_refused(artefacts: dict[Artefact, bytes]) -> None:
     schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
     latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
-    assert LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, 3).frequencies.shape == (FREQUENCIES, latent)
+    assert LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, 3).frequencies.shape == (
+        FREQUENCIES,
+        latent,
+    )
     for data in edits(artefacts):
         with pytest.raises(VerificationFailure):
             LatentStatistics.from_bytes(data, latent, 3)
@@ -121,7 +124,9 @@ def test_the_decoder_holds_its_body_and_a_head_that_reads_z_alone(artefacts: dic
     assert sum(value.numel() for value in decoder.state_dict().values()) == decoder.architecture.parameters
 
 
-def test_generation_is_repeatable_and_divisible_by_shard(artefacts: dict[Artefact, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generation_is_repeatable_and_divisible_by_shard(
+    artefacts: dict[Artefact, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pandas as pd
 
     from shared import generation

@@ -232,6 +232,4 @@ def test_no_single_changed_byte_of_a_signed_manifest_is_accepted(data: st.DataOb
     other = bytes([data.draw(st.integers(0, 255).filter(lambda value: value != manifest[place]))])
     changed = manifest[:place] + other + manifest[place + 1 :]
     with pytest.raises(VerificationFailure):
-        verify_manifest(
-            changed, signature, key=KEY.public_key(), node="hospital", version=3, last_seen=None, now=NOW
-        )
+        verify_manifest(changed, signature, key=KEY.public_key(), node="hospital", version=3, last_seen=None, now=NOW)

@@ -30,9 +30,7 @@ def study(running: Running, tmp_path: Path) -> Study:
     found = Study(tmp_path / "study")
     enrolled = consumer.enrol(found.folder, invitation=running.node.invitation)
     assert enrolled.state == "pending"
-    authority.decide(
-        running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
-    )
+    authority.decide(running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
     assert consumer.enrol(found.folder).state == "approved"
     return found
 
@@ -153,7 +151,9 @@ def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(
     assert not study.release(1).exists()
 
 
-def test_a_tampered_release_leaves_nothing_behind(running: Running, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tampered_release_leaves_nothing_behind(
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The owner's own check is switched off, so the consumer's has to hold."""
     load = release.load
 
@@ -278,9 +278,10 @@ def test_a_transfer_cut_mid_stream_goes_on_where_it_stopped(
     assert manifest is not None
     assert cut_often.connections > 3
     for kind in PAYLOAD:
-        assert study.release(1).joinpath(kind.filename).read_bytes() == (
-            running.node.releases / "1" / kind.filename
-        ).read_bytes()
+        assert (
+            study.release(1).joinpath(kind.filename).read_bytes()
+            == (running.node.releases / "1" / kind.filename).read_bytes()
+        )
 
 
 def test_resuming_asks_only_for_what_is_missing(running: Running, study: Study) -> None:
