@@ -28,7 +28,7 @@ from shared.schema import (
 GRID = 32
 """Quantile points between atoms, at most."""
 
-ATOM_SHARE = 0.002
+ATOM_SHARE = 0.004
 """A value held by this share of records (and by the minimum count) is kept exactly."""
 
 
