@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# several processes share the cores here, and OpenMP's spinning threads would starve each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
