@@ -32,6 +32,7 @@ def init(
     target: Annotated[str | None, typer.Option(help="Target column, of two classes.")] = None,
     positive: Annotated[str | None, typer.Option(help="Positive class of the target.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the node; the folder's if not given.")] = None,
+    merge_small_groups: Annotated[bool, typer.Option(help="Merge sensitive groups under the minimum.")] = False,
     json: Json = False,
 ) -> None:
     """Make a node: keep the records privately and propose owner.toml for a person to edit."""
@@ -46,6 +47,7 @@ def init(
             target=target,
             positive=positive,
             name=name,
+            small_groups="merge" if merge_small_groups else "refuse",
         )
         undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
         text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."

@@ -244,7 +244,7 @@ def _with_groups(frame: pd.DataFrame, sensitive: list[str], policy: Policy) -> p
             raise PolicyRefusal(
                 f"a sensitive group has fewer than {policy.minimum_count} records",
                 field=field,
-                remedy='set small_groups = "merge" in [policy] of owner.toml, or remove those rows',
+                remedy='use --merge-small-groups at init, set small_groups = "merge" in owner.toml, or drop the rows',
             )
         # the next smallest groups join until the merged one is large enough itself
         while sizes.iloc[:merged].sum() < policy.minimum_count and merged < len(sizes):

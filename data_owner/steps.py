@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -65,6 +66,7 @@ def init(
     target: str | None = None,
     positive: str | None = None,
     name: str | None = None,
+    small_groups: Literal["refuse", "merge"] = "refuse",
 ) -> OwnerSettings:
     """Make a node from a file, a frame or a data set that ships. Nothing is written unless all of it is sound."""
     node = Node(path)
@@ -93,6 +95,7 @@ def init(
         target=target,
         sensitive=sensitive,
         positive=positive,
+        small_groups=small_groups,
     )
     try:
         records = table.to_parquet(index=False, compression="zstd")

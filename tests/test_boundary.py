@@ -141,12 +141,10 @@ def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
     settings = settings_for(table, small_groups="merge")
     prepared = steps.split(table, settings)
     artefacts = steps.artefacts(prepared.schema, steps.fit(prepared, settings, QUICK))
-    with pytest.raises(Exception, match="small_groups"):
+    with pytest.raises(Exception, match="merge-small-groups"):
         steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",))
-    steps.init(path, data=patients(), target="died", sensitive=("région",))
+    steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",), small_groups="merge")
     node = Node(path)
-    folder.write(node.records, table.to_parquet(index=False))
-    node.settings.write_text(node.settings.read_text().replace('"refuse"', '"merge"', 1))
     approve(path, artefacts)
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
     process = subprocess.Popen(
@@ -203,7 +201,7 @@ def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:
     node, _ = serving
     _, canaries = planted()
     held = pd.read_parquet(node.records)
-    held["admitted"] = (held["admitted"] - pd.Timestamp("1970-01-01")).dt.days.astype(float)
+    held["admitted"] = (pd.to_datetime(held["admitted"]) - pd.Timestamp("1970-01-01")).dt.days.astype(float)
     text = held.astype({"age": "float64"}).to_csv(index=False).encode()
     binary = b"".join(held[name].to_numpy(float).tobytes() for name in ("age", "days in ward", "lactate", "admitted"))
     assert sum(canary in text + binary for canary in canaries) >= 9

@@ -167,7 +167,7 @@ def test_generated_groups_and_labels_are_independent_and_in_their_shares(artefac
 
 
 def test_distillation_is_a_matter_of_seconds() -> None:
-    """The bound is generous: it catches a change of order, not noise."""
+    """Processor time of all threads, with room for a busy machine: it catches a change of order, not noise."""
     start = time.process_time()
     distil(five_modes(2000, 16), HALVES, StudentSettings())
-    assert time.process_time() - start < 120.0
+    assert time.process_time() - start < 60.0
