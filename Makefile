@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
 
-.PHONY: demo test check stubs benchmark clean
+.PHONY: demo test check stubs benchmark decaf clean
 
 demo: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash deploy/demo.sh demo

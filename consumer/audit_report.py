@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold
 
 from protocol.manifest import Manifest
 from shared.associations import associations
@@ -23,14 +22,22 @@ from shared.codec import group_positions
 from shared.conform import conform
 from shared.generation import Synthesiser
 from shared.headlines import score_section, score_verdicts
-from shared.metrics import Scores, density_coverage, group_rates, outcome, predict, scores
+from shared.metrics import (
+    Scores,
+    density_coverage,
+    group_rates,
+    outcome,
+    predict,
+    random_forest,
+    scores,
+    synthetic_only,
+)
 from shared.plots import correlations, curves, group_bars, marginals, overlay, score_bars
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 
 AUDITED_ROWS = 20_000
 LATENTS = 4_000
-FOLDS = 5
 LARGEST = 10
 
 
@@ -88,20 +95,9 @@ def audit_report(
     return Audit(only, comparison[0] if comparison else None, report)
 
 
-def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
-    """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol."""
-    truth = outcome(rows, schema)
-    if min(truth.sum(), len(truth) - truth.sum()) < FOLDS:
-        return scores(rows, truth, schema)
-    predicted = np.empty(len(rows), np.int64)
-    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(rows, truth):
-        predicted[test] = predict(rows.iloc[train], rows.iloc[test], schema, seed=0)
-    return scores(rows, predicted, schema)
-
-
 def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, float, float]:
     """Trained on synthetic, tested on the analyst's own rows; with density and coverage of them."""
-    found = scores(own, predict(rows, own, schema, seed=0), schema)
+    found = scores(own, predict(rows, own, schema, random_forest(0)), schema)
     fidelity = density_coverage(own, rows, schema, seed=0)
     return found, fidelity.density, fidelity.coverage
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -195,17 +196,25 @@ def doctor(node: NodePath, json: Json = False) -> None:
 def benchmark(
     dataset: Annotated[str, typer.Argument(help="support2, compas or adult.")],
     sensitive: Annotated[list[str], typer.Option(help="Sensitive column; repeat for several.")],
+    system: Annotated[list[str] | None, typer.Option(help="System; repeat for several. All if not given.")] = None,
     folds: Annotated[int, typer.Option(min=2, max=10, help="Folds, pooled.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of folds, training and forests.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds, training and models.")] = 3,
+    quick: Annotated[bool, typer.Option(help="One fold, one seed, short training: a look, not a result.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of results; what is in it is not run again.")] = Path("benchmark"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     json: Json = False,
 ) -> None:
-    """Five folds, predictions pooled over all real rows: the figures of the README."""
-    from data_owner.benchmark import as_text, run
+    """Compare with every system of the paper on the same folds: the tables of the README."""
+    from data_owner.benchmark.run import Request, run
 
-    with shell("benchmark", json) as out:
-        with out.progress("benchmark") as progress:
-            found = run(dataset, tuple(sensitive), folds=folds, seed=seed, progress=progress)
-        out.result(found.model_dump(mode="json"), as_text(found))
+    with shell("benchmark", json) as out_shell:
+        with out_shell.progress("benchmark") as progress:
+            request = Request(dataset, tuple(sensitive), tuple(system or ()), folds, seeds, quick)
+            found = run(request, out, workers, progress)
+        out_shell.result(
+            {"comparison": found.comparison.model_dump(mode="json"), "report": str(found.report)},
+            f"{found.markdown}\n\n{found.report}",
+        )
 
 
 def main() -> None:

@@ -20,13 +20,14 @@ from shared.decoder import Decoder
 from shared.generation import Synthesiser, group_shares
 from shared.metrics import (
     PROTOCOL,
-    ROWS_PER_RECORD,
     ceiling,
     density_coverage,
+    downstream_rows,
     floor,
     group_rates,
     outcome,
     predict,
+    random_forest,
     scores,
 )
 from shared.schema import Schema
@@ -65,15 +66,15 @@ def measure(
 ) -> Measured:
     """Measure on canonical training and held-out records."""
     schema, seed = synthesiser.schema, settings.training.seed
-    synthetic = synthesiser.table(seed, ROWS_PER_RECORD * len(training))
+    synthetic = synthesiser.table(seed, downstream_rows(len(training)))
     progress(1, 4, "forest on synthetic rows")
-    predicted = predict(synthetic, held_out, schema, seed)
+    predicted = predict(synthetic, held_out, schema, random_forest(seed))
     progress(2, 4, "forest on original rows")
-    from_original = predict(training, held_out, schema, seed)
+    from_original = predict(training, held_out, schema, random_forest(seed))
     progress(3, 4, "density and coverage")
     found, best = scores(held_out, predicted, schema), ceiling(held_out, predicted, schema, seed)
     original = scores(held_out, from_original, schema)
-    fidelity = density_coverage(held_out, synthetic, schema, seed)
+    fidelity = density_coverage(held_out, synthetic.iloc[: len(training)], schema, seed)
     fidelity_ceiling = density_coverage(held_out, training, schema, seed)
     everyone = pd.concat([training, held_out])
     sizes = np.bincount(group_positions(schema, everyone), minlength=len(schema.groups))
@@ -95,7 +96,7 @@ def measure(
         positive=schema.positive,
         sensitive=tuple(column.name for column in schema.sensitive),
         criterion=settings.training.criterion,
-        targets=settings.training.targets,
+        repair=settings.training.repair,
         privacy=settings.policy.privacy,
         protocol=PROTOCOL,
         records=_tens(len(training)),

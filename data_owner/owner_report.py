@@ -38,7 +38,7 @@ def owner_report(
         verdicts=(gate_verdict(measured.failures), *score_verdicts(card)),
         facts=(
             ("Training records", f"{card.records:,} (to the nearest ten)"),
-            ("Criterion", f"{card.criterion}, {card.targets} targets"),
+            ("Criterion", f"{card.criterion}, labels repaired by {card.repair:.0%}"),
             ("Privacy", card.privacy),
             ("Protocol", card.protocol),
         ),

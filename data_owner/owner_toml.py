@@ -30,8 +30,8 @@ COMMENTS = {
     "f1_of_original": "the same, for the positive class",
     "density_of_real": "share of what real records score against other real records",
     "coverage_of_real": "the same, for how much of the real variety is met",
-    "criterion": "parity: the synthetic target does not depend on the sensitive group",
-    "targets": '"repaired": labels without their group\'s effect; "recorded": as they were recorded',
+    "criterion": '"parity": latents independent of the group; "odds": independent of it within a class',
+    "repair": "1.0: labels without their group's effect; 0.0: as they were recorded",
     "seed": "the same records, settings and seed train the same teacher on one machine",
 }
 

@@ -18,6 +18,9 @@ from shared.metrics import design_matrix
 from shared.schema import Schema
 
 FOLDS = 5
+SHARPNESS = 2.0
+"""Repaired probabilities are raised to this power: labels less noisy than recorded ones, which a model of x and s
+finds again however well x tells them apart in each group."""
 
 
 def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
@@ -50,9 +53,13 @@ def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArra
     return moved
 
 
-def repaired_targets(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
-    """Probability of each class for each record after repair, (n, classes); rows add up to 1."""
+def repaired_targets(schema: Schema, table: pd.DataFrame, strength: float, seed: int) -> NDArray[np.float64]:
+    """Probability of each class for each record, (n, classes); rows add up to 1.
+
+    `strength` 1 moves scores all the way to the barycentre, less moves them in proportion.
+    """
     groups = group_positions(schema, table)
     scores = out_of_fold_scores(schema, table, seed)
     moved = np.column_stack([barycentre(column, groups) for column in scores.T])
-    return moved / moved.sum(1, keepdims=True)
+    sharpened = (strength * moved + (1.0 - strength) * scores) ** SHARPNESS
+    return sharpened / sharpened.sum(1, keepdims=True)

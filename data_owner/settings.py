@@ -71,9 +71,15 @@ class Policy(Written):
 class TrainingSettings(Written):
     """How the teacher is trained (DESIGN section 2)."""
 
-    criterion: Literal["parity"] = "parity"
-    targets: Literal["repaired", "recorded"] = "repaired"
+    criterion: Literal["parity", "odds"] = "parity"
+    repair: float = Field(default=1.0, ge=0.0, le=1.0)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _repair_fits_the_criterion(self) -> Self:
+        if self.criterion == "odds" and self.repair > 0.0:
+            raise ValueError('criterion "odds" needs repair = 0.0: it rebalances recorded labels')
+        return self
 
 
 class OwnerSettings(Written):

@@ -29,7 +29,7 @@ from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
 from data_owner.repair import repaired_targets
-from data_owner.settings import OwnerSettings
+from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
@@ -123,7 +123,7 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
         folder.write(marker, run.encode())
     trained = fit(
         prepared,
-        settings,
+        settings.training,
         load=lambda: node.checkpoint.read_bytes() if node.checkpoint.is_file() else None,
         save=lambda data: folder.write(node.checkpoint, data, folder.PRIVATE),
         progress=progress,
@@ -139,7 +139,7 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
 
 def fit(
     prepared: Prepared,
-    settings: OwnerSettings,
+    training: TrainingSettings,
     teacher: TeacherSettings | None = None,
     *,
     load: Callable[[], bytes | None] = lambda: None,
@@ -148,16 +148,16 @@ def fit(
 ) -> Trained:
     """Train on the training part alone."""
     encoded = encode(prepared.schema, prepared.training)
-    seed = settings.training.seed
+    seed = training.seed
     targets: Tensor = one_hot(encoded.target, len(prepared.schema.target.categories)).float()
-    if settings.training.targets == "repaired":
+    if training.repair > 0.0:
         progress(0, 1, "out-of-fold scores for repaired targets")
-        targets = torch.from_numpy(repaired_targets(prepared.schema, prepared.training, seed)).float()
+        targets = torch.from_numpy(repaired_targets(prepared.schema, prepared.training, training.repair, seed)).float()
     return train_teacher(
         prepared.schema,
         encoded,
         targets,
-        teacher or TeacherSettings(),
+        dataclasses.replace(teacher or TeacherSettings(), criterion=training.criterion),
         seed,
         load=load,
         save=save,

@@ -3,12 +3,16 @@
 E(x, y, s) -> N(μ, diag v)        encoder; never leaves the owner
 D(z, s) -> x,  h(z) -> y          decoder and target head; these are released
 
-loss = reconstruction + kl_weight · KL + β · V²(z, s)
+loss = reconstruction + kl_weight · KL + β · V²
+
+Criterion "parity": V²(z, s), so z and with it y is independent of s. Criterion "odds": Σ_y π_y V²(z, s | y), so x
+keeps its distribution given y and s, and drawing z and s independently of each other rebalances y over groups.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +22,25 @@ from shared.codec import Encoded, Layout, dense
 from shared.decoder import Architecture, Decoder, perceptron
 from shared.logistic import log_mass
 from shared.schema import Schema
-from shared.sketch import dependence, draw_frequencies, sketch
+from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table."""
 
+    criterion: Literal["parity", "odds"] = "parity"
     latent: int = 16
-    encoder_hidden: tuple[int, ...] = (256, 256)
-    hidden: tuple[int, ...] = (112, 96)
+    encoder_hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (128, 128)
     head: tuple[int, ...] = (64,)
-    kl_weight: float = 0.5
-    beta: float = 300.0
+    kl_weight: float = 0.45
+    beta: float = 500.0
     target_weight: float = 1.0
-    frequencies: int = 256
-    frequency_scales: tuple[float, ...] = (0.15, 0.3, 0.6)
+    frequencies: int = 128
     batch: int = 512
-    steps: int = 4000
-    learning_rate: float = 4e-3
+    steps: int = 3000
+    learning_rate: float = 8e-3
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,22 @@ class Teacher(nn.Module):
         outputs = self.decoder(z, membership)
         # frequencies are per coordinate of standardised z, so shrinking z does not hide a dependence
         spread = (mean.var(0) + variance.mean(0)).sqrt().detach()
-        frequencies = draw_frequencies(
-            self.settings.frequencies, z.shape[1], self.settings.frequency_scales, generator, z.device
-        )
-        parts = sketch(mean, membership, frequencies / spread, variance)
+        frequencies = draw_frequencies(self.settings.frequencies, z.shape[1], generator=generator, device=z.device)
         return Losses(
             reconstruction=self._reconstruction(records, outputs),
             target=cross_entropy(self.decoder.label(z), records.target),
             divergence=0.5 * (mean.square() + variance - 1.0 - variance.log()).sum(1).mean(),
-            dependence=dependence(parts),
+            dependence=self._dependence(records.target, membership, frequencies / spread, mean, variance),
         )
+
+    def _dependence(
+        self, target: Tensor, membership: Tensor, frequencies: Tensor, mean: Tensor, variance: Tensor
+    ) -> Tensor:
+        if self.settings.criterion == "parity":
+            return dependence(sketch(mean, membership, frequencies, variance))
+        classes = self.decoder.architecture.classes
+        cells = self._one_hot(target, classes).unsqueeze(2) * membership.unsqueeze(1)
+        return conditional_dependence(sketch(mean, cells.flatten(1), frequencies, variance), classes)
 
     def _reconstruction(self, records: Encoded, outputs: Tensor) -> Tensor:
         """Negative log-likelihood of the features that are present, mean over records."""

@@ -40,8 +40,8 @@ class Card(Frozen):
     target: Name
     positive: Label
     sensitive: tuple[Name, ...]
-    criterion: Literal["parity"]
-    targets: Literal["repaired", "recorded"]
+    criterion: Literal["parity", "odds"]
+    repair: float = Field(ge=0.0, le=1.0)
     privacy: str = Field(max_length=4000)
     protocol: str = Field(max_length=4000)
     records: int = Field(ge=0)

@@ -82,8 +82,8 @@ class Decoder(nn.Module):
         return self.head(z)
 
     def to_bytes(self) -> bytes:
-        """safetensors with the architecture in its metadata."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        """safetensors in half precision, half the bytes, with the architecture in the metadata."""
+        tensors = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
         return save(tensors, metadata={"architecture": self.architecture.model_dump_json()})
 
     @classmethod
@@ -99,7 +99,8 @@ class Decoder(nn.Module):
             raise _refused("the architecture does not fit the schema")
         with torch.device("meta"):
             model = cls(architecture)
-        tensors = checked(data, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        tensors = checked(data, shapes, torch.float16)
         model = model.to_empty(device="cpu")
         model.load_state_dict(tensors)
         return model.eval()
@@ -127,7 +128,7 @@ def metadata(data: bytes) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def checked(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def checked(data: bytes, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Load safetensors bytes. Refuses any name, shape or dtype not expected, and values not finite."""
     try:
         tensors = load(data)
@@ -136,7 +137,7 @@ def checked(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor
     if set(tensors) != set(shapes):
         raise _refused("tensor names are not the expected ones")
     for name, tensor in tensors.items():
-        if tuple(tensor.shape) != shapes[name] or tensor.dtype != torch.float32:
+        if tuple(tensor.shape) != shapes[name] or tensor.dtype != dtype:
             raise _refused("a tensor has the wrong shape or type")
         if not bool(torch.isfinite(tensor).all()):
             raise _refused("a tensor holds a value that is not finite")

@@ -162,6 +162,25 @@ def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     return _svg(canvas, alt)
 
 
+def frontier(
+    lines: Mapping[str, Sequence[tuple[float, float]]], points: Mapping[str, tuple[float, float]], alt: str
+) -> Figure:
+    """Fairness (up) against accuracy (right): named lines and named points of (accuracy, ratio)."""
+    canvas = Canvas(figsize=(9.2, 4.6))
+    axes = canvas.subplots()
+    for colour, (name, places) in zip(COLOURS, lines.items(), strict=False):
+        axes.plot(*zip(*places, strict=True), color=colour, marker="o", markersize=4, linewidth=1.2, label=name)
+    for index, (name, (across, up)) in enumerate(points.items()):
+        axes.scatter([across], [up], s=46, marker="osD^vP*X"[index % 8], color=COLOURS[index % 4], label=name)
+    axes.set_xlabel("accuracy on real held-out rows", fontsize=8)
+    axes.set_ylabel("fairness ratio", fontsize=8)
+    axes.set_ylim(top=1.02)
+    axes.tick_params(labelsize=8)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _svg(canvas, alt)
+
+
 def _plain(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

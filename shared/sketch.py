@@ -11,6 +11,7 @@ a Gaussian posterior N(μ, diag v) the expectation over z only multiplies by exp
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,25 +51,52 @@ class Sketch:
         return self.cosine / count, self.sine / count
 
 
+@dataclass(frozen=True)
+class Band:
+    """Frequencies that look at `coordinates` coordinates of z, drawn at random, with N(0, scale²) on each."""
+
+    coordinates: int
+    scale: float
+
+
+BANDS = (Band(16, 0.3), Band(4, 0.8), Band(3, 1.0), Band(2, 1.0), Band(2, 1.5), Band(1, 1.5))
+"""The weight w, per coordinate of standardised z: an equal mixture.
+
+Few coordinates at a time, or the many on which z is plain noise would damp every frequency high enough to see the
+clusters that categories make.
+"""
+
+
 def draw_frequencies(
     count: int,
     dimensions: int,
-    scales: tuple[float, ...],
+    bands: tuple[Band, ...] = BANDS,
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Frequencies of shape (count, dimensions) from the equal mixture of N(0, scale² I) over `scales`.
+    """Frequencies of shape (count, dimensions) from the equal mixture of `bands`, whose kernel is `kernel`."""
+    of = torch.arange(count, device=device) % len(bands)
+    scales = torch.tensor([band.scale for band in bands], device=device)[of].unsqueeze(1)
+    coordinates = torch.tensor([band.coordinates for band in bands], device=device)[of].unsqueeze(1)
+    place = torch.rand(count, dimensions, generator=generator, device=device).argsort(1).argsort(1)
+    return (place < coordinates) * scales * torch.randn(count, dimensions, generator=generator, device=device)
 
-    The mixture is the weight w of V², and its kernel is `kernel`. Scales are per coordinate of z.
+
+def kernel(difference: Tensor, bands: tuple[Band, ...] = BANDS) -> Tensor:
+    """E_w cos(t·δ) for the weight of `draw_frequencies` and δ of shape (..., d).
+
+    A band that looks at k of d coordinates averages Π exp(-½ scale² δ_j²) over all k of them: an elementary
+    symmetric polynomial over its number of terms.
     """
-    unit = torch.randn(count, dimensions, generator=generator, device=device)
-    each = torch.tensor(scales, device=device)
-    return unit * each[torch.arange(count, device=device) % len(scales)].unsqueeze(1)
-
-
-def kernel(squared_distance: Tensor, scales: tuple[float, ...]) -> Tensor:
-    """E_w cos(t·δ) for the weight of `draw_frequencies`: the mean over scales of exp(-½ scale² |δ|²)."""
-    return torch.stack([torch.exp(-0.5 * scale**2 * squared_distance) for scale in scales]).mean(0)
+    found = []
+    for band in bands:
+        count = min(band.coordinates, difference.shape[-1])
+        sums = [torch.ones_like(difference[..., 0])] + [torch.zeros_like(difference[..., 0]) for _ in range(count)]
+        for factor in torch.exp(-0.5 * band.scale**2 * difference.square()).unbind(-1):
+            for size in range(count, 0, -1):
+                sums[size] = sums[size] + factor * sums[size - 1]
+        found.append(sums[count] / math.comb(difference.shape[-1], count))
+    return torch.stack(found).mean(0)
 
 
 def sketch(mean: Tensor, membership: Tensor, frequencies: Tensor, variance: Tensor | None = None) -> Sketch:
@@ -102,13 +130,23 @@ def dependence(parts: Sketch) -> Tensor:
     The plug-in form minus, for each record, what it contributes against itself, which is its energy less the
     unbiased estimate of |φ_c(t)|² of its own group.
     """
-    total = parts.count.sum()
+    total = parts.count.sum().clamp_min(1.0)
     share = parts.count / total
     weight = (1.0 - 2.0 * share + share.square().sum()) / total.square()
     others = (parts.count - 1.0).clamp_min(1.0).unsqueeze(1)
     modulus = parts.cosine.square() + parts.sine.square()
     own = parts.energy - (modulus - parts.energy) / others
     return (_squared_differences(parts).sum(0) - (weight.unsqueeze(1) * own).sum(0)).mean()
+
+
+def conditional_dependence(parts: Sketch, classes: int) -> Tensor:
+    """Unbiased estimate of Σ_y π_y V²(z, s | y), scalar. The groups of `parts` are cells (y, s), class by class."""
+    total = parts.count.sum()
+    found = parts.cosine.new_zeros(())
+    for cell in torch.arange(len(parts.count), device=parts.count.device).chunk(classes):
+        within = Sketch(parts.cosine[cell], parts.sine[cell], parts.energy[cell], parts.count[cell])
+        found = found + within.count.sum() / total * dependence(within)
+    return found
 
 
 def distance(first: Sketch, second: Sketch, real: Tensor, imaginary: Tensor) -> Tensor:
@@ -125,7 +163,7 @@ def distance(first: Sketch, second: Sketch, real: Tensor, imaginary: Tensor) -> 
 
 
 def _squared_differences(parts: Sketch) -> Tensor:
-    total = parts.count.sum()
+    total = parts.count.sum().clamp_min(1.0)
     share = (parts.count / total).unsqueeze(1)
     cosine = (parts.cosine - share * parts.cosine.sum(0)) / total
     sine = (parts.sine - share * parts.sine.sum(0)) / total

@@ -13,9 +13,7 @@ from shared.decoder import checked
 from shared.errors import VerificationFailure
 from shared.sketch import draw_frequencies, sketch
 
-FREQUENCIES = 512
-SCALES = (0.15, 0.3, 0.6)
-"""Spread of the frequencies, per whitened coordinate."""
+FREQUENCIES = 768
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def measure(mean: Tensor, variance: Tensor, membership: Tensor, seed: int) -> La
     centre = mean.mean(0)
     covariance = torch.cov(mean.T, correction=0).reshape(dimensions, dimensions) + torch.diag(variance.mean(0))
     generator = torch.Generator().manual_seed(seed)
-    frequencies = draw_frequencies(FREQUENCIES, dimensions, SCALES, generator)
+    frequencies = draw_frequencies(FREQUENCIES, dimensions, generator=generator)
     # t·w with w = L⁻¹(z - mean) is (L⁻ᵀ t)·(z - mean)
     raw = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance).T, frequencies.T, upper=True).T
     real, imaginary = sketch(mean - centre, membership, raw, variance).characteristic_function()

@@ -79,7 +79,7 @@ def disclosed(records: Records) -> tuple[Schema, pd.DataFrame]:
 def artefacts(table: pd.DataFrame) -> dict[Artefact, bytes]:
     """Decoder, statistics and schema of a quickly trained teacher."""
     prepared = steps.split(table, settings_for(table))
-    return steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(table), QUICK))
+    return steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(table).training, QUICK))
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
     (tmp_path / "records.csv").write_text(table.to_csv(index=False), encoding="utf-8")
     settings = settings_for(table, small_groups="merge")
     prepared = steps.split(table, settings)
-    artefacts = steps.artefacts(prepared.schema, steps.fit(prepared, settings, QUICK))
+    artefacts = steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, QUICK))
     with pytest.raises(Exception, match="merge-small-groups"):
         steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",))
     steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",), small_groups="merge")

@@ -139,7 +139,7 @@ def test_a_release_of_twice_the_rows_is_no_larger() -> None:
     sizes = []
     for rows in (table, pd.concat([table, table], ignore_index=True)):
         prepared = steps.split(rows, settings_for(rows))
-        released = steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(rows), QUICK))
+        released = steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(rows).training, QUICK))
         sizes.append({kind: len(data) for kind, data in released.items()})
     once, twice = sizes
     assert twice[Artefact.DECODER] == once[Artefact.DECODER]

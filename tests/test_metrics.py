@@ -21,6 +21,7 @@ from shared.metrics import (
     judged_groups,
     outcome,
     predict,
+    random_forest,
     scores,
 )
 from shared.schema import Schema
@@ -91,10 +92,10 @@ def test_the_forest_learns_from_features_and_group() -> None:
     many = patients(3000)
     schema, table = disclose(ingest(many, settings_for(many)), 10)
     train, test = table.iloc[:2000], table.iloc[2000:]
-    accuracy = scores(test, predict(train, test, schema, seed=0), schema).accuracy
+    accuracy = scores(test, predict(train, test, schema, random_forest(0)), schema).accuracy
     assert accuracy > floor(test, schema).accuracy
     constant = train.assign(died="0")
-    assert predict(constant, test, schema, seed=0).tolist() == [0] * len(test)
+    assert predict(constant, test, schema, random_forest(0)).tolist() == [0] * len(test)
 
 
 @settings(max_examples=100, deadline=None)

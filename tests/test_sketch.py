@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shared.sketch import (
+    Band,
     dependence,
     distance,
     draw_frequencies,
@@ -15,7 +16,7 @@ from shared.sketch import (
     sketch,
 )
 
-SCALES = (0.3, 0.8)
+BANDS = (Band(4, 0.3), Band(2, 0.8), Band(1, 1.0))
 
 
 def one_hot(groups: Tensor, count: int) -> Tensor:
@@ -36,11 +37,11 @@ def pairwise_weights(membership: Tensor) -> Tensor:
 
 
 def gram(z: Tensor) -> Tensor:
-    return kernel((z.unsqueeze(1) - z.unsqueeze(0)).square().sum(2), SCALES)
+    return kernel(z.unsqueeze(1) - z.unsqueeze(0), BANDS)
 
 
 def frequencies(count: int, seed: int = 0) -> Tensor:
-    return draw_frequencies(count, 4, SCALES, torch.Generator().manual_seed(seed)).double()
+    return draw_frequencies(count, 4, BANDS, torch.Generator().manual_seed(seed)).double()
 
 
 def test_plug_in_dependence_is_the_pairwise_closed_form_within_monte_carlo_error() -> None:

@@ -101,7 +101,7 @@ def test_scores_of_groups_already_alike_are_left_as_they_are() -> None:
 
 def test_repaired_targets_have_equal_rates_in_all_groups(disclosed: Disclosed) -> None:
     schema, table = disclosed
-    found = repaired_targets(schema, table, seed=0)
+    found = repaired_targets(schema, table, strength=1.0, seed=0)
     np.testing.assert_allclose(found.sum(1), 1.0)
     rates = pd.Series(found[:, 1]).groupby(table["région"].to_numpy()).mean()
     recorded = (table["died"] == "1").groupby(table["région"]).mean()

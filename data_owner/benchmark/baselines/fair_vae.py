@@ -1,0 +1,104 @@
+"""The fair VAE that the paper's own systems share: FairDisCo's (Liu et al., KDD 2022) on x and y.
+
+Hidden 64, latent 8, Adam 1e-3, batch 2048; y stands among the decoder's outputs. The pairwise penalty is
+evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from data_owner.benchmark.baselines.matrix import Matrix
+from data_owner.benchmark.pairwise import dependence_by_kernel
+from data_owner.benchmark.systems import Fold
+from shared import folder
+from shared.codec import group_positions
+
+HIDDEN = 64
+LATENT = 8
+BATCH = 2048
+STEPS = 3000
+LEARNING_RATE = 1e-3
+PENALTY_ROWS = 512
+BETA = 1e4
+
+
+class FairVAE(nn.Module):
+    """E(x, y, s) and D(z, s) -> x, y, each with one hidden layer."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.encoder = nn.Sequential(nn.Linear(width + groups, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * LATENT))
+        self.decoder = nn.Sequential(nn.Linear(LATENT + groups, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width))
+
+    def encode(self, records: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of z, (n, LATENT) each."""
+        mean, log_variance = self.encoder(torch.cat([records, one_hot(group, self.groups)], 1)).chunk(2, 1)
+        return mean, log_variance.exp()
+
+    def decode(self, z: Tensor, group: Tensor) -> Tensor:
+        """Outputs, (n, width)."""
+        return self.decoder(torch.cat([z, one_hot(group, self.groups)], 1))
+
+
+class Fitted:
+    """A trained fair VAE with what is needed to make a table of latents."""
+
+    def __init__(self, fold: Fold) -> None:
+        self.matrix = Matrix(fold.schema, fold.training)
+        self.records = self.matrix.encode(fold.training)
+        self.group = torch.from_numpy(group_positions(fold.schema, fold.training))
+        self.model = _load_or_train(fold, self.matrix, self.records, self.group)
+
+    @torch.no_grad()
+    def latents(self, generator: torch.Generator) -> Tensor:
+        """One draw of each training record's posterior, (n, LATENT)."""
+        mean, variance = self.model.encode(self.records, self.group)
+        return mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)
+
+    @torch.no_grad()
+    def table(self, z: Tensor, generator: torch.Generator) -> pd.DataFrame:
+        """Rows decoded from latents (n, LATENT) and groups drawn independently of them."""
+        group = self.matrix.draw_groups(len(z), generator)
+        return self.matrix.decode(self.model.decode(z, group), group, generator)
+
+
+def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -> FairVAE:
+    """Systems that start from the same fair VAE train it once a fold."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fold.seed)
+        model = FairVAE(matrix.width, len(fold.schema.groups))
+        name = hashlib.sha256(f"{records.double().sum():.9e} {fold.seed} {fold.effort}".encode()).hexdigest()
+        kept = fold.scratch / f"fair-vae-{name[:16]}.pt"
+        if kept.is_file():
+            model.load_state_dict(torch.load(kept, weights_only=True))
+            return model
+        optimiser = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+        for _ in range(fold.steps(STEPS)):
+            rows = torch.randperm(len(records))[:BATCH]
+            loss = losses(model, matrix, records[rows], group[rows])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        folder.write(kept, buffer.getvalue())
+    return model
+
+
+def losses(model: FairVAE, matrix: Matrix, records: Tensor, group: Tensor) -> Tensor:
+    """reconstruction + KL + β V², mean over records."""
+    mean, variance = model.encode(records, group)
+    z = mean + variance.sqrt() * torch.randn_like(mean)
+    reconstruction = matrix.reconstruction(model.decode(z, group), records)
+    divergence = 0.5 * (mean.square() + variance - 1.0 - variance.log()).sum(1).mean()
+    few = slice(PENALTY_ROWS)
+    membership = one_hot(group[few], model.groups).float()
+    return reconstruction + divergence + BETA * dependence_by_kernel(mean[few], variance[few], membership)

@@ -1,0 +1,182 @@
+"""One system on one fold, judged: the unit of work that is cached, so a killed run goes on and a changed system
+reruns alone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from data_owner.benchmark import registry
+from data_owner.benchmark.systems import Fold, Generator, System, Unsuitable
+from data_owner.datasets import dataset, load
+from data_owner.disclosure import disclose
+from data_owner.ingest import infer, ingest
+from shared import folder
+from shared.errors import Fair4FreeError
+from shared.metrics import (
+    Fidelity,
+    Integers,
+    Scores,
+    boosting,
+    density_coverage,
+    predict,
+    random_forest,
+    synthetic_only,
+)
+from shared.schema import Frozen, Schema
+
+OWN_ROWS = 10_000
+"""Rows of the paper's own protocol."""
+
+PACKAGES = ("data_owner", "shared")
+
+
+class Study(Frozen):
+    """What one comparison is about. `effort` below 1 shortens training: a quick look, not a result."""
+
+    dataset: str
+    sensitive: tuple[str, ...]
+    folds: int
+    effort: float = 1.0
+
+
+class Key(Frozen):
+    """One cell of a comparison."""
+
+    study: Study
+    system: str
+    seed: int
+    fold: int
+
+
+class Cell(Frozen):
+    """What is kept of one system on one fold.
+
+    `forest` and `boosting` hold a 0 or 1 for each held-out row. A system that makes no rows has neither its own
+    protocol nor fidelity; one that failed has only the reason.
+    """
+
+    forest: str = ""
+    boosting: str = ""
+    own: Scores | None = None
+    fidelity: Fidelity | None = None
+    seconds: float = 0.0
+    failure: str | None = None
+
+
+@cache
+def prepared(name: str, sensitive: tuple[str, ...]) -> tuple[Schema, pd.DataFrame]:
+    """The schema and canonical table of a data set that ships; small joint groups are merged."""
+    known = dataset(name)
+    table = load(name, sensitive)
+    settings = infer(
+        table,
+        name=name,
+        source=name,
+        target=known.target,
+        sensitive=sensitive,
+        positive=known.positive,
+        small_groups="merge",
+    )
+    return disclose(ingest(table, settings), settings.policy.minimum_count)
+
+
+def split(study: Study, seed: int, fold: int) -> tuple[Schema, pd.DataFrame, pd.DataFrame]:
+    """Training and held-out part; each seed has a partition of its own, the same for every system."""
+    schema, table = prepared(study.dataset, study.sensitive)
+    splits = StratifiedKFold(study.folds, shuffle=True, random_state=seed)
+    parts = list(splits.split(table, table[schema.target.name]))[fold]
+    training, held_out = (table.iloc[rows].reset_index(drop=True) for rows in parts)
+    return schema, training, held_out
+
+
+def cell(key: Key, place: Path) -> Cell:
+    """The cell from its file under `place`, or made and kept there."""
+    system = registry.chosen((key.system,))[0]
+    path = place / f"{content_key(key, system)}.json"
+    if path.is_file():
+        return Cell.model_validate_json(path.read_bytes())
+    found = judge(system, key, place)
+    folder.write(path, found.model_dump_json().encode())
+    return found
+
+
+def judge(system: System, key: Key, scratch: Path) -> Cell:
+    """Run a system on its fold and judge what comes out, on real held-out rows."""
+    schema, training, held_out = split(key.study, key.seed, key.fold)
+    fold = Fold(schema, training, held_out, key.seed, key.study.effort, scratch)
+    models = (random_forest(key.seed), boosting(key.seed))
+    start = time.perf_counter()
+    try:
+        if not isinstance(system, Generator):
+            predicted = [system.predict(fold, model) for model in models]
+            return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]), seconds=_since(start))
+        rows = system.generate(fold)
+    except Unsuitable as reason:
+        return Cell(failure=str(reason))
+    except (ValueError, RuntimeError, IndexError, KeyError, ArithmeticError, Fair4FreeError) as error:
+        return Cell(failure=f"{type(error).__name__} while training")
+    seconds = _since(start)
+    forest, boosted = (predict(rows, held_out, schema, model) for model in models)
+    return Cell(
+        forest=_digits(forest),
+        boosting=_digits(boosted),
+        own=synthetic_only(rows.iloc[:OWN_ROWS], schema),
+        fidelity=density_coverage(held_out, rows.iloc[: len(training)], schema, key.seed),
+        seconds=seconds,
+    )
+
+
+def content_key(key: Key, system: System) -> str:
+    """SHA-256 over the cell's place, the data, the system's source and all of ours that it imports."""
+    made_by = system.generate if isinstance(system, Generator) else system.predict
+    digest = hashlib.sha256(key.model_dump_json().encode())
+    digest.update(dataset(key.study.dataset).sha256.encode())
+    for name in sorted({*_imported(made_by.__module__), *_imported(__name__, stop=registry.__name__)}):
+        digest.update(_source(name))
+    return digest.hexdigest()[:32]
+
+
+def _imported(module: str, stop: str = "") -> set[str]:
+    """`module` and every module of this project that it imports, directly or not; nothing behind `stop`."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name == stop:
+            continue
+        found.add(name)
+        for value in vars(sys.modules[name]).values():
+            source = getattr(value, "__module__", None) or getattr(value, "__name__", None)
+            if isinstance(source, str) and source.split(".")[0] in PACKAGES and source in sys.modules:
+                waiting.append(source)
+    return found
+
+
+@cache
+def _source(module: str) -> bytes:
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return b""
+    return Path(found.origin).read_bytes()
+
+
+def _digits(predicted: Integers) -> str:
+    return "".join(map(str, predicted.tolist()))
+
+
+def predictions(digits: str) -> Integers:
+    """The 0/1 predictions (n,) of a cell."""
+    return np.frombuffer(digits.encode(), np.uint8).astype(np.int64) - ord("0")
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 2)

@@ -1,0 +1,60 @@
+"""Every system of the comparison, in the order of the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+
+from data_owner.benchmark import fair4free
+from data_owner.benchmark.baselines import (
+    decaf,
+    fair4free_published,
+    fairdisco,
+    fairgan,
+    fairlearn_methods,
+    fldgm,
+    tabfairgan,
+)
+from data_owner.benchmark.systems import Fold, Generator, Predictor, System
+from shared.errors import BadInput
+from shared.metrics import Integers, outcome
+
+
+def _original(fold: Fold) -> pd.DataFrame:
+    return fold.training
+
+
+def _constant(fold: Fold, model: ClassifierMixin) -> Integers:
+    commoner = int(outcome(fold.training, fold.schema).mean() > 0.5)
+    return np.full(len(fold.held_out), commoner)
+
+
+OURS = "fair4free"
+ODDS = "fair4free-odds"
+
+SYSTEMS: tuple[System, ...] = (
+    Generator(OURS, "Fair4Free, parity", fair4free.parity),
+    Generator(ODDS, "Fair4Free, odds", fair4free.odds),
+    Generator("fair4free-published", "Fair4Free as published", fair4free_published.generate),
+    Generator("fairdisco", "FairDisco", fairdisco.generate),
+    Generator("fldgm-gan", "FLDGM, GAN", fldgm.generate_by_gan),
+    Generator("fldgm-diffusion", "FLDGM, diffusion", fldgm.generate_by_diffusion),
+    Generator("tabfairgan", "TabFairGAN", tabfairgan.generate),
+    Generator("decaf", "DECAF", decaf.generate),
+    Generator("fairgan", "FairGAN", fairgan.generate),
+    Predictor("correlation-remover", "Correlation Remover", fairlearn_methods.correlation_remover),
+    Predictor("threshold-parity", "Threshold Optimizer, parity", fairlearn_methods.threshold_optimizer_parity),
+    Predictor("threshold-odds", "Threshold Optimizer, odds", fairlearn_methods.threshold_optimizer_odds),
+    Generator("original", "original data", _original),
+    Predictor("constant", "constant classifier", _constant),
+)
+
+
+def chosen(names: tuple[str, ...]) -> tuple[System, ...]:
+    """Systems by name, in the table's order; all of them for no names. Raises `BadInput` for one unknown."""
+    known = [system.name for system in SYSTEMS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BadInput("no such system", field=unknown[0], remedy=f"choose from {', '.join(known)}")
+    return tuple(system for system in SYSTEMS if not names or system.name in names)

@@ -1,0 +1,68 @@
+"""A comparison asked for on the command line: run it and write HTML, JSON and a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_owner.benchmark import registry
+from data_owner.benchmark.cells import Study
+from data_owner.benchmark.comparison import Comparison, compare
+from data_owner.benchmark.table import as_markdown, as_report
+from data_owner.datasets import dataset
+from shared import folder
+from shared.errors import BadInput
+
+QUICK_EFFORT = 0.05
+
+
+@dataclass(frozen=True)
+class Request:
+    """`systems` empty means all of them; `quick` is one fold of one seed at `QUICK_EFFORT`."""
+
+    dataset: str
+    sensitive: tuple[str, ...]
+    systems: tuple[str, ...]
+    folds: int
+    seeds: int
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """A comparison and what was written of it."""
+
+    comparison: Comparison
+    markdown: str
+    report: Path
+
+
+def run(request: Request, out: Path, workers: int, progress: Callable[[int, int, str], None]) -> Written:
+    """Run or resume, then write `NAME.html`, `.json` and `.md` into `out`; cells are kept under `out/cells`."""
+    known = dataset(request.dataset)
+    unknown = [name for name in request.sensitive if name not in known.sensitive]
+    if unknown:
+        raise BadInput("not a sensitive column", field=unknown[0], remedy=f"choose from {', '.join(known.sensitive)}")
+    study = Study(
+        dataset=request.dataset,
+        sensitive=request.sensitive,
+        folds=request.folds,
+        effort=QUICK_EFFORT if request.quick else 1.0,
+    )
+    found = compare(
+        study,
+        registry.chosen(request.systems),
+        seeds=(0,) if request.quick else tuple(range(request.seeds)),
+        folds_run=1 if request.quick else request.folds,
+        place=out / "cells",
+        workers=workers,
+        progress=progress,
+    )
+    markdown = as_markdown(found)
+    name = "-".join((request.dataset, *request.sensitive))
+    report = out / f"{name}.html"
+    folder.write(report, as_report(found).to_html().encode())
+    folder.write(out / f"{name}.json", found.model_dump_json(indent=1).encode())
+    folder.write(out / f"{name}.md", markdown.encode())
+    return Written(found, markdown, report)

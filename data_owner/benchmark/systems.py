@@ -1,0 +1,63 @@
+"""What a benchmark asks of every system: given a fold, rows that models are trained on, or predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from sklearn.base import ClassifierMixin
+
+from shared.metrics import Integers, downstream_rows
+from shared.schema import Schema
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of canonical tables.
+
+    `effort` scales training steps, below 1 for a quick look. `scratch` is a folder in which systems of one fold
+    share what they trained.
+    """
+
+    schema: Schema
+    training: pd.DataFrame
+    held_out: pd.DataFrame
+    seed: int
+    effort: float
+    scratch: Path
+
+    @property
+    def rows(self) -> int:
+        """Synthetic rows a downstream model is trained on."""
+        return downstream_rows(len(self.training))
+
+    def steps(self, full: int) -> int:
+        """Training steps at this fold's effort, of `full` at effort 1."""
+        return max(1, round(full * self.effort))
+
+
+class Unsuitable(Exception):
+    """A system cannot work on this data; the message says why and is shown in its row."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A system that makes rows: `generate` returns a canonical table of `fold.rows` rows."""
+
+    name: str
+    title: str
+    generate: Callable[[Fold], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A system that makes predictions: 0/1 for the held-out rows, with an unfitted model of the protocol."""
+
+    name: str
+    title: str
+    predict: Callable[[Fold, ClassifierMixin], Integers]
+
+
+System = Generator | Predictor
