@@ -82,17 +82,19 @@ def draw_frequencies(
     return (place < coordinates) * scales * torch.randn(count, dimensions, generator=generator, device=device)
 
 
-def kernel(difference: Tensor, bands: tuple[Band, ...] = BANDS) -> Tensor:
-    """E_w cos(t·δ) for the weight of `draw_frequencies` and δ of shape (..., d).
+def kernel(difference: Tensor, variance: Tensor, bands: tuple[Band, ...] = BANDS) -> Tensor:
+    """E_w E cos(t·δ) for the weight of `draw_frequencies` and δ ~ N(difference, diag variance), each (..., d).
 
-    A band that looks at k of d coordinates averages Π exp(-½ scale² δ_j²) over all k of them: an elementary
+    A band that looks at k of d coordinates averages Π E exp(-½ scale² δ_j²) over all k of them: an elementary
     symmetric polynomial over its number of terms.
     """
     found = []
     for band in bands:
         count = min(band.coordinates, difference.shape[-1])
         sums = [torch.ones_like(difference[..., 0])] + [torch.zeros_like(difference[..., 0]) for _ in range(count)]
-        for factor in torch.exp(-0.5 * band.scale**2 * difference.square()).unbind(-1):
+        widening = 1.0 + band.scale**2 * variance
+        factors = torch.exp(-0.5 * band.scale**2 * difference.square() / widening) / widening.sqrt()
+        for factor in factors.unbind(-1):
             for size in range(count, 0, -1):
                 sums[size] = sums[size] + factor * sums[size - 1]
         found.append(sums[count] / math.comb(difference.shape[-1], count))
