@@ -34,7 +34,7 @@ def diagnose(study: Study) -> list[Finding]:
         return f"expires {expires:%Y-%m-%d}"
 
     def release() -> str:
-        manifest = fetching.verify(study, int(now.timestamp())).manifest
+        manifest = fetching.verify(study, int(now.timestamp())).release.manifest
         return f"version {manifest.version}, verified"
 
     def student() -> str:

@@ -59,15 +59,23 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
 
 
 def _accept(study: Study, path: Path) -> None:
-    """Keep the invitation. A study never changes its root of trust; new addresses are taken over."""
+    """Keep the invitation. A study never changes its root of trust but by rotation; new addresses are taken over."""
     offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
-    if study.invitation_file.is_file() and study.invitation().fingerprint != offered.fingerprint:
+    offered.trusted_root()
+    if study.invitation_file.is_file() and not _is_known(study, offered):
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
             remedy="start a new study, after comparing fingerprints with the owner by telephone",
         )
     folder.write(study.invitation_file, offered.to_bytes())
+
+
+def _is_known(study: Study, offered: Invitation) -> bool:
+    """Whether it names the keys this study trusts: those it was invited with, or those it has followed since."""
+    kept = study.invitation()
+    followed = kept.model_copy(update={"root": study.last_seen().root})
+    return offered.fingerprint in (kept.fingerprint, followed.fingerprint)
 
 
 def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolResponse:

@@ -18,8 +18,8 @@ from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study
 from protocol.artefacts import Artefact
+from protocol.ledger_file import Ledger
 from protocol.manifest import Manifest
-from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
 from shared.decoder import Decoder, metadata
@@ -58,15 +58,20 @@ def fetch(path: Path, *, version: int | None = None, progress: Progress = quiet)
     return fetching.fetch(Study(path), version, _now(), progress)
 
 
-def verify(path: Path) -> TrustedRelease:
-    """Verify the fetched release again, without a network."""
+def verify(path: Path) -> fetching.Verified:
+    """Verify the fetched release and its approval again, without a network."""
     return fetching.verify(Study(path), _now())
+
+
+def verify_ledger(path: Path, exported: Path) -> Ledger:
+    """Verify a ledger that the owner exported, and that it continues what this study has seen."""
+    return fetching.verify_exported(Study(path), folder.read(exported, "give the file the owner exported"))
 
 
 def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
     """Distil the student from noise and the released statistics; write it beside its lineage."""
     study = Study(path)
-    trusted = fetching.verify(study, _now())
+    trusted = fetching.verify(study, _now()).release
     schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
     statistics = LatentStatistics.from_bytes(
@@ -126,7 +131,7 @@ def audit(
     table_path = synthetic or path / "synthetic.parquet"
     table = read_table(table_path)
     synthesiser, expected = _synthesiser(study)
-    trusted = fetching.verify(study, _now())
+    trusted = fetching.verify(study, _now()).release
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
@@ -158,7 +163,7 @@ def manifest_digest(manifest: Manifest) -> str:
 
 def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
-    trusted = fetching.verify(study, _now())
+    trusted = fetching.verify(study, _now()).release
     student = folder.read(study.student, "run `fair4free distill`")
     digest = manifest_digest(trusted.manifest)
     try:

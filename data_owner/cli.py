@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from data_owner import ledger_cli, root_cli
 from shared.console import shell
 from shared.errors import BadInput
 
@@ -17,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(ledger_cli.app, name="ledger")
+app.add_typer(root_cli.app, name="root")
 
 NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]

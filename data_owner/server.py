@@ -6,6 +6,7 @@ contract has no handler. Compression is off and every size, rate and time is bou
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import signal
 import threading
@@ -18,13 +19,17 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from data_owner import authority, release
+from data_owner import authority, release, roots
+from data_owner.ledger import Ledger, nonce
 from data_owner.node import Node
 from data_owner.settings import OwnerSettings
+from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import Artefact
+from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.identity import certificate_fingerprint
+from protocol.refusals import RuleBroken
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
@@ -138,20 +143,38 @@ class ApprovedKeysOnly(grpc.ServerInterceptor):
 
 
 class Releases(service.ReleaseServiceServicer):
-    """Answers from disk, verifying again what it is about to send."""
+    """Answers from disk, verifying again what it is about to send, and logging it before it is sent."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._ledger = Ledger(node.ledger)
+        self._metadata = TrustMetadata(node, self._ledger)
 
-    def ListReleases(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        found = _answer(context, lambda: release.servable(self._node, _now()))
-        return wire.ListReleasesResponse(versions=found[-LIMITS.releases_listed :])
+    def GetRoot(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        found = _answer(context, lambda: self._metadata.root(request.version))
+        if found is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "version: there is no such root")
+        return wire.GetRootResponse(root=found[0], signatures=found[1])
+
+    def GetFreshness(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        freshness, signatures = _answer(context, lambda: self._metadata.freshness(_now()))
+        return wire.GetFreshnessResponse(freshness=freshness, signatures=signatures)
+
+    def GetLogProof(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        found = _answer(context, lambda: self._metadata.log_proof(request.version, request.last_size))
+        return wire.GetLogProofResponse(**vars(found))
+
+    def Countersign(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        party = caller(context)
+        _answer(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
+        return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        manifest, signature, _ = _answer(context, lambda: self._load(request.version))
+        manifest, signatures, _ = _answer(context, lambda: self._load(request.version))
+        _answer(context, lambda: self._log(context, request.version, Artefact.MANIFEST, manifest, 0, len(manifest)))
         _answer(context, lambda: release.mark_served(self._node, request.version, _now()))
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
-        return wire.GetManifestResponse(manifest=manifest, signature=signature)
+        return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
     def StreamArtefact(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         kind = KINDS.get(request.kind)
@@ -168,10 +191,28 @@ class Releases(service.ReleaseServiceServicer):
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
             if not context.is_active():
                 return
-            yield wire.Chunk(data=data[start : start + LIMITS.chunk_bytes])
+            chunk = data[start : start + LIMITS.chunk_bytes]
+            _answer(context, lambda: self._log(context, request.version, kind, data, start, len(chunk)))  # noqa: B023
+            yield wire.Chunk(data=chunk)
 
     def _load(self, version: int) -> Any:
-        return release.load(self._node, version, _now(), authority.release_key(self._node))
+        return release.load(self._node, version, _now(), roots.newest(self._node))
+
+    def _log(
+        self, context: grpc.ServicerContext, version: int, kind: Artefact, data: bytes, offset: int, length: int
+    ) -> None:
+        self._ledger.append(
+            Served(
+                at=_now(),
+                nonce=nonce(),
+                party=caller(context),
+                version=version,
+                artefact=kind,
+                sha256=hashlib.sha256(data).hexdigest(),
+                offset=offset,
+                length=length,
+            )
+        )
 
 
 class Enrolments(service.EnrolmentServiceServicer):
@@ -200,6 +241,9 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
     """Do `work`, turning our errors into statuses that say no more than the error does."""
     try:
         return work()
+    except RuleBroken as error:
+        log.error("refused by the egress log", extra={"problem": str(error)})
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not, or no longer, approved")
     except PolicyRefusal as error:
         _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error)
     except Unreachable as error:

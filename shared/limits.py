@@ -25,7 +25,22 @@ class Limits:
     chunk_bytes: int = 1 * MIB
     message_bytes: int = 1 * MIB + 16 * KIB
     metadata_bytes: int = 16 * KIB
-    releases_listed: int = 1000
+    releases_listed: int = 500
+
+    # trust: lifetimes, and how far a version may jump
+    signatures: int = 16
+    root_days: int = 730
+    root_rotations: int = 32
+    freshness_seconds: int = 86_400
+    clock_skew_seconds: int = 300
+    version_step: int = 1000
+
+    # the egress log
+    note_bytes: int = 16 * KIB
+    entry_bytes: int = 8 * KIB
+    proof_hashes: int = 64
+    ledger_bytes: int = 256 * MIB
+    ledger_wait_seconds: float = 10.0
 
     # tensors
     latent_dimensions: int = 256
