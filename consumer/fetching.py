@@ -10,9 +10,11 @@ import grpc
 
 from consumer import channel
 from consumer.study import Study
+from protocol.access import may_read
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.identity import certificate_role
 from protocol.manifest import Manifest
 from protocol.trust import (
     LastSeen,
@@ -62,7 +64,8 @@ def fetch(
         try:
             if version is None:
                 version = _newest(stub)
-            answer = stub.GetManifest(wire.GetManifestRequest(version=version), timeout=LIMITS.call_seconds)
+            wanted = wire.GetManifestRequest(version=version)
+            answer = channel.when_admitted(lambda: stub.GetManifest(wanted, timeout=LIMITS.call_seconds))
         except grpc.RpcError as error:
             raise channel.failure(error, invitation.address) from error
         manifest = verify_manifest(
@@ -74,14 +77,15 @@ def fetch(
             last_seen=study.last_seen(),
             now=now,
         )
-        total = sum(digest.length for digest in manifest.artefacts.values())
+        kinds = _readable(study)
+        total = sum(manifest.artefacts[kind].length for kind in kinds)
         artefacts: dict[Artefact, bytes] = {}
-        for kind in PAYLOAD:
+        for kind in kinds:
             progress(sum(map(len, artefacts.values())), total, kind.value)
             data = _receive(stub, manifest, kind, invitation.address)
             artefacts[kind] = verify_artefact(manifest, kind, data)
         progress(total, total, "verified")
-    trusted = verify_release(manifest, artefacts)
+    trusted = verify_release(manifest, artefacts, kinds)
     place = study.release(version)
     if not place.exists():
         files = {kind.filename: data for kind, data in artefacts.items()}
@@ -98,9 +102,10 @@ def verify(study: Study, now: int) -> TrustedRelease:
         raise BadInput("nothing was fetched yet", field=str(study.folder), remedy="run `fair4free fetch`")
     invitation = study.invitation()
     place = study.release(seen.version)
+    kinds = _readable(study)
     files = {
         name: folder.read(place / name, "run `fair4free fetch` again")
-        for name in (*(kind.filename for kind in Artefact), SIGNATURE)
+        for name in (*(kind.filename for kind in (Artefact.MANIFEST, *kinds)), SIGNATURE)
     }
     manifest = verify_manifest(
         files[Artefact.MANIFEST.filename],
@@ -111,11 +116,19 @@ def verify(study: Study, now: int) -> TrustedRelease:
         last_seen=seen,
         now=now,
     )
-    return verify_release(manifest, {kind: files[kind.filename] for kind in PAYLOAD})
+    return verify_release(manifest, {kind: files[kind.filename] for kind in kinds}, kinds)
+
+
+def _readable(study: Study) -> tuple[Artefact, ...]:
+    """What the manifest names and this study's role may read."""
+    certificate = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
+    role = certificate_role(certificate)
+    return tuple(kind for kind in PAYLOAD if may_read(role, kind))
 
 
 def _newest(stub: service.ReleaseServiceStub) -> int:
-    versions = stub.ListReleases(wire.ListReleasesRequest(), timeout=LIMITS.call_seconds).versions
+    request = wire.ListReleasesRequest()
+    versions = channel.when_admitted(lambda: stub.ListReleases(request, timeout=LIMITS.call_seconds)).versions
     if not versions:
         raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
     return int(max(versions))
@@ -134,7 +147,8 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
                 data += chunk.data
             return bytes(data)
         except grpc.RpcError as error:
-            if error.code() not in channel.CUT or attempt == LIMITS.attempts - 1:
+            wait = RETRY_SECONDS * 2**attempt if error.code() in channel.CUT else channel.told_to_wait(error)
+            if wait is None or attempt == LIMITS.attempts - 1:
                 raise channel.failure(error, address) from error
-            time.sleep(RETRY_SECONDS * 2**attempt)
+            time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")
