@@ -56,9 +56,9 @@ class EnrolmentPort:
 class AccessControl(grpc.ServerInterceptor):
     """Every method of a port passes here. One that the port does not list has no handler, whoever asks."""
 
-    def __init__(self, port: ReleasePort | EnrolmentPort, metrics: Metrics) -> None:
-        self._port, self._metrics = port, metrics
-        self._admission, self._open = Admission(), OpenCalls()
+    def __init__(self, port: ReleasePort | EnrolmentPort, metrics: Metrics, calls: OpenCalls) -> None:
+        self._port, self._metrics, self._open = port, metrics, calls
+        self._admission = Admission()
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         method = handler_call_details.method
@@ -92,33 +92,35 @@ class AccessControl(grpc.ServerInterceptor):
     def _admit(self, method: str, context: grpc.ServicerContext, seconds: float) -> str:
         """Returns the identity, or ends the call."""
         start, identity = time.monotonic(), self._port.identity(context)
-        wait = self._admission.seconds_to_wait(identity, start)
-        if wait:
-            self._come_again(context, "rate", wait)
-        if not self._port.permits(identity, method):
-            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "role", NOT_APPROVED)
         call = OpenCall(identity, start + seconds, lambda: self._port.permits(identity, method), context)
         if not self._open.enter(call):
             self._come_again(context, "concurrency", 1.0)
         if not context.add_callback(lambda: self._ended(call, method, start, context)):
             self._open.leave(call)
-        self._metrics.open.set(len(self._open))
+        wait = self._admission.seconds_to_wait(identity, start)
+        if wait:
+            # who does not wait as told is answered slowly, so that a flood takes little from others
+            time.sleep(min(wait, LIMITS.refusal_seconds))
+            self._come_again(context, "rate", wait)
+        if not self._port.permits(identity, method):
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "role", NOT_APPROVED)
         return identity
 
     def _ended(self, call: OpenCall, method: str, start: float, context: Any) -> None:
         self._open.leave(call)
         taken, code = time.monotonic() - start, (context.code() or grpc.StatusCode.OK).name
-        self._metrics.open.set(len(self._open))
         self._metrics.calls.labels(method, code).inc()
         self._metrics.seconds.labels(method).observe(taken)
-        log.info("call", extra={"method": method, "code": code, "seconds": round(taken, 4), "caller": call.identity})
+        if code != grpc.StatusCode.RESOURCE_EXHAUSTED.name:  # a flood must not fill the disk
+            log.info(
+                "call", extra={"method": method, "code": code, "seconds": round(taken, 4), "caller": call.identity}
+            )
 
     def _come_again(self, context: grpc.ServicerContext, reason: str, seconds: float) -> NoReturn:
         context.set_trailing_metadata(((RETRY_AFTER, str(int(seconds * 1000) + 1)),))
         self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason, f"too many calls ({reason}): come again")
 
     def _refuse(self, context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, text: str) -> NoReturn:
-        # counted, not logged: a flood must not fill the disk
         self._metrics.refused.labels(reason).inc()
         context.abort(code, text)
         raise AssertionError("abort returned")

@@ -183,6 +183,19 @@ def serve(
 
 
 @app.command()
+def load(node: NodePath, json: Json = False) -> None:
+    """Measure what this node bears: 16 consumers fetching at once, alone and beside a flood from one identity."""
+    from data_owner import load as bench
+    from data_owner.node import Node
+
+    with shell("load", json) as out:
+        with out.progress("load") as progress:
+            found = bench.load(Node.open(node), progress)
+        values = {"alone": found.quiet.summary(), "beside_flood": found.beside_flood.summary()}
+        out.result({**values, "flooded": found.flooded, "refused": found.refused}, bench.as_text(found))
+
+
+@app.command()
 def doctor(node: NodePath, json: Json = False) -> None:
     """Check a node: what is in place, what is missing, and what to do next."""
     from data_owner.doctor import diagnose

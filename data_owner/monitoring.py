@@ -19,7 +19,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10
 class Metrics:
     """Counts of calls. Labels take values from closed lists, never from a caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_calls: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry()
         self.calls = Counter("fair4free_calls", "Calls ended.", ("method", "code"), registry=self.registry)
         self.seconds = Histogram(
@@ -27,7 +27,8 @@ class Metrics:
         )
         self.refused = Counter("fair4free_refused", "Calls refused.", ("reason",), registry=self.registry)
         self.sent = Counter("fair4free_sent_bytes", "Bytes of artefacts sent.", ("kind",), registry=self.registry)
-        self.open = Gauge("fair4free_open_calls", "Calls in flight.", registry=self.registry)
+        gauge = Gauge("fair4free_open_calls", "Calls in flight.", registry=self.registry)
+        gauge.set_function(open_calls)
         self.expires = Gauge(
             "fair4free_server_certificate_expires_timestamp_seconds",
             "When the server's certificate expires.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from data_owner import authority, release
 from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
 from data_owner.monitoring import Metrics, MonitoringServer
 from data_owner.node import Node
+from data_owner.open_calls import OpenCalls
 from data_owner.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
 from protocol import transport
@@ -52,7 +54,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", LIMITS.message_bytes),
     ("grpc.max_metadata_size", LIMITS.metadata_bytes),
     ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
-    ("grpc.max_concurrent_streams", LIMITS.concurrent_calls_an_identity),
+    ("grpc.max_concurrent_streams", LIMITS.concurrent_calls),
     ("grpc.max_allowed_incoming_connections", LIMITS.connections),
     ("grpc.server_handshake_timeout_ms", int(LIMITS.handshake_seconds * 1000)),
     ("grpc.max_connection_idle_ms", int(LIMITS.connection_idle_seconds * 1000)),
@@ -64,6 +66,7 @@ OPTIONS = [
 ]
 
 RELEASE_SERVICE = "fair4free.v1.ReleaseService"
+DRAIN_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,15 @@ class Listening:
     address: str
     enrolment_address: str
     metrics_address: str
+
+
+class Oversight:
+    """What both listeners share: whether there is something to serve, the calls in flight and the counts of them."""
+
+    def __init__(self, is_ready: Callable[[], bool] = lambda: True) -> None:
+        self.is_ready = is_ready
+        self.calls = OpenCalls()
+        self.metrics = Metrics(self.calls.__len__)
 
 
 def serve(
@@ -100,12 +112,12 @@ def serve(
     def is_ready() -> bool:
         return not stopping.is_set() and bool(release.servable(node, _now()))
 
-    metrics = Metrics()
-    releases, enrolment = release_server(node, metrics, is_ready), enrolment_server(node, metrics, is_ready)
-    monitoring = MonitoringServer(metrics_address, metrics, is_ready) if metrics_address else None
+    oversight = Oversight(is_ready)
+    releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
+    monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
     listening = Listening(
-        _bind(releases, address, _credentials(node, mutual=True, metrics=metrics)),
-        _bind(enrolment, enrolment_address, _credentials(node, mutual=False, metrics=metrics)),
+        _bind(releases, address, _credentials(node, mutual=True, metrics=oversight.metrics)),
+        _bind(enrolment, enrolment_address, _credentials(node, mutual=False, metrics=oversight.metrics)),
         monitoring.address if monitoring else "",
     )
     authority.write_invitation(node, settings.name, listening.address, listening.enrolment_address)
@@ -116,26 +128,28 @@ def serve(
     ready(listening)
     stopping.wait()
     log.info("draining")
-    for stopped in [server.stop(LIMITS.drain_seconds) for server in (enrolment, releases)]:
+    until = time.monotonic() + LIMITS.drain_seconds
+    for server in (enrolment, releases):
+        server.stop(LIMITS.drain_seconds)
+    while len(oversight.calls) and time.monotonic() < until:
+        time.sleep(DRAIN_POLL_SECONDS)
+    for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
         stopped.wait()
     if monitoring:
         monitoring.stop()
     log.info("stopped")
 
 
-def release_server(
-    node: Node, metrics: Metrics | None = None, is_ready: Callable[[], bool] = lambda: True
-) -> grpc.Server:
-    metrics = metrics or Metrics()
-    server = _server(AccessControl(ReleasePort(node), metrics), is_ready)
-    service.add_ReleaseServiceServicer_to_server(Releases(node, metrics), server)  # type: ignore[no-untyped-call]
+def release_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
+    oversight = oversight or Oversight()
+    server = _server(ReleasePort(node), oversight)
+    releases = Releases(node, oversight.metrics)
+    service.add_ReleaseServiceServicer_to_server(releases, server)  # type: ignore[no-untyped-call]
     return server
 
 
-def enrolment_server(
-    node: Node, metrics: Metrics | None = None, is_ready: Callable[[], bool] = lambda: True
-) -> grpc.Server:
-    server = _server(AccessControl(EnrolmentPort(), metrics or Metrics()), is_ready)
+def enrolment_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
+    server = _server(EnrolmentPort(), oversight or Oversight())
     service.add_EnrolmentServiceServicer_to_server(Enrolments(node), server)  # type: ignore[no-untyped-call]
     return server
 
@@ -227,15 +241,15 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, error: Fair4Fre
     raise AssertionError("abort returned")
 
 
-def _server(access: AccessControl, is_ready: Callable[[], bool]) -> grpc.Server:
+def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Server:
     server = grpc.server(
         futures.ThreadPoolExecutor(LIMITS.concurrent_calls),
-        interceptors=[access],
+        interceptors=[AccessControl(port, oversight.metrics, oversight.calls)],
         options=OPTIONS,
         maximum_concurrent_rpcs=LIMITS.concurrent_calls,
         compression=grpc.Compression.NoCompression,
     )
-    health_pb2_grpc.add_HealthServicer_to_server(Health(is_ready), server)
+    health_pb2_grpc.add_HealthServicer_to_server(Health(oversight.is_ready), server)
     return server
 
 

@@ -50,6 +50,7 @@ class Limits:
     retry_seconds: float = 60.0
     calls_a_minute: int = 240
     calls_at_once: int = 120
+    refusal_seconds: float = 0.2
     identities_counted: int = 10_000
     concurrent_calls: int = 64
     concurrent_calls_an_identity: int = 8

@@ -58,7 +58,7 @@ def test_an_auditor_reads_what_was_promised_and_never_the_model() -> None:
 
 @pytest.mark.parametrize("port", [ReleasePort(Node(Path("nowhere"))), EnrolmentPort()])
 def test_a_method_that_no_table_lists_has_no_handler_though_there_is_code_for_it(port: ReleasePort) -> None:
-    control = AccessControl(port, Metrics())
+    control = AccessControl(port, Metrics(), OpenCalls())
     behind = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     for method in {*every_method(), "/fair4free.v1.ReleaseService/ExportRecords", ""}:
         details = grpc.HandlerCallDetails()
