@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from consumer import fetching
+import grpc
+
+from consumer import channel, fetching
 from consumer.study import Study
-from protocol.identity import certificate_expires
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.freshness import Freshness
+from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import Fair4FreeError, Unreachable
 from shared.finding import Finding
+from shared.limits import LIMITS
 
 
 def diagnose(study: Study) -> list[Finding]:
@@ -31,7 +37,21 @@ def diagnose(study: Study) -> list[Finding]:
         expires = certificate_expires(data)
         if expires <= now:
             raise Unreachable("it has expired", field="certificate", remedy="run `fair4free enrol` to renew it")
-        return f"expires {expires:%Y-%m-%d}"
+        if needs_renewal(data, now):
+            raise Unreachable(
+                f"it expires {expires:%Y-%m-%d}", field="certificate", remedy="run `fair4free enrol` to renew it"
+            )
+        return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
+
+    def owner() -> str:
+        with channel.mutual(study) as opened:
+            stub = service.ReleaseServiceStub(opened)  # type: ignore[no-untyped-call]
+            try:
+                answer = stub.GetFreshness(wire.GetFreshnessRequest(), timeout=LIMITS.connect_seconds)
+            except grpc.RpcError as error:
+                raise channel.failure(error, study.invitation().address) from error
+        releases = Freshness.from_bytes(answer.freshness).releases
+        return f"serves {len(releases)} releases, the newest {releases[-1].version if releases else 0}"
 
     def release() -> str:
         manifest = fetching.verify(study, int(now.timestamp())).release.manifest
@@ -40,8 +60,10 @@ def diagnose(study: Study) -> list[Finding]:
     def student() -> str:
         return f"{len(folder.read(study.student, 'run `fair4free distill`')):,} bytes"
 
-    checks = (invitation, key, certificate, release, student)
-    return [_check(check.__name__, check) for check in checks]
+    checks = (invitation, key, certificate, owner, release, student)
+    found = [_check(check.__name__, check) for check in checks]
+    found.append(Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items())))
+    return found
 
 
 def _check(name: str, check: Callable[[], str]) -> Finding:

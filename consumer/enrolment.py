@@ -82,7 +82,8 @@ def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolRes
     with channel.enrolment(study) as open_channel:
         stub = service.EnrolmentServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
-            return stub.Enrol(wire.EnrolRequest(certificate_request=request), timeout=LIMITS.call_seconds)
+            asked = wire.EnrolRequest(certificate_request=request)
+            return channel.when_admitted(lambda: stub.Enrol(asked, timeout=LIMITS.call_seconds))
         except grpc.RpcError as error:
             raise channel.failure(error, invitation.enrolment_address) from error
 

@@ -10,12 +10,14 @@ import grpc
 
 from consumer import channel, trust_update
 from consumer.study import Study
+from protocol.access import may_read
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.checkpoint import Checkpoint
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.freshness import Freshness
+from protocol.identity import certificate_role
 from protocol.ledger_file import Ledger, LedgerFile, verify_ledger
 from protocol.manifest import Manifest
 from protocol.note import Note
@@ -70,7 +72,8 @@ def fetch(
         try:
             updated = trust_update.update(study, stub, now)
             version = _newest(updated.freshness) if version is None else version
-            answer = stub.GetManifest(wire.GetManifestRequest(version=version), timeout=LIMITS.call_seconds)
+            wanted = wire.GetManifestRequest(version=version)
+            answer = channel.when_admitted(lambda: stub.GetManifest(wanted, timeout=LIMITS.call_seconds))
             manifest = verify_listed_manifest(
                 updated.root,
                 updated.freshness,
@@ -80,13 +83,14 @@ def fetch(
                 last_seen=updated.last_seen,
                 now=now,
             )
-            total = sum(digest.length for digest in manifest.artefacts.values())
+            kinds = _readable(study)
+            total = sum(manifest.artefacts[kind].length for kind in kinds)
             artefacts: dict[Artefact, bytes] = {}
-            for kind in PAYLOAD:
+            for kind in kinds:
                 progress(sum(map(len, artefacts.values())), total, kind.value)
                 artefacts[kind] = verify_artefact(manifest, kind, _receive(stub, manifest, kind))
             progress(total, total, "verified")
-            trusted = verify_release(manifest, artefacts)
+            trusted = verify_release(manifest, artefacts, kinds)
             last_seen, proof = trust_update.prove_logged(stub, updated, manifest)
             keep(study, trusted, answer.signatures, proof, last_seen)
             trust_update.countersign(study, stub, last_seen, now)
@@ -123,9 +127,10 @@ def verify(study: Study, now: int) -> Verified:
     if not seen.release:
         raise BadInput("nothing was fetched yet", field=str(study.folder), remedy="run `fair4free fetch`")
     place = study.release(seen.release)
+    kinds = _readable(study)
     files = {
         name: folder.read(place / name, "run `fair4free fetch` again")
-        for name in (*(kind.filename for kind in Artefact), SIGNATURES, LOG_PROOF)
+        for name in (*(kind.filename for kind in (Artefact.MANIFEST, *kinds)), SIGNATURES, LOG_PROOF)
     }
     root = seen.trusted_root()
     manifest = verify_manifest(
@@ -136,7 +141,7 @@ def verify(study: Study, now: int) -> Verified:
         last_seen=seen,
         now=now,
     )
-    trusted = verify_release(manifest, {kind: files[kind.filename] for kind in PAYLOAD})
+    trusted = verify_release(manifest, {kind: files[kind.filename] for kind in kinds}, kinds)
     return Verified(trusted, verify_logged(root, manifest, LogProof.from_bytes(files[LOG_PROOF])))
 
 
@@ -147,6 +152,13 @@ def verify_exported(study: Study, data: bytes) -> Ledger:
         raise BadInput("no checkpoint was seen yet", field=str(study.folder), remedy="run `fair4free fetch`")
     checkpoint = Checkpoint.from_text(Note.from_bytes(seen.checkpoint.encode()).text)
     return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), checkpoint)
+
+
+def _readable(study: Study) -> tuple[Artefact, ...]:
+    """What the manifest names and this study's role may read."""
+    certificate = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
+    role = certificate_role(certificate)
+    return tuple(kind for kind in PAYLOAD if may_read(role, kind))
 
 
 def _newest(freshness: Freshness) -> int:
@@ -168,7 +180,8 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
                 data += chunk.data
             return bytes(data)
         except grpc.RpcError as error:
-            if error.code() not in channel.CUT or attempt == LIMITS.attempts - 1:
+            wait = RETRY_SECONDS * 2**attempt if error.code() in channel.CUT else channel.told_to_wait(error)
+            if wait is None or attempt == LIMITS.attempts - 1:
                 raise
-            time.sleep(RETRY_SECONDS * 2**attempt)
+            time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")

@@ -20,10 +20,11 @@ from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.ledger_file import Ledger
 from protocol.manifest import Manifest
+from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
 from shared.decoder import Decoder, metadata
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, shard_bounds
 from shared.limits import LIMITS
 from shared.schema import Schema
@@ -71,7 +72,7 @@ def verify_ledger(path: Path, exported: Path) -> Ledger:
 def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
     """Distil the student from noise and the released statistics; write it beside its lineage."""
     study = Study(path)
-    trusted = fetching.verify(study, _now()).release
+    trusted = _whole(study)
     schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
     statistics = LatentStatistics.from_bytes(
@@ -131,7 +132,7 @@ def audit(
     table_path = synthetic or path / "synthetic.parquet"
     table = read_table(table_path)
     synthesiser, expected = _synthesiser(study)
-    trusted = fetching.verify(study, _now()).release
+    trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
@@ -149,6 +150,16 @@ def audit(
     return found
 
 
+def _whole(study: Study) -> TrustedRelease:
+    """The fetched release, verified, with what generation needs. Raises `PolicyRefusal` in an auditor's study."""
+    trusted = fetching.verify(study, _now()).release
+    if Artefact.DECODER not in trusted.artefacts:
+        raise PolicyRefusal(
+            "an auditor holds no decoder", field="role", remedy="ask the owner to approve you as an analyst"
+        )
+    return trusted
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """ "3/16" as (3, 16). Raises `BadInput`."""
     first, _, second = text.partition("/")
@@ -163,7 +174,7 @@ def manifest_digest(manifest: Manifest) -> str:
 
 def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
-    trusted = fetching.verify(study, _now()).release
+    trusted = _whole(study)
     student = folder.read(study.student, "run `fair4free distill`")
     digest = manifest_digest(trusted.manifest)
     try:

@@ -6,10 +6,12 @@ A thin shell over `protocol`: it calls, verifies and keeps; it decides nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from consumer import channel
 from consumer.study import Study
 from protocol.checkpoint import Checkpoint
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -41,7 +43,8 @@ def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
     """
     last_seen, root = _follow_roots(stub, study.last_seen())
     check_in_date(root, now)
-    answer = stub.GetFreshness(wire.GetFreshnessRequest(), timeout=LIMITS.call_seconds)
+    request = wire.GetFreshnessRequest()
+    answer = channel.when_admitted(lambda: stub.GetFreshness(request, timeout=LIMITS.call_seconds))
     freshness = verify_freshness(root, answer.freshness, answer.signatures, last_version=last_seen.freshness, now=now)
     last_seen = last_seen.model_copy(update={"freshness": freshness.version})
     study.remember(last_seen)
@@ -52,9 +55,8 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
     """The proof that the release's approval is in the egress log, which continues the one last seen."""
     last = updated.last_seen.checkpoint
     last_size = Checkpoint.from_text(Note.from_bytes(last.encode()).text).size if last else 0
-    answer = stub.GetLogProof(
-        wire.GetLogProofRequest(last_size=last_size, version=manifest.version), timeout=LIMITS.call_seconds
-    )
+    request = wire.GetLogProofRequest(last_size=last_size, version=manifest.version)
+    answer = channel.when_admitted(lambda: stub.GetLogProof(request, timeout=LIMITS.call_seconds))
     if max(len(answer.consistency), len(answer.inclusion)) > LIMITS.proof_hashes:
         raise EndlessData("more hashes than any log needs", field="log", remedy=ASK_OWNER)
     verify_growth(updated.root, last, answer.checkpoint, list(answer.consistency))
@@ -67,16 +69,16 @@ def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastS
     """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
     party, key = study.fingerprint.read_text(), _witness_key(study)
     note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(party), key, now).to_bytes()
-    stub.Countersign(
-        wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw()), timeout=LIMITS.call_seconds
-    )
+    request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
+    channel.when_admitted(lambda: stub.Countersign(request, timeout=LIMITS.call_seconds))
 
 
 def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tuple[LastSeen, Root]:
     root = last_seen.trusted_root()
     for _ in range(LIMITS.root_rotations):
+        request = wire.GetRootRequest(version=root.version + 1)
         try:
-            answer = stub.GetRoot(wire.GetRootRequest(version=root.version + 1), timeout=LIMITS.call_seconds)
+            answer = channel.when_admitted(partial(stub.GetRoot, request, timeout=LIMITS.call_seconds))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return last_seen, root

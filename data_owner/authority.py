@@ -10,6 +10,7 @@ from data_owner import roots
 from data_owner.ledger import Ledger, nonce
 from data_owner.node import Node
 from protocol import identity
+from protocol.access import Role
 from protocol.entry import Enrolment as Enrolled
 from protocol.entry import Revocation
 from protocol.invitation import Invitation
@@ -34,6 +35,7 @@ class Enrolment(Frozen):
     fingerprint: str
     name: str
     decision: Decision
+    role: Role = Role.ANALYST
     by: str = ""
     at: int
 
@@ -53,12 +55,13 @@ def create_keys(node: Node, name: str, now: datetime) -> None:
         folder.write(node.keys / path, data, folder.PRIVATE)
 
 
-def renew_server_certificate(node: Node, now: datetime) -> None:
+def renew_server_certificate(node: Node, now: datetime) -> bytes:
     """A fresh certificate for the server key: they are short-lived."""
     certificate = identity.issue_server_certificate(
         key_file(node, SERVER_KEY), key_file(node, AUTHORITY_KEY), key_file(node, AUTHORITY), now
     )
     folder.write(node.keys / SERVER, certificate, folder.PRIVATE)
+    return certificate
 
 
 def key_file(node: Node, name: str) -> bytes:
@@ -89,14 +92,15 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
     if known.is_file():
-        decision = Enrolment.model_validate_json(folder.read(known, "enrol again")).decision
-        if decision is not Decision.APPROVED:
-            return decision, b""
-        return decision, identity.issue_client_certificate(
+        entry = Enrolment.model_validate_json(folder.read(known, "enrol again"))
+        if entry.decision is not Decision.APPROVED:
+            return entry.decision, b""
+        return entry.decision, identity.issue_client_certificate(
             folder.read(known.with_suffix(".csr"), "enrol again"),
             key_file(node, AUTHORITY_KEY),
             key_file(node, AUTHORITY),
             now,
+            entry.role,
         )
     if sum(entry.decision is Decision.PENDING for entry in enrolments(node)) >= LIMITS.pending_enrolments:
         raise PolicyRefusal("too many requests are waiting", field="enrol", remedy="try again later")
@@ -117,16 +121,18 @@ def enrolments(node: Node) -> list[Enrolment]:
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
 
 
-def is_approved(node: Node, fingerprint: str) -> bool:
-    """Whether the holder of this key may call now. Unknown means no."""
-    path = _path(node, fingerprint)
+def role(node: Node, fingerprint: str) -> Role | None:
+    """As what the holder of this key may call at this moment; None if unknown, not approved or withdrawn."""
     try:
-        return Enrolment.model_validate_json(path.read_bytes()).decision is Decision.APPROVED
-    except OSError:
-        return False
+        entry = Enrolment.model_validate_json(_path(node, fingerprint).read_bytes())
+    except (OSError, ValueError, Unreachable):
+        return None
+    return entry.role if entry.decision is Decision.APPROVED else None
 
 
-def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime) -> Enrolment:
+def decide(
+    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: Role = Role.ANALYST
+) -> Enrolment:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
     What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`.
@@ -142,11 +148,11 @@ def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: da
         )
     entry = matching[0]
     person, at = by.strip(), int(now.timestamp())
-    decided = entry.model_copy(update={"decision": decision, "by": person, "at": at})
+    decided = entry.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
     with Ledger(node.ledger) as log:
         if decision is Decision.APPROVED:
             log.append(
-                Enrolled(at=at, nonce=nonce(), by=person, party=entry.fingerprint, name=entry.name),
+                Enrolled(at=at, nonce=nonce(), by=person, party=entry.fingerprint, name=entry.name, role=role),
             )
         folder.write(_path(node, entry.fingerprint), decided.model_dump_json(indent=2).encode())
         if decision is Decision.DENIED:

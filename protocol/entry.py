@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from protocol.access import Role, may_read
 from protocol.artefacts import Artefact
 from protocol.canonical import HEX, SECONDS, encode, parse
 from protocol.manifest import Digest
@@ -59,6 +60,7 @@ class Enrolment(_Entry):
     by: Person
     party: Sha256
     name: str = Field(max_length=64)
+    role: Role
 
 
 class Revocation(_Entry):
@@ -100,7 +102,7 @@ class Standing:
 
     approved: dict[int, Approval] = field(default_factory=dict)
     denied: set[int] = field(default_factory=set)
-    parties: dict[str, str] = field(default_factory=dict)
+    parties: dict[str, Enrolment] = field(default_factory=dict)
 
     def check(self, entry: Entry) -> None:
         """Raises `RuleBroken` if `entry` may not come next."""
@@ -122,7 +124,7 @@ class Standing:
             case Denial():
                 self.denied.add(entry.version)
             case Enrolment():
-                self.parties[entry.party] = entry.name
+                self.parties[entry.party] = entry
             case Revocation():
                 self.parties.pop(entry.party, None)
             case Served():
@@ -130,8 +132,9 @@ class Standing:
 
     def _check_served(self, entry: Served) -> None:
         approval = self.approved.get(entry.version)
-        if entry.party not in self.parties:
-            raise _broken("bytes went to a party that was not let in")
+        party = self.parties.get(entry.party)
+        if party is None or not may_read(party.role, entry.artefact):
+            raise _broken("bytes went to a party that was not let in for them")
         if approval is None or entry.version in self.denied:
             raise _broken("bytes of a release went out that no person had approved")
         is_manifest = entry.artefact is Artefact.MANIFEST

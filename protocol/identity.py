@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocol.access import Role
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
 
@@ -74,10 +75,12 @@ def new_request(key: bytes, name: str) -> bytes:
     return request.sign(_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def issue_client_certificate(request: bytes, authority_key: bytes, authority: bytes, now: datetime) -> bytes:
-    """A short-lived client certificate for a request a person approved. Raises `VerificationFailure`."""
+def issue_client_certificate(
+    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: Role = Role.ANALYST
+) -> bytes:
+    """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
     parsed = read_request(request)
-    builder = _end_certificate(_public(parsed), requested_name(request), authority, now)
+    builder = _end_certificate(_public(parsed), requested_name(request), authority, now, role)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(_private(authority_key), hashes.SHA256())
@@ -123,6 +126,21 @@ def certificate_expires(certificate: bytes) -> datetime:
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
 
 
+def needs_renewal(certificate: bytes, now: datetime) -> bool:
+    """Whether its last days have begun."""
+    return certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
+
+
+def certificate_role(certificate: bytes) -> Role:
+    """The role its holder was let in as. What counts at a call is what the owner says then, not this."""
+    subject = x509.load_pem_x509_certificate(certificate).subject
+    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    try:
+        return Role(str(units[0].value)) if len(units) == 1 else Role.ANALYST
+    except ValueError:
+        raise _refused("the certificate is for an unknown role") from None
+
+
 def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     """SHA-256 of the subject public key info, hex: what two people compare by telephone."""
     info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -130,10 +148,10 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def _end_certificate(
-    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime
+    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime, role: Role | None = None
 ) -> x509.CertificateBuilder:
     issuer = x509.load_pem_x509_certificate(authority).subject
-    return _builder(_name(name), issuer, key, now, LIMITS.certificate_days).add_extension(
+    return _builder(_name(name, role), issuer, key, now, LIMITS.certificate_days).add_extension(
         x509.BasicConstraints(ca=False, path_length=None), critical=True
     )
 
@@ -152,8 +170,9 @@ def _builder(
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+def _name(common_name: str, role: Role | None = None) -> x509.Name:
+    unit = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else []
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]), *unit])
 
 
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:

@@ -7,7 +7,7 @@ Framework, specification 1.0 section 5: root, then freshness, then manifest, the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,7 +78,7 @@ class LastSeen(Frozen):
 
 @dataclass(frozen=True)
 class TrustedRelease:
-    """A manifest and the four artefacts it names, all verified."""
+    """A manifest and the artefacts it names that the reader may have, all verified."""
 
     manifest: Manifest
     artefacts: Mapping[Artefact, bytes]
@@ -166,11 +166,13 @@ def verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
     return data
 
 
-def verify_release(manifest: Manifest, artefacts: Mapping[Artefact, bytes]) -> TrustedRelease:
-    """Verify all four artefacts against a verified manifest."""
-    if set(artefacts) != set(PAYLOAD):
+def verify_release(
+    manifest: Manifest, artefacts: Mapping[Artefact, bytes], kinds: Collection[Artefact] = PAYLOAD
+) -> TrustedRelease:
+    """Verify the artefacts against a verified manifest: all four, or those that the role of the reader may have."""
+    if set(artefacts) != set(kinds):
         raise WrongLength("the release is not complete", field="artefacts", remedy=AGAIN)
-    return TrustedRelease(manifest, {kind: verify_artefact(manifest, kind, artefacts[kind]) for kind in PAYLOAD})
+    return TrustedRelease(manifest, {kind: verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
 
 
 def verify_growth(root: Root, last_checkpoint: str, note: bytes, consistency: list[bytes]) -> Checkpoint:

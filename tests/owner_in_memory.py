@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from protocol import access
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Served
@@ -132,7 +133,7 @@ class Owner:
 def honest_log(manifest: Manifest, served: int = 0) -> list[Entry]:
     """A party let in, an older release denied, this one approved, and some of it served."""
     return [
-        Enrolment(at=NOW - 90, nonce="00" * 16, by="Ada", party=PARTY, name="analyst"),
+        Enrolment(at=NOW - 90, nonce="00" * 16, by="Ada", party=PARTY, name="analyst", role=access.Role.ANALYST),
         Denial(at=NOW - 80, nonce="11" * 16, by="Ada", version=1, reason="recalled"),
         Approval(
             at=NOW - 70,

@@ -1,5 +1,6 @@
 """The boundary itself: what the contract can say, and every byte that a real owner process sends."""
 
+import json
 import os
 import shutil
 import signal
@@ -163,9 +164,10 @@ def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
     node = Node(path)
     approve(path, artefacts)
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
-    process = subprocess.Popen(
-        [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=subprocess.PIPE, cwd=ROOT
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=log, cwd=ROOT
+        )
     try:
         until = time.monotonic() + 60
         while not node.invitation.is_file():
@@ -210,6 +212,9 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
     assert [canary for canary in canaries if canary in sent] == []
     everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
     assert [canary for canary in canaries if canary in everything] == []
+    log = (tmp_path / "log").read_bytes()
+    assert {"serving", "artefact served", "call"} <= {json.loads(line)["event"] for line in log.splitlines()}
+    assert [canary for canary in canaries if canary in log] == []
 
 
 def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:
