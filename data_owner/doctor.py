@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import authority, release
+from data_owner import authority, release, roots
 from data_owner.ingest import ingest
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import parse
 from protocol import identity
-from protocol.artefacts import Artefact
 from protocol.invitation import Invitation
-from protocol.manifest import Manifest
-from shared import folder
+from protocol.root import Role
+from shared import folder, keyring
 from shared.errors import Fair4FreeError
 from shared.finding import Finding
 from shared.limits import LIMITS
@@ -29,7 +29,7 @@ SOON = timedelta(days=14)
 def diagnose(node: Node) -> list[Finding]:
     """Every check, in the order a person would fix them."""
     now = datetime.now(UTC)
-    checks = (_records, _private, _keys, _releases, _enrolments, _listening, _disk)
+    checks = (_records, _private, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
     found = []
     for check in checks:
         try:
@@ -64,13 +64,33 @@ def _keys(node: Node, now: datetime) -> Finding:
     return Finding("keys", True, f"authority until {ends:%Y-%m-%d}, server until {server:%Y-%m-%d}; `serve` renews it")
 
 
+def _root(node: Node, now: datetime) -> Finding:
+    root = roots.newest(node)
+    for role in roots.ONLINE:
+        roots.signing_key(node, role)
+    ends = datetime.fromtimestamp(root.expires, UTC)
+    if ends - now < SOON:
+        return Finding("root", False, f"ends {ends:%Y-%m-%d}: propose, sign and install the next with `root`")
+    held = root.roles[Role.ROOT]
+    text = f"version {root.version} until {ends:%Y-%m-%d}, {held.threshold} of {len(held.key_ids)} root keys must sign"
+    if list(node.keys.glob(f"{Role.ROOT}-*.key")):
+        text += "; the root key is on this machine: for service, rotate to keys kept off line"
+    if keyring.given() is None:
+        text += f"; the passphrase lies beside the keys: for service, give it with {keyring.FILE_VARIABLE}"
+    return Finding("root", True, text)
+
+
+def _ledger(node: Node, now: datetime) -> Finding:
+    with Ledger(node.ledger) as log:
+        return Finding("egress log", True, f"{len(log.entries()):,} entries, every one within the policy")
+
+
 def _releases(node: Node, now: datetime) -> Finding:
     states = ", ".join(f"{version} {release.status(node, version).state}" for version in release.versions(node))
     servable = release.servable(node, int(now.timestamp()))
     if not servable:
         return Finding("releases", False, f"{states or 'none yet'}; nothing to serve: run train, gate, approve")
-    data = folder.read(node.releases / str(servable[-1]) / Artefact.MANIFEST.filename, "approve again")
-    ends = datetime.fromtimestamp(Manifest.from_bytes(data).expires, UTC)
+    ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
     if ends - now < SOON:
         return Finding("releases", False, f"{states}; the last ends {ends:%Y-%m-%d}: run train, gate, approve")
     return Finding("releases", True, f"{states}; until {ends:%Y-%m-%d}")

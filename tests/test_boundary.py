@@ -19,10 +19,13 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from consumer import steps as consumer
+from consumer.fetching import Fetched
 from consumer.study import Study
 from data_owner import authority, steps
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol.artefacts import Artefact
+from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
 from shared import folder
 from tests.conftest import QUICK, approve, patients, settings_for
@@ -208,6 +211,7 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
     for data in fetched.release.artefacts.values():
         assert data[:200] in sent
         assert data[-200:] in sent
+    check_logged_to_the_byte(sent, node, fetched)
     assert b"ward-canary-Zq81" in records
     assert [canary for canary in canaries if canary in sent] == []
     everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
@@ -215,6 +219,43 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
     log = (tmp_path / "log").read_bytes()
     assert {"serving", "artefact served", "call"} <= {json.loads(line)["event"] for line in log.splitlines()}
     assert [canary for canary in canaries if canary in log] == []
+
+
+def messages(sent: bytes) -> list[bytes]:
+    """The gRPC messages among HTTP/2 frames (RFC 9113 section 4.1: 9 bytes of header, DATA is type 0)."""
+    streams: dict[int, bytearray] = {}
+    place = 0
+    while place < len(sent):
+        length, kind = int.from_bytes(sent[place : place + 3]), sent[place + 3]
+        stream = int.from_bytes(sent[place + 5 : place + 9])
+        if kind == 0:
+            streams.setdefault(stream, bytearray()).extend(sent[place + 9 : place + 9 + length])
+        place += 9 + length
+    found = []
+    for data in map(bytes, streams.values()):
+        place = 0
+        while place < len(data):
+            length = int.from_bytes(data[place + 1 : place + 5])
+            found.append(data[place + 5 : place + 5 + length])
+            place += 5 + length
+    return found
+
+
+def check_logged_to_the_byte(sent: bytes, node: Node, fetched: Fetched) -> None:
+    """Every byte of payload in the recorded session is in the egress log, and the log holds no byte more."""
+    manifest, artefacts = fetched.release.manifest.to_bytes(), fetched.release.artefacts
+    payload = 0
+    for message in messages(sent):
+        chunk = wire.Chunk.FromString(message).data
+        if any(chunk and chunk in data for data in artefacts.values()):
+            payload += len(chunk)
+        elif wire.GetManifestResponse.FromString(message).manifest == manifest:
+            payload += len(manifest)
+        else:  # trust metadata: no part of an artefact is hidden in it
+            assert not any(data[place : place + 24] in message for data in artefacts.values() for place in (0, 99, 999))
+    with Ledger(node.ledger) as log:
+        logged = sum(entry.length for entry in map(parse_entry, log.entries()) if isinstance(entry, Served))
+    assert payload == logged == len(manifest) + fetched.received
 
 
 def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:
