@@ -32,7 +32,13 @@ from tests.conftest import now
 from tests.owner_process import OwnerProcess, owner_process
 
 LARGE = 3_000_000
-SHORT = {"handshake_seconds": 3.0, "call_seconds": 2.0, "stream_seconds": 4.0, "watch_seconds": 0.1}
+SHORT = {
+    "handshake_seconds": 3.0,
+    "call_seconds": 2.0,
+    "stream_seconds": 4.0,
+    "watch_seconds": 0.1,
+    "unanswered_seconds": 2.0,
+}
 CHECK, STREAM = "/grpc.health.v1.Health/Check", "/fair4free.v1.ReleaseService/StreamArtefact"
 
 
