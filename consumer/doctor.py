@@ -6,12 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consumer import channel, fetching
 from consumer.study import Study
-from protocol.fair4free.v1 import release_pb2 as wire
-from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.freshness import Freshness
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import Fair4FreeError, Unreachable
@@ -45,13 +43,14 @@ def diagnose(study: Study) -> list[Finding]:
 
     def owner() -> str:
         with channel.mutual(study) as opened:
-            stub = service.ReleaseServiceStub(opened)  # type: ignore[no-untyped-call]
+            request = health_pb2.HealthCheckRequest(service="fair4free.v1.ReleaseService")
             try:
-                answer = stub.GetFreshness(wire.GetFreshnessRequest(), timeout=LIMITS.connect_seconds)
+                status = health_pb2_grpc.HealthStub(opened).Check(request, timeout=LIMITS.connect_seconds).status
             except grpc.RpcError as error:
                 raise channel.failure(error, study.invitation().address) from error
-        releases = Freshness.from_bytes(answer.freshness).releases
-        return f"serves {len(releases)} releases, the newest {releases[-1].version if releases else 0}"
+        if status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unreachable("has nothing to serve now", field="owner", remedy="try again, or ask the owner")
+        return "answers, lets you in and has a release to serve"
 
     def release() -> str:
         manifest = fetching.verify(study, int(now.timestamp())).release.manifest

@@ -164,6 +164,7 @@ def serve(
     address: Annotated[str, typer.Option(help="Release port, host:port.")] = "127.0.0.1:50443",
     enrolment_address: Annotated[str, typer.Option(help="Enrolment port, host:port.")] = "127.0.0.1:50444",
     metrics_address: Annotated[str, typer.Option(help="Loopback port for metrics and probes; none if not given.")] = "",
+    host_name: Annotated[str, typer.Option(help="Name by which analysts reach this machine, if another.")] = "",
     json: Json = False,
 ) -> None:
     """Serve approved releases over mutual TLS until stopped."""
@@ -181,7 +182,7 @@ def serve(
                     f"Hand {opened.invitation} to the analyst."
                 )
 
-        server.serve(opened, steps.read_settings(opened), address, enrolment_address, metrics_address, ready)
+        server.serve(opened, steps.read_settings(opened), address, enrolment_address, metrics_address, host_name, ready)
         out.result({"state": "stopped"}, "stopped.")
 
 

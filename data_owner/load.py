@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release
 from data_owner.node import Node
@@ -29,7 +30,6 @@ from data_owner.server import KINDS
 from protocol import identity
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.freshness import Freshness
 from protocol.invitation import Invitation
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -52,11 +52,11 @@ class Caller:
     certificate: bytes
 
     @contextmanager
-    def stub(self) -> Iterator[service.ReleaseServiceStub]:
+    def channel(self) -> Iterator[grpc.Channel]:
         credentials = grpc.ssl_channel_credentials(self.roots, self.key, self.certificate)
         options = (("grpc.ssl_target_name_override", identity.SERVER_NAME), ("grpc.use_local_subchannel_pool", 1))
-        with grpc.secure_channel(self.address, credentials, options=options) as channel:
-            yield service.ReleaseServiceStub(channel)  # type: ignore[no-untyped-call]
+        with grpc.secure_channel(self.address, credentials, options=options) as opened:
+            yield opened
 
 
 @dataclass(frozen=True)
@@ -97,20 +97,21 @@ class Measured:
 
 def load(node: Node, progress: Progress = lambda step, total, message: None, fetches: int = FETCHES) -> Measured:
     """Serve the newest release to 16 consumers, then to 16 others beside a flood. Raises `PolicyRefusal`."""
-    if not release.servable(node, int(time.time())):
+    versions = release.servable(node, int(time.time()))
+    if not versions:
         raise PolicyRefusal("nothing is approved and in date", field="release", remedy="run gate and approve")
     with tempfile.TemporaryDirectory(prefix=".load-", dir=node.folder) as place, _served(node, Path(place)) as copy:
         invitation = Invitation.from_bytes(copy.invitation.read_bytes())
         callers = [_let_in(copy, invitation, f"load {number}") for number in range(2 * CONSUMERS + 1)]
         progress(0, 2, f"{CONSUMERS} consumers")
-        quiet = _fetch_at_once(callers[:CONSUMERS], fetches)
+        quiet = _fetch_at_once(callers[:CONSUMERS], versions[-1], fetches)
         progress(1, 2, f"{CONSUMERS} consumers beside a flood")
         spawn = multiprocessing.get_context("spawn")
         refusing, stop, counts = spawn.Event(), spawn.Event(), spawn.Queue()
         flood = spawn.Process(target=_flood, args=(callers[-1], refusing, stop, counts), daemon=True)
         flood.start()
         refusing.wait(START_SECONDS)
-        beside = _fetch_at_once(callers[CONSUMERS:-1], fetches)
+        beside = _fetch_at_once(callers[CONSUMERS:-1], versions[-1], fetches)
         stop.set()
         flooded, refused = counts.get(timeout=START_SECONDS)
         flood.join()
@@ -168,22 +169,21 @@ def _let_in(node: Node, invitation: Invitation, name: str) -> Caller:
     return Caller(invitation.address, invitation.certificate_authority.encode(), key, certificate)
 
 
-def _fetch_at_once(callers: list[Caller], fetches: int) -> Load:
+def _fetch_at_once(callers: list[Caller], version: int, fetches: int) -> Load:
     start = time.monotonic()
     with ThreadPoolExecutor(len(callers)) as pool:
-        parts = list(pool.map(lambda caller: _fetch_often(caller, fetches), callers))
+        parts = list(pool.map(lambda caller: _fetch_often(caller, version, fetches), callers))
     seconds = tuple(one for part in parts for one, _ in part)
     return Load(seconds, time.monotonic() - start, sum(size for part in parts for _, size in part))
 
 
-def _fetch_often(caller: Caller, fetches: int) -> list[tuple[float, int]]:
+def _fetch_often(caller: Caller, version: int, fetches: int) -> list[tuple[float, int]]:
     """Seconds and bytes of each whole fetch."""
     found = []
-    with caller.stub() as stub:
+    with caller.channel() as channel:
+        stub = service.ReleaseServiceStub(channel)  # type: ignore[no-untyped-call]
         for _ in range(fetches):
             start = time.monotonic()
-            answer = stub.GetFreshness(wire.GetFreshnessRequest(), timeout=LIMITS.call_seconds)
-            version = Freshness.from_bytes(answer.freshness).releases[-1].version
             stub.GetManifest(wire.GetManifestRequest(version=version), timeout=LIMITS.call_seconds)
             size = 0
             for kind in KINDS:
@@ -198,11 +198,12 @@ def _flood(caller: Caller, refusing: Any, stop: Any, counts: Any) -> None:
 
     def call(_: int) -> tuple[int, int]:
         calls = refused = 0
-        with caller.stub() as stub:
+        with caller.channel() as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
             while not stop.is_set():
                 calls += 1
                 try:
-                    stub.GetFreshness(wire.GetFreshnessRequest(), timeout=LIMITS.call_seconds)
+                    check(health_pb2.HealthCheckRequest(), timeout=LIMITS.call_seconds)
                 except grpc.RpcError as error:
                     refused += error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
                     refusing.set()

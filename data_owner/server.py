@@ -65,6 +65,9 @@ OPTIONS = [
     ("grpc.max_connection_idle_ms", int(LIMITS.connection_idle_seconds * 1000)),
     ("grpc.max_connection_age_ms", int(LIMITS.connection_age_seconds * 1000)),
     ("grpc.max_connection_age_grace_ms", int(LIMITS.stream_seconds * 1000)),
+    ("grpc.keepalive_time_ms", int(LIMITS.keepalive_seconds * 1000)),
+    ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.enable_channelz", 0),
     ("grpc.so_reuseport", 0),
@@ -98,9 +101,12 @@ def serve(
     address: str,
     enrolment_address: str,
     metrics_address: str = "",
+    host_name: str = "",
     ready: Callable[[Listening], None] = lambda listening: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let calls in flight finish. Port 0 takes a free port.
+
+    The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
     Raises `PolicyRefusal` when nothing is approved and `Unreachable` when an address cannot be bound.
     """
@@ -125,7 +131,11 @@ def serve(
         _bind(enrolment, enrolment_address, _credentials(node, mutual=False, metrics=oversight.metrics)),
         monitoring.address if monitoring else "",
     )
-    authority.write_invitation(node, settings.name, listening.address, listening.enrolment_address)
+    reached_at = [
+        f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
+        for address in (listening.address, listening.enrolment_address)
+    ]
+    authority.write_invitation(node, settings.name, *reached_at)
     releases.start()
     enrolment.start()
     _check_tls(listening)

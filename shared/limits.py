@@ -71,6 +71,8 @@ class Limits:
     concurrent_calls_an_identity: int = 8
     connections: int = 8192
     handshake_seconds: float = 10.0
+    keepalive_seconds: float = 30.0
+    unanswered_seconds: float = 5.0
     connection_idle_seconds: float = 300.0
     connection_age_seconds: float = 3600.0
     watch_seconds: float = 0.5

@@ -136,8 +136,13 @@ def test_an_auditor_fetches_manifest_and_card_alone_and_is_refused_the_rest(runn
     study = enrolled(running, tmp_path / "audit", Role.AUDITOR)
     fetched = consumer.fetch(study.folder)
     assert set(fetched.release.artefacts) == {Artefact.CARD}
-    assert {path.name for path in study.release(1).iterdir()} == {"manifest.json", "manifest.sig", "card.json"}
-    assert consumer.verify(study.folder).artefacts == fetched.release.artefacts
+    assert {path.name for path in study.release(1).iterdir()} == {
+        "manifest.json",
+        "manifest.sig",
+        "card.json",
+        "log_proof.json",
+    }
+    assert consumer.verify(study.folder).release.artefacts == fetched.release.artefacts
     with pytest.raises(PolicyRefusal, match="auditor"):
         consumer.distill(study.folder)
     with channel.mutual(study) as opened:

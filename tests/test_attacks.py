@@ -32,8 +32,14 @@ from tests.conftest import now
 from tests.owner_process import OwnerProcess, owner_process
 
 LARGE = 3_000_000
-SHORT = {"handshake_seconds": 3.0, "call_seconds": 2.0, "stream_seconds": 4.0, "watch_seconds": 0.1}
-LIST, STREAM = (f"/fair4free.v1.ReleaseService/{name}" for name in ("GetFreshness", "StreamArtefact"))
+SHORT = {
+    "handshake_seconds": 3.0,
+    "call_seconds": 2.0,
+    "stream_seconds": 4.0,
+    "watch_seconds": 0.1,
+    "unanswered_seconds": 2.0,
+}
+CHECK, STREAM = "/grpc.health.v1.Health/Check", "/fair4free.v1.ReleaseService/StreamArtefact"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,7 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
     version = release.write_draft(node, artefacts, "", now())
-    release.record_measured(node, version, card, (), steps.policy_id(steps.read_settings(node)), now())
+    release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
     steps.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:
         yield found
@@ -128,7 +134,7 @@ def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess
             address = f"127.0.0.1:{listener.getsockname()[1]}"
             folder.write(study.invitation_file, study.invitation().model_copy(update={"address": address}).to_bytes())
             with channel.mutual(study) as opened:
-                opened.unary_unary(LIST).future(b"", timeout=5)
+                opened.unary_unary(CHECK).future(b"", timeout=5)
                 plain, _ = listener.accept()
                 plain.settimeout(5)
                 try:
@@ -221,7 +227,7 @@ def test_requests_that_never_come_are_cut_off_in_time(owner: OwnerProcess, study
         yield from ()
 
     with channel.mutual(study) as opened:
-        silent = [opened.stream_unary(LIST).future(silence(), timeout=20) for _ in range(8)]
+        silent = [opened.stream_unary(CHECK).future(silence(), timeout=20) for _ in range(8)]
         honest(let_in(owner, tmp_path / "other"))
         codes = {call.exception().code() for call in silent}
         never.set()
@@ -337,7 +343,7 @@ def test_one_byte_more_than_a_message_may_have_is_refused(owner: OwnerProcess, s
     with channel.mutual(study) as opened:
         for size in (most, most + 1):
             with pytest.raises(grpc.RpcError) as caught:
-                opened.unary_unary(LIST, request_serializer=frames(size))(None, timeout=5)
+                opened.unary_unary(CHECK, request_serializer=frames(size))(None, timeout=5)
             codes.append(caught.value.code())
     # as many zero bytes as are allowed are no message; one more is not even looked at
     assert codes[1] is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -346,11 +352,11 @@ def test_one_byte_more_than_a_message_may_have_is_refused(owner: OwnerProcess, s
 
 def test_one_byte_more_than_headers_may_have_is_refused(owner: OwnerProcess, study: Study) -> None:
     with channel.mutual(study) as opened:
-        stub = service.ReleaseServiceStub(opened)
+        check = opened.unary_unary(CHECK)
 
         def call(size: int) -> grpc.StatusCode:
             try:
-                stub.GetFreshness(wire.GetFreshnessRequest(), metadata=[("padding", "x" * size)], timeout=5)
+                check(b"", metadata=[("padding", "x" * size)], timeout=5)
             except grpc.RpcError as error:
                 return error.code()
             return grpc.StatusCode.OK
@@ -410,5 +416,5 @@ def test_nothing_is_compressed_though_the_client_asks_for_it(owner: OwnerProcess
     options = [("grpc.ssl_target_name_override", identity.SERVER_NAME)]
     with grpc.secure_channel(invitation.address, credentials, options, grpc.Compression.Gzip) as gzipped:
         with pytest.raises(grpc.RpcError) as caught:
-            gzipped.unary_unary(LIST)(b"\x00" * 1000, timeout=5)
+            gzipped.unary_unary(CHECK)(b"\x00" * 1000, timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -75,11 +75,11 @@ def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
 ) -> None:
     flooder, other = let_in(owner.node, tmp_path / "flooder"), let_in(owner.node, tmp_path / "other")
     with channel.mutual(flooder) as opened, ThreadPoolExecutor(LIMITS.concurrent_calls_an_identity) as pool:
-        stub = service.ReleaseServiceStub(opened)
+        check = health_pb2_grpc.HealthStub(opened).Check
 
         def call(number: int) -> grpc.RpcError | None:
             try:
-                stub.GetFreshness(wire.GetFreshnessRequest(), timeout=20)
+                check(health_pb2.HealthCheckRequest(), timeout=20)
             except grpc.RpcError as error:
                 return error
             return None
