@@ -97,7 +97,7 @@ class Measured:
 
 def load(node: Node, progress: Progress = lambda step, total, message: None, fetches: int = FETCHES) -> Measured:
     """Serve the newest release to 16 consumers, then to 16 others beside a flood. Raises `PolicyRefusal`."""
-    versions = release.servable(node, int(time.time()))
+    versions = list(release.servable(node, int(time.time())))
     if not versions:
         raise PolicyRefusal("nothing is approved and in date", field="release", remedy="run gate and approve")
     with tempfile.TemporaryDirectory(prefix=".load-", dir=node.folder) as place, _served(node, Path(place)) as copy:

@@ -24,7 +24,7 @@ from protocol.access import RELEASE_METHODS
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.trust import Expired
+from protocol.refusals import FastForward, Freeze
 from shared import folder
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -169,9 +169,9 @@ def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: Owner
     folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(minutes=4)))
     for skew in (-240, 0, 240):
         fetching.fetch(study, 1, now() + skew)
-    with pytest.raises(Expired, match="clock"):
+    with pytest.raises(FastForward, match="clock"):
         fetching.fetch(study, 1, now() - 86_400)
-    with pytest.raises(Expired):
+    with pytest.raises(Freeze, match="clock"):
         fetching.fetch(study, 1, now() + 400 * 86_400)
 
 
@@ -330,7 +330,7 @@ def test_an_owner_that_drips_is_given_up_and_nothing_is_kept(
         consumer.fetch(study.folder, version=2)
     proxy.close()
     assert not study.release(2).exists()
-    assert not study.last_seen_file.exists()
+    assert study.last_seen().release == 0
 
 
 def frames(size: int) -> Callable[[bytes], bytes]:
