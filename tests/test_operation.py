@@ -49,6 +49,7 @@ def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerPr
     assert owner.ask("/healthz")[0] == owner.ask("/readyz")[0] == 200
     assert owner.ask("/elsewhere")[0] == 404
     study = let_in(owner.node, tmp_path / "study")
+    assert study.invitation().address == f"localhost:{owner.address[1]}"
     fetched = consumer.fetch(study.folder)
     method = "/fair4free.v1.ReleaseService/StreamArtefact"
     assert owner.metric(f'fair4free_calls_total{{code="OK",method="{method}"}}') == 4
