@@ -121,7 +121,10 @@ def serve(
         signal.signal(number, lambda *_: stopping.set())
 
     def is_ready() -> bool:
-        return not stopping.is_set() and bool(release.servable(node, _now()))
+        try:
+            return not stopping.is_set() and bool(release.servable(node, _now()))
+        except Fair4FreeError:
+            return False
 
     oversight = Oversight(is_ready)
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)

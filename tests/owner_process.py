@@ -61,7 +61,17 @@ def owner_process(node: Node, log_file: Path, **limits: float) -> Iterator[Owner
         f"limits.LIMITS = dataclasses.replace(limits.LIMITS, **{limits!r});"
         "from data_owner.cli import main; main()"
     )
-    command = [sys.executable, "-c", start, "serve", str(node.folder), "--metrics-address", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-c",
+        start,
+        "serve",
+        str(node.folder),
+        "--metrics-address",
+        "127.0.0.1:0",
+        "--host-name",
+        "localhost",
+    ]
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"],
