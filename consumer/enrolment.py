@@ -15,7 +15,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.errors import PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 
 POLL_SECONDS = 2.0
@@ -89,10 +89,6 @@ def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolRes
 
 
 def _keep(study: Study, certificate: bytes, fingerprint: str) -> None:
-    try:
-        received = identity.certificate_fingerprint(certificate)
-    except ValueError:
-        raise BadInput("the owner sent no certificate", field="enrol", remedy="enrol again") from None
-    if received != fingerprint:
+    if identity.certificate_fingerprint(certificate) != fingerprint:
         raise VerificationFailure("certificate for another key", field="enrol", remedy="enrol again")
     folder.write(study.certificate, certificate)

@@ -10,7 +10,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -23,6 +23,16 @@ SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
 
 BACKDATED = timedelta(minutes=5)
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parser raises for foreign bytes."""
 
 
 def new_key() -> bytes:
@@ -97,7 +107,7 @@ def read_request(request: bytes) -> x509.CertificateSigningRequest:
         if not parsed.is_signature_valid or not requested_common_name(parsed):
             raise _refused("the request is not signed by its own key, or has no name")
         _public(parsed)
-    except (ValueError, TypeError, InvalidSignature, x509.UnsupportedGeneralNameType):
+    except _MALFORMED:
         raise _refused("not a certificate request") from None
     return parsed
 
@@ -119,11 +129,11 @@ def request_fingerprint(request: bytes) -> str:
 
 def certificate_fingerprint(certificate: bytes) -> str:
     """Fingerprint of the public key in a certificate: see `fingerprint`."""
-    return fingerprint(_public(x509.load_pem_x509_certificate(certificate)))
+    return fingerprint(_public(_read_certificate(certificate)))
 
 
 def certificate_expires(certificate: bytes) -> datetime:
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+    return _read_certificate(certificate).not_valid_after_utc
 
 
 def needs_renewal(certificate: bytes, now: datetime) -> bool:
@@ -133,7 +143,7 @@ def needs_renewal(certificate: bytes, now: datetime) -> bool:
 
 def certificate_role(certificate: bytes) -> Role:
     """The role its holder was let in as. What counts at a call is what the owner says then, not this."""
-    subject = x509.load_pem_x509_certificate(certificate).subject
+    subject = _read_certificate(certificate).subject
     units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     try:
         return Role(str(units[0].value)) if len(units) == 1 else Role.ANALYST
@@ -145,6 +155,17 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     """SHA-256 of the subject public key info, hex: what two people compare by telephone."""
     info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(info).hexdigest()
+
+
+def _read_certificate(certificate: bytes) -> x509.Certificate:
+    """Parse a certificate that may be foreign. Raises `VerificationFailure`."""
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+        _public(parsed)
+        _ = parsed.subject, parsed.not_valid_after_utc  # both are decoded only when asked for
+    except _MALFORMED:
+        raise _refused("not a certificate") from None
+    return parsed
 
 
 def _end_certificate(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 import torch
@@ -64,6 +65,14 @@ def note(data: bytes) -> object:
     return verify_checkpoint(ROOT, data)
 
 
+def certificate(data: bytes) -> object:
+    return (
+        identity.certificate_fingerprint(data),
+        identity.certificate_role(data),
+        identity.needs_renewal(data, datetime.now(UTC)),
+    )
+
+
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "manifest": (Manifest.from_bytes, MANIFEST.to_bytes()),
     "signatures": (Signatures.from_bytes, SEEN.root_signatures.encode()),
@@ -78,6 +87,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "ledger file": (lambda data: verify_ledger(LedgerFile.from_bytes(data), ROOT), exported(ENTRIES).to_bytes()),
     "last seen": (lambda data: LastSeen.from_bytes(data).trusted_root(), SEEN.to_bytes()),
     "invitation": (lambda data: Invitation.from_bytes(data).trusted_root(), INVITATION.to_bytes()),
+    "certificate": (certificate, identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC))),
     "request": (identity.read_request, identity.new_request(identity.new_key(), "analyst")),
     "tensors": (lambda data: checked(data, {"a": (2,)}), save({"a": torch.zeros(2)})),
     "tensor header": (metadata, save({"a": torch.zeros(2)}, metadata={"architecture": "{}"})),
