@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from data_owner import roots
-from data_owner.ledger import Ledger, nonce
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
 from protocol.access import Role
@@ -146,17 +146,21 @@ def decide(
             field="fingerprint",
             remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
         )
-    entry = matching[0]
+    known = matching[0]
     person, at = by.strip(), int(now.timestamp())
-    decided = entry.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
+    decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
+    granted = decision is Decision.APPROVED
+    entry = (
+        new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
+        if granted
+        else new_entry(Revocation, at=at, by=person, party=known.fingerprint)
+    )
     with Ledger(node.ledger) as log:
-        if decision is Decision.APPROVED:
-            log.append(
-                Enrolled(at=at, nonce=nonce(), by=person, party=entry.fingerprint, name=entry.name, role=role),
-            )
-        folder.write(_path(node, entry.fingerprint), decided.model_dump_json(indent=2).encode())
-        if decision is Decision.DENIED:
-            log.append(Revocation(at=at, nonce=nonce(), by=person, party=entry.fingerprint))
+        if granted:
+            log.append(entry)
+        folder.write(_path(node, known.fingerprint), decided.model_dump_json(indent=2).encode())
+        if not granted:
+            log.append(entry)
     return decided
 
 

@@ -14,18 +14,22 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
 
 from protocol.checkpoint import Checkpoint
-from protocol.entry import Approval, Entry, Standing, parse_entry
+from protocol.entry import Approval, Denial, Enrolment, Entry, Revocation, Served, Standing, parse_entry
 from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import NotLogged, Rewritten
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
+from shared.schema import describe
+
+Kind = TypeVar("Kind", Approval, Denial, Enrolment, Revocation, Served)
 
 _TABLES = """
 CREATE TABLE entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
@@ -47,9 +51,12 @@ class Proof:
     inclusion: list[bytes]
 
 
-def nonce() -> str:
-    """What makes an entry's hash say nothing about the entry."""
-    return secrets.token_hex(16)
+def new_entry(kind: type[Kind], **fields: object) -> Kind:
+    """An entry with a nonce of its own. Raises `BadInput` naming the field that a log cannot take."""
+    try:
+        return kind.model_validate({"nonce": secrets.token_hex(16), **fields})
+    except ValidationError as error:
+        raise BadInput(describe(error), field="egress log", remedy="write less, in plain text") from None
 
 
 class Ledger:

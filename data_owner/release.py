@@ -12,7 +12,7 @@ from enum import StrEnum
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
-from data_owner.ledger import Ledger, nonce
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.entry import Approval, Denial
@@ -159,9 +159,9 @@ def approve(
     folder.write(place / Artefact.MANIFEST.filename, signed)
     with Ledger(node.ledger) as log:
         log.append(
-            Approval(
+            new_entry(
+                Approval,
                 at=now,
-                nonce=nonce(),
                 by=after.by,
                 version=version,
                 manifest=Digest.of(signed),
@@ -181,10 +181,13 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
     """
     before = status(node, version)
     with Ledger(node.ledger) as log:
-        if before.state is not State.DENIED or log.is_denied(version):
-            before = _keep(node, version, step(before, State.DENIED, at=now, by=by, reason=reason))
-        log.append(Denial(at=before.at, nonce=nonce(), by=before.by, version=version, reason=before.reason))
-    return before
+        is_new = before.state is not State.DENIED or log.is_denied(version)
+        after = step(before, State.DENIED, at=now, by=by, reason=reason) if is_new else before
+        entry = new_entry(Denial, at=after.at, by=after.by, version=version, reason=after.reason)
+        if is_new:
+            _keep(node, version, after)
+        log.append(entry)
+    return after
 
 
 def mark_served(node: Node, version: int, now: int) -> None:

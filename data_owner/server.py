@@ -6,7 +6,6 @@ rate and time is bounded by `LIMITS`.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import signal
 import threading
@@ -22,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
 from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
-from data_owner.ledger import Ledger, nonce
+from data_owner.ledger import Ledger, new_entry
 from data_owner.monitoring import Metrics, MonitoringServer
 from data_owner.node import Node
 from data_owner.open_calls import OpenCalls
@@ -35,6 +34,7 @@ from protocol.artefacts import Artefact
 from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -201,7 +201,10 @@ class Releases(service.ReleaseServiceServicer):
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         manifest, signatures, _ = _answer(context, lambda: self._load(request.version))
-        _answer(context, lambda: self._log(context, request.version, Artefact.MANIFEST, manifest, 0, len(manifest)))
+        _answer(
+            context,
+            lambda: self._log(context, request.version, Artefact.MANIFEST, Digest.of(manifest), 0, len(manifest)),
+        )
         _answer(context, lambda: release.mark_served(self._node, request.version, _now()))
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
         return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
@@ -213,7 +216,7 @@ class Releases(service.ReleaseServiceServicer):
         if not may_read(caller_role(self._node, context), kind):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, NOT_APPROVED)
         _, _, trusted = _answer(context, lambda: self._load(request.version))
-        data = trusted.artefacts[kind]
+        data, digest = trusted.artefacts[kind], trusted.manifest.artefacts[kind]
         if request.offset > len(data):
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "offset: beyond the artefact")
         log.info(
@@ -222,7 +225,7 @@ class Releases(service.ReleaseServiceServicer):
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
             chunk = data[start : start + LIMITS.chunk_bytes]
-            _answer(context, lambda: self._log(context, request.version, kind, data, start, len(chunk)))  # noqa: B023
+            _answer(context, lambda: self._log(context, request.version, kind, digest, start, len(chunk)))  # noqa: B023
             yield wire.Chunk(data=chunk)
             self._metrics.sent.labels(kind.value).inc(len(chunk))
 
@@ -230,16 +233,16 @@ class Releases(service.ReleaseServiceServicer):
         return release.load(self._node, version, _now(), roots.newest(self._node))
 
     def _log(
-        self, context: grpc.ServicerContext, version: int, kind: Artefact, data: bytes, offset: int, length: int
+        self, context: grpc.ServicerContext, version: int, kind: Artefact, digest: Digest, offset: int, length: int
     ) -> None:
         self._ledger.append(
-            Served(
+            new_entry(
+                Served,
                 at=_now(),
-                nonce=nonce(),
                 party=caller(context),
                 version=version,
                 artefact=kind,
-                sha256=hashlib.sha256(data).hexdigest(),
+                sha256=digest.sha256,
                 offset=offset,
                 length=length,
             )

@@ -50,7 +50,7 @@ class Denial(_Entry):
     kind: Literal["denial"] = "denial"
     by: Person
     version: Version
-    reason: str = Field(min_length=1, max_length=4000)
+    reason: str = Field(min_length=1, max_length=1000)
 
 
 class Enrolment(_Entry):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from consumer import fetching
 from consumer.study import Study
 from data_owner import authority, release, roots
-from data_owner.ledger import Ledger, nonce
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
 from protocol.artefacts import PAYLOAD, Artefact
@@ -82,9 +82,9 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
         for kind in PAYLOAD:
             digest = trusted.manifest.artefacts[kind]
             log.append(
-                Served(
+                new_entry(
+                    Served,
                     at=NOW,
-                    nonce=nonce(),
                     party=party,
                     version=version,
                     artefact=kind,

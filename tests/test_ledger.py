@@ -23,7 +23,7 @@ from protocol.note import Note
 from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
 from protocol.root import Role
 from protocol.signing import Kind, sign
-from shared.errors import Unreachable, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from tests.conftest import Running, now
 from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
 
@@ -138,7 +138,20 @@ def test_a_file_that_is_no_log_is_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_two_entries_alike_have_different_hashes() -> None:
-    assert ledger.nonce() != ledger.nonce()
+    one, other = (ledger.new_entry(Revocation, at=NOW, by="Ada", party=PARTY) for _ in range(2))
+    assert one.to_bytes() != other.to_bytes()
+
+
+@pytest.mark.parametrize("reason", ["x" * 1001, "\ud800", ""])
+def test_words_that_a_log_cannot_take_are_refused_before_anything_is_done(node: Node, reason: str) -> None:
+    with pytest.raises((BadInput, PolicyRefusal)):
+        release.deny(node, 1, by="Ada", reason=reason, now=NOW)
+    assert list(release.servable(node, now())) == [1]
+
+
+def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: Path) -> None:
+    log.append(ledger.new_entry(Denial, at=NOW, by="\x01" * 200, version=1, reason="\x01" * 1000))
+    assert len(Ledger(tmp_path / "ledger.sqlite").entries()) == 1
 
 
 # as a file, for somebody who holds only public keys
