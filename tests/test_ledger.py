@@ -1,15 +1,19 @@
 """The egress log on disk: append-only, one rule for owner and auditor, and every byte that left accounted for."""
 
+import json
+import shutil
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from consumer import steps as consumer
 from consumer.study import Study
-from data_owner import authority, ledger, ledger_export, release
+from data_owner import authority, ledger, ledger_export, release, roots
+from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.ledger_report import ledger_report
 from data_owner.node import Node
@@ -25,6 +29,7 @@ from protocol.root import Role
 from protocol.signing import Kind, sign
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from tests.conftest import Running, now
+from tests.kills import make_node, owner_writes
 from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
 
 MANIFEST = Owner().manifest()
@@ -242,6 +247,31 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
     assert "21" in report.to_html()
     unrecorded = replace(found, standing=Standing())
     assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
+
+
+def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    owner_writes(node, {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}, lambda text: None)
+    authority.write_invitation(node, "hospital", "localhost:1", "localhost:2")
+    file, page = tmp_path / "ledger.json", tmp_path / "ledger.html"
+
+    def run(*arguments: object, code: int = 0) -> dict[str, object]:
+        done = CliRunner().invoke(app, ["ledger", *map(str, arguments), "--json"])
+        assert done.exit_code == code, done.output
+        envelope: dict[str, object] = json.loads(done.stdout)
+        return envelope
+
+    run("export", node.folder, "--out", file)
+    invitation = tmp_path / "invitation.json"
+    node.invitation.rename(invitation)
+    shutil.rmtree(node.folder)  # from here on there are only public keys
+    run("verify", file, "--invitation", invitation)
+    run("report", file, "--invitation", invitation, "--out", page)
+    assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
+    assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"
+    file.write_bytes(file.read_bytes().replace(b"Ada", b"Eve"))
+    for command in ("verify", "report"):
+        assert run(command, file, "--invitation", invitation, code=1)["exit_code"] == 1
 
 
 # over a real socket
