@@ -19,7 +19,6 @@ from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.ledger_file import Ledger
-from protocol.manifest import Manifest
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
@@ -79,7 +78,7 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
         trusted.artefacts[Artefact.STATISTICS], decoder.architecture.latent, len(schema.groups)
     )
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
-    student = distilled.student.to_bytes({"manifest_sha256": manifest_digest(trusted.manifest)})
+    student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
     folder.write(study.student, student)
     history = {
         "distance": distilled.distance,
@@ -168,15 +167,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
-def manifest_digest(manifest: Manifest) -> str:
-    return hashlib.sha256(manifest.to_bytes()).hexdigest()
-
-
 def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
     trusted = _whole(study)
     student = folder.read(study.student, "run `fair4free distill`")
-    digest = manifest_digest(trusted.manifest)
+    digest = trusted.manifest.digest
     try:
         made_for = metadata(student).get("manifest_sha256")
     except (VerificationFailure, SafetensorError):
