@@ -42,6 +42,10 @@ def parse(model: TypeAdapter[Parsed], data: bytes, field: str, limit: int = LIMI
         if "extra_forbidden" in kinds:
             raise UnknownField("a field that is not known", field=field, remedy=AGAIN) from None
         raise VerificationFailure(describe(error), field=field, remedy=AGAIN) from None
-    if rfc8785.dumps(model.dump_python(parsed, mode="json")) != data:
+    try:
+        canonical = rfc8785.dumps(model.dump_python(parsed, mode="json"))
+    except rfc8785.CanonicalizationError:
+        raise NotCanonical("a value that canonical JSON does not have", field=field, remedy=AGAIN) from None
+    if canonical != data:
         raise NotCanonical("not canonical JSON", field=field, remedy=AGAIN)
     return parsed

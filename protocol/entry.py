@@ -41,7 +41,7 @@ class Approval(_Entry):
     manifest: Digest
     policy_id: Sha256
     artefacts: dict[Artefact, Digest]
-    records: int = Field(ge=0)
+    records: int = Field(ge=0, le=SECONDS)
 
 
 class Denial(_Entry):

@@ -8,10 +8,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from safetensors.torch import save
 
 from protocol import identity
 from protocol.artefacts import Artefact
+from protocol.canonical import parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import parse_entry
 from protocol.freshness import Freshness, verify_freshness
@@ -19,6 +21,7 @@ from protocol.invitation import Invitation
 from protocol.ledger_file import LedgerFile, verify_ledger
 from protocol.manifest import Manifest
 from protocol.note import Note
+from protocol.refusals import NotCanonical
 from protocol.root import Role, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, sign
 from protocol.trust import LastSeen, LogProof, verify_logged
@@ -200,6 +203,13 @@ def test_a_sealed_key_opens_with_its_passphrase_alone_and_no_changed_byte_is_acc
             unseal(json.dumps(changed).encode(), b"right", "key")
     with pytest.raises(BadInput, match="not a sealed key"):
         unseal(b"{}", b"right", "key")
+
+
+def test_a_number_beyond_json_s_safe_integers_is_refused() -> None:
+    with pytest.raises(VerificationFailure):
+        parse_entry(ENTRIES[2].to_bytes().replace(b'"records":600', b'"records":2222222222222222600'))
+    with pytest.raises(NotCanonical):
+        parse(TypeAdapter(int), b"2222222222222222600", "number")
 
 
 def test_what_is_trusted_by_a_new_study_is_the_invitation_alone() -> None:
