@@ -106,8 +106,8 @@ def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogPro
     files = {kind.filename: data for kind, data in trusted.artefacts.items()}
     files |= {Artefact.MANIFEST.filename: manifest.to_bytes(), SIGNATURES: signatures, LOG_PROOF: proof.to_bytes()}
     if place.exists():
-        for name in (SIGNATURES, LOG_PROOF):  # the same release, perhaps under newer keys
-            folder.write(place / name, files[name])
+        for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
+            folder.write(place / name, data)
     else:
         folder.create(place, files)
     study.remember(last_seen.model_copy(update={"release": manifest.version, "manifest_sha256": manifest.digest}))

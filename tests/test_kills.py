@@ -16,14 +16,16 @@ from consumer import fetching
 from data_owner import roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint
 from protocol.merkle import EMPTY
 from protocol.root import Role
+from protocol.trust import TrustedRelease
 from shared.errors import Unreachable
 from tests.kills import NOW, PROOF, SIGNATURES, TRUSTED, Keys, check_owner, make_node, make_study, owner_writes
 
 ROOT = Path(__file__).parent.parent
-KILLS = 360
+KILLS = 300
 
 
 def test_a_kill_at_every_write_point_and_at_random_moments_breaks_no_promise(tmp_path: Path) -> None:
@@ -99,6 +101,15 @@ def test_a_log_on_a_full_disk_takes_nothing_in_so_nothing_is_sent_and_goes_on_wh
     owner_writes(node, keys, lambda text: None)
     with Ledger(node.ledger) as log:
         assert len(log.entries()) == before + 8
+
+
+def test_an_auditor_who_becomes_an_analyst_gets_what_was_left_out_before(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study")
+    seen = study.last_seen().model_copy(update={"checkpoint": PROOF.checkpoint})
+    card = TrustedRelease(TRUSTED.manifest, {Artefact.CARD: TRUSTED.artefacts[Artefact.CARD]})
+    fetching.keep(study, card, SIGNATURES, PROOF, seen)
+    fetching.keep(study, TRUSTED, SIGNATURES, PROOF, seen)
+    assert fetching.verify(study, NOW).release == TRUSTED
 
 
 def owner_writes_until_it_fails(node: Node, keys: Keys) -> None:
