@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocol.transport import require_tls_1_3
+
+require_tls_1_3()
+
 __all__ = ["audit", "distill", "enrol", "fetch", "generate", "verify"]
 
 

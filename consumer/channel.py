@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc
 
@@ -13,12 +15,20 @@ from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
+Answer = TypeVar("Answer")
+
 OPTIONS = [
     ("grpc.ssl_target_name_override", SERVER_NAME),
     ("grpc.max_receive_message_length", LIMITS.message_bytes),
     ("grpc.max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.enable_channelz", 0),
     ("grpc.enable_http_proxy", 0),
 ]
+
+RETRY_AFTER = "grpc-retry-pushback-ms"
+"""Trailing metadata of a busy owner: when to come again, in milliseconds (gRFC A6)."""
 
 CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 """What a broken connection looks like; the same call may go through later."""
@@ -54,14 +64,36 @@ def _channel(address: str, credentials: grpc.ChannelCredentials) -> Iterator[grp
         yield channel
 
 
+def told_to_wait(error: grpc.RpcError) -> float | None:
+    """Seconds after which the owner said to come again; None if it said nothing, or more than is worth waiting."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    text = next((str(entry.value) for entry in error.trailing_metadata() or () if entry.key == RETRY_AFTER), "")
+    seconds = int(text) / 1000 if text.isdecimal() and len(text) < 9 else LIMITS.retry_seconds + 1
+    return seconds if seconds <= LIMITS.retry_seconds else None
+
+
+def when_admitted(call: Callable[[], Answer]) -> Answer:
+    """Call, again as often as the owner says when to come again, up to the limit of attempts."""
+    for _ in range(LIMITS.attempts - 1):
+        try:
+            return call()
+        except grpc.RpcError as error:
+            wait = told_to_wait(error)
+            if wait is None:
+                raise
+            time.sleep(wait)
+    return call()
+
+
 def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
     """What a failed call means for the person at the keyboard."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return PolicyRefusal(
-            "the owner has not approved this key, or has withdrawn it",
+            "the owner has not approved this key for this, or has withdrawn it",
             field=address,
-            remedy="give the owner your fingerprint and ask for approval",
+            remedy="give the owner your fingerprint and ask for approval in the role you need",
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Unreachable("the owner is busy", field=address, remedy="try again in a minute")

@@ -62,13 +62,26 @@ def fetch(
 
 
 @app.command()
-def verify(study: StudyPath, json: Json = False) -> None:
-    """Verify the fetched release again, without a network."""
+def verify(
+    study: StudyPath,
+    ledger: Annotated[Path | None, typer.Option(help="A ledger the owner exported, to hold it to what we saw.")] = None,
+    json: Json = False,
+) -> None:
+    """Verify the fetched release and its approval in the egress log again, without a network."""
     from consumer import steps
 
     with shell("verify", json) as out:
-        manifest = steps.verify(study).manifest
-        out.result(manifest.model_dump(mode="json"), f"release {manifest.version} of {manifest.node} is verified.")
+        found = steps.verify(study)
+        manifest, approval = found.release.manifest, found.approval
+        result = {"manifest": manifest.model_dump(mode="json"), "approval": approval.model_dump(mode="json")}
+        text = (
+            f"release {manifest.version} of {manifest.node} is verified, and its approval by {approval.by} is logged."
+        )
+        if ledger is not None:
+            log = steps.verify_ledger(study, ledger)
+            result["ledger"] = {"entries": log.checkpoint.size}
+            text += f"\nthe ledger of {log.checkpoint.size:,} entries continues the one this study has seen."
+        out.result(result, text)
 
 
 @app.command()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from consumer import fetching
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from consumer import channel, fetching
 from consumer.study import Study
-from protocol.identity import certificate_expires
+from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import Fair4FreeError, Unreachable
 from shared.finding import Finding
+from shared.limits import LIMITS
 
 
 def diagnose(study: Study) -> list[Finding]:
@@ -31,17 +35,34 @@ def diagnose(study: Study) -> list[Finding]:
         expires = certificate_expires(data)
         if expires <= now:
             raise Unreachable("it has expired", field="certificate", remedy="run `fair4free enrol` to renew it")
-        return f"expires {expires:%Y-%m-%d}"
+        if needs_renewal(data, now):
+            raise Unreachable(
+                f"it expires {expires:%Y-%m-%d}", field="certificate", remedy="run `fair4free enrol` to renew it"
+            )
+        return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
+
+    def owner() -> str:
+        with channel.mutual(study) as opened:
+            request = health_pb2.HealthCheckRequest(service="fair4free.v1.ReleaseService")
+            try:
+                status = health_pb2_grpc.HealthStub(opened).Check(request, timeout=LIMITS.connect_seconds).status
+            except grpc.RpcError as error:
+                raise channel.failure(error, study.invitation().address) from error
+        if status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unreachable("has nothing to serve now", field="owner", remedy="try again, or ask the owner")
+        return "answers, lets you in and has a release to serve"
 
     def release() -> str:
-        manifest = fetching.verify(study, int(now.timestamp())).manifest
+        manifest = fetching.verify(study, int(now.timestamp())).release.manifest
         return f"version {manifest.version}, verified"
 
     def student() -> str:
         return f"{len(folder.read(study.student, 'run `fair4free distill`')):,} bytes"
 
-    checks = (invitation, key, certificate, release, student)
-    return [_check(check.__name__, check) for check in checks]
+    checks = (invitation, key, certificate, owner, release, student)
+    found = [_check(check.__name__, check) for check in checks]
+    found.append(Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items())))
+    return found
 
 
 def _check(name: str, check: Callable[[], str]) -> Finding:

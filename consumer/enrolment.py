@@ -15,7 +15,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.errors import PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 
 POLL_SECONDS = 2.0
@@ -59,9 +59,10 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
 
 
 def _accept(study: Study, path: Path) -> None:
-    """Keep the invitation. A study never changes its root of trust; new addresses are taken over."""
+    """Keep the invitation. A study never changes its root of trust but by rotation; new addresses are taken over."""
     offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
-    if study.invitation_file.is_file() and study.invitation().fingerprint != offered.fingerprint:
+    offered.trusted_root()
+    if study.invitation_file.is_file() and not _is_known(study, offered):
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
@@ -70,20 +71,24 @@ def _accept(study: Study, path: Path) -> None:
     folder.write(study.invitation_file, offered.to_bytes())
 
 
+def _is_known(study: Study, offered: Invitation) -> bool:
+    """Whether it names the keys this study trusts: those it was invited with, or those it has followed since."""
+    kept = study.invitation()
+    followed = kept.model_copy(update={"root": study.last_seen().root})
+    return offered.fingerprint in (kept.fingerprint, followed.fingerprint)
+
+
 def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolResponse:
     with channel.enrolment(study) as open_channel:
         stub = service.EnrolmentServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
-            return stub.Enrol(wire.EnrolRequest(certificate_request=request), timeout=LIMITS.call_seconds)
+            asked = wire.EnrolRequest(certificate_request=request)
+            return channel.when_admitted(lambda: stub.Enrol(asked, timeout=LIMITS.call_seconds))
         except grpc.RpcError as error:
             raise channel.failure(error, invitation.enrolment_address) from error
 
 
 def _keep(study: Study, certificate: bytes, fingerprint: str) -> None:
-    try:
-        received = identity.certificate_fingerprint(certificate)
-    except ValueError:
-        raise BadInput("the owner sent no certificate", field="enrol", remedy="enrol again") from None
-    if received != fingerprint:
+    if identity.certificate_fingerprint(certificate) != fingerprint:
         raise VerificationFailure("certificate for another key", field="enrol", remedy="enrol again")
     folder.write(study.certificate, certificate)

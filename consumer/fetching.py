@@ -1,4 +1,4 @@
-"""Fetching a release: list, verify the manifest, stream what it names, verify, and only then keep it."""
+"""Fetching a release: update trust, verify the manifest, stream what it names, demand its place in the log, keep."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from dataclasses import dataclass
 
 import grpc
 
-from consumer import channel
+from consumer import channel, trust_update
 from consumer.study import Study
+from protocol.access import may_read
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.checkpoint import Checkpoint
+from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.freshness import Freshness
+from protocol.identity import certificate_role
+from protocol.ledger_file import Ledger, LedgerFile, verify_ledger
 from protocol.manifest import Manifest
+from protocol.note import Note
+from protocol.refusals import AGAIN, EndlessData
 from protocol.trust import (
     LastSeen,
+    LogProof,
     TrustedRelease,
-    WrongLength,
     verify_artefact,
+    verify_listed_manifest,
+    verify_logged,
     verify_manifest,
     verify_release,
 )
@@ -32,7 +42,7 @@ KINDS = {
     Artefact.SCHEMA: wire.ARTEFACT_KIND_SCHEMA,
     Artefact.CARD: wire.ARTEFACT_KIND_CARD,
 }
-SIGNATURE = "manifest.sig"
+SIGNATURES, LOG_PROOF = "manifest.sig", "log_proof.json"
 RETRY_SECONDS = 0.2
 
 Progress = Callable[[int, int, str], None]
@@ -52,76 +62,112 @@ def fetch(
     now: int,
     progress: Progress = lambda step, total, message: None,
 ) -> Fetched:
-    """Fetch release `version`, or the newest. Nothing is kept unless all of it verifies.
+    """Fetch release `version`, or the newest. No part of it is kept unless all of it verifies.
 
     Raises a `VerificationFailure` for bytes that are not the owner's, `Unreachable` when cut off for good.
     """
-    invitation = study.invitation()
+    address = study.invitation().address
     with channel.mutual(study) as open_channel:
         stub = service.ReleaseServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
-            if version is None:
-                version = _newest(stub)
-            answer = stub.GetManifest(wire.GetManifestRequest(version=version), timeout=LIMITS.call_seconds)
+            updated = trust_update.update(study, stub, now)
+            version = _newest(updated.freshness) if version is None else version
+            wanted = wire.GetManifestRequest(version=version)
+            answer = channel.when_admitted(lambda: stub.GetManifest(wanted, timeout=LIMITS.call_seconds))
+            manifest = verify_listed_manifest(
+                updated.root,
+                updated.freshness,
+                answer.manifest,
+                answer.signatures,
+                version=version,
+                last_seen=updated.last_seen,
+                now=now,
+            )
+            kinds = _readable(study)
+            total = sum(manifest.artefacts[kind].length for kind in kinds)
+            artefacts: dict[Artefact, bytes] = {}
+            for kind in kinds:
+                progress(sum(map(len, artefacts.values())), total, kind.value)
+                artefacts[kind] = verify_artefact(manifest, kind, _receive(stub, manifest, kind))
+            progress(total, total, "verified")
+            trusted = verify_release(manifest, artefacts, kinds)
+            last_seen, proof = trust_update.prove_logged(stub, updated, manifest)
+            keep(study, trusted, answer.signatures, proof, last_seen)
+            trust_update.countersign(study, stub, last_seen, now)
         except grpc.RpcError as error:
-            raise channel.failure(error, invitation.address) from error
-        manifest = verify_manifest(
-            answer.manifest,
-            answer.signature,
-            key=invitation.key,
-            node=invitation.node,
-            version=version,
-            last_seen=study.last_seen(),
-            now=now,
-        )
-        total = sum(digest.length for digest in manifest.artefacts.values())
-        artefacts: dict[Artefact, bytes] = {}
-        for kind in PAYLOAD:
-            progress(sum(map(len, artefacts.values())), total, kind.value)
-            data = _receive(stub, manifest, kind, invitation.address)
-            artefacts[kind] = verify_artefact(manifest, kind, data)
-        progress(total, total, "verified")
-    trusted = verify_release(manifest, artefacts)
-    place = study.release(version)
-    if not place.exists():
-        files = {kind.filename: data for kind, data in artefacts.items()}
-        files |= {Artefact.MANIFEST.filename: answer.manifest, SIGNATURE: answer.signature}
-        folder.create(place, files)
-    study.remember(LastSeen.of(manifest))
+            raise channel.failure(error, address) from error
     return Fetched(trusted, total)
 
 
-def verify(study: Study, now: int) -> TrustedRelease:
-    """Verify the last accepted release again, from disk and without a network."""
+def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogProof, last_seen: LastSeen) -> None:
+    """Write a verified release, whole or not at all, and only then remember it."""
+    manifest = trusted.manifest
+    place = study.release(manifest.version)
+    files = {kind.filename: data for kind, data in trusted.artefacts.items()}
+    files |= {Artefact.MANIFEST.filename: manifest.to_bytes(), SIGNATURES: signatures, LOG_PROOF: proof.to_bytes()}
+    if place.exists():
+        for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
+            folder.write(place / name, data)
+    else:
+        folder.create(place, files)
+    study.remember(last_seen.model_copy(update={"release": manifest.version, "manifest_sha256": manifest.digest}))
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The release last accepted, and who approved it, as the egress log proves."""
+
+    release: TrustedRelease
+    approval: Approval
+
+
+def verify(study: Study, now: int) -> Verified:
+    """Verify the last accepted release again, and its place in the log, from disk and without a network."""
     seen = study.last_seen()
-    if seen is None:
+    if not seen.release:
         raise BadInput("nothing was fetched yet", field=str(study.folder), remedy="run `fair4free fetch`")
-    invitation = study.invitation()
-    place = study.release(seen.version)
+    place = study.release(seen.release)
+    kinds = _readable(study)
     files = {
         name: folder.read(place / name, "run `fair4free fetch` again")
-        for name in (*(kind.filename for kind in Artefact), SIGNATURE)
+        for name in (*(kind.filename for kind in (Artefact.MANIFEST, *kinds)), SIGNATURES, LOG_PROOF)
     }
+    root = seen.trusted_root()
     manifest = verify_manifest(
+        root,
         files[Artefact.MANIFEST.filename],
-        files[SIGNATURE],
-        key=invitation.key,
-        node=invitation.node,
-        version=seen.version,
+        files[SIGNATURES],
+        version=seen.release,
         last_seen=seen,
         now=now,
     )
-    return verify_release(manifest, {kind: files[kind.filename] for kind in PAYLOAD})
+    trusted = verify_release(manifest, {kind: files[kind.filename] for kind in kinds}, kinds)
+    return Verified(trusted, verify_logged(root, manifest, LogProof.from_bytes(files[LOG_PROOF])))
 
 
-def _newest(stub: service.ReleaseServiceStub) -> int:
-    versions = stub.ListReleases(wire.ListReleasesRequest(), timeout=LIMITS.call_seconds).versions
-    if not versions:
+def verify_exported(study: Study, data: bytes) -> Ledger:
+    """Hold an exported ledger to the newest checkpoint this study has seen."""
+    seen = study.last_seen()
+    if not seen.checkpoint:
+        raise BadInput("no checkpoint was seen yet", field=str(study.folder), remedy="run `fair4free fetch`")
+    checkpoint = Checkpoint.from_text(Note.from_bytes(seen.checkpoint.encode()).text)
+    return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), checkpoint)
+
+
+def _readable(study: Study) -> tuple[Artefact, ...]:
+    """What the manifest names and this study's role may read."""
+    certificate = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
+    role = certificate_role(certificate)
+    return tuple(kind for kind in PAYLOAD if may_read(role, kind))
+
+
+def _newest(freshness: Freshness) -> int:
+    if not freshness.releases:
         raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
-    return int(max(versions))
+    return freshness.releases[-1].version
 
 
-def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefact, address: str) -> bytes:
+def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefact) -> bytes:
     """All bytes of one artefact, going on where a cut transfer stopped; never one more than announced."""
     expected = manifest.artefacts[kind].length
     data = bytearray()
@@ -130,11 +176,12 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
         try:
             for chunk in stub.StreamArtefact(request, timeout=LIMITS.stream_seconds):
                 if len(data) + len(chunk.data) > expected:
-                    raise WrongLength("more bytes than the manifest says", field=kind, remedy="tell the owner")
+                    raise EndlessData("more bytes than the manifest says", field=kind, remedy=AGAIN)
                 data += chunk.data
             return bytes(data)
         except grpc.RpcError as error:
-            if error.code() not in channel.CUT or attempt == LIMITS.attempts - 1:
-                raise channel.failure(error, address) from error
-            time.sleep(RETRY_SECONDS * 2**attempt)
+            wait = RETRY_SECONDS * 2**attempt if error.code() in channel.CUT else channel.told_to_wait(error)
+            if wait is None or attempt == LIMITS.attempts - 1:
+                raise
+            time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")

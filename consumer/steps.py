@@ -18,12 +18,12 @@ from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study
 from protocol.artefacts import Artefact
-from protocol.manifest import Manifest
+from protocol.ledger_file import Ledger
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
 from shared.decoder import Decoder, metadata
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, shard_bounds
 from shared.limits import LIMITS
 from shared.schema import Schema
@@ -58,22 +58,27 @@ def fetch(path: Path, *, version: int | None = None, progress: Progress = quiet)
     return fetching.fetch(Study(path), version, _now(), progress)
 
 
-def verify(path: Path) -> TrustedRelease:
-    """Verify the fetched release again, without a network."""
+def verify(path: Path) -> fetching.Verified:
+    """Verify the fetched release and its approval again, without a network."""
     return fetching.verify(Study(path), _now())
+
+
+def verify_ledger(path: Path, exported: Path) -> Ledger:
+    """Verify a ledger that the owner exported, and that it continues what this study has seen."""
+    return fetching.verify_exported(Study(path), folder.read(exported, "give the file the owner exported"))
 
 
 def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
     """Distil the student from noise and the released statistics; write it beside its lineage."""
     study = Study(path)
-    trusted = fetching.verify(study, _now())
+    trusted = _whole(study)
     schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
     statistics = LatentStatistics.from_bytes(
         trusted.artefacts[Artefact.STATISTICS], decoder.architecture.latent, len(schema.groups)
     )
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
-    student = distilled.student.to_bytes({"manifest_sha256": manifest_digest(trusted.manifest)})
+    student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
     folder.write(study.student, student)
     history = {
         "distance": distilled.distance,
@@ -126,7 +131,7 @@ def audit(
     table_path = synthetic or path / "synthetic.parquet"
     table = read_table(table_path)
     synthesiser, expected = _synthesiser(study)
-    trusted = fetching.verify(study, _now())
+    trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
@@ -144,6 +149,16 @@ def audit(
     return found
 
 
+def _whole(study: Study) -> TrustedRelease:
+    """The fetched release, verified, with what generation needs. Raises `PolicyRefusal` in an auditor's study."""
+    trusted = fetching.verify(study, _now()).release
+    if Artefact.DECODER not in trusted.artefacts:
+        raise PolicyRefusal(
+            "an auditor holds no decoder", field="role", remedy="ask the owner to approve you as an analyst"
+        )
+    return trusted
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """ "3/16" as (3, 16). Raises `BadInput`."""
     first, _, second = text.partition("/")
@@ -152,15 +167,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
-def manifest_digest(manifest: Manifest) -> str:
-    return hashlib.sha256(manifest.to_bytes()).hexdigest()
-
-
 def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
-    trusted = fetching.verify(study, _now())
+    trusted = _whole(study)
     student = folder.read(study.student, "run `fair4free distill`")
-    digest = manifest_digest(trusted.manifest)
+    digest = trusted.manifest.digest
     try:
         made_for = metadata(student).get("manifest_sha256")
     except (VerificationFailure, SafetensorError):

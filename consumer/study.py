@@ -1,9 +1,9 @@
 """A study: the folder that holds everything of one consumer.
 
 invitation.json        the root of trust, as the owner handed it over
-identity/              key (never leaves), request, fingerprint, certificate
-last_seen.json         the highest release accepted, which no older one may replace
-releases/N/            the five that crossed, with signature, verified
+identity/              keys (never leave), request, fingerprint, certificate
+last_seen.json         the highest of everything accepted, which nothing older may replace
+releases/N/            the five that crossed, with signatures and the proof of approval, verified
 student.safetensors    the distilled student, with student.json beside it
 synthetic.*            whatever was generated
 audit.html, .json      the consumer's report
@@ -47,6 +47,10 @@ class Study:
         return self.folder / "identity" / "certificate.pem"
 
     @property
+    def witness_key(self) -> Path:
+        return self.folder / "identity" / "witness.key"
+
+    @property
     def last_seen_file(self) -> Path:
         return self.folder / "last_seen.json"
 
@@ -79,10 +83,13 @@ class Study:
             )
         return Invitation.from_bytes(self.invitation_file.read_bytes())
 
-    def last_seen(self) -> LastSeen | None:
+    def last_seen(self) -> LastSeen:
+        """What was accepted so far; at first, only the root in the invitation."""
         if not self.last_seen_file.is_file():
-            return None
-        return LastSeen.model_validate_json(self.last_seen_file.read_bytes())
+            invitation = self.invitation()
+            invitation.trusted_root()
+            return LastSeen(root=invitation.root, root_signatures=invitation.root_signatures)
+        return LastSeen.from_bytes(self.last_seen_file.read_bytes())
 
     def remember(self, seen: LastSeen) -> None:
-        folder.write(self.last_seen_file, seen.model_dump_json(indent=2).encode())
+        folder.write(self.last_seen_file, seen.to_bytes())

@@ -1,4 +1,4 @@
-"""The node's keys, and the consumers a person has let in."""
+"""The node's certificate authority, and the consumers a person has let in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from data_owner import roots
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
+from protocol.access import Role
+from protocol.entry import Enrolment as Enrolled
+from protocol.entry import Revocation
 from protocol.invitation import Invitation
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable
@@ -19,7 +21,6 @@ from shared.schema import Frozen
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
 SERVER_KEY, SERVER = "server.key", "server.crt"
-RELEASE_KEY = "release.key"
 
 
 class Decision(StrEnum):
@@ -34,56 +35,49 @@ class Enrolment(Frozen):
     fingerprint: str
     name: str
     decision: Decision
+    role: Role = Role.ANALYST
     by: str = ""
     at: int
 
 
 def create_keys(node: Node, name: str, now: datetime) -> None:
-    """Make the authority, the server certificate and the release key. Each file is readable by the owner only."""
+    """Make the authority and the server certificate. Each file is readable by the owner only."""
     node.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority_key, server_key = identity.new_key(), identity.new_key()
     authority = identity.new_authority(authority_key, name, now)
-    release_key = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     server = identity.issue_server_certificate(server_key, authority_key, authority, now)
     for path, data in {
         AUTHORITY_KEY: authority_key,
         AUTHORITY: authority,
         SERVER_KEY: server_key,
         SERVER: server,
-        RELEASE_KEY: release_key,
     }.items():
         folder.write(node.keys / path, data, folder.PRIVATE)
 
 
-def renew_server_certificate(node: Node, now: datetime) -> None:
+def renew_server_certificate(node: Node, now: datetime) -> bytes:
     """A fresh certificate for the server key: they are short-lived."""
     certificate = identity.issue_server_certificate(
         key_file(node, SERVER_KEY), key_file(node, AUTHORITY_KEY), key_file(node, AUTHORITY), now
     )
     folder.write(node.keys / SERVER, certificate, folder.PRIVATE)
+    return certificate
 
 
 def key_file(node: Node, name: str) -> bytes:
     return folder.read(node.keys / name, "restore the node's keys folder from its backup")
 
 
-def release_key(node: Node) -> Ed25519PrivateKey:
-    key = serialization.load_pem_private_key(key_file(node, RELEASE_KEY), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise BadInput("not an Ed25519 key", field=RELEASE_KEY, remedy="restore it from the backup")
-    return key
-
-
 def write_invitation(node: Node, name: str, address: str, enrolment_address: str) -> Invitation:
     """Write invitation.json for these addresses."""
+    root, root_signatures = roots.chain(node)[-1]
     invitation = Invitation(
         node=name,
         address=address,
         enrolment_address=enrolment_address,
         certificate_authority=key_file(node, AUTHORITY).decode(),
-        release_key=release_key(node).public_key().public_bytes_raw().hex(),
+        root=root.decode(),
+        root_signatures=root_signatures.decode(),
     )
     folder.write(node.invitation, invitation.to_bytes())
     return invitation
@@ -98,14 +92,15 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
     if known.is_file():
-        decision = Enrolment.model_validate_json(folder.read(known, "enrol again")).decision
-        if decision is not Decision.APPROVED:
-            return decision, b""
-        return decision, identity.issue_client_certificate(
+        entry = Enrolment.model_validate_json(folder.read(known, "enrol again"))
+        if entry.decision is not Decision.APPROVED:
+            return entry.decision, b""
+        return entry.decision, identity.issue_client_certificate(
             folder.read(known.with_suffix(".csr"), "enrol again"),
             key_file(node, AUTHORITY_KEY),
             key_file(node, AUTHORITY),
             now,
+            entry.role,
         )
     if sum(entry.decision is Decision.PENDING for entry in enrolments(node)) >= LIMITS.pending_enrolments:
         raise PolicyRefusal("too many requests are waiting", field="enrol", remedy="try again later")
@@ -126,17 +121,22 @@ def enrolments(node: Node) -> list[Enrolment]:
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
 
 
-def is_approved(node: Node, fingerprint: str) -> bool:
-    """Whether the holder of this key may call now. Unknown means no."""
-    path = _path(node, fingerprint)
+def role(node: Node, fingerprint: str) -> Role | None:
+    """As what the holder of this key may call at this moment; None if unknown, not approved or withdrawn."""
     try:
-        return Enrolment.model_validate_json(path.read_bytes()).decision is Decision.APPROVED
-    except OSError:
-        return False
+        entry = Enrolment.model_validate_json(_path(node, fingerprint).read_bytes())
+    except (OSError, ValueError, Unreachable):
+        return None
+    return entry.role if entry.decision is Decision.APPROVED else None
 
 
-def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime) -> Enrolment:
-    """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least)."""
+def decide(
+    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: Role = Role.ANALYST
+) -> Enrolment:
+    """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
+
+    What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`.
+    """
     if not by.strip():
         raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
     matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
@@ -146,9 +146,21 @@ def decide(node: Node, fingerprint: str, decision: Decision, *, by: str, now: da
             field="fingerprint",
             remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
         )
-    entry = matching[0]
-    decided = entry.model_copy(update={"decision": decision, "by": by.strip(), "at": int(now.timestamp())})
-    folder.write(_path(node, entry.fingerprint), decided.model_dump_json(indent=2).encode())
+    known = matching[0]
+    person, at = by.strip(), int(now.timestamp())
+    decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
+    granted = decision is Decision.APPROVED
+    entry = (
+        new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
+        if granted
+        else new_entry(Revocation, at=at, by=person, party=known.fingerprint)
+    )
+    with Ledger(node.ledger) as log:
+        if granted:
+            log.append(entry)
+        folder.write(_path(node, known.fingerprint), decided.model_dump_json(indent=2).encode())
+        if not granted:
+            log.append(entry)
     return decided
 
 

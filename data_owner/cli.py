@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_owner import ledger_cli, root_cli
+from protocol.access import Role
 from shared.console import shell
 from shared.errors import BadInput
 
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(ledger_cli.app, name="ledger")
+app.add_typer(root_cli.app, name="root")
 
 NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
@@ -132,6 +135,7 @@ def enrol(
     approve: Annotated[str | None, typer.Option(help="Fingerprint of the request to approve.")] = None,
     deny: Annotated[str | None, typer.Option(help="Fingerprint to deny, or to withdraw.")] = None,
     by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
+    role: Annotated[Role, typer.Option(help="What an approved one may do.")] = Role.ANALYST,
     json: Json = False,
 ) -> None:
     """List who asked to be let in; approve or deny one by fingerprint."""
@@ -146,9 +150,9 @@ def enrol(
             raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
         if approve or deny:
             decision = authority.Decision.APPROVED if approve else authority.Decision.DENIED
-            authority.decide(opened, approve or deny or "", decision, by=by, now=datetime.now(UTC))
+            authority.decide(opened, approve or deny or "", decision, by=by, now=datetime.now(UTC), role=role)
         found = authority.enrolments(opened)
-        lines = [f"{entry.decision:9} {entry.fingerprint}  {entry.name}" for entry in found]
+        lines = [f"{entry.decision:9} {entry.role:8} {entry.fingerprint}  {entry.name}" for entry in found]
         out.result(
             {"enrolments": [entry.model_dump(mode="json") for entry in found]},
             "\n".join(lines) or "nobody has asked yet.",
@@ -160,24 +164,40 @@ def serve(
     node: NodePath,
     address: Annotated[str, typer.Option(help="Release port, host:port.")] = "127.0.0.1:50443",
     enrolment_address: Annotated[str, typer.Option(help="Enrolment port, host:port.")] = "127.0.0.1:50444",
+    metrics_address: Annotated[str, typer.Option(help="Loopback port for metrics and probes; none if not given.")] = "",
+    host_name: Annotated[str, typer.Option(help="Name by which analysts reach this machine, if another.")] = "",
     json: Json = False,
 ) -> None:
     """Serve approved releases over mutual TLS until stopped."""
-    from data_owner import server, steps
+    from data_owner import logs, server, steps
     from data_owner.node import Node
 
     with shell("serve", json) as out:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logs.configure()
         opened = Node.open(node)
 
         def ready(listening: server.Listening) -> None:
-            out.note(
-                f"serving releases on {listening.address} and enrolment on {listening.enrolment_address}. "
-                f"Hand {opened.invitation} to the analyst."
-            )
+            if out.err.is_terminal:
+                out.note(
+                    f"serving releases on {listening.address} and enrolment on {listening.enrolment_address}. "
+                    f"Hand {opened.invitation} to the analyst."
+                )
 
-        server.serve(opened, steps.read_settings(opened), address, enrolment_address, ready)
+        server.serve(opened, steps.read_settings(opened), address, enrolment_address, metrics_address, host_name, ready)
         out.result({"state": "stopped"}, "stopped.")
+
+
+@app.command()
+def load(node: NodePath, json: Json = False) -> None:
+    """Measure what this node bears: 16 consumers fetching at once, alone and beside a flood from one identity."""
+    from data_owner import load as bench
+    from data_owner.node import Node
+
+    with shell("load", json) as out:
+        with out.progress("load") as progress:
+            found = bench.load(Node.open(node), progress)
+        values = {"alone": found.quiet.summary(), "beside_flood": found.beside_flood.summary()}
+        out.result({**values, "flooded": found.flooded, "refused": found.refused}, bench.as_text(found))
 
 
 @app.command()

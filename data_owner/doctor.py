@@ -2,49 +2,126 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import shutil
+from datetime import UTC, datetime, timedelta
 
-from data_owner import authority, release
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from data_owner import authority, release, roots
 from data_owner.ingest import ingest
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import parse
-from protocol.identity import certificate_expires
-from shared import folder
+from protocol import identity
+from protocol.invitation import Invitation
+from protocol.root import Role
+from shared import folder, keyring
 from shared.errors import Fair4FreeError
 from shared.finding import Finding
 from shared.limits import LIMITS
 from shared.table import read_table
 
+FREE_BYTES = 1024**3
+SOON = timedelta(days=14)
+
 
 def diagnose(node: Node) -> list[Finding]:
     """Every check, in the order a person would fix them."""
     now = datetime.now(UTC)
+    checks = (_records, _private, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
     found = []
-    try:
-        settings = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
-        records = ingest(read_table(node.records), settings)
-        found.append(Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns"))
-    except Fair4FreeError as error:
-        found.append(Finding("records", False, str(error)))
-    found.append(_private(node))
-    try:
-        expires = certificate_expires(authority.key_file(node, authority.SERVER))
-        found.append(Finding("server certificate", expires > now, f"expires {expires:%Y-%m-%d}; `serve` renews it"))
-    except Fair4FreeError as error:
-        found.append(Finding("keys", False, str(error)))
-    states = [f"{version} {release.status(node, version).state}" for version in release.versions(node)]
-    servable = release.servable(node, int(now.timestamp()))
-    text = ", ".join(states) or "none yet: run train, gate, approve"
-    found.append(Finding("releases", bool(servable), text))
-    waiting = [entry for entry in authority.enrolments(node) if entry.decision is authority.Decision.PENDING]
-    found.append(Finding("enrolments", True, f"{len(waiting)} waiting for a decision"))
+    for check in checks:
+        try:
+            found.append(check(node, now))
+        except Fair4FreeError as error:
+            found.append(Finding(check.__name__.strip("_"), False, str(error)))
     found.append(Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items())))
     return found
 
 
-def _private(node: Node) -> Finding:
+def _records(node: Node, now: datetime) -> Finding:
+    settings = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
+    records = ingest(read_table(node.records), settings)
+    return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
+
+
+def _private(node: Node, now: datetime) -> Finding:
     loose = [
         path.name for path in (*node.keys.glob("*"), node.records) if path.exists() and path.stat().st_mode & 0o077
     ]
     fix = f"others can read {', '.join(loose)}: run chmod 600" if loose else "readable by the owner only"
     return Finding("private files", not loose, fix)
+
+
+def _keys(node: Node, now: datetime) -> Finding:
+    for key in (authority.AUTHORITY_KEY, authority.SERVER_KEY):
+        authority.key_file(node, key)
+    ends = identity.certificate_expires(authority.key_file(node, authority.AUTHORITY))
+    server = identity.certificate_expires(authority.key_file(node, authority.SERVER))
+    if ends - now < timedelta(days=LIMITS.certificate_days):
+        return Finding("keys", False, f"the authority ends {ends:%Y-%m-%d}: make a new node and invite everyone anew")
+    return Finding("keys", True, f"authority until {ends:%Y-%m-%d}, server until {server:%Y-%m-%d}; `serve` renews it")
+
+
+def _root(node: Node, now: datetime) -> Finding:
+    root = roots.newest(node)
+    for role in roots.ONLINE:
+        roots.signing_key(node, role)
+    ends = datetime.fromtimestamp(root.expires, UTC)
+    if ends - now < SOON:
+        return Finding("root", False, f"ends {ends:%Y-%m-%d}: propose, sign and install the next with `root`")
+    held = root.roles[Role.ROOT]
+    text = f"version {root.version} until {ends:%Y-%m-%d}, {held.threshold} of {len(held.key_ids)} root keys must sign"
+    if list(node.keys.glob(f"{Role.ROOT}-*.key")):
+        text += "; the root key is on this machine: for service, rotate to keys kept off line"
+    if keyring.given() is None:
+        text += f"; the passphrase lies beside the keys: for service, give it with {keyring.FILE_VARIABLE}"
+    return Finding("root", True, text)
+
+
+def _ledger(node: Node, now: datetime) -> Finding:
+    with Ledger(node.ledger) as log:
+        return Finding("egress log", True, f"{len(log.entries()):,} entries, every one within the policy")
+
+
+def _releases(node: Node, now: datetime) -> Finding:
+    states = ", ".join(f"{version} {release.status(node, version).state}" for version in release.versions(node))
+    servable = release.servable(node, int(now.timestamp()))
+    if not servable:
+        return Finding("releases", False, f"{states or 'none yet'}; nothing to serve: run train, gate, approve")
+    ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
+    if ends - now < SOON:
+        return Finding("releases", False, f"{states}; the last ends {ends:%Y-%m-%d}: run train, gate, approve")
+    return Finding("releases", True, f"{states}; until {ends:%Y-%m-%d}")
+
+
+def _enrolments(node: Node, now: datetime) -> Finding:
+    entries = authority.enrolments(node)
+    counts = {decision: sum(entry.decision is decision for entry in entries) for decision in authority.Decision}
+    return Finding("enrolments", True, ", ".join(f"{count} {decision}" for decision, count in counts.items()))
+
+
+def _listening(node: Node, now: datetime) -> Finding:
+    """Ask the enrolment port, over the network, whether releases are ready."""
+    fix = "start it with `fair4free-owner serve`"
+    if not node.invitation.is_file():
+        return Finding("listening", False, f"never served: {fix}")
+    invitation = Invitation.from_bytes(node.invitation.read_bytes())
+    credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
+    options = (("grpc.ssl_target_name_override", identity.SERVER_NAME),)
+    with grpc.secure_channel(invitation.enrolment_address, credentials, options) as channel:
+        try:
+            request = health_pb2.HealthCheckRequest(service="fair4free.v1.ReleaseService")
+            status = health_pb2_grpc.HealthStub(channel).Check(request, timeout=LIMITS.connect_seconds).status
+        except grpc.RpcError:
+            return Finding("listening", False, f"nobody answers at {invitation.enrolment_address}: {fix}")
+    ready = status == health_pb2.HealthCheckResponse.SERVING
+    text = "ready" if ready else "stopping, or nothing is approved and in date: run approve"
+    return Finding("listening", ready, f"{invitation.enrolment_address} {text}")
+
+
+def _disk(node: Node, now: datetime) -> Finding:
+    free = shutil.disk_usage(node.folder).free
+    text = f"{free / FREE_BYTES:.1f} GiB free"
+    return Finding("disk", free >= FREE_BYTES, text if free >= FREE_BYTES else f"{text}: free at least 1 GiB")

@@ -4,7 +4,9 @@ owner.toml             columns, policy, training: a person edits it
 records.parquet        the private records, canonical
 teacher/               checkpoint, encoder and training history; never served
 releases/N/            the five that cross, with signature and state
-keys/                  authority, server and release keys
+keys/                  authority and server keys, and the sealed keys of the root document
+root/N.json, N.sig     which keys speak for the node, and how that changed
+ledger.sqlite          the egress log: every decision, and every byte that left
 enrolments/            requests of consumers and what was decided
 invitation.json        what is handed to an analyst
 report.html            what the owner measured
@@ -51,6 +53,14 @@ class Node:
     @property
     def keys(self) -> Path:
         return self.folder / "keys"
+
+    @property
+    def roots(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.sqlite"
 
     @property
     def enrolments(self) -> Path:

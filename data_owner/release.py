@@ -12,9 +12,13 @@ from enum import StrEnum
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.manifest import Digest, Manifest, Signature, check_signature, sign
+from protocol.entry import Approval, Denial
+from protocol.manifest import Digest, Manifest
+from protocol.root import Role, Root
+from protocol.signing import Kind, sign
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal
@@ -50,6 +54,7 @@ class Status(Frozen):
     failures: tuple[str, ...] = ()
     settings_sha256: str = Field(default="", max_length=64)
     policy_id: str = Field(default="", max_length=64)
+    records: int = Field(default=0, ge=0)
 
 
 def step(
@@ -108,11 +113,11 @@ def write_draft(node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256
 
 
 def record_measured(
-    node: Node, version: int, card: bytes, failures: tuple[str, ...], policy_id: str, now: int
+    node: Node, version: int, card: bytes, records: int, failures: tuple[str, ...], policy_id: str, now: int
 ) -> Status:
-    """Keep the card, then what the gate found under which policy."""
+    """Keep the card, then what the gate found under which policy. `records` is the number on the card."""
     after = step(status(node, version), State.MEASURED, at=now, failures=failures)
-    after = after.model_copy(update={"policy_id": policy_id})
+    after = after.model_copy(update={"policy_id": policy_id, "records": records})
     folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
     return _keep(node, version, after)
 
@@ -129,7 +134,7 @@ def approve(
     days: int,
     now: int,
 ) -> Manifest:
-    """Build and sign the manifest, then mark the release approved. Raises `PolicyRefusal`."""
+    """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`."""
     before = status(node, version)
     after = step(before, State.APPROVED, at=now, by=by)
     if before.policy_id != policy_id:
@@ -150,15 +155,39 @@ def approve(
         artefacts=digests,
     )
     signed = manifest.to_bytes()
-    folder.write(place / "manifest.sig", sign(signed, key).to_bytes())
+    folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key]).to_bytes())
     folder.write(place / Artefact.MANIFEST.filename, signed)
+    with Ledger(node.ledger) as log:
+        log.append(
+            new_entry(
+                Approval,
+                at=now,
+                by=after.by,
+                version=version,
+                manifest=Digest.of(signed),
+                policy_id=policy_id,
+                artefacts=digests,
+                records=before.records,
+            )
+        )
     _keep(node, version, after)
     return manifest
 
 
 def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
-    """Take a release out for good, also one that is being served."""
-    return _keep(node, version, step(status(node, version), State.DENIED, at=now, by=by, reason=reason))
+    """Take a release out for good, also one that is being served. Then log it.
+
+    Denying once more is allowed, and logs a denial that was interrupted before it was logged.
+    """
+    before = status(node, version)
+    with Ledger(node.ledger) as log:
+        is_new = before.state is not State.DENIED or log.is_denied(version)
+        after = step(before, State.DENIED, at=now, by=by, reason=reason) if is_new else before
+        entry = new_entry(Denial, at=after.at, by=after.by, version=version, reason=after.reason)
+        if is_new:
+            _keep(node, version, after)
+        log.append(entry)
+    return after
 
 
 def mark_served(node: Node, version: int, now: int) -> None:
@@ -167,19 +196,20 @@ def mark_served(node: Node, version: int, now: int) -> None:
         _keep(node, version, step(before, State.SERVED, at=now, by=before.by))
 
 
-def servable(node: Node, now: int) -> list[int]:
-    """Versions that are approved and have not expired, rising."""
-    found = []
+def servable(node: Node, now: int) -> dict[int, Manifest]:
+    """The releases that are approved and have not expired, by version, rising."""
+    found = {}
     for version in versions(node):
         if status(node, version).state in SERVABLE:
             data = folder.read(node.releases / str(version) / Artefact.MANIFEST.filename, "approve again")
-            if now < Manifest.from_bytes(data).expires:
-                found.append(version)
+            manifest = Manifest.from_bytes(data)
+            if now < manifest.expires:
+                found[version] = manifest
     return found
 
 
-def load(node: Node, version: int, now: int, key: Ed25519PrivateKey) -> tuple[bytes, bytes, TrustedRelease]:
-    """Manifest, signature and artefacts of a servable release, verified again from disk.
+def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, TrustedRelease]:
+    """Manifest, signatures and artefacts of a servable release, verified again from disk.
 
     Raises `BadInput` if it is not servable and `VerificationFailure` if a file is not what was approved.
     """
@@ -187,10 +217,10 @@ def load(node: Node, version: int, now: int, key: Ed25519PrivateKey) -> tuple[by
         raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
     place = node.releases / str(version)
     manifest = folder.read(place / Artefact.MANIFEST.filename, "approve again")
-    signature = folder.read(place / "manifest.sig", "approve again")
-    check_signature(manifest, Signature.from_bytes(signature), key.public_key())
+    signatures = folder.read(place / "manifest.sig", "approve again")
+    root.check(Role.RELEASE, Kind.MANIFEST, manifest, signatures)
     artefacts = {kind: folder.read(place / kind.filename, "approve again") for kind in PAYLOAD}
-    return manifest, signature, verify_release(Manifest.from_bytes(manifest), artefacts)
+    return manifest, signatures, verify_release(Manifest.from_bytes(manifest), artefacts)
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:

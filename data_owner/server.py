@@ -1,7 +1,7 @@
 """The owner's two listeners: releases over mutual TLS, and enrolment over TLS. A thin shell over the rules.
 
-A call is answered only for a key that a person approved and has not withdrawn since; a method that is not in the
-contract has no handler. Compression is off and every size, rate and time is bounded by `LIMITS`.
+Every call passes `access_control` first. TLS 1.3 only, compression off, no reflection and no channelz, and every size,
+rate and time is bounded by `LIMITS`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
@@ -16,15 +17,25 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import authority, release
+from data_owner import authority, release, roots
+from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
+from data_owner.ledger import Ledger, new_entry
+from data_owner.monitoring import Metrics, MonitoringServer
 from data_owner.node import Node
+from data_owner.open_calls import OpenCalls
+from data_owner.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
+from data_owner.trust_metadata import TrustMetadata
+from protocol import transport
+from protocol.access import may_read
 from protocol.artefacts import Artefact
+from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.identity import certificate_fingerprint
+from protocol.manifest import Digest
+from protocol.refusals import RuleBroken
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
@@ -47,19 +58,41 @@ OPTIONS = [
     ("grpc.max_receive_message_length", LIMITS.request_bytes + 1024),
     ("grpc.max_send_message_length", LIMITS.message_bytes),
     ("grpc.max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
     ("grpc.max_concurrent_streams", LIMITS.concurrent_calls),
+    ("grpc.max_allowed_incoming_connections", LIMITS.connections),
+    ("grpc.server_handshake_timeout_ms", int(LIMITS.handshake_seconds * 1000)),
     ("grpc.max_connection_idle_ms", int(LIMITS.connection_idle_seconds * 1000)),
     ("grpc.max_connection_age_ms", int(LIMITS.connection_age_seconds * 1000)),
+    ("grpc.max_connection_age_grace_ms", int(LIMITS.stream_seconds * 1000)),
+    ("grpc.keepalive_time_ms", int(LIMITS.keepalive_seconds * 1000)),
+    ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.enable_channelz", 0),
     ("grpc.so_reuseport", 0),
 ]
+
+RELEASE_SERVICE = "fair4free.v1.ReleaseService"
+DRAIN_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the two listeners are, as host:port."""
+    """Where the listeners are, as host:port; metrics only where asked for."""
 
     address: str
     enrolment_address: str
+    metrics_address: str
+
+
+class Oversight:
+    """What both listeners share: whether there is something to serve, the calls in flight and the counts of them."""
+
+    def __init__(self, is_ready: Callable[[], bool] = lambda: True) -> None:
+        self.is_ready = is_ready
+        self.calls = OpenCalls()
+        self.metrics = Metrics(self.calls.__len__)
 
 
 def serve(
@@ -67,9 +100,13 @@ def serve(
     settings: OwnerSettings,
     address: str,
     enrolment_address: str,
+    metrics_address: str = "",
+    host_name: str = "",
     ready: Callable[[Listening], None] = lambda listening: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let calls in flight finish. Port 0 takes a free port.
+
+    The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
     Raises `PolicyRefusal` when nothing is approved and `Unreachable` when an address cannot be bound.
     """
@@ -79,86 +116,107 @@ def serve(
             field="release",
             remedy="run gate and approve, or train a new release",
         )
-    authority.renew_server_certificate(node, datetime.now(UTC))
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    releases, enrolment = release_server(node), enrolment_server(node)
+
+    def is_ready() -> bool:
+        try:
+            return not stopping.is_set() and bool(release.servable(node, _now()))
+        except Fair4FreeError:
+            return False
+
+    oversight = Oversight(is_ready)
+    releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
+    monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
     listening = Listening(
-        _bind(releases, address, _credentials(node, mutual=True)),
-        _bind(enrolment, enrolment_address, _credentials(node, mutual=False)),
+        _bind(releases, address, _credentials(node, mutual=True, metrics=oversight.metrics)),
+        _bind(enrolment, enrolment_address, _credentials(node, mutual=False, metrics=oversight.metrics)),
+        monitoring.address if monitoring else "",
     )
-    authority.write_invitation(node, settings.name, listening.address, listening.enrolment_address)
+    reached_at = [
+        f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
+        for address in (listening.address, listening.enrolment_address)
+    ]
+    authority.write_invitation(node, settings.name, *reached_at)
     releases.start()
     enrolment.start()
+    _check_tls(listening)
+    log.info("serving", extra=vars(listening))
     ready(listening)
     stopping.wait()
-    for stopped in [server.stop(LIMITS.drain_seconds) for server in (enrolment, releases)]:
+    log.info("draining")
+    until = time.monotonic() + LIMITS.drain_seconds
+    for server in (enrolment, releases):
+        server.stop(LIMITS.drain_seconds)
+    while len(oversight.calls) and time.monotonic() < until:
+        time.sleep(DRAIN_POLL_SECONDS)
+    for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
         stopped.wait()
+    if monitoring:
+        monitoring.stop()
+    log.info("stopped")
 
 
-def release_server(node: Node) -> grpc.Server:
-    server = _server([ApprovedKeysOnly(node)])
-    service.add_ReleaseServiceServicer_to_server(Releases(node), server)  # type: ignore[no-untyped-call]
+def release_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
+    oversight = oversight or Oversight()
+    server = _server(ReleasePort(node), oversight)
+    releases = Releases(node, oversight.metrics)
+    service.add_ReleaseServiceServicer_to_server(releases, server)  # type: ignore[no-untyped-call]
     return server
 
 
-def enrolment_server(node: Node) -> grpc.Server:
-    server = _server([])
+def enrolment_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
+    server = _server(EnrolmentPort(), oversight or Oversight())
     service.add_EnrolmentServiceServicer_to_server(Enrolments(node), server)  # type: ignore[no-untyped-call]
     return server
 
 
-class ApprovedKeysOnly(grpc.ServerInterceptor):
-    """Refuses every call, known method or not, unless the caller's key is approved at this moment."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = continuation(handler_call_details)
-        if handler is None:
-            return None
-
-        def checked(behaviour: Any) -> Any:
-            def call(request: Any, context: grpc.ServicerContext) -> Any:
-                if not authority.is_approved(self._node, caller(context)):
-                    context.abort(grpc.StatusCode.PERMISSION_DENIED, "this key is not approved")
-                return behaviour(request, context)
-
-            return call
-
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                checked(handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            checked(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-        )
-
-
 class Releases(service.ReleaseServiceServicer):
-    """Answers from disk, verifying again what it is about to send."""
+    """Answers from disk, verifying again what it is about to send, and logging it before it is sent."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, metrics: Metrics) -> None:
+        self._node, self._metrics = node, metrics
+        self._ledger = Ledger(node.ledger)
+        self._metadata = TrustMetadata(node, self._ledger)
 
-    def ListReleases(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        found = _answer(context, lambda: release.servable(self._node, _now()))
-        return wire.ListReleasesResponse(versions=found[-LIMITS.releases_listed :])
+    def GetRoot(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        found = _answer(context, lambda: self._metadata.root(request.version))
+        if found is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "version: there is no such root")
+        return wire.GetRootResponse(root=found[0], signatures=found[1])
+
+    def GetFreshness(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        freshness, signatures = _answer(context, lambda: self._metadata.freshness(_now()))
+        return wire.GetFreshnessResponse(freshness=freshness, signatures=signatures)
+
+    def GetLogProof(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        found = _answer(context, lambda: self._metadata.log_proof(request.version, request.last_size))
+        return wire.GetLogProofResponse(**vars(found))
+
+    def Countersign(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        party = caller(context)
+        _answer(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
+        return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        manifest, signature, _ = _answer(context, lambda: self._load(request.version))
+        manifest, signatures, _ = _answer(context, lambda: self._load(request.version))
+        _answer(
+            context,
+            lambda: self._log(context, request.version, Artefact.MANIFEST, Digest.of(manifest), 0, len(manifest)),
+        )
         _answer(context, lambda: release.mark_served(self._node, request.version, _now()))
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
-        return wire.GetManifestResponse(manifest=manifest, signature=signature)
+        return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
     def StreamArtefact(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         kind = KINDS.get(request.kind)
         if kind is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "kind: not one of the artefacts")
+        if not may_read(caller_role(self._node, context), kind):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, NOT_APPROVED)
         _, _, trusted = _answer(context, lambda: self._load(request.version))
-        data = trusted.artefacts[kind]
+        data, digest = trusted.artefacts[kind], trusted.manifest.artefacts[kind]
         if request.offset > len(data):
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "offset: beyond the artefact")
         log.info(
@@ -166,12 +224,29 @@ class Releases(service.ReleaseServiceServicer):
             extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
-            if not context.is_active():
-                return
-            yield wire.Chunk(data=data[start : start + LIMITS.chunk_bytes])
+            chunk = data[start : start + LIMITS.chunk_bytes]
+            _answer(context, lambda: self._log(context, request.version, kind, digest, start, len(chunk)))  # noqa: B023
+            yield wire.Chunk(data=chunk)
+            self._metrics.sent.labels(kind.value).inc(len(chunk))
 
     def _load(self, version: int) -> Any:
-        return release.load(self._node, version, _now(), authority.release_key(self._node))
+        return release.load(self._node, version, _now(), roots.newest(self._node))
+
+    def _log(
+        self, context: grpc.ServicerContext, version: int, kind: Artefact, digest: Digest, offset: int, length: int
+    ) -> None:
+        self._ledger.append(
+            new_entry(
+                Served,
+                at=_now(),
+                party=caller(context),
+                version=version,
+                artefact=kind,
+                sha256=digest.sha256,
+                offset=offset,
+                length=length,
+            )
+        )
 
 
 class Enrolments(service.EnrolmentServiceServicer):
@@ -190,16 +265,27 @@ class Enrolments(service.EnrolmentServiceServicer):
         return wire.EnrolResponse(state=DECISIONS[decision], certificate=certificate)
 
 
-def caller(context: grpc.ServicerContext) -> str:
-    """Fingerprint of the key in the verified client certificate; empty when there is none."""
-    found: Any = context.auth_context().get("x509_pem_cert", [])
-    return certificate_fingerprint(found[0]) if found else ""
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Liveness under the empty name, readiness under the release service's."""
+
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
+
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        if request.service not in ("", RELEASE_SERVICE):
+            context.abort(grpc.StatusCode.NOT_FOUND, "service: no such service")
+        serving = not request.service or self._is_ready()
+        states = health_pb2.HealthCheckResponse
+        return states(status=states.SERVING if serving else states.NOT_SERVING)
 
 
 def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
     """Do `work`, turning our errors into statuses that say no more than the error does."""
     try:
         return work()
+    except RuleBroken as error:
+        log.error("refused by the egress log", extra={"problem": str(error)})
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not, or no longer, approved")
     except PolicyRefusal as error:
         _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error)
     except Unreachable as error:
@@ -214,24 +300,28 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, error: Fair4Fre
     raise AssertionError("abort returned")
 
 
-def _server(interceptors: list[grpc.ServerInterceptor]) -> grpc.Server:
+def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Server:
     server = grpc.server(
-        futures.ThreadPoolExecutor(LIMITS.server_threads),
-        interceptors=interceptors,
+        futures.ThreadPoolExecutor(LIMITS.concurrent_calls),
+        interceptors=[AccessControl(port, oversight.metrics, oversight.calls)],
         options=OPTIONS,
         maximum_concurrent_rpcs=LIMITS.concurrent_calls,
         compression=grpc.Compression.NoCompression,
     )
-    status = health.HealthServicer()
-    status.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(Health(oversight.is_ready), server)
     return server
 
 
-def _credentials(node: Node, mutual: bool) -> grpc.ServerCredentials:
-    pair = (authority.key_file(node, authority.SERVER_KEY), authority.key_file(node, authority.SERVER))
-    roots = authority.key_file(node, authority.AUTHORITY) if mutual else None
-    return grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=mutual)
+def _credentials(node: Node, mutual: bool, metrics: Metrics | None = None) -> grpc.ServerCredentials:
+    return ServerCertificate(node, metrics or Metrics(), mutual=mutual).credentials()
+
+
+def _check_tls(listening: Listening) -> None:
+    """Fail closed where this build of gRPC would also speak TLS 1.2."""
+    for address in (listening.address, listening.enrolment_address):
+        host, _, port = address.rpartition(":")
+        if transport.speaks_below_1_3(host.strip("[]"), int(port), LIMITS.connect_seconds):
+            raise PolicyRefusal("accepts TLS below 1.3", field=address, remedy="import data_owner before grpc")
 
 
 def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> str:

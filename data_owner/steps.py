@@ -19,11 +19,12 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner import authority, release
+from data_owner import authority, release, roots
 from data_owner.datasets import dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
+from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
@@ -34,6 +35,7 @@ from data_owner.teacher import TeacherSettings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
+from protocol.root import Role
 from shared import folder
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
@@ -105,6 +107,8 @@ def init(
     if not undecided:
         ingest(table, settings)
     authority.create_keys(node, settings.name, datetime.now(UTC))
+    roots.create(node, settings.name, _now())
+    Ledger.create(node.ledger)
     folder.write(node.records, records, folder.PRIVATE)
     folder.write(node.settings, dump(settings).encode())
     return settings
@@ -194,7 +198,15 @@ def gate(path: Path, *, progress: Progress = quiet) -> Measured:
     progress(0, 4, "distilling the reference student")
     synthesiser, distilled = reference(schema, decoder, statistics, settings.training.seed)
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
-    release.record_measured(node, version, measured.card.to_bytes(), measured.failures, policy_id(settings), _now())
+    release.record_measured(
+        node,
+        version,
+        measured.card.to_bytes(),
+        measured.card.records,
+        measured.failures,
+        policy_id(settings),
+        _now(),
+    )
     history = json.loads(folder.read(node.history, "train again"))
     report = owner_report(measured, synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
@@ -212,7 +224,7 @@ def approve(path: Path, *, by: str) -> Manifest:
         version,
         name=settings.name,
         by=by,
-        key=authority.release_key(node),
+        key=roots.signing_key(node, Role.RELEASE),
         policy_id=policy_id(settings),
         privacy=settings.policy.privacy,
         days=settings.policy.release_days,

@@ -1,4 +1,8 @@
-"""The five things that cross from the data owner to a consumer. Nothing else has a message to travel in."""
+"""The five things that cross from the data owner to a consumer. Nothing else has a message to travel in.
+
+Around them travels trust metadata, which is made of public keys, digests, times and decisions and never of records:
+root documents, freshness statements, checkpoints and proofs of the egress log, certificates.
+"""
 
 from __future__ import annotations
 

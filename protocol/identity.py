@@ -10,11 +10,12 @@ import hashlib
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocol.access import Role
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
 
@@ -22,6 +23,16 @@ SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
 
 BACKDATED = timedelta(minutes=5)
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parser raises for foreign bytes."""
 
 
 def new_key() -> bytes:
@@ -74,10 +85,12 @@ def new_request(key: bytes, name: str) -> bytes:
     return request.sign(_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def issue_client_certificate(request: bytes, authority_key: bytes, authority: bytes, now: datetime) -> bytes:
-    """A short-lived client certificate for a request a person approved. Raises `VerificationFailure`."""
+def issue_client_certificate(
+    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: Role = Role.ANALYST
+) -> bytes:
+    """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
     parsed = read_request(request)
-    builder = _end_certificate(_public(parsed), requested_name(request), authority, now)
+    builder = _end_certificate(_public(parsed), requested_name(request), authority, now, role)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(_private(authority_key), hashes.SHA256())
@@ -94,7 +107,7 @@ def read_request(request: bytes) -> x509.CertificateSigningRequest:
         if not parsed.is_signature_valid or not requested_common_name(parsed):
             raise _refused("the request is not signed by its own key, or has no name")
         _public(parsed)
-    except (ValueError, TypeError, InvalidSignature, x509.UnsupportedGeneralNameType):
+    except _MALFORMED:
         raise _refused("not a certificate request") from None
     return parsed
 
@@ -116,11 +129,26 @@ def request_fingerprint(request: bytes) -> str:
 
 def certificate_fingerprint(certificate: bytes) -> str:
     """Fingerprint of the public key in a certificate: see `fingerprint`."""
-    return fingerprint(_public(x509.load_pem_x509_certificate(certificate)))
+    return fingerprint(_public(_read_certificate(certificate)))
 
 
 def certificate_expires(certificate: bytes) -> datetime:
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+    return _read_certificate(certificate).not_valid_after_utc
+
+
+def needs_renewal(certificate: bytes, now: datetime) -> bool:
+    """Whether its last days have begun."""
+    return certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
+
+
+def certificate_role(certificate: bytes) -> Role:
+    """The role its holder was let in as. What counts at a call is what the owner says then, not this."""
+    subject = _read_certificate(certificate).subject
+    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    try:
+        return Role(str(units[0].value)) if len(units) == 1 else Role.ANALYST
+    except ValueError:
+        raise _refused("the certificate is for an unknown role") from None
 
 
 def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
@@ -129,11 +157,22 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     return hashlib.sha256(info).hexdigest()
 
 
+def _read_certificate(certificate: bytes) -> x509.Certificate:
+    """Parse a certificate that may be foreign. Raises `VerificationFailure`."""
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+        _public(parsed)
+        _ = parsed.subject, parsed.not_valid_after_utc  # both are decoded only when asked for
+    except _MALFORMED:
+        raise _refused("not a certificate") from None
+    return parsed
+
+
 def _end_certificate(
-    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime
+    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime, role: Role | None = None
 ) -> x509.CertificateBuilder:
     issuer = x509.load_pem_x509_certificate(authority).subject
-    return _builder(_name(name), issuer, key, now, LIMITS.certificate_days).add_extension(
+    return _builder(_name(name, role), issuer, key, now, LIMITS.certificate_days).add_extension(
         x509.BasicConstraints(ca=False, path_length=None), critical=True
     )
 
@@ -152,8 +191,9 @@ def _builder(
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+def _name(common_name: str, role: Role | None = None) -> x509.Name:
+    unit = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else []
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]), *unit])
 
 
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:

@@ -6,39 +6,42 @@ import hashlib
 from typing import Literal, Self
 
 import rfc8785
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, ValidationError
 
-from protocol.manifest import HEX
+from protocol.root import Root, anchor
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import Frozen, Name, describe
 
 Address = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
+_REMEDY = "ask the owner to hand it over again"
 
 
 class Invitation(Frozen):
-    """Holds nothing secret; what matters is that it arrives unchanged, which its fingerprint shows."""
+    """Holds nothing secret; what matters is that it arrives unchanged, which its fingerprint shows.
+
+    `root` and `root_signatures` are the node's root document and its signatures, as text.
+    """
 
     format: Literal[1] = 1
     node: Name
     address: str = Field(pattern=Address)
     enrolment_address: str = Field(pattern=Address)
     certificate_authority: str = Field(max_length=LIMITS.request_bytes)
-    release_key: str = Field(pattern=HEX)
+    root: str = Field(max_length=LIMITS.manifest_bytes)
+    root_signatures: str = Field(max_length=LIMITS.manifest_bytes)
 
-    @property
-    def key(self) -> Ed25519PublicKey:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.release_key))
+    def trusted_root(self) -> Root:
+        """Raises a `VerificationFailure` unless the root is whole, signed by its own threshold and this node's."""
+        root = anchor(self.root.encode(), self.root_signatures.encode())
+        if root.node != self.node:
+            raise BadInput("names another node than its root", field="invitation", remedy=_REMEDY)
+        return root
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex, of what must never change: the node, its authority and its release key."""
-        lasting = {
-            "node": self.node,
-            "authority": self.certificate_authority,
-            "release_key": self.release_key,
-        }
+        """SHA-256, hex, of what must never change by itself: the node, its authority and its root."""
+        lasting = {"node": self.node, "authority": self.certificate_authority, "root": self.root}
         return hashlib.sha256(rfc8785.dumps(lasting)).hexdigest()
 
     def to_bytes(self) -> bytes:
@@ -50,4 +53,4 @@ class Invitation(Frozen):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise BadInput(describe(error), field="invitation", remedy="ask the owner to hand it over again") from None
+            raise BadInput(describe(error), field="invitation", remedy=_REMEDY) from None

@@ -1,123 +1,205 @@
 """Every rule by which a consumer trusts a release. Pure: bytes and what was last seen in, verified values out.
 
-Order matters: length before digest, digest and signature before parsing, parsing before use.
+Order matters: length before digest, digest and signature before parsing, parsing before use. After The Update
+Framework, specification 1.0 section 5: root, then freshness, then manifest, then artefacts; then the egress log.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.manifest import HEX, Manifest, Signature, check_signature
-from shared.errors import VerificationFailure
+from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.checkpoint import Checkpoint, verify_checkpoint
+from protocol.entry import Approval, parse_entry
+from protocol.freshness import Freshness
+from protocol.manifest import Digest, Manifest
+from protocol.merkle import EMPTY, verify_consistency, verify_inclusion
+from protocol.note import Note
+from protocol.refusals import (
+    AGAIN,
+    ASK_OWNER,
+    EndlessData,
+    Equivocation,
+    Expired,
+    FastForward,
+    MixAndMatch,
+    NotLogged,
+    Rollback,
+    WrongDigest,
+    WrongLength,
+    WrongNode,
+)
+from protocol.root import Role, Root
+from protocol.signing import Kind
 from shared.limits import LIMITS
-from shared.schema import Frozen, Name
-
-CLOCK_SKEW_SECONDS = 300
-
-
-class Expired(VerificationFailure):
-    """The release's time is over, or has not come."""
-
-
-class Rollback(VerificationFailure):
-    """Older than what was already seen."""
-
-
-class Equivocation(VerificationFailure):
-    """The owner signed two different releases under one version."""
-
-
-class WrongNode(VerificationFailure):
-    """A release of another node, or of another version than asked for."""
-
-
-class WrongLength(VerificationFailure):
-    """More or fewer bytes than the manifest names."""
-
-
-class WrongDigest(VerificationFailure):
-    """Other bytes than the manifest names."""
+from shared.schema import Frozen
 
 
 class LastSeen(Frozen):
-    """The highest release version a consumer accepted, and the digest of its manifest."""
+    """The highest of everything a consumer has accepted, kept in one file so that it changes as a whole.
 
-    node: Name
-    version: int = Field(ge=1)
-    manifest_sha256: str = Field(pattern=HEX)
+    `root` and `root_signatures` are the trusted root document; versions are 0, texts empty, before the first.
+    """
+
+    root: str
+    root_signatures: str
+    freshness: int = Field(default=0, ge=0, le=SECONDS)
+    release: int = Field(default=0, ge=0, le=2**31 - 1)
+    manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
+    checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        digest = hashlib.sha256(manifest.to_bytes()).hexdigest()
-        return cls(node=manifest.node, version=manifest.version, manifest_sha256=digest)
+    def from_bytes(cls, data: bytes) -> Self:
+        return parse(TypeAdapter(cls), data, "last_seen.json", 4 * LIMITS.manifest_bytes)
+
+    def trusted_root(self) -> Root:
+        return Root.from_bytes(self.root.encode())
+
+    def after_rotation(self, document: bytes, signatures: bytes) -> LastSeen:
+        """The same under a new, verified root. Keys that were replaced may have been made to sign absurdly high
+        versions, so what they signed is no longer held against the owner (TUF 5.3.11)."""
+        old, new = self.trusted_root(), Root.from_bytes(document)
+        change: dict[str, object] = {"root": document.decode(), "root_signatures": signatures.decode()}
+        if old.roles[Role.FRESHNESS] != new.roles[Role.FRESHNESS]:
+            change["freshness"] = 0
+        if old.roles[Role.RELEASE] != new.roles[Role.RELEASE]:
+            change |= {"release": 0, "manifest_sha256": ""}
+        return self.model_copy(update=change)
 
 
 @dataclass(frozen=True)
 class TrustedRelease:
-    """A manifest and the four artefacts it names, all verified."""
+    """A manifest and the artefacts it names that the reader may have, all verified."""
 
     manifest: Manifest
     artefacts: Mapping[Artefact, bytes]
 
 
+class LogProof(Frozen):
+    """That a release's approval is in the log under a checkpoint: the entry, its index and its audit path (hex)."""
+
+    checkpoint: str = Field(max_length=LIMITS.note_bytes)
+    approval: str = Field(max_length=LIMITS.entry_bytes)
+    index: int = Field(ge=0, le=SECONDS)
+    inclusion: tuple[str, ...] = Field(max_length=LIMITS.proof_hashes)
+
+    @classmethod
+    def of(cls, checkpoint: bytes, approval: bytes, index: int, inclusion: Iterable[bytes]) -> Self:
+        """From foreign parts. Raises a `VerificationFailure`."""
+        try:
+            return cls(
+                checkpoint=checkpoint.decode(),
+                approval=approval.decode(),
+                index=index,
+                inclusion=tuple(each.hex() for each in inclusion),
+            )
+        except ValueError:
+            raise NotLogged("not a proof of the log", field="log", remedy=AGAIN) from None
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return parse(TypeAdapter(cls), data, "log proof")
+
+
 def verify_manifest(
-    manifest: bytes,
-    signature: bytes,
-    *,
-    key: Ed25519PublicKey,
-    node: str,
-    version: int,
-    last_seen: LastSeen | None,
-    now: int,
+    root: Root, manifest: bytes, signatures: bytes, *, version: int, last_seen: LastSeen, now: int
 ) -> Manifest:
     """Verify a manifest at time `now` (seconds since 1970-01-01 UTC). Raises a `VerificationFailure`."""
     if len(manifest) > LIMITS.manifest_bytes:
-        raise WrongLength("more bytes than the limit allows", field="manifest", remedy=_AGAIN)
-    check_signature(manifest, Signature.from_bytes(signature), key)
+        raise EndlessData("more bytes than the limit allows", field="manifest", remedy=AGAIN)
+    root.check(Role.RELEASE, Kind.MANIFEST, manifest, signatures)
     found = Manifest.from_bytes(manifest)
-    if found.node != node or found.version != version:
-        raise WrongNode("not the release that was asked for", field="manifest", remedy=_AGAIN)
+    if found.node != root.node or found.version != version:
+        raise WrongNode("not the release that was asked for", field="manifest", remedy=AGAIN)
     if now >= found.expires:
         raise Expired("the release has expired", field="manifest", remedy="ask the owner for a new release")
-    if found.created > now + CLOCK_SKEW_SECONDS:
+    if found.created > now + LIMITS.clock_skew_seconds:
         raise Expired("the release is from the future", field="manifest", remedy="set this machine's clock")
-    if last_seen is not None:
-        check_not_older(found, last_seen)
+    if found.version < last_seen.release:
+        raise Rollback("older than a release already seen", field="manifest", remedy=ASK_OWNER)
+    if last_seen.release and found.version > last_seen.release + LIMITS.version_step:
+        raise FastForward("a version far above the last one seen", field="manifest", remedy=ASK_OWNER)
+    if found.version == last_seen.release and found.digest != last_seen.manifest_sha256:
+        raise Equivocation(
+            "differs from the release already seen under its version", field="manifest", remedy=ASK_OWNER
+        )
     return found
 
 
-def check_not_older(manifest: Manifest, last_seen: LastSeen) -> None:
-    """Versions only rise, and one version is one release."""
-    seen = LastSeen.of(manifest)
-    if seen.version < last_seen.version:
-        raise Rollback("older than a release already seen", field="manifest", remedy=_OWNER)
-    if seen.version == last_seen.version and seen.manifest_sha256 != last_seen.manifest_sha256:
-        raise Equivocation("differs from the release already seen under its version", field="manifest", remedy=_OWNER)
+def verify_listed_manifest(
+    root: Root,
+    freshness: Freshness,
+    manifest: bytes,
+    signatures: bytes,
+    *,
+    version: int,
+    last_seen: LastSeen,
+    now: int,
+) -> Manifest:
+    """A manifest that is verified and is the one the owner lists at this moment."""
+    found = verify_manifest(root, manifest, signatures, version=version, last_seen=last_seen, now=now)
+    freshness.check_listed(version, manifest)
+    return found
 
 
 def verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
     """Return `data` if it is exactly what the manifest names."""
     expected = manifest.artefacts[kind]
-    if len(data) != expected.length:
-        raise WrongLength("not as long as the manifest says", field=kind, remedy=_AGAIN)
+    if len(data) > expected.length:
+        raise EndlessData("more bytes than the manifest says", field=kind, remedy=AGAIN)
+    if len(data) < expected.length:
+        raise WrongLength("fewer bytes than the manifest says", field=kind, remedy=AGAIN)
     if hashlib.sha256(data).hexdigest() != expected.sha256:
-        raise WrongDigest("not the bytes that were signed", field=kind, remedy=_AGAIN)
+        raise WrongDigest("not the bytes that were signed", field=kind, remedy=AGAIN)
     return data
 
 
-def verify_release(manifest: Manifest, artefacts: Mapping[Artefact, bytes]) -> TrustedRelease:
-    """Verify all four artefacts against a verified manifest."""
-    if set(artefacts) != set(PAYLOAD):
-        raise WrongLength("the release is not complete", field="artefacts", remedy=_AGAIN)
-    return TrustedRelease(manifest, {kind: verify_artefact(manifest, kind, artefacts[kind]) for kind in PAYLOAD})
+def verify_release(
+    manifest: Manifest, artefacts: Mapping[Artefact, bytes], kinds: Collection[Artefact] = PAYLOAD
+) -> TrustedRelease:
+    """Verify the artefacts against a verified manifest: all four, or those that the role of the reader may have."""
+    if set(artefacts) != set(kinds):
+        raise WrongLength("the release is not complete", field="artefacts", remedy=AGAIN)
+    return TrustedRelease(manifest, {kind: verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
 
 
-_AGAIN = "fetch again; if it stays so, tell the owner"
-_OWNER = "do not use it; ask the owner why an old or different release is served"
+def verify_growth(root: Root, last_checkpoint: str, note: bytes, consistency: list[bytes]) -> Checkpoint:
+    """The log's new checkpoint, proved to continue the last one seen (text of its note, empty if none)."""
+    found = verify_checkpoint(root, note)
+    old = Checkpoint.from_text(Note.from_bytes(last_checkpoint.encode()).text) if last_checkpoint else None
+    size, root_hash = (old.size, old.root_hash) if old else (0, EMPTY)
+    verify_consistency(size, root_hash, found.size, found.root_hash, consistency)
+    return found
+
+
+def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
+    """Raises unless a person's approval of exactly this manifest is in the log."""
+    checkpoint = verify_checkpoint(root, proof.checkpoint.encode())
+    entry = proof.approval.encode()
+    try:
+        path = [bytes.fromhex(each) for each in proof.inclusion]
+    except ValueError:
+        raise NotLogged("the audit path is not hex", field="log", remedy=AGAIN) from None
+    verify_inclusion(entry, proof.index, checkpoint.size, checkpoint.root_hash, path)
+    found = parse_entry(entry)
+    if not isinstance(found, Approval):
+        raise NotLogged("the log entry is no approval", field="log", remedy=ASK_OWNER)
+    if (found.version, found.policy_id, found.manifest) != (
+        manifest.version,
+        manifest.policy_id,
+        Digest.of(manifest.to_bytes()),
+    ):
+        raise MixAndMatch("the approval in the log is of another release", field="log", remedy=ASK_OWNER)
+    return found

@@ -22,10 +22,25 @@ class Limits:
     # what crosses
     manifest_bytes: int = 64 * KIB
     artefact_bytes: int = 4 * MIB
-    chunk_bytes: int = 1 * MIB
-    message_bytes: int = 1 * MIB + 16 * KIB
-    metadata_bytes: int = 16 * KIB
-    releases_listed: int = 1000
+    chunk_bytes: int = 64 * KIB
+    message_bytes: int = 80 * KIB
+    metadata_bytes: int = 8 * KIB
+    releases_listed: int = 500
+
+    # trust: lifetimes, and how far a version may jump
+    signatures: int = 16
+    root_days: int = 730
+    root_rotations: int = 32
+    freshness_seconds: int = 86_400
+    clock_skew_seconds: int = 300
+    version_step: int = 1000
+
+    # the egress log
+    note_bytes: int = 16 * KIB
+    entry_bytes: int = 8 * KIB
+    proof_hashes: int = 64
+    ledger_bytes: int = 256 * MIB
+    ledger_wait_seconds: float = 10.0
 
     # tensors
     latent_dimensions: int = 256
@@ -38,6 +53,7 @@ class Limits:
     request_bytes: int = 16 * KIB
     pending_enrolments: int = 100
     certificate_days: int = 30
+    renewal_days: int = 10
     authority_days: int = 3650
     release_days: int = 365
 
@@ -46,10 +62,20 @@ class Limits:
     stream_seconds: float = 120.0
     connect_seconds: float = 10.0
     attempts: int = 4
+    retry_seconds: float = 60.0
+    calls_a_minute: int = 240
+    calls_at_once: int = 120
+    refusal_seconds: float = 0.2
+    identities_counted: int = 10_000
     concurrent_calls: int = 64
-    server_threads: int = 8
+    concurrent_calls_an_identity: int = 8
+    connections: int = 8192
+    handshake_seconds: float = 10.0
+    keepalive_seconds: float = 30.0
+    unanswered_seconds: float = 5.0
     connection_idle_seconds: float = 300.0
     connection_age_seconds: float = 3600.0
+    watch_seconds: float = 0.5
     drain_seconds: float = 10.0
 
     # generation

@@ -108,7 +108,9 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     )
     measured = steps.measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
     version = release.write_draft(node, artefacts, "", now())
-    release.record_measured(node, version, measured.card.to_bytes(), (), steps.policy_id(settings), now())
+    release.record_measured(
+        node, version, measured.card.to_bytes(), measured.card.records, (), steps.policy_id(settings), now()
+    )
     steps.approve(path, by="Dr. Test")
     return version
 

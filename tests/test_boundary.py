@@ -1,5 +1,6 @@
 """The boundary itself: what the contract can say, and every byte that a real owner process sends."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,10 +19,13 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from consumer import steps as consumer
+from consumer.fetching import Fetched
 from consumer.study import Study
 from data_owner import authority, steps
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol.artefacts import Artefact
+from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
 from shared import folder
 from tests.conftest import QUICK, approve, patients, settings_for
@@ -32,16 +36,29 @@ ROOT = Path(__file__).parent.parent
 def test_no_message_has_a_field_in_which_a_record_could_travel() -> None:
     """The whole contract, field by field: adding one is a decision, made here."""
     integer, raw, enum = FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM
+    long = FieldDescriptor.TYPE_UINT64
     found = {
         name: {field.name: field.type for field in message.fields}
         for name, message in wire.DESCRIPTOR.message_types_by_name.items()
     }
     assert found == {
-        "ListReleasesRequest": {},
-        "ListReleasesResponse": {"versions": integer},
+        "GetRootRequest": {"version": integer},
+        "GetRootResponse": {"root": raw, "signatures": raw},
+        "GetFreshnessRequest": {},
+        "GetFreshnessResponse": {"freshness": raw, "signatures": raw},
+        "GetLogProofRequest": {"last_size": long, "version": integer},
+        "GetLogProofResponse": {
+            "checkpoint": raw,
+            "consistency": raw,
+            "approval": raw,
+            "index": long,
+            "inclusion": raw,
+        },
+        "CountersignRequest": {"checkpoint": raw, "key": raw},
+        "CountersignResponse": {},
         "GetManifestRequest": {"version": integer},
-        "GetManifestResponse": {"manifest": raw, "signature": raw},
-        "StreamArtefactRequest": {"version": integer, "kind": enum, "offset": FieldDescriptor.TYPE_UINT64},
+        "GetManifestResponse": {"manifest": raw, "signatures": raw},
+        "StreamArtefactRequest": {"version": integer, "kind": enum, "offset": long},
         "Chunk": {"data": raw},
         "EnrolRequest": {"certificate_request": raw},
         "EnrolResponse": {"state": enum, "certificate": raw},
@@ -52,7 +69,10 @@ def test_no_message_has_a_field_in_which_a_record_could_travel() -> None:
         for method in service.methods
     }
     assert methods == {
-        "ReleaseService.ListReleases",
+        "ReleaseService.GetRoot",
+        "ReleaseService.GetFreshness",
+        "ReleaseService.GetLogProof",
+        "ReleaseService.Countersign",
         "ReleaseService.GetManifest",
         "ReleaseService.StreamArtefact",
         "EnrolmentService.Enrol",
@@ -147,9 +167,10 @@ def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
     node = Node(path)
     approve(path, artefacts)
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
-    process = subprocess.Popen(
-        [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=subprocess.PIPE, cwd=ROOT
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=log, cwd=ROOT
+        )
     try:
         until = time.monotonic() + 60
         while not node.invitation.is_file():
@@ -190,10 +211,51 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
     for data in fetched.release.artefacts.values():
         assert data[:200] in sent
         assert data[-200:] in sent
+    check_logged_to_the_byte(sent, node, fetched)
     assert b"ward-canary-Zq81" in records
     assert [canary for canary in canaries if canary in sent] == []
     everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
     assert [canary for canary in canaries if canary in everything] == []
+    log = (tmp_path / "log").read_bytes()
+    assert {"serving", "artefact served", "call"} <= {json.loads(line)["event"] for line in log.splitlines()}
+    assert [canary for canary in canaries if canary in log] == []
+
+
+def messages(sent: bytes) -> list[bytes]:
+    """The gRPC messages among HTTP/2 frames (RFC 9113 section 4.1: 9 bytes of header, DATA is type 0)."""
+    streams: dict[int, bytearray] = {}
+    place = 0
+    while place < len(sent):
+        length, kind = int.from_bytes(sent[place : place + 3]), sent[place + 3]
+        stream = int.from_bytes(sent[place + 5 : place + 9])
+        if kind == 0:
+            streams.setdefault(stream, bytearray()).extend(sent[place + 9 : place + 9 + length])
+        place += 9 + length
+    found = []
+    for data in map(bytes, streams.values()):
+        place = 0
+        while place < len(data):
+            length = int.from_bytes(data[place + 1 : place + 5])
+            found.append(data[place + 5 : place + 5 + length])
+            place += 5 + length
+    return found
+
+
+def check_logged_to_the_byte(sent: bytes, node: Node, fetched: Fetched) -> None:
+    """Every byte of payload in the recorded session is in the egress log, and the log holds no byte more."""
+    manifest, artefacts = fetched.release.manifest.to_bytes(), fetched.release.artefacts
+    payload = 0
+    for message in messages(sent):
+        chunk = wire.Chunk.FromString(message).data
+        if any(chunk and chunk in data for data in artefacts.values()):
+            payload += len(chunk)
+        elif wire.GetManifestResponse.FromString(message).manifest == manifest:
+            payload += len(manifest)
+        else:  # trust metadata: no part of an artefact is hidden in it
+            assert not any(data[place : place + 24] in message for data in artefacts.values() for place in (0, 99, 999))
+    with Ledger(node.ledger) as log:
+        logged = sum(entry.length for entry in map(parse_entry, log.entries()) if isinstance(entry, Served))
+    assert payload == logged == len(manifest) + fetched.received
 
 
 def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import authority, release, steps
+from data_owner import release, roots, steps
 from data_owner.node import Node
 from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
 from protocol.artefacts import Artefact
@@ -58,7 +58,7 @@ def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) ->
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     release.write_draft(node, {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}, "", now())
     settings = steps.read_settings(node)
-    release.record_measured(node, 2, b"{}", (), steps.policy_id(settings), now())
+    release.record_measured(node, 2, b"{}", 600, (), steps.policy_id(settings), now())
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
         steps.approve(node.folder, by="Ada")
@@ -66,10 +66,10 @@ def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
 
 def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
     release.write_draft(node, {Artefact.DECODER: b"d"}, "", now())
-    assert release.servable(node, now()) == [1]
-    assert release.servable(node, now() + 400 * 86_400) == []
+    assert list(release.servable(node, now())) == [1]
+    assert release.servable(node, now() + 400 * 86_400) == {}
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
-    assert release.servable(node, now()) == []
+    assert release.servable(node, now()) == {}
 
 
 @pytest.mark.parametrize("kind", Artefact)
@@ -77,12 +77,12 @@ def test_a_file_changed_after_approval_is_never_served(node: Node, kind: Artefac
     path = node.releases / "1" / kind.filename
     path.write_bytes(path.read_bytes()[:-2] + b"!}")
     with pytest.raises(VerificationFailure):
-        release.load(node, 1, now(), authority.release_key(node))
+        release.load(node, 1, now(), roots.newest(node))
 
 
 def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
     with pytest.raises(BadInput):
-        release.load(node, 9, now(), authority.release_key(node))
+        release.load(node, 9, now(), roots.newest(node))
 
 
 def test_versions_only_rise(node: Node) -> None:

@@ -13,12 +13,14 @@ import pytest
 from consumer import channel, fetching
 from consumer import steps as consumer
 from consumer.study import Study
-from data_owner import authority, release
+from data_owner import authority, release, roots
+from data_owner.ledger import Ledger
+from data_owner.node import Node
 from protocol import identity
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.trust import Rollback, WrongLength
+from protocol.refusals import EndlessData, Rollback
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from tests.conftest import Running, approve, now
@@ -40,7 +42,11 @@ def test_an_approved_consumer_gets_exactly_the_five_and_they_are_the_owners_byte
 ) -> None:
     fetched = consumer.fetch(study.folder)
     place = study.release(1)
-    assert {path.name for path in place.iterdir()} == {*(kind.filename for kind in Artefact), "manifest.sig"}
+    assert {path.name for path in place.iterdir()} == {
+        *(kind.filename for kind in Artefact),
+        "manifest.sig",
+        "log_proof.json",
+    }
     for kind in Artefact:
         assert (place / kind.filename).read_bytes() == (running.node.releases / "1" / kind.filename).read_bytes()
     assert fetched.received == sum(len(data) for data in fetched.release.artefacts.values())
@@ -49,9 +55,10 @@ def test_an_approved_consumer_gets_exactly_the_five_and_they_are_the_owners_byte
 
 def test_fetching_twice_changes_nothing(study: Study) -> None:
     consumer.fetch(study.folder)
-    before = study.last_seen_file.read_bytes()
+    before = study.last_seen()
     consumer.fetch(study.folder)
-    assert study.last_seen_file.read_bytes() == before
+    after = study.last_seen()
+    assert (after.release, after.manifest_sha256) == (before.release, before.manifest_sha256)
 
 
 def test_only_the_request_leaves_the_consumer_and_the_key_is_private(running: Running, study: Study) -> None:
@@ -68,7 +75,7 @@ def test_a_consumer_without_a_certificate_gets_no_connection(running: Running, s
     with grpc.secure_channel(running.address, roots, options=channel.OPTIONS) as bare:
         stub = service.ReleaseServiceStub(bare)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ListReleases(wire.ListReleasesRequest(), timeout=5)
+            stub.GetFreshness(wire.GetFreshnessRequest(), timeout=5)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -121,7 +128,9 @@ def test_a_server_with_another_authority_is_refused_by_the_consumer(
 
 
 def test_a_study_never_changes_its_root_of_trust(running: Running, study: Study, tmp_path: Path) -> None:
-    forged = study.invitation().model_copy(update={"release_key": "ab" * 32})
+    roots.create(Node(tmp_path / "mallory"), "hospital", now())
+    document, signatures = roots.chain(Node(tmp_path / "mallory"))[0]
+    forged = study.invitation().model_copy(update={"root": document.decode(), "root_signatures": signatures.decode()})
     path = tmp_path / "forged.json"
     path.write_bytes(forged.to_bytes())
     with pytest.raises(VerificationFailure, match="other keys"):
@@ -151,10 +160,11 @@ def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(
     assert not study.release(1).exists()
 
 
+@pytest.mark.parametrize("log_is_obeyed", [True, False])
 def test_a_tampered_release_leaves_nothing_behind(
-    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch, log_is_obeyed: bool
 ) -> None:
-    """The owner's own check is switched off, so the consumer's has to hold."""
+    """The owner's own check is switched off: its log refuses to send the bytes, and the consumer to take them."""
     load = release.load
 
     def tampered(*arguments: object) -> object:
@@ -163,9 +173,11 @@ def test_a_tampered_release_leaves_nothing_behind(
         return manifest, signature, type(trusted)(trusted.manifest, artefacts)
 
     monkeypatch.setattr(release, "load", tampered)
-    with pytest.raises(WrongLength):
+    if not log_is_obeyed:
+        monkeypatch.setattr(Ledger, "append", lambda log, entry: 0)
+    with pytest.raises(PolicyRefusal if log_is_obeyed else EndlessData):
         consumer.fetch(study.folder)
-    assert not study.last_seen_file.exists()
+    assert study.last_seen().release == 0
     assert not study.folder.joinpath("releases").exists()
 
 

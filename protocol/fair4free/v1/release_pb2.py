@@ -24,35 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protocol/fair4free/v1/release.proto\x12\x0c\x66\x61ir4free.v1\"\x15\n\x13ListReleasesRequest\"(\n\x14ListReleasesResponse\x12\x10\n\x08versions\x18\x01 \x03(\r\"%\n\x12GetManifestRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\":\n\x13GetManifestResponse\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"b\n\x15StreamArtefactRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.fair4free.v1.ArtefactKind\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"+\n\x0c\x45nrolRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"\xaf\x01\n\rEnrolResponse\x12\x30\n\x05state\x18\x01 \x01(\x0e\x32!.fair4free.v1.EnrolResponse.State\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x12\n\x0eSTATE_APPROVED\x10\x02\x12\x10\n\x0cSTATE_DENIED\x10\x03*\x98\x01\n\x0c\x41rtefactKind\x12\x1d\n\x19\x41RTEFACT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41RTEFACT_KIND_DECODER\x10\x01\x12\x1c\n\x18\x41RTEFACT_KIND_STATISTICS\x10\x02\x12\x18\n\x14\x41RTEFACT_KIND_SCHEMA\x10\x03\x12\x16\n\x12\x41RTEFACT_KIND_CARD\x10\x04\x32\x89\x02\n\x0eReleaseService\x12U\n\x0cListReleases\x12!.fair4free.v1.ListReleasesRequest\x1a\".fair4free.v1.ListReleasesResponse\x12R\n\x0bGetManifest\x12 .fair4free.v1.GetManifestRequest\x1a!.fair4free.v1.GetManifestResponse\x12L\n\x0eStreamArtefact\x12#.fair4free.v1.StreamArtefactRequest\x1a\x13.fair4free.v1.Chunk0\x01\x32T\n\x10\x45nrolmentService\x12@\n\x05\x45nrol\x12\x1a.fair4free.v1.EnrolRequest\x1a\x1b.fair4free.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protocol/fair4free/v1/release.proto\x12\x0c\x66\x61ir4free.v1\"!\n\x0eGetRootRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"3\n\x0fGetRootResponse\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\"\x15\n\x13GetFreshnessRequest\"=\n\x14GetFreshnessResponse\x12\x11\n\tfreshness\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\"8\n\x12GetLogProofRequest\x12\x11\n\tlast_size\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\r\"r\n\x13GetLogProofResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x02 \x03(\x0c\x12\x10\n\x08\x61pproval\x18\x03 \x01(\x0c\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\"5\n\x12\x43ountersignRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\x15\n\x13\x43ountersignResponse\"%\n\x12GetManifestRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\";\n\x13GetManifestResponse\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\"b\n\x15StreamArtefactRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.fair4free.v1.ArtefactKind\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"+\n\x0c\x45nrolRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"\xaf\x01\n\rEnrolResponse\x12\x30\n\x05state\x18\x01 \x01(\x0e\x32!.fair4free.v1.EnrolResponse.State\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x12\n\x0eSTATE_APPROVED\x10\x02\x12\x10\n\x0cSTATE_DENIED\x10\x03*\x98\x01\n\x0c\x41rtefactKind\x12\x1d\n\x19\x41RTEFACT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41RTEFACT_KIND_DECODER\x10\x01\x12\x1c\n\x18\x41RTEFACT_KIND_STATISTICS\x10\x02\x12\x18\n\x14\x41RTEFACT_KIND_SCHEMA\x10\x03\x12\x16\n\x12\x41RTEFACT_KIND_CARD\x10\x04\x32\xf9\x03\n\x0eReleaseService\x12\x46\n\x07GetRoot\x12\x1c.fair4free.v1.GetRootRequest\x1a\x1d.fair4free.v1.GetRootResponse\x12U\n\x0cGetFreshness\x12!.fair4free.v1.GetFreshnessRequest\x1a\".fair4free.v1.GetFreshnessResponse\x12R\n\x0bGetLogProof\x12 .fair4free.v1.GetLogProofRequest\x1a!.fair4free.v1.GetLogProofResponse\x12R\n\x0b\x43ountersign\x12 .fair4free.v1.CountersignRequest\x1a!.fair4free.v1.CountersignResponse\x12R\n\x0bGetManifest\x12 .fair4free.v1.GetManifestRequest\x1a!.fair4free.v1.GetManifestResponse\x12L\n\x0eStreamArtefact\x12#.fair4free.v1.StreamArtefactRequest\x1a\x13.fair4free.v1.Chunk0\x01\x32T\n\x10\x45nrolmentService\x12@\n\x05\x45nrol\x12\x1a.fair4free.v1.EnrolRequest\x1a\x1b.fair4free.v1.EnrolResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.fair4free.v1.release_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ARTEFACTKIND']._serialized_start=564
-  _globals['_ARTEFACTKIND']._serialized_end=716
-  _globals['_LISTRELEASESREQUEST']._serialized_start=53
-  _globals['_LISTRELEASESREQUEST']._serialized_end=74
-  _globals['_LISTRELEASESRESPONSE']._serialized_start=76
-  _globals['_LISTRELEASESRESPONSE']._serialized_end=116
-  _globals['_GETMANIFESTREQUEST']._serialized_start=118
-  _globals['_GETMANIFESTREQUEST']._serialized_end=155
-  _globals['_GETMANIFESTRESPONSE']._serialized_start=157
-  _globals['_GETMANIFESTRESPONSE']._serialized_end=215
-  _globals['_STREAMARTEFACTREQUEST']._serialized_start=217
-  _globals['_STREAMARTEFACTREQUEST']._serialized_end=315
-  _globals['_CHUNK']._serialized_start=317
-  _globals['_CHUNK']._serialized_end=338
-  _globals['_ENROLREQUEST']._serialized_start=340
-  _globals['_ENROLREQUEST']._serialized_end=383
-  _globals['_ENROLRESPONSE']._serialized_start=386
-  _globals['_ENROLRESPONSE']._serialized_end=561
-  _globals['_ENROLRESPONSE_STATE']._serialized_start=474
-  _globals['_ENROLRESPONSE_STATE']._serialized_end=561
-  _globals['_RELEASESERVICE']._serialized_start=719
-  _globals['_RELEASESERVICE']._serialized_end=984
-  _globals['_ENROLMENTSERVICE']._serialized_start=986
-  _globals['_ENROLMENTSERVICE']._serialized_end=1070
+  _globals['_ARTEFACTKIND']._serialized_start=926
+  _globals['_ARTEFACTKIND']._serialized_end=1078
+  _globals['_GETROOTREQUEST']._serialized_start=53
+  _globals['_GETROOTREQUEST']._serialized_end=86
+  _globals['_GETROOTRESPONSE']._serialized_start=88
+  _globals['_GETROOTRESPONSE']._serialized_end=139
+  _globals['_GETFRESHNESSREQUEST']._serialized_start=141
+  _globals['_GETFRESHNESSREQUEST']._serialized_end=162
+  _globals['_GETFRESHNESSRESPONSE']._serialized_start=164
+  _globals['_GETFRESHNESSRESPONSE']._serialized_end=225
+  _globals['_GETLOGPROOFREQUEST']._serialized_start=227
+  _globals['_GETLOGPROOFREQUEST']._serialized_end=283
+  _globals['_GETLOGPROOFRESPONSE']._serialized_start=285
+  _globals['_GETLOGPROOFRESPONSE']._serialized_end=399
+  _globals['_COUNTERSIGNREQUEST']._serialized_start=401
+  _globals['_COUNTERSIGNREQUEST']._serialized_end=454
+  _globals['_COUNTERSIGNRESPONSE']._serialized_start=456
+  _globals['_COUNTERSIGNRESPONSE']._serialized_end=477
+  _globals['_GETMANIFESTREQUEST']._serialized_start=479
+  _globals['_GETMANIFESTREQUEST']._serialized_end=516
+  _globals['_GETMANIFESTRESPONSE']._serialized_start=518
+  _globals['_GETMANIFESTRESPONSE']._serialized_end=577
+  _globals['_STREAMARTEFACTREQUEST']._serialized_start=579
+  _globals['_STREAMARTEFACTREQUEST']._serialized_end=677
+  _globals['_CHUNK']._serialized_start=679
+  _globals['_CHUNK']._serialized_end=700
+  _globals['_ENROLREQUEST']._serialized_start=702
+  _globals['_ENROLREQUEST']._serialized_end=745
+  _globals['_ENROLRESPONSE']._serialized_start=748
+  _globals['_ENROLRESPONSE']._serialized_end=923
+  _globals['_ENROLRESPONSE_STATE']._serialized_start=836
+  _globals['_ENROLRESPONSE_STATE']._serialized_end=923
+  _globals['_RELEASESERVICE']._serialized_start=1081
+  _globals['_RELEASESERVICE']._serialized_end=1586
+  _globals['_ENROLMENTSERVICE']._serialized_start=1588
+  _globals['_ENROLMENTSERVICE']._serialized_end=1672
 # @@protoc_insertion_point(module_scope)

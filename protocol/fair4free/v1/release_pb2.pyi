@@ -20,15 +20,65 @@ ARTEFACT_KIND_STATISTICS: ArtefactKind
 ARTEFACT_KIND_SCHEMA: ArtefactKind
 ARTEFACT_KIND_CARD: ArtefactKind
 
-class ListReleasesRequest(_message.Message):
+class GetRootRequest(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
+
+class GetRootResponse(_message.Message):
+    __slots__ = ("root", "signatures")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    root: bytes
+    signatures: bytes
+    def __init__(self, root: _Optional[bytes] = ..., signatures: _Optional[bytes] = ...) -> None: ...
+
+class GetFreshnessRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class ListReleasesResponse(_message.Message):
-    __slots__ = ("versions",)
-    VERSIONS_FIELD_NUMBER: _ClassVar[int]
-    versions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, versions: _Optional[_Iterable[int]] = ...) -> None: ...
+class GetFreshnessResponse(_message.Message):
+    __slots__ = ("freshness", "signatures")
+    FRESHNESS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    freshness: bytes
+    signatures: bytes
+    def __init__(self, freshness: _Optional[bytes] = ..., signatures: _Optional[bytes] = ...) -> None: ...
+
+class GetLogProofRequest(_message.Message):
+    __slots__ = ("last_size", "version")
+    LAST_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    last_size: int
+    version: int
+    def __init__(self, last_size: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+
+class GetLogProofResponse(_message.Message):
+    __slots__ = ("checkpoint", "consistency", "approval", "index", "inclusion")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    INCLUSION_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    approval: bytes
+    index: int
+    inclusion: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, checkpoint: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., approval: _Optional[bytes] = ..., index: _Optional[int] = ..., inclusion: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class CountersignRequest(_message.Message):
+    __slots__ = ("checkpoint", "key")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    key: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
+
+class CountersignResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class GetManifestRequest(_message.Message):
     __slots__ = ("version",)
@@ -37,12 +87,12 @@ class GetManifestRequest(_message.Message):
     def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class GetManifestResponse(_message.Message):
-    __slots__ = ("manifest", "signature")
+    __slots__ = ("manifest", "signatures")
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     manifest: bytes
-    signature: bytes
-    def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    signatures: bytes
+    def __init__(self, manifest: _Optional[bytes] = ..., signatures: _Optional[bytes] = ...) -> None: ...
 
 class StreamArtefactRequest(_message.Message):
     __slots__ = ("version", "kind", "offset")

@@ -35,10 +35,25 @@ class ReleaseServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ListReleases = channel.unary_unary(
-                '/fair4free.v1.ReleaseService/ListReleases',
-                request_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesRequest.SerializeToString,
-                response_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesResponse.FromString,
+        self.GetRoot = channel.unary_unary(
+                '/fair4free.v1.ReleaseService/GetRoot',
+                request_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootRequest.SerializeToString,
+                response_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootResponse.FromString,
+                _registered_method=True)
+        self.GetFreshness = channel.unary_unary(
+                '/fair4free.v1.ReleaseService/GetFreshness',
+                request_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessRequest.SerializeToString,
+                response_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessResponse.FromString,
+                _registered_method=True)
+        self.GetLogProof = channel.unary_unary(
+                '/fair4free.v1.ReleaseService/GetLogProof',
+                request_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofRequest.SerializeToString,
+                response_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofResponse.FromString,
+                _registered_method=True)
+        self.Countersign = channel.unary_unary(
+                '/fair4free.v1.ReleaseService/Countersign',
+                request_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignRequest.SerializeToString,
+                response_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignResponse.FromString,
                 _registered_method=True)
         self.GetManifest = channel.unary_unary(
                 '/fair4free.v1.ReleaseService/GetManifest',
@@ -56,14 +71,34 @@ class ReleaseServiceServicer:
     """The release port: mutual TLS, approved consumers only.
     """
 
-    def ListReleases(self, request, context):
+    def GetRoot(self, request, context):
+        """Trust metadata: functions of keys, log and time, never of records.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFreshness(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLogProof(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Countersign(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetManifest(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The five artefacts. Every byte of them is in the egress log before it is sent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -78,10 +113,25 @@ class ReleaseServiceServicer:
 
 def add_ReleaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ListReleases': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListReleases,
-                    request_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesRequest.FromString,
-                    response_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesResponse.SerializeToString,
+            'GetRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRoot,
+                    request_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootRequest.FromString,
+                    response_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootResponse.SerializeToString,
+            ),
+            'GetFreshness': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFreshness,
+                    request_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessRequest.FromString,
+                    response_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessResponse.SerializeToString,
+            ),
+            'GetLogProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogProof,
+                    request_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofRequest.FromString,
+                    response_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofResponse.SerializeToString,
+            ),
+            'Countersign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Countersign,
+                    request_deserializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignRequest.FromString,
+                    response_serializer=protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignResponse.SerializeToString,
             ),
             'GetManifest': grpc.unary_unary_rpc_method_handler(
                     servicer.GetManifest,
@@ -106,7 +156,7 @@ class ReleaseService:
     """
 
     @staticmethod
-    def ListReleases(request,
+    def GetRoot(request,
             target,
             options=(),
             channel_credentials=None,
@@ -119,9 +169,90 @@ class ReleaseService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/fair4free.v1.ReleaseService/ListReleases',
-            protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesRequest.SerializeToString,
-            protocol_dot_fair4free_dot_v1_dot_release__pb2.ListReleasesResponse.FromString,
+            '/fair4free.v1.ReleaseService/GetRoot',
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootRequest.SerializeToString,
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFreshness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fair4free.v1.ReleaseService/GetFreshness',
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessRequest.SerializeToString,
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetFreshnessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fair4free.v1.ReleaseService/GetLogProof',
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofRequest.SerializeToString,
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.GetLogProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Countersign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fair4free.v1.ReleaseService/Countersign',
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignRequest.SerializeToString,
+            protocol_dot_fair4free_dot_v1_dot_release__pb2.CountersignResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,96 @@
+"""Bringing what a study trusts up to date: roots one by one, what is fresh, and how the egress log has grown.
+
+A thin shell over `protocol`: it calls, verifies and keeps; it decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from consumer import channel
+from consumer.study import Study
+from protocol.checkpoint import Checkpoint
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.freshness import Freshness, verify_freshness
+from protocol.ledger_file import witness_name
+from protocol.manifest import Manifest
+from protocol.note import Note
+from protocol.refusals import ASK_OWNER, EndlessData, Freeze
+from protocol.root import Root, check_in_date, rotate
+from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
+from shared import keyring
+from shared.limits import LIMITS
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What is trusted now, and what it was verified against."""
+
+    last_seen: LastSeen
+    root: Root
+    freshness: Freshness
+
+
+def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
+    """Follow the owner's roots and take its freshness statement (TUF 5.3 and 5.4); keeps both at once.
+
+    Raises a `VerificationFailure`, or grpc's error when the line is cut.
+    """
+    last_seen, root = _follow_roots(stub, study.last_seen())
+    check_in_date(root, now)
+    request = wire.GetFreshnessRequest()
+    answer = channel.when_admitted(lambda: stub.GetFreshness(request, timeout=LIMITS.call_seconds))
+    freshness = verify_freshness(root, answer.freshness, answer.signatures, last_version=last_seen.freshness, now=now)
+    last_seen = last_seen.model_copy(update={"freshness": freshness.version})
+    study.remember(last_seen)
+    return Updated(last_seen, root, freshness)
+
+
+def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: Manifest) -> tuple[LastSeen, LogProof]:
+    """The proof that the release's approval is in the egress log, which continues the one last seen."""
+    last = updated.last_seen.checkpoint
+    last_size = Checkpoint.from_text(Note.from_bytes(last.encode()).text).size if last else 0
+    request = wire.GetLogProofRequest(last_size=last_size, version=manifest.version)
+    answer = channel.when_admitted(lambda: stub.GetLogProof(request, timeout=LIMITS.call_seconds))
+    if max(len(answer.consistency), len(answer.inclusion)) > LIMITS.proof_hashes:
+        raise EndlessData("more hashes than any log needs", field="log", remedy=ASK_OWNER)
+    verify_growth(updated.root, last, answer.checkpoint, list(answer.consistency))
+    proof = LogProof.of(answer.checkpoint, answer.approval, answer.index, answer.inclusion)
+    verify_logged(updated.root, manifest, proof)
+    return updated.last_seen.model_copy(update={"checkpoint": proof.checkpoint}), proof
+
+
+def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, now: int) -> None:
+    """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
+    party, key = study.fingerprint.read_text(), _witness_key(study)
+    note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(party), key, now).to_bytes()
+    request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
+    channel.when_admitted(lambda: stub.Countersign(request, timeout=LIMITS.call_seconds))
+
+
+def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tuple[LastSeen, Root]:
+    root = last_seen.trusted_root()
+    for _ in range(LIMITS.root_rotations):
+        request = wire.GetRootRequest(version=root.version + 1)
+        try:
+            answer = channel.when_admitted(partial(stub.GetRoot, request, timeout=LIMITS.call_seconds))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return last_seen, root
+            raise
+        root = rotate(root, answer.root, answer.signatures)
+        last_seen = last_seen.after_rotation(answer.root, answer.signatures)
+    raise Freeze("the owner's roots do not come to an end", field="root", remedy=ASK_OWNER)
+
+
+def _witness_key(study: Study) -> Ed25519PrivateKey:
+    """The key this study countersigns with; made when it is first needed."""
+    path = study.witness_key
+    if not path.is_file():
+        keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
+    return keyring.read(path, keyring.passphrase_of(path.parent))

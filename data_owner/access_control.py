@@ -1,0 +1,152 @@
+"""The interceptor before every method: who calls, how often, in which role, for how long. Deny by default."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import grpc
+
+from data_owner import authority
+from data_owner.admission import Admission
+from data_owner.monitoring import Metrics
+from data_owner.node import Node
+from data_owner.open_calls import OpenCall, OpenCalls
+from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, Role, may_call
+from protocol.identity import certificate_fingerprint
+from shared.limits import LIMITS
+
+log = logging.getLogger("fair4free.owner.access")
+
+RETRY_AFTER = "grpc-retry-pushback-ms"
+"""Trailing metadata: how long to wait, in milliseconds (gRFC A6)."""
+
+
+@dataclass(frozen=True)
+class ReleasePort:
+    """Callers have certificates; what they may do is looked up anew at every call and every chunk."""
+
+    node: Node
+    methods = frozenset(RELEASE_METHODS)
+
+    def identity(self, context: grpc.ServicerContext) -> str:
+        return caller(context)
+
+    def permits(self, identity: str, method: str) -> bool:
+        return may_call(authority.role(self.node, identity), method)
+
+
+@dataclass(frozen=True)
+class EnrolmentPort:
+    """Callers are not known yet: they are told apart by where they call from."""
+
+    methods = ENROLMENT_METHODS
+
+    def identity(self, context: grpc.ServicerContext) -> str:
+        return context.peer().rpartition(":")[0]
+
+    def permits(self, identity: str, method: str) -> bool:
+        return method in self.methods
+
+
+class AccessControl(grpc.ServerInterceptor):
+    """Every method of a port passes here. One that the port does not list has no handler, whoever asks."""
+
+    def __init__(self, port: ReleasePort | EnrolmentPort, metrics: Metrics, calls: OpenCalls) -> None:
+        self._port, self._metrics, self._open = port, metrics, calls
+        self._admission = Admission()
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        method = handler_call_details.method
+        handler = continuation(handler_call_details) if method in self._port.methods else None
+        if handler is None or handler.request_streaming:
+            self._metrics.refused.labels("unknown method").inc()
+            return None
+        codec = handler.request_deserializer, handler.response_serializer
+        # a stream of requests, so that the caller is judged before the one request is waited for
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.unary_stream), *codec)
+        return grpc.stream_unary_rpc_method_handler(self._unary(method, handler.unary_unary), *codec)
+
+    def _unary(self, method: str, behaviour: Any) -> Callable[[Iterator[Any], grpc.ServicerContext], Any]:
+        def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            self._admit(method, context, LIMITS.call_seconds)
+            return behaviour(_only(requests, context), context)
+
+        return call
+
+    def _stream(self, method: str, behaviour: Any) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
+        def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            identity = self._admit(method, context, LIMITS.stream_seconds)
+            for chunk in behaviour(_only(requests, context), context):
+                if not self._port.permits(identity, method):
+                    self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "withdrawn", NOT_APPROVED)
+                yield chunk
+
+        return call
+
+    def _admit(self, method: str, context: grpc.ServicerContext, seconds: float) -> str:
+        """Returns the identity, or ends the call."""
+        start, identity = time.monotonic(), self._port.identity(context)
+        call = OpenCall(identity, start + seconds, lambda: self._port.permits(identity, method), context)
+        if not self._open.enter(call):
+            self._come_again(context, "concurrency", 1.0)
+        if not context.add_callback(lambda: self._ended(call, method, start, context)):
+            self._open.leave(call)
+        wait = self._admission.seconds_to_wait(identity, start)
+        if wait:
+            # who does not wait as told is answered slowly, so that a flood takes little from others
+            time.sleep(min(wait, LIMITS.refusal_seconds))
+            self._come_again(context, "rate", wait)
+        if not self._port.permits(identity, method):
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "role", NOT_APPROVED)
+        return identity
+
+    def _ended(self, call: OpenCall, method: str, start: float, context: Any) -> None:
+        self._open.leave(call)
+        taken, code = time.monotonic() - start, (context.code() or grpc.StatusCode.OK).name
+        self._metrics.calls.labels(method, code).inc()
+        self._metrics.seconds.labels(method).observe(taken)
+        if code != grpc.StatusCode.RESOURCE_EXHAUSTED.name:  # a flood must not fill the disk
+            log.info(
+                "call", extra={"method": method, "code": code, "seconds": round(taken, 4), "caller": call.identity}
+            )
+
+    def _come_again(self, context: grpc.ServicerContext, reason: str, seconds: float) -> NoReturn:
+        context.set_trailing_metadata(((RETRY_AFTER, str(int(seconds * 1000) + 1)),))
+        self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason, f"too many calls ({reason}): come again")
+
+    def _refuse(self, context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, text: str) -> NoReturn:
+        self._metrics.refused.labels(reason).inc()
+        context.abort(code, text)
+        raise AssertionError("abort returned")
+
+
+NOT_APPROVED = "this key is not approved for this"
+
+
+def caller(context: grpc.ServicerContext) -> str:
+    """Fingerprint of the key in the verified client certificate; empty when there is none."""
+    found: Any = context.auth_context().get("x509_pem_cert", [])
+    return _fingerprint(found[0]) if found else ""
+
+
+def caller_role(node: Node, context: grpc.ServicerContext) -> Role | None:
+    return authority.role(node, caller(context))
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(certificate: bytes) -> str:
+    return certificate_fingerprint(certificate)
+
+
+def _only(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    """The one request of a call."""
+    request = next(requests, None)
+    if request is None:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a request is missing")
+    return request

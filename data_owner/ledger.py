@@ -1,0 +1,228 @@
+"""The egress log on disk: append-only, in SQLite with a write-ahead log and full synchronisation.
+
+What is granted is logged before it takes effect, what is withdrawn takes effect before it is logged, and every byte
+is logged before it is sent. So a stop at any point leaves a log that is never short of what happened, and giving
+the command again completes it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+
+from protocol.checkpoint import Checkpoint
+from protocol.entry import Approval, Denial, Enrolment, Entry, Revocation, Served, Standing, parse_entry
+from protocol.ledger_file import Countersigned
+from protocol.merkle import Tree
+from protocol.note import Note
+from protocol.refusals import NotLogged, Rewritten
+from shared.errors import BadInput, Unreachable
+from shared.limits import LIMITS
+from shared.schema import describe
+
+Kind = TypeVar("Kind", Approval, Denial, Enrolment, Revocation, Served)
+
+_TABLES = """
+CREATE TABLE entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
+CREATE TABLE issued (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
+CREATE TABLE countersigned (party TEXT PRIMARY KEY, key TEXT NOT NULL, note BLOB NOT NULL) STRICT;
+CREATE TRIGGER entries_keep BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER entries_stay BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That the approval of a release is in the log, and that the log continues the one of `last_size` entries."""
+
+    checkpoint: bytes
+    consistency: list[bytes]
+    approval: bytes
+    index: int
+    inclusion: list[bytes]
+
+
+def new_entry(kind: type[Kind], **fields: object) -> Kind:
+    """An entry with a nonce of its own. Raises `BadInput` naming the field that a log cannot take."""
+    try:
+        return kind.model_validate({"nonce": secrets.token_hex(16), **fields})
+    except ValidationError as error:
+        raise BadInput(describe(error), field="egress log", remedy="write less, in plain text") from None
+
+
+class Ledger:
+    """One open log. Threads share it; other processes may append to the same file at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `Unreachable` if the file is not there: a log that vanished is never begun anew."""
+        if not path.is_file():
+            raise Unreachable("the egress log is not there", field=str(path), remedy="restore it from its backup")
+        self._path = path
+        self._lock = threading.RLock()
+        self._tree, self._standing = Tree(), Standing()
+        self._approvals: dict[int, tuple[int, bytes]] = {}
+        with self._guarded():
+            self._database = sqlite3.connect(
+                path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None, check_same_thread=False
+            )
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._catch_up()
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Begin an empty log. Raises `BadInput` if there is one."""
+        if path.exists():
+            raise BadInput("there is a log already", field=str(path), remedy="keep it: a log is never replaced")
+        fresh = path.with_name(f".{path.name}")
+        try:
+            fresh.unlink(missing_ok=True)
+            fresh.touch(0o600)
+            with closing(sqlite3.connect(fresh)) as database:
+                database.executescript(_TABLES)
+            fresh.rename(path)
+        except (OSError, sqlite3.Error) as error:
+            raise Unreachable(
+                "the egress log cannot be made", field=str(path), remedy="free space or fix permissions"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def append(self, entry: Entry) -> int:
+        """Add an entry; it is on disk when this returns. Returns its place.
+
+        Raises `RuleBroken` if it may not come next, `Unreachable` if it could not be written; nothing is added then.
+        """
+        with self._transaction():
+            self._standing.check(entry)
+            place = len(self._tree)
+            self._database.execute("INSERT INTO entries VALUES (?, ?)", (place, entry.to_bytes()))
+        return place
+
+    def checkpoint(self, name: str, key: Ed25519PrivateKey) -> bytes:
+        """Sign where the log stands. Raises `Rewritten` if it does not continue what was last signed."""
+        with self._transaction():
+            return self._sign_checkpoint(name, key)
+
+    def prove(self, version: int, last_size: int, name: str, key: Ed25519PrivateKey) -> Proof:
+        """A checkpoint signed now, with the proofs that lead to it."""
+        with self._transaction():
+            size = len(self._tree)
+            if last_size > size:
+                raise BadInput("the log is not that long", field="last_size", remedy="send the last checkpoint's size")
+            if version not in self._approvals:
+                raise NotLogged("no approval of this release", field="version", remedy="ask for a listed release")
+            index, entry = self._approvals[version]
+            return Proof(
+                self._sign_checkpoint(name, key),
+                self._tree.consistency(last_size, size),
+                entry,
+                index,
+                self._tree.inclusion(index, size),
+            )
+
+    def is_denied(self, version: int) -> bool:
+        with self._lock, self._guarded():
+            self._catch_up()
+            return version in self._standing.denied
+
+    def entries(self) -> list[bytes]:
+        with self._lock, self._guarded():
+            return [bytes(row[0]) for row in self._database.execute("SELECT entry FROM entries ORDER BY place")]
+
+    def root_hash(self, size: int) -> bytes | None:
+        """The tree hash of the first `size` entries, None if there are fewer."""
+        with self._lock, self._guarded():
+            self._catch_up()
+            return self._tree.root(size) if size <= len(self._tree) else None
+
+    def witness_key(self, party: str) -> str | None:
+        """The key (hex) with which a party countersigned first."""
+        with self._lock, self._guarded():
+            row = self._database.execute("SELECT key FROM countersigned WHERE party = ?", (party,)).fetchone()
+            return row[0] if row else None
+
+    def keep_countersigned(self, found: Countersigned) -> None:
+        """Keep a verified countersignature, the newest of its party."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO countersigned VALUES (?, ?, ?)", (found.party, found.key, found.note.encode())
+            )
+
+    def countersigned(self) -> list[Countersigned]:
+        with self._lock, self._guarded():
+            rows = self._database.execute("SELECT party, key, note FROM countersigned ORDER BY party").fetchall()
+        return [Countersigned(party=party, key=key, note=bytes(note).decode()) for party, key, note in rows]
+
+    def _sign_checkpoint(self, name: str, key: Ed25519PrivateKey) -> bytes:
+        row = self._database.execute("SELECT note FROM issued ORDER BY size DESC LIMIT 1").fetchone()
+        if row is not None:
+            last = Checkpoint.from_text(Note.from_bytes(bytes(row[0])).text)
+            if last.size > len(self._tree) or self._tree.root(last.size) != last.root_hash:
+                raise Rewritten(
+                    "entries that were signed for are missing or changed",
+                    field=str(self._path),
+                    remedy="restore the log from its backup and find out who changed it",
+                )
+        note = Checkpoint(name, len(self._tree), self._tree.root()).signed(key)
+        if row is None or bytes(row[0]) != note:
+            self._database.execute("INSERT OR REPLACE INTO issued VALUES (?, ?)", (len(self._tree), note))
+        return note
+
+    def _catch_up(self) -> None:
+        """Take in what this or another process has committed since."""
+        rows = self._database.execute(
+            "SELECT place, entry FROM entries WHERE place >= ? ORDER BY place", (len(self._tree),)
+        )
+        for place, raw in rows.fetchall():
+            data = bytes(raw)
+            if place != len(self._tree):
+                raise Rewritten("an entry is missing", field=str(self._path), remedy="restore it from its backup")
+            entry = parse_entry(data)
+            self._standing.admit(entry)
+            if isinstance(entry, Approval):
+                self._approvals[entry.version] = (place, data)
+            self._tree.append(data)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it on disk, or none of it, with the newest entries known."""
+        with self._lock, self._guarded():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._catch_up()
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a failed COMMIT has rolled back already
+                    self._database.execute("ROLLBACK")
+                raise
+            self._catch_up()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            raise Unreachable(
+                "the egress log cannot be written: the disk is full" if full else "the egress log cannot be used",
+                field=str(self._path),
+                remedy="free space" if full else "free space, fix permissions, or restore it from its backup",
+            ) from error

@@ -1,0 +1,84 @@
+"""fair4free-owner ledger: export the egress log; verify and report an exported one, holding only public keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import shell
+
+app = typer.Typer(help="The egress log: export, verify and report what left.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
+Exported = Annotated[Path, typer.Argument(metavar="FILE", help="A ledger that `ledger export` wrote.")]
+Trusted = Annotated[Path, typer.Option("--invitation", help="The node's invitation.json: its public keys.")]
+Seen = Annotated[Path | None, typer.Option("--seen", help="last_seen.json of a study, to hold the log to it.")]
+
+
+@app.command()
+def export(
+    node: Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")],
+    out_file: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("ledger.json"),
+    json: Json = False,
+) -> None:
+    """Write the whole log, signed, for somebody who holds only public keys."""
+    from data_owner.ledger_export import export as exported
+    from data_owner.node import Node
+    from shared import folder
+
+    with shell("ledger export", json) as out:
+        file = exported(Node.open(node))
+        folder.write(out_file, file.to_bytes())
+        out.result(
+            {"path": str(out_file), "entries": len(file.entries)}, f"{len(file.entries):,} entries in {out_file}."
+        )
+
+
+@app.command()
+def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = False) -> None:
+    """Verify an exported log without a network: signed, whole, obeying the policy, never rewritten."""
+    from data_owner.ledger_export import verified
+
+    with shell("ledger verify", json) as out:
+        found = verified(file, invitation, seen)
+        checkpoint = found.checkpoint
+        out.result(
+            {
+                "origin": checkpoint.origin,
+                "entries": checkpoint.size,
+                "root": checkpoint.root_hash.hex(),
+                "countersigned": [
+                    {"party": party, "entries": size, "at": at} for party, size, at in found.countersigned
+                ],
+            },
+            f"{checkpoint.origin}: {checkpoint.size:,} entries are verified; only what was approved left, "
+            f"to parties that were let in. Countersigned by {len(found.countersigned)}.",
+        )
+
+
+@app.command()
+def report(
+    file: Exported,
+    invitation: Trusted,
+    out_file: Annotated[Path, typer.Option("--out", help="HTML file; the figures go beside it as .json.")] = Path(
+        "ledger.html"
+    ),
+    json: Json = False,
+) -> None:
+    """Verify an exported log, then write every byte that left by party, day and kind."""
+    from data_owner.ledger_export import verified
+    from data_owner.ledger_report import ledger_report
+    from shared import folder
+
+    with shell("ledger report", json) as out:
+        found = ledger_report(verified(file, invitation, None))
+        figures = out_file.with_suffix(".figures.json")
+        folder.write(out_file, found.to_html().encode())
+        folder.write(figures, found.to_json().encode())
+        lines = [f"{label}: {value}" for label, value in found.facts]
+        out.result(
+            {"report": str(out_file), "figures": str(figures), **dict(found.facts)},
+            "\n".join([*lines, f"report: {out_file}"]),
+        )

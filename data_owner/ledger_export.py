@@ -1,0 +1,46 @@
+"""The egress log out of a node into a file, and back in front of somebody who trusts only an invitation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_owner import roots
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from protocol import checkpoint
+from protocol.checkpoint import Checkpoint
+from protocol.invitation import Invitation
+from protocol.ledger_file import Ledger as VerifiedLedger
+from protocol.ledger_file import LedgerFile, SignedRoot, verify_ledger
+from protocol.note import Note
+from protocol.root import Role
+from protocol.trust import LastSeen
+from shared import folder
+
+
+def export(node: Node) -> LedgerFile:
+    """Every entry under a checkpoint signed now, the roots, and what consumers countersigned."""
+    root, key = roots.newest(node), roots.signing_key(node, Role.LOG)
+    with Ledger(node.ledger) as log:
+        note = log.checkpoint(checkpoint.origin(root.node), key)
+        size = Checkpoint.from_text(Note.from_bytes(note).text).size
+        return LedgerFile(
+            roots=tuple(
+                SignedRoot(document=document.decode(), signatures=signatures.decode())
+                for document, signatures in roots.chain(node)
+            ),
+            checkpoint=note.decode(),
+            entries=tuple(entry.decode() for entry in log.entries()[:size]),
+            countersigned=tuple(each for each in log.countersigned() if each.verify()[0].size <= size),
+        )
+
+
+def verified(file: Path, invitation: Path, seen: Path | None) -> VerifiedLedger:
+    """Read and verify an exported log. Raises a `VerificationFailure` for one that proves nothing."""
+    trusted = Invitation.from_bytes(folder.read(invitation, "give the node's invitation.json")).trusted_root()
+    last = None
+    if seen is not None:
+        kept = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json")).checkpoint
+        last = Checkpoint.from_text(Note.from_bytes(kept.encode()).text)
+    exported = folder.read(file, "give a file that `ledger export` wrote")
+    return verify_ledger(LedgerFile.from_bytes(exported), trusted, last)

@@ -1,0 +1,105 @@
+"""What left the owner, for a privacy officer: every byte by party, day and kind, and bytes per private record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from protocol.artefacts import Artefact
+from protocol.entry import Approval, Denial, Enrolment, Revocation, Served
+from protocol.ledger_file import Ledger
+from shared.report import Cell, Report, Section, Table, Verdict
+
+
+def ledger_report(ledger: Ledger) -> Report:
+    """Of a verified log. Bytes are of the five artefacts, as they were handed to the network."""
+    served = [entry for entry in ledger.entries if isinstance(entry, Served)]
+    total = sum(entry.length for entry in served)
+    names = {entry.party: entry.name for entry in ledger.entries if isinstance(entry, Enrolment)}
+    released = _released(ledger, served)
+    checkpoint = ledger.checkpoint
+    return Report(
+        title="What left",
+        subtitle=f"Egress log {checkpoint.origin}, {checkpoint.size:,} entries, root {checkpoint.root_hash.hex()}",
+        verdicts=(
+            Verdict("good", "The log is whole", "Every entry is under the signed checkpoint, in order.", "verified"),
+            Verdict(
+                "good",
+                "Only what was approved left",
+                "Each byte belongs to a release a named person approved.",
+                f"{total:,} B",
+            ),
+            Verdict("neutral", "Parties", "Who received any of it.", str(len({entry.party for entry in served}))),
+        ),
+        facts=(
+            ("Bytes that left", f"{total:,}"),
+            ("Releases approved", str(len({e.version for e in ledger.entries if isinstance(e, Approval)}))),
+            ("Countersigned by", f"{len(ledger.countersigned)} parties"),
+        ),
+        sections=(
+            Section(
+                "Bytes by party, day and kind",
+                "Days are UTC. A transfer that was cut counts with every byte handed to the network.",
+                (Table(("party", "name", "day", "kind", "bytes"), _by_party_day_kind(served, names)),),
+            ),
+            Section(
+                "Bytes per private record",
+                "Different bytes that left, once however often they were fetched, over the records they were made of.",
+                (Table(("release", "records", "different bytes", "bytes per record", "fetched bytes"), released),),
+            ),
+            Section(
+                "Decisions",
+                "Each by a named person, in order.",
+                (Table(("when (UTC)", "decision", "about", "by", "reason"), _decisions(ledger, names)),),
+            ),
+            Section(
+                "Seen by others",
+                "Parties that countersigned the log: it cannot be rewritten below these sizes without their noticing.",
+                (
+                    Table(
+                        ("party", "entries seen", "when (UTC)"),
+                        tuple((party, size, _moment(at)) for party, size, at in ledger.countersigned),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def _by_party_day_kind(served: list[Served], names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
+    found: Counter[tuple[str, str, str]] = Counter()
+    for entry in served:
+        found[entry.party, _moment(entry.at)[:10], entry.artefact.value] += entry.length
+    return tuple((party, names[party], day, kind, count) for (party, day, kind), count in sorted(found.items()))
+
+
+def _released(ledger: Ledger, served: list[Served]) -> tuple[tuple[Cell, ...], ...]:
+    rows: list[tuple[Cell, ...]] = []
+    for version, approval in sorted(ledger.standing.approved.items()):
+        left = [entry for entry in served if entry.version == version]
+        kinds = {entry.artefact for entry in left}
+        lengths = {Artefact.MANIFEST: approval.manifest.length}
+        lengths |= {kind: digest.length for kind, digest in approval.artefacts.items()}
+        different = sum(lengths[kind] for kind in kinds)
+        per_record = different / approval.records if approval.records else None
+        rows.append((version, approval.records, different, per_record, sum(entry.length for entry in left)))
+    return tuple(rows)
+
+
+def _decisions(ledger: Ledger, names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
+    rows: list[tuple[Cell, ...]] = []
+    for entry in ledger.entries:
+        match entry:
+            case Approval() | Denial():
+                about = f"release {entry.version}"
+            case Enrolment() | Revocation():
+                about = f"{entry.party} {names.get(entry.party, '')}".strip()
+            case Served():
+                continue
+        reason = entry.reason if isinstance(entry, Denial) else ""
+        rows.append((_moment(entry.at), entry.kind, about, entry.by, reason))
+    return tuple(rows)
+
+
+def _moment(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

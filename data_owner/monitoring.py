@@ -1,0 +1,87 @@
+"""What an operator's tools may ask, on a loopback port of its own: Prometheus metrics, liveness and readiness."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+
+from shared.errors import BadInput, Unreachable
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """Counts of calls. Labels take values from closed lists, never from a caller."""
+
+    def __init__(self, open_calls: Callable[[], int] = lambda: 0) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter("fair4free_calls", "Calls ended.", ("method", "code"), registry=self.registry)
+        self.seconds = Histogram(
+            "fair4free_call_seconds", "Time of a call.", ("method",), buckets=SECONDS, registry=self.registry
+        )
+        self.refused = Counter("fair4free_refused", "Calls refused.", ("reason",), registry=self.registry)
+        self.sent = Counter("fair4free_sent_bytes", "Bytes of artefacts sent.", ("kind",), registry=self.registry)
+        gauge = Gauge("fair4free_open_calls", "Calls in flight.", registry=self.registry)
+        gauge.set_function(open_calls)
+        self.expires = Gauge(
+            "fair4free_server_certificate_expires_timestamp_seconds",
+            "When the server's certificate expires.",
+            registry=self.registry,
+        )
+
+
+class MonitoringServer:
+    """GET /metrics, /healthz (the process answers) and /readyz (there is a release to serve and no drain)."""
+
+    def __init__(self, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
+        """Raises `BadInput` unless the address is loopback and `Unreachable` if it cannot be bound."""
+        host, port = loopback(address)
+        exposition = make_wsgi_app(metrics.registry, disable_compression=True)
+
+        def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            path = environ.get("PATH_INFO", "")
+            if path == "/metrics" and environ.get("REQUEST_METHOD") == "GET":
+                return exposition(environ, start_response)
+            fine = {"/healthz": lambda: True, "/readyz": ready}.get(path)
+            status = "404 Not Found" if fine is None else "200 OK" if fine() else "503 Service Unavailable"
+            start_response(status, [("Content-Type", "text/plain")])
+            return [status.encode() + b"\n"]
+
+        try:
+            self._server = make_server(host, port, answer, _Threads, _Quiet)
+        except OSError as error:
+            raise Unreachable("cannot be listened on", field=address, remedy="choose a free port") from error
+        self.address = f"{host}:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def loopback(address: str) -> tuple[str, int]:
+    """Host and port of a loopback address. Raises `BadInput` for any other."""
+    host, _, port = address.rpartition(":")
+    try:
+        if ipaddress.ip_address(host).is_loopback and 0 <= int(port) <= 65_535:
+            return host, int(port)
+    except ValueError:
+        pass
+    raise BadInput("not a loopback address", field="--metrics-address", remedy="write it as 127.0.0.1:9464")
+
+
+class _Threads(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 5
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Its lines would not be ours."""

@@ -1,0 +1,133 @@
+"""fair4free-owner root: the key ceremony. `key` and `sign` need no node and no network, only the medium of the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import shell
+
+app = typer.Typer(help="The root of trust: make its keys, sign off line, rotate.", no_args_is_help=True)
+
+NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
+Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The proposed root; its signatures lie beside it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Sealed key to make, on a medium that can be removed.")],
+    json: Json = False,
+) -> None:
+    """Make a root key, sealed with a passphrase, and its public half beside it as FILE.pub."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from shared import folder, keyring
+
+    with shell("root key", json) as out:
+        made = Ed25519PrivateKey.generate()
+        public = made.public_key().public_bytes_raw().hex()
+        keyring.create(file, made, keyring.given() or _ask(confirm=True))
+        folder.write(file.with_suffix(file.suffix + ".pub"), public.encode() + b"\n")
+        out.result({"path": str(file), "public": public}, f"public key {public}")
+
+
+@app.command()
+def show(node: NodePath, json: Json = False) -> None:
+    """The root in force: version, expiry, and which keys speak for the node."""
+    from datetime import UTC, datetime
+
+    from data_owner import roots
+    from data_owner.node import Node
+
+    with shell("root show", json) as out:
+        root = roots.newest(Node.open(node))
+        lines = [f"version {root.version}, expires {datetime.fromtimestamp(root.expires, UTC):%Y-%m-%d}"]
+        for role, keys in root.roles.items():
+            lines.append(f"{role}: {keys.threshold} of {len(keys.key_ids)}")
+            lines += [f"  {root.keys[identifier]}" for identifier in keys.key_ids]
+        out.result(root.model_dump(mode="json"), "\n".join(lines))
+
+
+@app.command()
+def propose(
+    node: NodePath,
+    document: Annotated[Path, typer.Option("--out", help="Document to write, for the root keys to sign.")],
+    key: Annotated[list[Path] | None, typer.Option(help="FILE.pub of a root key; repeat. As before if none.")] = None,
+    threshold: Annotated[int | None, typer.Option(min=1, help="How many root keys must sign.")] = None,
+    renew: Annotated[list[str] | None, typer.Option(help="Role to give a new key: release, freshness, log.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the next root, one version up, unsigned."""
+    from datetime import UTC, datetime
+
+    from data_owner import roots
+    from data_owner.node import Node
+    from protocol.root import Role
+    from shared import folder
+    from shared.errors import BadInput
+
+    with shell("root propose", json) as out:
+        unknown = set(renew or ()) - set(Role)
+        if unknown:
+            raise BadInput("not a role", field="--renew", remedy="name release, freshness or log")
+        keys = [folder.read(path, "give the .pub file of a root key").decode().strip() for path in key or ()]
+        root = roots.propose(
+            Node.open(node), int(datetime.now(UTC).timestamp()), keys, threshold, [Role(role) for role in renew or ()]
+        )
+        folder.write(document, root.to_bytes())
+        out.result(
+            {"version": root.version, "sha256": root.digest},
+            f"root {root.version} proposed, sha256 {root.digest}. Sign it with the old and the new root keys.",
+        )
+
+
+@app.command()
+def sign(
+    document: Document,
+    key: Annotated[Path, typer.Option(help="Sealed root key.")],
+    json: Json = False,
+) -> None:
+    """Add a signature to a proposed root. Compare the digest that is printed with the one that was proposed."""
+    from data_owner import roots
+    from protocol.root import Root
+    from shared import folder, keyring
+
+    with shell("root sign", json) as out:
+        proposed = folder.read(document, "give the document that `root propose` wrote")
+        root = Root.from_bytes(proposed)
+        beside = (key.parent / keyring.BESIDE).is_file()
+        passphrase = keyring.passphrase_of(key.parent) if keyring.given() or beside else _ask(confirm=False)
+        place = document.with_suffix(".sig")
+        signed = place.read_bytes() if place.is_file() else None
+        folder.write(place, roots.add_signature(proposed, signed, keyring.read(key, passphrase)))
+        out.result(
+            {"version": root.version, "sha256": root.digest, "signatures": str(place)},
+            f"root {root.version} of {root.node}, sha256 {root.digest}, signed in {place}.",
+        )
+
+
+@app.command()
+def install(node: NodePath, document: Document, json: Json = False) -> None:
+    """Make a signed root the one in force: old and new thresholds must have signed it."""
+    from data_owner import roots
+    from data_owner.node import Node
+    from shared import folder
+
+    with shell("root install", json) as out:
+        root = roots.install(
+            Node.open(node),
+            folder.read(document, "give the document that `root propose` wrote"),
+            folder.read(document.with_suffix(".sig"), "sign the document with `root sign`"),
+        )
+        out.result(
+            {"version": root.version}, f"root {root.version} is in force. Consumers follow with their next fetch."
+        )
+
+
+def _ask(confirm: bool) -> bytes:
+    """A passphrase from the person at the keyboard."""
+    found: str = typer.prompt("Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True)
+    return found.encode()

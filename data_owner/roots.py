@@ -1,0 +1,163 @@
+"""The node's root documents and the keys they name: made, proposed, signed off line, and installed by the rules.
+
+root/N.json, root/N.sig hold every root of the node; keys/ROLE-ID.key the private keys that are here, sealed. The
+root key may be anywhere: only `sign` needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from data_owner.node import Node
+from protocol.root import Role, RoleKeys, Root, anchor, rotate
+from protocol.signing import Kind, Signatures, key_id, sign
+from shared import folder, keyring
+from shared.errors import BadInput, Unreachable
+from shared.limits import LIMITS
+
+ONLINE = (Role.RELEASE, Role.FRESHNESS, Role.LOG)
+_LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
+
+
+def create(node: Node, name: str, now: int) -> Root:
+    """The first root, every role with one new key of its own."""
+    keys = {role: Ed25519PrivateKey.generate() for role in Role}
+    for role, key in keys.items():
+        _keep_key(node, role, key)
+    root = _root(name, 1, now, {role: ([_public(key)], 1) for role, key in keys.items()})
+    document = root.to_bytes()
+    _keep(node, root.version, document, sign(Kind.ROOT, document, [keys[Role.ROOT]]).to_bytes())
+    return root
+
+
+def read(node: Node, version: int) -> tuple[bytes, bytes] | None:
+    """A root document and its signatures, None if there is none of that version."""
+    place = node.roots / f"{version}.json"
+    if not place.is_file():
+        return None
+    remedy = "restore the node's root folder from its backup"
+    return folder.read(place, remedy), folder.read(place.with_suffix(".sig"), remedy)
+
+
+def chain(node: Node) -> list[tuple[bytes, bytes]]:
+    """Every root with its signatures, from the first."""
+    found: list[tuple[bytes, bytes]] = []
+    while (pair := read(node, len(found) + 1)) is not None:
+        found.append(pair)
+    if not found:
+        raise Unreachable("has no root document", field=str(node.roots), remedy="restore it from its backup")
+    return found
+
+
+def newest(node: Node) -> Root:
+    return anchor(*chain(node)[-1])
+
+
+def signing_key(node: Node, role: Role) -> Ed25519PrivateKey:
+    """The private key of a role that is at this node. Raises `Unreachable` if none is."""
+    for identifier in newest(node).roles[role].key_ids:
+        path = _key_path(node, role, identifier)
+        if path.is_file():
+            return keyring.read(path, keyring.passphrase_of(node.keys))
+    raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
+
+
+def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[Role]) -> Root:
+    """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`."""
+    before = newest(node)
+    roles = {
+        role: ([before.keys[each] for each in keys.key_ids], keys.threshold) for role, keys in before.roles.items()
+    }
+    if root_keys:
+        roles[Role.ROOT] = (root_keys, min(before.roles[Role.ROOT].threshold, len(root_keys)))
+    if threshold is not None:
+        roles[Role.ROOT] = (roles[Role.ROOT][0], threshold)
+    for role in renew:
+        if role not in ONLINE:
+            raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
+        key = Ed25519PrivateKey.generate()
+        _keep_key(node, role, key)
+        roles[role] = ([_public(key)], 1)
+    try:
+        return _root(before.node, before.version + 1, now, roles)
+    except ValueError:
+        raise BadInput(
+            "these keys and this threshold do not make a root",
+            field="root",
+            remedy="give distinct public keys, and a threshold that is not above their number",
+        ) from None
+
+
+def add_signature(document: bytes, signatures: bytes | None, key: Ed25519PrivateKey) -> bytes:
+    """The signatures of a root document with one more: what is done off line."""
+    Root.from_bytes(document)
+    new = sign(Kind.ROOT, document, [key]).signatures
+    old = Signatures.from_bytes(signatures).signatures if signatures else ()
+    kept = tuple(each for each in old if each.key_id != new[0].key_id)
+    return Signatures(signatures=(*kept, *new)).to_bytes()
+
+
+def install(node: Node, document: bytes, signatures: bytes) -> Root:
+    """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed.
+
+    Releases that are out are first signed by the new release key too, so that a stop at any point leaves every
+    release valid under the root that is in force.
+    """
+    root = rotate(newest(node), document, signatures)
+    for role in ONLINE:
+        if not any(_key_path(node, role, each).is_file() for each in root.roles[role].key_ids):
+            raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy="propose a root again")
+    for identifier in root.roles[Role.RELEASE].key_ids:
+        path = _key_path(node, Role.RELEASE, identifier)
+        if path.is_file():
+            _sign_releases(node, keyring.read(path, keyring.passphrase_of(node.keys)))
+    _keep(node, root.version, document, signatures)
+    for path in node.keys.glob("*-*.key"):
+        if not any(path == _key_path(node, role, each) for role in Role for each in root.roles[role].key_ids):
+            path.unlink()
+    return root
+
+
+def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
+    for path in node.releases.glob("*/manifest.sig"):
+        old = Signatures.from_bytes(path.read_bytes()).signatures
+        new = sign(Kind.MANIFEST, path.with_suffix(".json").read_bytes(), [key]).signatures
+        if new[0] not in old:
+            folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
+
+
+def _root(name: str, version: int, now: int, roles: Mapping[Role, tuple[list[str], int]]) -> Root:
+    identifiers = {key: hashlib.sha256(bytes.fromhex(key)).hexdigest() for keys, _ in roles.values() for key in keys}
+    return Root(
+        node=name,
+        version=version,
+        expires=now + _LIFETIME,
+        keys={identifier: key for key, identifier in identifiers.items()},
+        roles={
+            role: RoleKeys(key_ids=tuple(identifiers[key] for key in keys), threshold=threshold)
+            for role, (keys, threshold) in roles.items()
+        },
+    )
+
+
+def _keep(node: Node, version: int, document: bytes, signatures: bytes) -> None:
+    folder.write(node.roots / f"{version}.sig", signatures)
+    folder.write(node.roots / f"{version}.json", document)
+
+
+def _keep_key(node: Node, role: Role, key: Ed25519PrivateKey) -> None:
+    path = _key_path(node, role, key_id(key.public_key()))
+    keyring.create(path, key, keyring.new_passphrase_of(node.keys))
+
+
+def _key_path(node: Node, role: Role, identifier: str) -> Path:
+    return node.keys / f"{role}-{identifier[:16]}.key"
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()

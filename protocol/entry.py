@@ -1,0 +1,147 @@
+"""The entries of the egress log, and what may follow what: the policy that anyone can check from the log alone.
+
+Every entry carries a random nonce, so that a hash in somebody's proof tells nothing of the entry under it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from protocol.access import Role, may_read
+from protocol.artefacts import Artefact
+from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.manifest import Digest
+from protocol.refusals import RuleBroken
+from shared.limits import LIMITS
+from shared.schema import Frozen
+
+Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Sha256 = Annotated[str, Field(pattern=HEX)]
+
+
+class _Entry(Frozen):
+    format: Literal[1] = 1
+    at: int = Field(ge=0, le=SECONDS)
+    nonce: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+
+class Approval(_Entry):
+    """A named person let a release out, under a policy. `records` is how many it was made from, as on its card."""
+
+    kind: Literal["approval"] = "approval"
+    by: Person
+    version: Version
+    manifest: Digest
+    policy_id: Sha256
+    artefacts: dict[Artefact, Digest]
+    records: int = Field(ge=0, le=SECONDS)
+
+
+class Denial(_Entry):
+    """A named person took a release out, or never let it out."""
+
+    kind: Literal["denial"] = "denial"
+    by: Person
+    version: Version
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class Enrolment(_Entry):
+    """A named person let a party in. `party` is the fingerprint of its key."""
+
+    kind: Literal["enrolment"] = "enrolment"
+    by: Person
+    party: Sha256
+    name: str = Field(max_length=64)
+    role: Role
+
+
+class Revocation(_Entry):
+    """A named person turned a party away, for now or from now on."""
+
+    kind: Literal["revocation"] = "revocation"
+    by: Person
+    party: Sha256
+
+
+class Served(_Entry):
+    """`length` bytes, from `offset`, of an artefact of a release, on their way to a party."""
+
+    kind: Literal["served"] = "served"
+    party: Sha256
+    version: Version
+    artefact: Artefact
+    sha256: Sha256
+    offset: int = Field(ge=0, le=LIMITS.artefact_bytes)
+    length: int = Field(ge=1, le=LIMITS.chunk_bytes)
+
+
+Entry = Approval | Denial | Enrolment | Revocation | Served
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Parse foreign bytes. Raises a `VerificationFailure`."""
+    return parse(_ENTRY, data, "log entry", LIMITS.entry_bytes)
+
+
+@dataclass
+class Standing:
+    """Where releases and parties stand after the entries admitted so far.
+
+    The owner asks `check` before it appends, an auditor while replaying: one rule, so a log that breaks it was
+    not written by this software.
+    """
+
+    approved: dict[int, Approval] = field(default_factory=dict)
+    denied: set[int] = field(default_factory=set)
+    parties: dict[str, Enrolment] = field(default_factory=dict)
+
+    def check(self, entry: Entry) -> None:
+        """Raises `RuleBroken` if `entry` may not come next."""
+        match entry:
+            case Approval():
+                if entry.version in self.denied:
+                    raise _broken("a denied release was approved")
+            case Served():
+                self._check_served(entry)
+            case _:
+                pass
+
+    def admit(self, entry: Entry) -> None:
+        """Check, then take into account."""
+        self.check(entry)
+        match entry:
+            case Approval():
+                self.approved[entry.version] = entry
+            case Denial():
+                self.denied.add(entry.version)
+            case Enrolment():
+                self.parties[entry.party] = entry
+            case Revocation():
+                self.parties.pop(entry.party, None)
+            case Served():
+                pass
+
+    def _check_served(self, entry: Served) -> None:
+        approval = self.approved.get(entry.version)
+        party = self.parties.get(entry.party)
+        if party is None or not may_read(party.role, entry.artefact):
+            raise _broken("bytes went to a party that was not let in for them")
+        if approval is None or entry.version in self.denied:
+            raise _broken("bytes of a release went out that no person had approved")
+        is_manifest = entry.artefact is Artefact.MANIFEST
+        expected = approval.manifest if is_manifest else approval.artefacts.get(entry.artefact)
+        if expected is None or entry.sha256 != expected.sha256 or entry.offset + entry.length > expected.length:
+            raise _broken("other bytes went out than were approved")
+
+
+def _broken(problem: str) -> RuleBroken:
+    return RuleBroken(problem, field="log", remedy="stop serving, and find out who wrote this entry")

@@ -1,0 +1,79 @@
+"""The freshness statement: what the owner serves at this moment, signed for a day at most.
+
+It does what timestamp and snapshot do in The Update Framework (specification 1.0 sections 5.4 and 5.5) in one
+document, as a release is small: an old state cannot be shown as the present one, nor parts of two be mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import Literal, Self
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
+from protocol.root import Role, Root
+from protocol.signing import Kind
+from shared.limits import LIMITS
+from shared.schema import Frozen, Name
+
+
+class Listed(Frozen):
+    """A release that may be fetched, and the digest of its manifest."""
+
+    version: int = Field(ge=1, le=2**31 - 1)
+    manifest_sha256: str = Field(pattern=HEX)
+
+
+class Freshness(Frozen):
+    """`version` is the second it was signed in, UTC: it rises without a counter that could be lost or raced."""
+
+    format: Literal[1] = 1
+    node: Name
+    version: int = Field(ge=1, le=SECONDS)
+    expires: int = Field(ge=1, le=SECONDS)
+    root_version: int = Field(ge=1, le=2**31 - 1)
+    releases: tuple[Listed, ...] = Field(max_length=LIMITS.releases_listed)
+
+    @model_validator(mode="after")
+    def _rises_and_is_short_lived(self) -> Self:
+        if any(a.version >= b.version for a, b in pairwise(self.releases)):
+            raise ValueError("releases must rise by version")
+        if not 0 < self.expires - self.version <= LIMITS.freshness_seconds:
+            raise ValueError("expires must follow version by a day at most")
+        return self
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return parse(TypeAdapter(cls), data, "freshness")
+
+    def check_listed(self, version: int, manifest: bytes) -> None:
+        """Raises `MixAndMatch` unless exactly these manifest bytes are listed under `version`."""
+        if Listed(version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest()) not in self.releases:
+            raise MixAndMatch("not the release that the owner lists now", field="manifest", remedy=ASK_OWNER)
+
+
+def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_version: int, now: int) -> Freshness:
+    """Verify a statement at time `now`. `last_version` is the highest one seen, 0 if none."""
+    root.check(Role.FRESHNESS, Kind.FRESHNESS, document, signatures)
+    found = Freshness.from_bytes(document)
+    if found.node != root.node:
+        raise WrongNode("the statement of another node", field="freshness", remedy=ASK_OWNER)
+    if found.root_version != root.version:
+        raise MixAndMatch("made under another root than the newest shown", field="freshness", remedy=ASK_OWNER)
+    if found.version > now + LIMITS.clock_skew_seconds:
+        raise FastForward("signed in the future", field="freshness", remedy="set this machine's clock")
+    if found.version < last_version:
+        raise Rollback("older than a statement already seen", field="freshness", remedy=ASK_OWNER)
+    if now >= found.expires:
+        raise Freeze(
+            "the newest statement has expired",
+            field="freshness",
+            remedy="check this machine's clock; then ask the owner whether it still serves",
+        )
+    return found

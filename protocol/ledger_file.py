@@ -1,0 +1,131 @@
+"""The egress log as a file for somebody who holds only public keys: every entry, the newest checkpoint, the roots
+that lead to its key, and what consumers have countersigned. Verified without a network and without a node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field, TypeAdapter
+
+from protocol.canonical import HEX, encode, parse
+from protocol.checkpoint import Checkpoint, verify_checkpoint
+from protocol.entry import Entry, Standing, parse_entry
+from protocol.merkle import Tree
+from protocol.note import Note
+from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, UnderThreshold
+from protocol.root import Root, rotate
+from shared.limits import LIMITS
+from shared.schema import Frozen
+
+
+class SignedRoot(Frozen):
+    """A root document and its signatures, each as the text that was signed or sent."""
+
+    document: str = Field(max_length=LIMITS.manifest_bytes)
+    signatures: str = Field(max_length=LIMITS.manifest_bytes)
+
+
+class Countersigned(Frozen):
+    """A checkpoint as a consumer countersigned it. `party` is its key's fingerprint, `key` its witness key (hex)."""
+
+    party: str = Field(pattern=HEX)
+    key: str = Field(pattern=HEX)
+    note: str = Field(max_length=LIMITS.note_bytes)
+
+    def verify(self) -> tuple[Checkpoint, int]:
+        """What was countersigned and when. Raises `BadSignature`."""
+        note = Note.from_bytes(self.note.encode())
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.key))
+        at = note.cosignature_time(witness_name(self.party), key)
+        if at is None:
+            raise BadSignature("the checkpoint is not countersigned", field="checkpoint", remedy="countersign again")
+        return Checkpoint.from_text(note.text), at
+
+
+class LedgerFile(Frozen):
+    """`roots` rise by one from the first one kept; `entries` are canonical JSON, in order."""
+
+    format: Literal[1] = 1
+    roots: tuple[SignedRoot, ...] = Field(min_length=1)
+    checkpoint: str = Field(max_length=LIMITS.note_bytes)
+    entries: tuple[str, ...]
+    countersigned: tuple[Countersigned, ...]
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return parse(TypeAdapter(cls), data, "ledger file", LIMITS.ledger_bytes)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A verified log: its checkpoint, its entries in order, where they leave things, and who has countersigned."""
+
+    checkpoint: Checkpoint
+    entries: tuple[Entry, ...]
+    standing: Standing
+    countersigned: tuple[tuple[str, int, int], ...]
+    """Party, size of the log it has seen, and when (seconds since 1970-01-01 UTC)."""
+
+
+def witness_name(party: str) -> str:
+    """The key name under which the consumer with this fingerprint countersigns."""
+    return f"fair4free.internal/consumer/{party}"
+
+
+def verify_ledger(file: LedgerFile, trusted: Root, seen: Checkpoint | None = None) -> Ledger:
+    """Verify an exported log, starting from a root that arrived by a safe way.
+
+    It must be signed by the node's log keys, be the very tree of its checkpoint, obey the rules of `Standing`, and
+    continue every checkpoint that a consumer has countersigned, and `seen` if given.
+    """
+    root = _newest_root(file, trusted)
+    checkpoint = verify_checkpoint(root, file.checkpoint.encode())
+    tree, standing, entries = Tree(), Standing(), []
+    for text in file.entries:
+        data = text.encode()
+        tree.append(data)
+        entry = parse_entry(data)
+        standing.admit(entry)
+        entries.append(entry)
+    _check_continues(tree, checkpoint)
+    if len(tree) != checkpoint.size:
+        raise Rewritten("holds other entries than its checkpoint counts", field="log", remedy=ASK_OWNER)
+    if seen is not None:
+        _check_continues(tree, seen)
+    countersigned = []
+    for each in file.countersigned:
+        known, at = each.verify()
+        _check_continues(tree, known)
+        countersigned.append((each.party, known.size, at))
+    return Ledger(checkpoint, tuple(entries), standing, tuple(countersigned))
+
+
+def _newest_root(file: LedgerFile, trusted: Root) -> Root:
+    """Follow the file's roots from the trusted one, which must be among them."""
+    texts = [(each.document.encode(), each.signatures.encode()) for each in file.roots]
+    places = [place for place, (document, _) in enumerate(texts) if document == trusted.to_bytes()]
+    if not places:
+        raise UnderThreshold(
+            "the file does not lead from the root that is trusted",
+            field="root",
+            remedy="use the invitation that the owner handed over by a safe way",
+        )
+    root = trusted
+    for document, signatures in texts[places[0] + 1 :]:
+        root = rotate(root, document, signatures)
+    return root
+
+
+def _check_continues(tree: Tree, checkpoint: Checkpoint) -> None:
+    if checkpoint.size > len(tree) or tree.root(checkpoint.size) != checkpoint.root_hash:
+        raise Rewritten(
+            "the log does not continue a checkpoint that was signed",
+            field="log",
+            remedy="entries were changed or left out: keep both as evidence",
+        )

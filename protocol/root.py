@@ -1,0 +1,117 @@
+"""The root document: which keys speak for a node, how many of them must agree, and how they are replaced.
+
+After The Update Framework, specification 1.0 sections 4.3 and 5.3: a new root is accepted only one version at a
+time, signed by the threshold of the root before it and by its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field, TypeAdapter, model_validator
+
+from protocol.canonical import SECONDS, encode, parse
+from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
+from protocol.signing import Kind, check_threshold
+from shared.limits import LIMITS
+from shared.schema import Frozen, Name
+
+
+class Role(StrEnum):
+    """Who may sign what. `root` names the others and is meant to be kept off every network."""
+
+    ROOT = "root"
+    RELEASE = "release"
+    FRESHNESS = "freshness"
+    LOG = "log"
+
+
+class RoleKeys(Frozen):
+    """The keys of a role, by key id, and how many of them must sign."""
+
+    key_ids: tuple[str, ...] = Field(min_length=1, max_length=LIMITS.signatures)
+    threshold: int = Field(ge=1, le=LIMITS.signatures)
+
+    @model_validator(mode="after")
+    def _each_key_counts_once(self) -> Self:
+        if len(set(self.key_ids)) != len(self.key_ids):
+            raise DuplicateKey("a role names a key twice", field="root", remedy=ASK_OWNER)
+        if self.threshold > len(self.key_ids):
+            raise ValueError("a threshold is higher than the number of keys")
+        return self
+
+
+class Root(Frozen):
+    """`keys` are raw Ed25519 public keys by their SHA-256, both in hex."""
+
+    format: Literal[1] = 1
+    node: Name
+    version: int = Field(ge=1, le=2**31 - 1)
+    expires: int = Field(ge=0, le=SECONDS)
+    keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
+    roles: dict[Role, RoleKeys]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if set(self.roles) != set(Role):
+            raise ValueError("roles must be exactly " + ", ".join(Role))
+        for identifier, key in self.keys.items():
+            if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+                raise ValueError("a key is not 32 bytes in hex")
+            if hashlib.sha256(bytes.fromhex(key)).hexdigest() != identifier:
+                raise ValueError("a key id is not the digest of its key")
+        if {identifier for role in self.roles.values() for identifier in role.key_ids} != set(self.keys):
+            raise ValueError("keys and roles do not name the same keys")
+        return self
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return parse(TypeAdapter(cls), data, "root")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def public_keys(self, role: Role) -> Mapping[str, Ed25519PublicKey]:
+        return {
+            identifier: Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.keys[identifier]))
+            for identifier in self.roles[role].key_ids
+        }
+
+    def check(self, role: Role, kind: Kind, document: bytes, signatures: bytes) -> None:
+        """Raises a `VerificationFailure` unless the role's threshold signed exactly these bytes."""
+        check_threshold(kind, document, signatures, self.public_keys(role), self.roles[role].threshold)
+
+
+def anchor(document: bytes, signatures: bytes) -> Root:
+    """A root that arrived by a safe way: its own threshold must have signed it."""
+    root = Root.from_bytes(document)
+    root.check(Role.ROOT, Kind.ROOT, document, signatures)
+    return root
+
+
+def rotate(trusted: Root, document: bytes, signatures: bytes) -> Root:
+    """The next root, one version up, signed by the old and the new thresholds (TUF 5.3.4 and 5.3.5)."""
+    trusted.check(Role.ROOT, Kind.ROOT, document, signatures)
+    root = Root.from_bytes(document)
+    root.check(Role.ROOT, Kind.ROOT, document, signatures)
+    if root.node != trusted.node:
+        raise WrongNode("the root of another node", field="root", remedy=ASK_OWNER)
+    if root.version <= trusted.version:
+        raise Rollback("not newer than the root that is trusted", field="root", remedy=ASK_OWNER)
+    if root.version != trusted.version + 1:
+        raise FastForward("skips a version: roots are followed one by one", field="root", remedy=ASK_OWNER)
+    return root
+
+
+def check_in_date(root: Root, now: int) -> None:
+    """Raises `Expired`. Only the last root of a chain has to be in date (TUF 5.3.10)."""
+    if now >= root.expires:
+        raise Expired("the owner's root has expired", field="root", remedy="ask the owner to sign a new root")

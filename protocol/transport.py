@@ -1,0 +1,34 @@
+"""TLS 1.3 only, for both sides of the wire.
+
+gRPC's Python API sets no lowest version of TLS, and its core would also speak 1.2. But every certificate here holds
+a P-256 key (`protocol.identity`) and in TLS 1.2, unlike 1.3, a cipher suite names the kind of key that signs. With a
+1.2 suite for RSA as the only one allowed, a handshake of 1.2 finds no shared cipher; those of 1.3 (RFC 8446
+section 9.1) are always there. The core reads its variables once, when grpc is first imported.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+NO_P256_SUITE_BELOW_1_3 = "ECDHE-RSA-AES256-GCM-SHA384"
+
+
+def require_tls_1_3() -> None:
+    """Must run before grpc is imported."""
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_P256_SUITE_BELOW_1_3
+    # the core would write a line of its own to stderr for each failed handshake
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def speaks_below_1_3(host: str, port: int, seconds: float) -> bool:
+    """Whether a listener lets a client in that knows TLS 1.2 and no more: asked over a real connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with socket.create_connection((host, port), seconds) as plain, context.wrap_socket(plain):
+            return True
+    except OSError:
+        return False

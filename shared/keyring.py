@@ -1,0 +1,54 @@
+"""Sealed Ed25519 keys in a folder, and where their passphrase comes from.
+
+In this order: the file that FAIR4FREE_PASSPHRASE_FILE names (a mounted secret or a credential of the service
+manager), the variable FAIR4FREE_PASSPHRASE, or else `passphrase` beside the keys, made with the first key. The last
+lets a node start unattended, and protects only a key file that is copied without it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared import folder
+from shared.errors import BadInput
+from shared.sealed_key import seal, unseal
+
+VARIABLE, FILE_VARIABLE = "FAIR4FREE_PASSPHRASE", "FAIR4FREE_PASSPHRASE_FILE"
+BESIDE = "passphrase"
+
+
+def create(path: Path, key: Ed25519PrivateKey, passphrase: bytes) -> None:
+    """Seal `key` into a new file. Raises `BadInput` rather than replace a key."""
+    if path.exists():
+        raise BadInput("there is a file already", field=str(path), remedy="choose another file")
+    folder.write(path, seal(key, passphrase), folder.PRIVATE)
+
+
+def read(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
+    """Raises `Unreachable` if there is no such key here, `BadInput` if the passphrase is another."""
+    return unseal(folder.read(path, "restore the key from its backup, or attach its medium"), passphrase, str(path))
+
+
+def passphrase_of(keys: Path) -> bytes:
+    """The passphrase of the keys in a folder. Raises `Unreachable` if there is none."""
+    return given() or folder.read(keys / BESIDE, f"set {FILE_VARIABLE} or {VARIABLE}").strip()
+
+
+def new_passphrase_of(keys: Path) -> bytes:
+    """The same, writing one beside the keys when none is given from outside."""
+    if given() is None and not (keys / BESIDE).exists():
+        folder.write(keys / BESIDE, secrets.token_hex(32).encode(), folder.PRIVATE)
+    return passphrase_of(keys)
+
+
+def given() -> bytes | None:
+    """The passphrase from outside, if there is one."""
+    name = os.environ.get(FILE_VARIABLE)
+    found = folder.read(Path(name), f"correct {FILE_VARIABLE}") if name else os.environ.get(VARIABLE, "").encode()
+    if name and not found.strip():
+        raise BadInput("is empty", field=FILE_VARIABLE, remedy="write a passphrase into that file")
+    return found.strip() or None

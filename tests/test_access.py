@@ -1,0 +1,196 @@
+"""Who may do what: every method and artefact is in a table, and what is not is denied."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer import channel
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, server
+from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort
+from data_owner.admission import Admission
+from data_owner.monitoring import Metrics
+from data_owner.node import Node
+from data_owner.open_calls import OpenCall, OpenCalls, to_end
+from data_owner.token_bucket import TokenBucket
+from protocol import identity
+from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, Role, may_call, may_read
+from protocol.artefacts import Artefact
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from shared.errors import PolicyRefusal
+from shared.limits import LIMITS
+from tests.conftest import Running
+
+
+def every_method() -> set[str]:
+    files = (wire.DESCRIPTOR, health_pb2.DESCRIPTOR)
+    services = [found for file in files for found in file.services_by_name.values()]
+    return {f"/{found.full_name}/{method.name}" for found in services for method in found.methods}
+
+
+def test_every_method_of_the_contract_is_in_a_table_and_no_other() -> None:
+    endless = {"/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"}
+    assert set(RELEASE_METHODS) | ENROLMENT_METHODS == every_method() - endless
+
+
+def test_which_roles_may_call_which_methods() -> None:
+    for method in every_method():
+        assert not may_call(None, method)
+        for role in Role:
+            assert may_call(role, method) is (method in RELEASE_METHODS)
+    assert not may_call(Role.ANALYST, "/fair4free.v1.ReleaseService/ExportRecords")
+
+
+def test_an_auditor_reads_what_was_promised_and_never_the_model() -> None:
+    assert set(READABLE) == set(Role)
+    assert {kind for kind in Artefact if may_read(Role.AUDITOR, kind)} == {Artefact.MANIFEST, Artefact.CARD}
+    assert all(may_read(Role.ANALYST, kind) for kind in Artefact)
+    assert not any(may_read(None, kind) for kind in Artefact)
+
+
+@pytest.mark.parametrize("port", [ReleasePort(Node(Path("nowhere"))), EnrolmentPort()])
+def test_a_method_that_no_table_lists_has_no_handler_though_there_is_code_for_it(port: ReleasePort) -> None:
+    control = AccessControl(port, Metrics(), OpenCalls())
+    behind = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    for method in {*every_method(), "/fair4free.v1.ReleaseService/ExportRecords", ""}:
+        details = grpc.HandlerCallDetails()
+        details.method = method
+        found = control.intercept_service(lambda details: behind, details)
+        assert (found is not None) is (method in port.methods)
+
+
+@given(st.lists(st.floats(0, 10), max_size=80), st.integers(1, 20), st.floats(0.1, 10))
+def test_a_token_bucket_never_admits_more_than_burst_and_rate_allow(
+    gaps: list[float], burst: int, a_second: float
+) -> None:
+    now, admitted = 0.0, 0
+    bucket = TokenBucket.full(burst, now)
+    for gap in gaps:
+        now += gap
+        bucket, wait = bucket.take(a_second=a_second, burst=burst, now=now)
+        admitted += wait == 0
+        assert admitted <= burst + now * a_second + 1e-6
+        if wait:
+            later, left = bucket.take(a_second=a_second, burst=burst, now=now + wait + 1e-6)
+            assert left == 0
+            assert later.tokens < 1
+
+
+def test_a_clock_that_stands_still_or_goes_back_gives_no_tokens() -> None:
+    bucket = TokenBucket(0.0, 100.0)
+    assert bucket.take(a_second=1, burst=5, now=90.0)[1] == pytest.approx(1.0)
+
+
+def test_identities_do_not_share_a_bucket_and_are_not_counted_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dataclasses.replace(LIMITS, calls_at_once=2, identities_counted=3)
+    monkeypatch.setattr("data_owner.admission.LIMITS", few)
+    admission = Admission()
+    assert [admission.seconds_to_wait("a", 0.0) > 0 for _ in range(3)] == [False, False, True]
+    assert admission.seconds_to_wait("b", 0.0) == 0
+    for name in "cdefg":
+        admission.seconds_to_wait(name, 0.0)
+    assert len(admission._buckets) == 3
+
+
+class Context:
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_calls_out_of_time_or_right_are_ended_and_one_identity_has_only_so_many() -> None:
+    mine = [OpenCall("a", 10.0, lambda: True, Context()) for _ in range(LIMITS.concurrent_calls_an_identity)]
+    sent_away = OpenCall("b", 10.0, lambda: False, Context())
+    assert to_end([*mine, sent_away], 9.0) == [sent_away]
+    assert to_end([*mine, sent_away], 10.0) == [*mine, sent_away]
+    calls = OpenCalls()
+    assert all(calls.enter(call) for call in mine)
+    assert not calls.enter(OpenCall("a", 10.0, lambda: True, Context()))
+    assert calls.enter(sent_away)
+    for call in mine:
+        calls.leave(call)
+    calls.leave(mine[0])
+    assert len(calls) == 1
+
+
+def enrolled(running: Running, folder: Path, role: Role) -> Study:
+    study = Study(folder)
+    found = consumer.enrol(folder, invitation=running.node.invitation)
+    authority.decide(
+        running.node, found.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC), role=role
+    )
+    assert consumer.enrol(folder).state == "approved"
+    return study
+
+
+def test_an_auditor_fetches_manifest_and_card_alone_and_is_refused_the_rest(running: Running, tmp_path: Path) -> None:
+    study = enrolled(running, tmp_path / "audit", Role.AUDITOR)
+    fetched = consumer.fetch(study.folder)
+    assert set(fetched.release.artefacts) == {Artefact.CARD}
+    assert {path.name for path in study.release(1).iterdir()} == {
+        "manifest.json",
+        "manifest.sig",
+        "card.json",
+        "log_proof.json",
+    }
+    assert consumer.verify(study.folder).release.artefacts == fetched.release.artefacts
+    with pytest.raises(PolicyRefusal, match="auditor"):
+        consumer.distill(study.folder)
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        for wanted, kind in server.KINDS.items():
+            request = wire.StreamArtefactRequest(version=1, kind=wanted)
+            if kind is Artefact.CARD:
+                assert b"".join(chunk.data for chunk in stub.StreamArtefact(request, timeout=5))
+                continue
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.StreamArtefact(request, timeout=5))
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Running, tmp_path: Path) -> None:
+    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    fingerprint = study.fingerprint.read_text()
+    authority.decide(
+        running.node,
+        fingerprint,
+        authority.Decision.APPROVED,
+        by="Ada",
+        now=datetime.now(UTC),
+        role=Role.AUDITOR,
+    )
+    assert identity.certificate_role(study.certificate.read_bytes()) is Role.ANALYST
+    with pytest.raises(PolicyRefusal, match="not approved"):
+        consumer.fetch(study.folder)
+    consumer.enrol(study.folder)
+    assert set(consumer.fetch(study.folder).release.artefacts) == {Artefact.CARD}
+
+
+def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stands(
+    running: Running, tmp_path: Path
+) -> None:
+    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    now, first = datetime.now(UTC), study.certificate.read_bytes()
+    assert timedelta(days=29.9) < identity.certificate_expires(first) - now < timedelta(days=30.1)
+    assert not identity.needs_renewal(first, now)
+    assert identity.needs_renewal(first, now + timedelta(days=21))
+    consumer.enrol(study.folder)
+    assert study.certificate.read_bytes() != first
+    consumer.fetch(study.folder)
+
+
+def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tmp_path: Path) -> None:
+    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 1)
+    old = authority.renew_server_certificate(running.node, almost_over)
+    consumer.fetch(study.folder)
+    assert running.node.keys.joinpath(authority.SERVER).read_bytes() != old

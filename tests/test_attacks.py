@@ -1,0 +1,420 @@
+"""Attacks on a real owner process over real sockets; an honest consumer is served all the same."""
+
+import contextlib
+import dataclasses
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from consumer import channel, fetching
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, release, steps
+from data_owner.node import Node
+from protocol import identity, transport
+from protocol.access import RELEASE_METHODS
+from protocol.artefacts import PAYLOAD, Artefact
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.refusals import FastForward, Freeze
+from shared import folder
+from shared.errors import PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+from tests.conftest import now
+from tests.owner_process import OwnerProcess, owner_process
+
+LARGE = 3_000_000
+SHORT = {
+    "handshake_seconds": 3.0,
+    "call_seconds": 2.0,
+    "stream_seconds": 4.0,
+    "watch_seconds": 0.1,
+    "unanswered_seconds": 2.0,
+}
+CHECK, STREAM = "/grpc.health.v1.Health/Check", "/fair4free.v1.ReleaseService/StreamArtefact"
+
+
+@pytest.fixture(scope="module")
+def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerProcess]:
+    """Serves the approved release and a second one whose decoder is large enough to be cut, drip and stall."""
+    place = tmp_path_factory.mktemp("attacked")
+    node = copy(approved_node, place / "hospital")
+    artefacts = {kind: (node.releases / "1" / kind.filename).read_bytes() for kind in PAYLOAD}
+    artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
+    card = artefacts.pop(Artefact.CARD)
+    version = release.write_draft(node, artefacts, "", now())
+    release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
+    steps.approve(node.folder, by="Dr. Test")
+    with owner_process(node, place / "log", **SHORT) as found:
+        yield found
+        assert found.stop() == 0
+
+
+def copy(path: Path, to: Path) -> Node:
+    shutil.copytree(path, to)
+    return Node(to)
+
+
+@pytest.fixture
+def study(owner: OwnerProcess, tmp_path: Path) -> Study:
+    return let_in(owner, tmp_path / "study")
+
+
+def let_in(owner: OwnerProcess, path: Path) -> Study:
+    found = Study(path)
+    fingerprint = consumer.enrol(path, invitation=owner.node.invitation).fingerprint
+    authority.decide(owner.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+    assert consumer.enrol(path).state == "approved"
+    return found
+
+
+def withdraw(owner: OwnerProcess, study: Study) -> None:
+    fingerprint = study.fingerprint.read_text()
+    authority.decide(owner.node, fingerprint, authority.Decision.DENIED, by="Ada", now=datetime.now(UTC))
+
+
+def honest(study: Study) -> None:
+    assert consumer.fetch(study.folder, version=1).release.manifest.version == 1
+
+
+@contextlib.contextmanager
+def slow_reader(study: Study) -> Iterator[grpc.Channel]:
+    """A channel that takes no more than it is made to read."""
+    invitation = study.invitation()
+    credentials = grpc.ssl_channel_credentials(
+        invitation.certificate_authority.encode(), study.key.read_bytes(), study.certificate.read_bytes()
+    )
+    options = [*channel.OPTIONS, ("grpc.http2.lookahead_bytes", 65_535), ("grpc.http2.bdp_probe", 0)]
+    with grpc.secure_channel(invitation.address, credentials, options=options) as opened:
+        yield opened
+
+
+def large(stub: service.ReleaseServiceStub, timeout: float = 30) -> grpc.Call:
+    request = wire.StreamArtefactRequest(version=2, kind=wire.ARTEFACT_KIND_DECODER)
+    return stub.StreamArtefact(request, timeout=timeout)
+
+
+def assert_no_call_is_open(owner: OwnerProcess, within: float) -> None:
+    until = time.monotonic() + within
+    while owner.metric("fair4free_open_calls"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_client_that_knows_only_tls_1_2_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(owner.node.keys / authority.AUTHORITY)
+    context.load_cert_chain(study.certificate, study.key)
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(owner.address) as plain, context.wrap_socket(plain) as secured:
+        assert secured.version() == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(owner.address) as plain, pytest.raises(OSError):  # noqa: PT011
+        context.wrap_socket(plain)
+    assert not transport.speaks_below_1_3(*owner.address, 5)
+
+
+def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess, study: Study) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(owner.node.keys / authority.SERVER, owner.node.keys / authority.SERVER_KEY)
+    context.set_alpn_protocols(["h2"])
+    results = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context.minimum_version = context.maximum_version = version
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            folder.write(study.invitation_file, study.invitation().model_copy(update={"address": address}).to_bytes())
+            with channel.mutual(study) as opened:
+                opened.unary_unary(CHECK).future(b"", timeout=5)
+                plain, _ = listener.accept()
+                plain.settimeout(5)
+                try:
+                    with context.wrap_socket(plain, server_side=True) as secured:
+                        results.append(secured.version())
+                except OSError:
+                    results.append("refused")
+    assert results == ["refused", "TLSv1.3"]
+
+
+def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> bytes:
+    """Issued by the true authority, as if it were `moment`."""
+    keys = owner.node.keys
+    return identity.issue_client_certificate(
+        study.request.read_bytes(),
+        (keys / authority.AUTHORITY_KEY).read_bytes(),
+        (keys / authority.AUTHORITY).read_bytes(),
+        moment,
+    )
+
+
+@pytest.mark.parametrize(
+    "days", [pytest.param(-31, id="expired"), pytest.param(2, id="issued by a clock that runs ahead")]
+)
+def test_a_certificate_out_of_its_time_gets_no_connection(owner: OwnerProcess, study: Study, days: int) -> None:
+    folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(days=days)))
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder, version=1)
+
+
+def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: OwnerProcess, study: Study) -> None:
+    folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(minutes=4)))
+    for skew in (-240, 0, 240):
+        fetching.fetch(study, 1, now() + skew)
+    with pytest.raises(FastForward, match="clock"):
+        fetching.fetch(study, 1, now() - 86_400)
+    with pytest.raises(Freeze, match="clock"):
+        fetching.fetch(study, 1, now() + 400 * 86_400)
+
+
+def test_a_certificate_of_another_authority_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
+    authority_key, moment = identity.new_key(), datetime.now(UTC)
+    other = identity.new_authority(authority_key, "hospital", moment)
+    forged = identity.issue_client_certificate(study.request.read_bytes(), authority_key, other, moment)
+    folder.write(study.certificate, forged)
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder, version=1)
+
+
+def test_a_revoked_identity_loses_the_stream_it_has_open(owner: OwnerProcess, study: Study) -> None:
+    with slow_reader(study) as opened:
+        stream = large(service.ReleaseServiceStub(opened))
+        received = len(next(stream).data)
+        withdraw(owner, study)
+        with contextlib.suppress(grpc.RpcError):
+            for chunk in stream:
+                received += len(chunk.data)
+        assert stream.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED)
+    assert received < LARGE / 2
+    with pytest.raises(PolicyRefusal):
+        consumer.fetch(study.folder, version=1)
+
+
+def test_a_revoked_identity_that_does_not_read_is_cut_off_too(owner: OwnerProcess, study: Study) -> None:
+    with slow_reader(study) as opened:
+        stream = large(service.ReleaseServiceStub(opened))
+        next(stream)
+        withdraw(owner, study)
+        assert_no_call_is_open(owner, within=SHORT["stream_seconds"] / 2)
+
+
+def test_a_reader_that_stalls_is_cut_off_in_time_and_starves_nobody(
+    owner: OwnerProcess, study: Study, tmp_path: Path
+) -> None:
+    with slow_reader(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        stalled = [large(stub) for _ in range(LIMITS.concurrent_calls_an_identity)]
+        for stream in stalled:
+            next(stream)
+        honest(let_in(owner, tmp_path / "other"))
+        assert_no_call_is_open(owner, within=20)
+
+
+def test_requests_that_never_come_are_cut_off_in_time(owner: OwnerProcess, study: Study, tmp_path: Path) -> None:
+    """A call is opened and its request never sent: no thread waits for it longer than a call may last."""
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(20)
+        yield from ()
+
+    with channel.mutual(study) as opened:
+        silent = [opened.stream_unary(CHECK).future(silence(), timeout=20) for _ in range(8)]
+        honest(let_in(owner, tmp_path / "other"))
+        codes = {call.exception().code() for call in silent}
+        never.set()
+    assert codes == {grpc.StatusCode.CANCELLED}
+
+
+def test_more_calls_at_once_than_an_identity_may_have_wait_their_turn(owner: OwnerProcess, study: Study) -> None:
+    with slow_reader(study) as first, slow_reader(study) as second:
+        held = [large(service.ReleaseServiceStub(first)) for _ in range(LIMITS.concurrent_calls_an_identity)]
+        for stream in held:
+            next(stream)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(large(service.ReleaseServiceStub(second)))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert channel.told_to_wait(caught.value) == pytest.approx(1.0, abs=0.01)
+        for stream in held:
+            stream.cancel()
+
+
+class Proxy:
+    """Passes bytes on to the owner; what comes back goes through `deliver`, in pieces."""
+
+    def __init__(self, target: tuple[str, int], deliver: Callable[[int, bytes, socket.socket], bool]) -> None:
+        self._target, self._deliver = target, deliver
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                number, self.connections = self.connections, self.connections + 1
+                threading.Thread(target=self._pump, args=(near, far, None), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near, number), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, number: int | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                if number is None:
+                    sink.sendall(data)
+                elif not self._deliver(number, data, sink):
+                    break
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def through(study: Study, proxy: Proxy) -> None:
+    folder.write(study.invitation_file, study.invitation().model_copy(update={"address": proxy.address}).to_bytes())
+
+
+def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(
+    owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "RETRY_SECONDS", 0.01)
+    passed: dict[int, int] = {}
+
+    def cut(number: int, data: bytes, sink: socket.socket) -> bool:
+        passed[number] = passed.get(number, 0) + len(data)
+        if number < 2 and passed[number] > 1_000_000:
+            return False
+        sink.sendall(data)
+        return True
+
+    proxy = Proxy(owner.address, cut)
+    through(study, proxy)
+    fetched = consumer.fetch(study.folder, version=2)
+    proxy.close()
+    assert proxy.connections == 3
+    assert len(fetched.release.artefacts[Artefact.DECODER]) == LARGE // 256 * 256
+    assert sum(passed.values()) < LARGE * 1.3
+
+
+def test_an_owner_that_drips_is_given_up_and_nothing_is_kept(
+    owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        fetching, "LIMITS", dataclasses.replace(LIMITS, call_seconds=5.0, stream_seconds=0.5, attempts=2)
+    )
+    monkeypatch.setattr(fetching, "RETRY_SECONDS", 0.01)
+    passed: dict[int, int] = {}
+
+    def drip(number: int, data: bytes, sink: socket.socket) -> bool:
+        for start in range(0, len(data), 64):
+            sink.sendall(data[start : start + 64])
+            passed[number] = passed.get(number, 0) + 64
+            if passed[number] > 20_000:
+                time.sleep(0.05)
+        return True
+
+    proxy = Proxy(owner.address, drip)
+    through(study, proxy)
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder, version=2)
+    proxy.close()
+    assert not study.release(2).exists()
+    assert study.last_seen().release == 0
+
+
+def frames(size: int) -> Callable[[bytes], bytes]:
+    return lambda request: b"\x00" * size
+
+
+def test_one_byte_more_than_a_message_may_have_is_refused(owner: OwnerProcess, study: Study) -> None:
+    most = LIMITS.request_bytes + 1024
+    codes = []
+    with channel.mutual(study) as opened:
+        for size in (most, most + 1):
+            with pytest.raises(grpc.RpcError) as caught:
+                opened.unary_unary(CHECK, request_serializer=frames(size))(None, timeout=5)
+            codes.append(caught.value.code())
+    # as many zero bytes as are allowed are no message; one more is not even looked at
+    assert codes[1] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert codes[0] is not grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_one_byte_more_than_headers_may_have_is_refused(owner: OwnerProcess, study: Study) -> None:
+    with channel.mutual(study) as opened:
+        check = opened.unary_unary(CHECK)
+
+        def call(size: int) -> grpc.StatusCode:
+            try:
+                check(b"", metadata=[("padding", "x" * size)], timeout=5)
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        low, high = 1, LIMITS.metadata_bytes
+        assert call(low) is grpc.StatusCode.OK
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if call(middle) is grpc.StatusCode.OK else (low, middle)
+        assert [call(low), call(high)] == [grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert LIMITS.metadata_bytes - low < 1024  # the rest are the headers of every call
+
+
+def test_a_thousand_half_open_connections_do_not_keep_an_honest_consumer_out(owner: OwnerProcess, study: Study) -> None:
+    with contextlib.ExitStack() as stack:
+        half_open = [stack.enter_context(socket.create_connection(owner.address, 5)) for _ in range(1000)]
+        for opened in half_open[::2]:
+            opened.sendall(b"\x16\x03\x01\x02")  # the first bytes of a handshake that never goes on
+        honest(study)
+        last = half_open[-1]
+        last.settimeout(SHORT["handshake_seconds"] + 10)
+        with contextlib.suppress(ConnectionResetError):
+            while last.recv(1024):
+                pass
+    honest(study)
+
+
+def test_reflection_channelz_and_methods_that_are_not_listed_are_not_there(owner: OwnerProcess, study: Study) -> None:
+    with channel.mutual(study) as opened:
+        for method in (
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            "/grpc.channelz.v1.Channelz/GetServers",
+            "/grpc.health.v1.Health/Watch",
+            "/fair4free.v1.EnrolmentService/Enrol",
+            "/fair4free.v1.ReleaseService/ExportRecords",
+        ):
+            assert method not in RELEASE_METHODS
+            with pytest.raises(grpc.RpcError) as caught:
+                opened.unary_unary(method)(b"", timeout=5)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_nothing_is_compressed_though_the_client_asks_for_it(owner: OwnerProcess, study: Study) -> None:
+    with channel.mutual(study) as opened:
+        call = opened.unary_stream(STREAM, wire.StreamArtefactRequest.SerializeToString, wire.Chunk.FromString)
+        found = call(wire.StreamArtefactRequest(version=1, kind=wire.ARTEFACT_KIND_CARD), timeout=5)
+        received = b"".join(chunk.data for chunk in found)
+        headers = {entry.key: entry.value for entry in found.initial_metadata()}
+        assert received
+        assert headers.get("grpc-encoding", "identity") == "identity"
+        assert headers.get("grpc-accept-encoding", "identity") == "identity"
+    invitation = study.invitation()
+    credentials = grpc.ssl_channel_credentials(
+        invitation.certificate_authority.encode(), study.key.read_bytes(), study.certificate.read_bytes()
+    )
+    options = [("grpc.ssl_target_name_override", identity.SERVER_NAME)]
+    with grpc.secure_channel(invitation.address, credentials, options, grpc.Compression.Gzip) as gzipped:
+        with pytest.raises(grpc.RpcError) as caught:
+            gzipped.unary_unary(CHECK)(b"\x00" * 1000, timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,216 @@
+"""Every parser of foreign bytes, fed with noise and with mutated truth: only the two declared families come out."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from safetensors.torch import save
+
+from protocol import identity
+from protocol.artefacts import Artefact
+from protocol.canonical import parse
+from protocol.checkpoint import Checkpoint, verify_checkpoint
+from protocol.entry import parse_entry
+from protocol.freshness import Freshness, verify_freshness
+from protocol.invitation import Invitation
+from protocol.ledger_file import LedgerFile, verify_ledger
+from protocol.manifest import Manifest
+from protocol.note import Note
+from protocol.refusals import NotCanonical
+from protocol.root import Role, Root, anchor, rotate
+from protocol.signing import Kind, Signatures, sign
+from protocol.trust import LastSeen, LogProof, verify_logged
+from shared.card import Card
+from shared.decoder import Decoder, checked, metadata
+from shared.errors import BadContent, BadInput, VerificationFailure
+from shared.schema import Schema
+from shared.sealed_key import seal, unseal
+from shared.statistics import LatentStatistics
+from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, key, trusting
+from tests.test_ledger import exported
+
+OWNER = Owner()
+ROOT = OWNER.first_root()
+MANIFEST = OWNER.manifest()
+_, SEEN = consume(OWNER)
+NOTE = Note.from_bytes(OWNER.checkpoint()).cosigned("consumer", key("witness"), NOW).to_bytes()
+ENTRIES = honest_log(MANIFEST, served=1)
+PROOF = LogProof.of(OWNER.checkpoint(), ENTRIES[2].to_bytes(), 2, [b"\x00" * 32, b"\x01" * 32])
+INVITATION = Invitation(
+    node="hospital",
+    address="localhost:1",
+    enrolment_address="localhost:2",
+    certificate_authority="-----BEGIN CERTIFICATE-----",
+    root=SEEN.root,
+    root_signatures=SEEN.root_signatures,
+)
+
+
+def signed_root(data: bytes) -> object:
+    """As if the true keys had signed whatever it is."""
+    return rotate(ROOT, data, sign(Kind.ROOT, data, KEYS[Role.ROOT]).to_bytes())
+
+
+def signed_freshness(data: bytes) -> object:
+    signatures = sign(Kind.FRESHNESS, data, KEYS[Role.FRESHNESS]).to_bytes()
+    return verify_freshness(ROOT, data, signatures, last_version=0, now=NOW)
+
+
+def note(data: bytes) -> object:
+    parsed = Note.from_bytes(data)
+    parsed.cosignature_time("consumer", key("witness").public_key())
+    Checkpoint.from_text(parsed.text)
+    return verify_checkpoint(ROOT, data)
+
+
+def certificate(data: bytes) -> object:
+    return (
+        identity.certificate_fingerprint(data),
+        identity.certificate_role(data),
+        identity.needs_renewal(data, datetime.now(UTC)),
+    )
+
+
+PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
+    "manifest": (Manifest.from_bytes, MANIFEST.to_bytes()),
+    "signatures": (Signatures.from_bytes, SEEN.root_signatures.encode()),
+    "root": (Root.from_bytes, ROOT.to_bytes()),
+    "anchored root": (lambda data: anchor(data, SEEN.root_signatures.encode()), ROOT.to_bytes()),
+    "signed root": (signed_root, ROOT.to_bytes()),
+    "freshness": (Freshness.from_bytes, OWNER.freshness().to_bytes()),
+    "signed freshness": (signed_freshness, OWNER.freshness().to_bytes()),
+    "note": (note, NOTE),
+    "entry": (parse_entry, ENTRIES[2].to_bytes()),
+    "proof": (lambda data: verify_logged(ROOT, MANIFEST, LogProof.from_bytes(data)), PROOF.to_bytes()),
+    "ledger file": (lambda data: verify_ledger(LedgerFile.from_bytes(data), ROOT), exported(ENTRIES).to_bytes()),
+    "last seen": (lambda data: LastSeen.from_bytes(data).trusted_root(), SEEN.to_bytes()),
+    "invitation": (lambda data: Invitation.from_bytes(data).trusted_root(), INVITATION.to_bytes()),
+    "certificate": (certificate, identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC))),
+    "request": (identity.read_request, identity.new_request(identity.new_key(), "analyst")),
+    "tensors": (lambda data: checked(data, {"a": (2,)}), save({"a": torch.zeros(2)})),
+    "tensor header": (metadata, save({"a": torch.zeros(2)}, metadata={"architecture": "{}"})),
+}
+
+
+def only_declared(parse: Callable[[bytes], object], data: bytes) -> None:
+    refused: BadContent | None = None
+    try:
+        parse(data)
+    except (BadInput, VerificationFailure) as error:
+        refused = error
+    assert refused is None or (refused.field and refused.remedy)
+
+
+ODD = [b"null", b"-1", b"1e999", b"9" * 400, b"\\ud800", b"[" * 2000, b'""', b"NaN", b"\x00", b"{}", "é".encode()]
+
+
+@st.composite
+def mutations(draw: st.DrawFn, data: bytes) -> bytes:
+    """A few bytes changed, cut out, repeated or put in; sometimes a number or a text replaced whole."""
+    found = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.integers(0, max(len(found) - 1, 0)))
+        match draw(st.integers(0, 4)):
+            case 0:
+                found[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
+            case 1:
+                del found[place : place + draw(st.integers(1, 40))]
+            case 2:
+                found[place:place] = draw(st.binary(max_size=20))
+            case 3:
+                found[place:place] = found[place : place + draw(st.integers(1, 200))]
+            case 4:
+                found[place : place + draw(st.integers(0, 12))] = draw(st.sampled_from(ODD))
+    return bytes(found)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_the_seed_is_a_good_one(name: str) -> None:
+    parse, seed = PARSERS[name]
+    if name in ("signed root", "proof"):  # of the same version, and with an invented path
+        with pytest.raises(VerificationFailure):
+            parse(seed)
+    else:
+        parse(seed)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_noise_and_mutated_truth_end_in_a_declared_error_or_not_at_all(name: str, data: st.DataObject) -> None:
+    parse, seed = PARSERS[name]
+    only_declared(parse, data.draw(st.one_of(st.binary(max_size=300), mutations(seed))))
+
+
+@pytest.fixture(scope="module")
+def released(artefacts: dict[Artefact, bytes], approved_node: object) -> dict[Artefact, bytes]:
+    """The real artefacts of a release, with its card."""
+    card = approved_node / "releases" / "1" / Artefact.CARD.filename  # type: ignore[operator]
+    return {**artefacts, Artefact.CARD: card.read_bytes()}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_mutated_artefacts_end_in_a_declared_error_or_not_at_all(
+    released: dict[Artefact, bytes], data: st.DataObject
+) -> None:
+    schema = Schema.from_bytes(released[Artefact.SCHEMA])
+    decoder = Decoder.from_bytes(released[Artefact.DECODER], schema)
+    latent, groups = decoder.architecture.latent, len(schema.groups)
+    parsers: dict[Artefact, Callable[[bytes], object]] = {
+        Artefact.SCHEMA: Schema.from_bytes,
+        Artefact.CARD: Card.from_bytes,
+        Artefact.DECODER: lambda changed: Decoder.from_bytes(changed, schema),
+        Artefact.STATISTICS: lambda changed: LatentStatistics.from_bytes(changed, latent, groups),
+    }
+    kind = data.draw(st.sampled_from(list(parsers)))
+    whole = released[kind]
+    head = len(whole) if kind in (Artefact.SCHEMA, Artefact.CARD) else 8 + int.from_bytes(whole[:8], "little")
+    only_declared(parsers[kind], data.draw(mutations(whole[:head])) + whole[head:])
+
+
+HEADER_NAMES = st.sampled_from(["a", "dtype", "shape", "data_offsets", "__metadata__"])
+HEADERS = st.recursive(
+    st.none() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner) | st.dictionaries(HEADER_NAMES, inner),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(header=HEADERS)
+def test_a_tensor_header_of_any_shape_ends_in_a_declared_error(header: object) -> None:
+    text = json.dumps(header).encode()
+    data = len(text).to_bytes(8, "little") + text + b"\x00" * 8
+    only_declared(metadata, data)
+    only_declared(lambda changed: checked(changed, {"a": (2,)}), data)
+
+
+def test_a_sealed_key_opens_with_its_passphrase_alone_and_no_changed_byte_is_accepted() -> None:
+    sealed = seal(key("root"), b"right")
+    assert unseal(sealed, b"right", "key").private_bytes_raw() == key("root").private_bytes_raw()
+    assert key("root").private_bytes_raw().hex().encode() not in sealed
+    with pytest.raises(BadInput, match="passphrase"):
+        unseal(sealed, b"wrong", "key")
+    content = json.loads(sealed)
+    for name in ("public", "salt", "nonce", "sealed"):
+        changed = {**content, name: ("0" if content[name][0] != "0" else "1") + content[name][1:]}
+        with pytest.raises(BadInput):
+            unseal(json.dumps(changed).encode(), b"right", "key")
+    with pytest.raises(BadInput, match="not a sealed key"):
+        unseal(b"{}", b"right", "key")
+
+
+def test_a_number_beyond_json_s_safe_integers_is_refused() -> None:
+    with pytest.raises(VerificationFailure):
+        parse_entry(ENTRIES[2].to_bytes().replace(b'"records":600', b'"records":2222222222222222600'))
+    with pytest.raises(NotCanonical):
+        parse(TypeAdapter(int), b"2222222222222222600", "number")
+
+
+def test_what_is_trusted_by_a_new_study_is_the_invitation_alone() -> None:
+    assert trusting().trusted_root() == INVITATION.trusted_root() == ROOT

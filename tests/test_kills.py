@@ -1,0 +1,132 @@
+"""Stopped anywhere or out of space: the log stays consistent, no release half-appears, nothing acknowledged is lost."""
+
+import errno
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from consumer import fetching
+from data_owner import roots
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from protocol.artefacts import Artefact
+from protocol.checkpoint import Checkpoint
+from protocol.merkle import EMPTY
+from protocol.root import Role
+from protocol.trust import TrustedRelease
+from shared.errors import Unreachable
+from tests.kills import NOW, PROOF, SIGNATURES, TRUSTED, Keys, check_owner, make_node, make_study, owner_writes
+
+ROOT = Path(__file__).parent.parent
+KILLS = 300
+
+
+def test_a_kill_at_every_write_point_and_at_random_moments_breaks_no_promise(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kills", str(tmp_path), str(KILLS)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["owner"] + found["consumer"] >= KILLS
+    assert found["owner"] >= found["owner_points"] > 100
+    assert found["consumer"] >= found["consumer_points"] > 50
+
+
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """The disk has no space left from the n-th time on that something is forced to it."""
+    count, fsync, replace = 0, os.fsync, Path.replace
+
+    def one_more() -> None:
+        nonlocal count
+        count += 1
+        if count > after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def synced(handle: int) -> None:
+        one_more()
+        fsync(handle)
+
+    def replaced(path: Path, target: Path) -> Path:
+        one_more()
+        return replace(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", synced)
+        patch.setattr(Path, "replace", replaced)
+        yield
+
+
+def test_a_disk_that_fills_up_while_a_release_is_approved_refuses_cleanly_and_recovers(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    acknowledged: list[str] = []
+    for after in range(0, 30, 3):
+        with full_disk(after), pytest.raises(Unreachable, match="free space"):
+            owner_writes(node, keys, acknowledged.append)
+        assert not list(node.folder.rglob(".*"))
+        check_owner(node, keys, acknowledged, Checkpoint("log", 0, EMPTY))
+    acknowledged.clear()
+    owner_writes(node, keys, acknowledged.append)
+    assert len(acknowledged) == 9
+
+
+def test_a_log_on_a_full_disk_takes_nothing_in_so_nothing_is_sent_and_goes_on_when_there_is_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own full-disk error, by a limit on its pages."""
+    node = make_node(tmp_path / "node")
+    keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    connect = sqlite3.connect
+
+    def small(*arguments: object, **options: object) -> sqlite3.Connection:
+        found: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]
+        found.execute("PRAGMA max_page_count = 1")  # means: no page more than there are
+        return found
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(Unreachable, match="disk is full"):
+        owner_writes_until_it_fails(node, keys)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    check_owner(node, keys, [], Checkpoint("log", 0, EMPTY))
+    with Ledger(node.ledger) as log:
+        before = len(log.entries())
+    owner_writes(node, keys, lambda text: None)
+    with Ledger(node.ledger) as log:
+        assert len(log.entries()) == before + 8
+
+
+def test_an_auditor_who_becomes_an_analyst_gets_what_was_left_out_before(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study")
+    seen = study.last_seen().model_copy(update={"checkpoint": PROOF.checkpoint})
+    card = TrustedRelease(TRUSTED.manifest, {Artefact.CARD: TRUSTED.artefacts[Artefact.CARD]})
+    fetching.keep(study, card, SIGNATURES, PROOF, seen)
+    fetching.keep(study, TRUSTED, SIGNATURES, PROOF, seen)
+    assert fetching.verify(study, NOW).release == TRUSTED
+
+
+def owner_writes_until_it_fails(node: Node, keys: Keys) -> None:
+    for _ in range(100):
+        owner_writes(node, keys, lambda text: None)
+
+
+def test_a_disk_that_fills_up_at_the_consumer_keeps_no_half_release_and_the_next_fetch_completes_it(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path / "study")
+    seen = study.last_seen().model_copy(update={"checkpoint": PROOF.checkpoint})
+    for after in range(12):
+        with full_disk(after), pytest.raises(Unreachable, match="free space"):
+            fetching.keep(study, TRUSTED, SIGNATURES, PROOF, seen)
+        assert study.last_seen().release == 0
+        assert not study.release(3).exists()
+        assert not list(study.folder.rglob(".*"))
+    fetching.keep(study, TRUSTED, SIGNATURES, PROOF, seen)
+    assert fetching.verify(study, NOW).approval.by == "Ada"

@@ -1,0 +1,317 @@
+"""The egress log on disk: append-only, one rule for owner and auditor, and every byte that left accounted for."""
+
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, ledger, ledger_export, release, roots
+from data_owner.cli import app
+from data_owner.ledger import Ledger
+from data_owner.ledger_report import ledger_report
+from data_owner.node import Node
+from protocol import access
+from protocol.artefacts import Artefact
+from protocol.checkpoint import Checkpoint, origin
+from protocol.entry import Approval, Denial, Enrolment, Entry, Revocation, Served, Standing
+from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_ledger, witness_name
+from protocol.merkle import Tree
+from protocol.note import Note
+from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
+from protocol.root import Role
+from protocol.signing import Kind, sign
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from tests.conftest import Running, now
+from tests.kills import make_node, owner_writes
+from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
+
+MANIFEST = Owner().manifest()
+APPROVAL = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Approval))
+LET_IN = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Enrolment))
+SERVED = next(entry for entry in honest_log(MANIFEST, served=1) if isinstance(entry, Served))
+DENIAL = Denial(at=NOW, nonce="44" * 16, by="Ada", version=3, reason="recalled")
+GONE = Revocation(at=NOW, nonce="55" * 16, by="Ada", party=PARTY)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Ledger:
+    Ledger.create(tmp_path / "ledger.sqlite")
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+# what may follow what
+
+
+def test_what_was_approved_may_go_to_who_was_let_in() -> None:
+    standing = Standing()
+    for entry in (*honest_log(MANIFEST, served=2), DENIAL, GONE):
+        standing.admit(entry)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [APPROVAL, SERVED],
+        [LET_IN, SERVED],
+        [LET_IN, APPROVAL, GONE, SERVED],
+        [LET_IN, APPROVAL, DENIAL, SERVED],
+        [DENIAL, APPROVAL],
+        [LET_IN, APPROVAL, SERVED.model_copy(update={"sha256": "ab" * 32})],
+        [LET_IN, APPROVAL, SERVED.model_copy(update={"offset": 30})],
+        [LET_IN, APPROVAL, SERVED.model_copy(update={"artefact": Artefact.MANIFEST})],
+        [LET_IN, APPROVAL, SERVED.model_copy(update={"version": 2})],
+        [
+            LET_IN.model_copy(update={"role": access.Role.AUDITOR}),
+            APPROVAL,
+            SERVED.model_copy(
+                update={"artefact": Artefact.DECODER, "sha256": MANIFEST.artefacts[Artefact.DECODER].sha256}
+            ),
+        ],
+    ],
+    ids=[
+        "to a stranger",
+        "not approved",
+        "after revocation",
+        "after denial",
+        "approved after denial",
+        "other bytes",
+        "beyond the end",
+        "as another artefact",
+        "of another version",
+        "a decoder to an auditor",
+    ],
+)
+def test_what_was_not_allowed_cannot_be_in_a_log(entries: list[Entry], log: Ledger) -> None:
+    standing = Standing()
+    for entry in entries[:-1]:
+        standing.admit(entry)
+        log.append(entry)
+    with pytest.raises(RuleBroken):
+        standing.admit(entries[-1])
+    with pytest.raises(RuleBroken):
+        log.append(entries[-1])
+    assert len(log.entries()) == len(entries) - 1
+
+
+# on disk
+
+
+def test_entries_survive_and_two_writers_see_each_other(log: Ledger, tmp_path: Path) -> None:
+    other = Ledger(tmp_path / "ledger.sqlite")
+    assert [log.append(LET_IN), other.append(APPROVAL), log.append(SERVED)] == [0, 1, 2]
+    assert other.entries() == log.entries() == [each.to_bytes() for each in (LET_IN, APPROVAL, SERVED)]
+
+
+def test_nothing_in_a_log_can_be_changed_or_removed_by_a_statement(log: Ledger, tmp_path: Path) -> None:
+    log.append(LET_IN)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        for statement in ("UPDATE entries SET entry = x'00'", "DELETE FROM entries"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                database.execute(statement)
+    database.close()
+
+
+def test_an_owner_whose_log_lost_what_it_signed_for_signs_nothing_more(log: Ledger, tmp_path: Path) -> None:
+    for entry in (LET_IN, APPROVAL, SERVED):
+        log.append(entry)
+    log.checkpoint(origin("hospital"), KEYS[Role.LOG][0])
+    log.close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        database.execute("DROP TRIGGER entries_stay")
+        database.execute("DELETE FROM entries WHERE place = 2")
+    database.close()
+    with Ledger(tmp_path / "ledger.sqlite") as cut, pytest.raises(VerificationFailure, match="missing or changed"):
+        cut.checkpoint(origin("hospital"), KEYS[Role.LOG][0])
+
+
+def test_a_log_that_vanished_is_not_begun_anew(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="not there"):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_file_that_is_no_log_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(Unreachable):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_two_entries_alike_have_different_hashes() -> None:
+    one, other = (ledger.new_entry(Revocation, at=NOW, by="Ada", party=PARTY) for _ in range(2))
+    assert one.to_bytes() != other.to_bytes()
+
+
+@pytest.mark.parametrize("reason", ["x" * 1001, "\ud800", ""])
+def test_words_that_a_log_cannot_take_are_refused_before_anything_is_done(node: Node, reason: str) -> None:
+    with pytest.raises((BadInput, PolicyRefusal)):
+        release.deny(node, 1, by="Ada", reason=reason, now=NOW)
+    assert list(release.servable(node, now())) == [1]
+
+
+def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: Path) -> None:
+    log.append(ledger.new_entry(Denial, at=NOW, by="\x01" * 200, version=1, reason="\x01" * 1000))
+    assert len(Ledger(tmp_path / "ledger.sqlite").entries()) == 1
+
+
+# as a file, for somebody who holds only public keys
+
+
+def exported(entries: list[Entry], **change: object) -> LedgerFile:
+    tree = Tree(entry.to_bytes() for entry in entries)
+    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(KEYS[Role.LOG][0]))
+    cosigned = note.cosigned(witness_name(PARTY), key("witness"), NOW).to_bytes().decode()
+    public = key("witness").public_key().public_bytes_raw().hex()
+    document = Owner().first_root().to_bytes()
+    file = LedgerFile(
+        roots=(
+            SignedRoot(
+                document=document.decode(),
+                signatures=sign(Kind.ROOT, document, KEYS[Role.ROOT]).to_bytes().decode(),
+            ),
+        ),
+        checkpoint=note.to_bytes().decode(),
+        entries=tuple(entry.to_bytes().decode() for entry in entries),
+        countersigned=(Countersigned(party=PARTY, key=public, note=cosigned),),
+    )
+    return file.model_copy(update=change)
+
+
+def test_an_honest_file_is_verified_and_tells_who_countersigned() -> None:
+    file = exported(honest_log(MANIFEST, served=2))
+    found = verify_ledger(LedgerFile.from_bytes(file.to_bytes()), Owner().first_root())
+    assert found.checkpoint.size == 5
+    assert found.countersigned == ((PARTY, 5, NOW),)
+    assert found.standing.approved[3] == APPROVAL
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda file: {"entries": file.entries[:-1]},
+        lambda file: {"entries": (*file.entries, file.entries[-1])},
+        lambda file: {"entries": file.entries[::-1]},
+        lambda file: {"entries": tuple(each.replace("Ada", "Eve") for each in file.entries)},
+        lambda file: {"entries": (*file.entries[:-1], file.entries[-1].replace('"length":7', '"length":6'))},
+        lambda file: {"checkpoint": Checkpoint(origin("hospital"), 5, b"\x00" * 32).signed(KEYS[Role.LOG][0]).decode()},
+        lambda file: {"checkpoint": exported(honest_log(MANIFEST, served=1)).checkpoint},
+        lambda file: {"countersigned": exported(honest_log(MANIFEST, served=9)).countersigned},
+        lambda file: {"countersigned": (file.countersigned[0].model_copy(update={"key": "ab" * 32}),)},
+    ],
+    ids=[
+        "last left out",
+        "one repeated",
+        "reversed",
+        "another name",
+        "fewer bytes",
+        "another root hash",
+        "an old checkpoint",
+        "shorter than countersigned",
+        "countersigned by another key",
+    ],
+)
+def test_a_file_that_was_changed_is_refused(attack: object) -> None:
+    file = exported(honest_log(MANIFEST, served=2))
+    with pytest.raises(VerificationFailure):
+        verify_ledger(file.model_copy(update=attack(file)), Owner().first_root())  # type: ignore[operator]
+
+
+def test_a_file_of_another_node_or_log_key_proves_nothing() -> None:
+    file = exported(honest_log(MANIFEST))
+    with pytest.raises(UnderThreshold):
+        verify_ledger(file, root_of(KEYS, node="clinic"))
+    with pytest.raises(WrongNode):
+        verify_ledger(
+            file.model_copy(update={"checkpoint": Owner(node="clinic").checkpoint().decode()}), Owner().first_root()
+        )
+
+
+def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
+    seen = Checkpoint.from_text(Note.from_bytes(exported(honest_log(MANIFEST, served=4)).checkpoint.encode()).text)
+    rewritten = exported(honest_log(MANIFEST, served=3))
+    with pytest.raises(VerificationFailure, match="does not continue"):
+        verify_ledger(rewritten, Owner().first_root(), seen)
+    verify_ledger(exported(honest_log(MANIFEST, served=6)), Owner().first_root(), seen)
+
+
+def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
+    found = verify_ledger(exported(honest_log(MANIFEST, served=3)), Owner().first_root())
+    report = ledger_report(found)
+    assert report.sections[0].tables[0].rows == ((PARTY, "analyst", "2027-01-15", "card", 21),)
+    assert report.sections[1].tables[0].rows == ((3, 600, 36, 36 / 600, 21),)
+    assert "21" in report.to_html()
+    unrecorded = replace(found, standing=Standing())
+    assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
+
+
+def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    owner_writes(node, {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}, lambda text: None)
+    authority.write_invitation(node, "hospital", "localhost:1", "localhost:2")
+    file, page = tmp_path / "ledger.json", tmp_path / "ledger.html"
+
+    def run(*arguments: object, code: int = 0) -> dict[str, object]:
+        done = CliRunner().invoke(app, ["ledger", *map(str, arguments), "--json"])
+        assert done.exit_code == code, done.output
+        envelope: dict[str, object] = json.loads(done.stdout)
+        return envelope
+
+    run("export", node.folder, "--out", file)
+    invitation = tmp_path / "invitation.json"
+    node.invitation.rename(invitation)
+    shutil.rmtree(node.folder)  # from here on there are only public keys
+    run("verify", file, "--invitation", invitation)
+    run("report", file, "--invitation", invitation, "--out", page)
+    assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
+    assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"
+    file.write_bytes(file.read_bytes().replace(b"Ada", b"Eve"))
+    for command in ("verify", "report"):
+        assert run(command, file, "--invitation", invitation, code=1)["exit_code"] == 1
+
+
+# over a real socket
+
+
+def test_every_byte_served_in_a_session_is_in_the_log_to_the_byte(running: Running, tmp_path: Path) -> None:
+    study = Study(tmp_path / "study")
+    enrolled = consumer.enrol(study.folder, invitation=running.node.invitation)
+    authority.decide(running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+    consumer.enrol(study.folder)
+    for _ in range(2):
+        consumer.fetch(study.folder)
+    files = ledger_export.export(running.node)
+    found = verify_ledger(files, study.invitation().trusted_root())
+    logged = [entry for entry in found.entries if isinstance(entry, Served)]
+    by_kind = {kind: sum(each.length for each in logged if each.artefact is kind) for kind in Artefact}
+    place = study.release(1)
+    assert by_kind == {kind: 2 * (place / kind.filename).stat().st_size for kind in Artefact}
+    assert {entry.party for entry in logged} == {enrolled.fingerprint}
+    assert found.countersigned[0][0] == enrolled.fingerprint
+    exported_to = tmp_path / "ledger.json"
+    exported_to.write_bytes(files.to_bytes())
+    running.stop()
+    assert consumer.verify(study.folder).approval.by == "Dr. Test"
+    assert consumer.verify_ledger(study.folder, exported_to).checkpoint.size == len(files.entries)
+    ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
+
+
+def test_a_denial_that_was_stopped_before_it_was_logged_is_completed_by_denying_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(log: Ledger, entry: Entry) -> int:
+        raise KeyboardInterrupt
+
+    append = Ledger.append
+    monkeypatch.setattr(Ledger, "append", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        release.deny(node, 1, by="Ada", reason="recalled", now=NOW)
+    monkeypatch.setattr(Ledger, "append", append)
+    assert release.servable(node, now()) == {}
+    release.deny(node, 1, by="Ada", reason="recalled", now=NOW)
+    with Ledger(node.ledger) as log:
+        assert log.is_denied(1)

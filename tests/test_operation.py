@@ -1,0 +1,216 @@
+"""What an operator relies on: logs, metrics, probes, a drain that loses nothing, a doctor that says what to do."""
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from consumer import channel
+from consumer import doctor as consumer_doctor
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, load, logs, release, server
+from data_owner import doctor as owner_doctor
+from data_owner.monitoring import Metrics, MonitoringServer, loopback
+from data_owner.node import Node
+from protocol import identity
+from protocol.artefacts import Artefact
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.fair4free.v1 import release_pb2_grpc as service
+from shared.errors import BadInput, Unreachable
+from shared.limits import LIMITS
+from tests.conftest import Running, now
+from tests.owner_process import OwnerProcess, owner_process
+
+
+@pytest.fixture
+def owner(node: Node, tmp_path: Path) -> Iterator[OwnerProcess]:
+    with owner_process(node, tmp_path / "log", calls_at_once=25, calls_a_minute=120, chunk_bytes=1024) as found:
+        yield found
+
+
+def let_in(node: Node, path: Path) -> Study:
+    fingerprint = consumer.enrol(path, invitation=node.invitation).fingerprint
+    authority.decide(node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+    assert consumer.enrol(path).state == "approved"
+    return Study(path)
+
+
+def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerProcess, tmp_path: Path) -> None:
+    assert owner.ask("/healthz")[0] == owner.ask("/readyz")[0] == 200
+    assert owner.ask("/elsewhere")[0] == 404
+    study = let_in(owner.node, tmp_path / "study")
+    assert study.invitation().address == f"localhost:{owner.address[1]}"
+    fetched = consumer.fetch(study.folder)
+    method = "/fair4free.v1.ReleaseService/StreamArtefact"
+    assert owner.metric(f'fair4free_calls_total{{code="OK",method="{method}"}}') == 4
+    sent = sum(owner.metric(f'fair4free_sent_bytes_total{{kind="{kind}"}}') for kind in Artefact)
+    assert sent == fetched.received
+    assert owner.metric("fair4free_server_certificate_expires_timestamp_seconds") > time.time() + 86_400
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        stream = stub.StreamArtefact(wire.StreamArtefactRequest(version=1, kind=1), timeout=20)
+        data = next(stream).data
+        owner.process.terminate()
+        data += b"".join(chunk.data for chunk in stream)
+    assert data == fetched.release.artefacts[Artefact.DECODER]
+    assert owner.process.wait(20) == 0
+    lines = owner.logs()
+    assert [line["event"] for line in lines if line["logger"] == "fair4free.owner"][-2:] == ["draining", "stopped"]
+    calls = [line for line in lines if line["event"] == "call"]
+    assert {line["caller"] for line in calls if "Release" in line["method"]} == {study.fingerprint.read_text()}
+    assert all(set(line) <= {"time", "level", "logger", "event", *logs.FIELDS} for line in lines)
+
+
+def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
+    owner: OwnerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooder, other = let_in(owner.node, tmp_path / "flooder"), let_in(owner.node, tmp_path / "other")
+    with channel.mutual(flooder) as opened, ThreadPoolExecutor(LIMITS.concurrent_calls_an_identity) as pool:
+        check = health_pb2_grpc.HealthStub(opened).Check
+
+        def call(number: int) -> grpc.RpcError | None:
+            try:
+                check(health_pb2.HealthCheckRequest(), timeout=20)
+            except grpc.RpcError as error:
+                return error
+            return None
+
+        refused = [error for error in pool.map(call, range(60)) if error is not None]
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert 20 <= len(refused) < 60
+    waits = [channel.told_to_wait(error) for error in refused]
+    assert all(wait is not None and 0 < wait <= 1.1 for wait in waits)
+    assert owner.metric('fair4free_refused_total{reason="rate"}') == len(refused)
+    assert not [line for line in owner.logs() if line.get("code") == "RESOURCE_EXHAUSTED"]
+    consumer.fetch(other.folder)  # has a bucket of its own
+    waited: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (waited.append(seconds), sleep(seconds)))
+    consumer.fetch(flooder.folder)  # waits as told, and gets everything
+    assert waited
+
+
+class Busy(grpc.RpcError):
+    """The owner's answer to too many calls, with this advice."""
+
+    def __init__(self, *advice: str) -> None:
+        self._metadata = [SimpleNamespace(key=channel.RETRY_AFTER, value=text) for text in advice]
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def trailing_metadata(self) -> object:
+        return self._metadata
+
+
+def test_a_consumer_waits_as_told_but_no_longer_than_makes_sense() -> None:
+    assert channel.told_to_wait(Busy("1500")) == 1.5
+    for advice in ((), ("-1",), ("",), ("soon",), ("9" * 30,), (str(int(LIMITS.retry_seconds * 1000) + 1),)):
+        assert channel.told_to_wait(Busy(*advice)) is None
+
+
+def test_grpc_health_tells_alive_from_ready(running: Running, tmp_path: Path) -> None:
+    study = let_in(running.node, tmp_path / "study")
+    ready = [True]
+    readiness = server.release_server(running.node, server.Oversight(lambda: ready[0]))
+    address = server._bind(readiness, "127.0.0.1:0", server._credentials(running.node, mutual=True))
+    readiness.start()
+    running.invite(address)
+    consumer.enrol(study.folder, invitation=running.node.invitation)
+    states = health_pb2.HealthCheckResponse
+    with channel.mutual(study) as opened:
+        check = health_pb2_grpc.HealthStub(opened).Check
+        for now_ready, state in ((True, states.SERVING), (False, states.NOT_SERVING)):
+            ready[0] = now_ready
+            request = health_pb2.HealthCheckRequest(service=server.RELEASE_SERVICE)
+            assert check(request, timeout=5).status == state
+            assert check(health_pb2.HealthCheckRequest(), timeout=5).status == states.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            check(health_pb2.HealthCheckRequest(service="records"), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    readiness.stop(0).wait()
+
+
+def formatted(name: str, message: str, *arguments: object, **extra: object) -> dict[str, object]:
+    try:
+        raise ValueError("canary-value-in-an-error")
+    except ValueError as error:
+        caught = (type(error), error, error.__traceback__)
+    record = logging.getLogger(name).makeRecord(
+        name, logging.ERROR, __file__, 1, message, arguments, caught, extra=extra
+    )
+    line = logs.JsonLines().format(record)
+    assert "canary" not in line
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def test_no_text_of_an_error_or_of_a_library_reaches_the_log() -> None:
+    ours = formatted("fair4free.owner", "cannot answer", code="INTERNAL", row="canary")
+    assert (ours["event"], ours["code"], ours["error"]) == ("cannot answer", "INTERNAL", "ValueError")
+    assert str(ours["at"]).startswith(__file__)
+    assert formatted("grpc._server", "Exception: canary")["event"] == "message withheld"
+    assert formatted("fair4free.owner", "patient %s", "canary")["event"] == "message withheld"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9464", "10.0.0.1:1", "[::]:9464", "localhost", "127.0.0.1:x", "", "::1"])
+def test_metrics_are_only_for_this_machine(address: str) -> None:
+    with pytest.raises(BadInput, match="loopback"):
+        loopback(address)
+
+
+def test_an_address_in_use_is_named(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Unreachable, match="free port"):
+        MonitoringServer(f"127.0.0.1:{taken.getsockname()[1]}", Metrics(), lambda: True)
+
+
+def problems(findings: list[owner_doctor.Finding]) -> set[str]:
+    assert all(finding.text for finding in findings)
+    return {finding.name for finding in findings if not finding.passed}
+
+
+def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, tmp_path: Path) -> None:
+    study = let_in(running.node, tmp_path / "study")
+    consumer.fetch(study.folder)
+    assert problems(owner_doctor.diagnose(running.node)) == set()
+    assert problems(consumer_doctor.diagnose(study)) == {"student"}
+    limits = next(finding.text for finding in owner_doctor.diagnose(running.node) if finding.name == "limits")
+    assert all(name in limits for name in vars(LIMITS))
+
+    authority_key = (running.node.keys / authority.AUTHORITY_KEY).read_bytes()
+    authority_certificate = (running.node.keys / authority.AUTHORITY).read_bytes()
+    nearly_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 3)
+    study.certificate.write_bytes(
+        identity.issue_client_certificate(study.request.read_bytes(), authority_key, authority_certificate, nearly_over)
+    )
+    authority.renew_server_certificate(running.node, nearly_over)
+    next(running.node.keys.glob("release-*.key")).chmod(0o644)
+    release.deny(running.node, 1, by="Ada", reason="recalled", now=now())
+    found = {finding.name: finding for finding in owner_doctor.diagnose(running.node)}
+    assert {name for name, finding in found.items() if not finding.passed} == {"private files", "releases"}
+    assert "chmod 600" in found["private files"].text
+    running.stop()
+    assert "serve" in {f.name: f for f in owner_doctor.diagnose(running.node)}["listening"].text
+    findings = {finding.name: finding for finding in consumer_doctor.diagnose(study)}
+    assert {name for name, finding in findings.items() if not finding.passed} == {"certificate", "owner", "student"}
+    assert "fair4free enrol" in findings["certificate"].text
+
+
+def test_load_measures_consumers_beside_a_flood_and_leaves_the_node_as_it_was(node: Node) -> None:
+    before = {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()}
+    found = load.load(node, fetches=2)
+    assert len(found.quiet.fetch_seconds) == len(found.beside_flood.fetch_seconds) == 2 * load.CONSUMERS
+    assert found.quiet.bytes == found.beside_flood.bytes > 0
+    assert found.refused > 0
+    assert "times that alone" in load.as_text(found)
+    assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == before

@@ -1,0 +1,144 @@
+"""The key ceremony: root keys on media of their own, signed off line, rotated by old and new thresholds, followed."""
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, release, roots
+from data_owner.cli import app
+from data_owner.node import Node
+from protocol.invitation import Invitation
+from protocol.refusals import UnderThreshold
+from protocol.root import Role
+from shared import folder, keyring
+from shared.errors import BadInput, Unreachable, VerificationFailure
+from tests.conftest import Running, now
+from tests.kills import NOW, Keys, make_node, owner_writes
+
+STICK = "a passphrase for the stick"
+
+
+def run(*arguments: object, code: int = 0, passphrase: str | None = None) -> dict[str, str]:
+    environment = {keyring.VARIABLE: passphrase, keyring.FILE_VARIABLE: None}
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"], env=environment)
+    assert done.exit_code == code, done.output
+    envelope = json.loads(done.stdout)
+    found: dict[str, str] = envelope["result" if code == 0 else "error"]
+    return found
+
+
+def only_key(node: Node, role: Role) -> Path:
+    return next(node.keys.glob(f"{role}-*.key"))
+
+
+def test_a_root_is_moved_to_two_of_three_keys_on_media_that_never_meet_the_node(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    sticks = [tmp_path / f"stick {number}" / "root.key" for number in range(3)]
+    for path in sticks:
+        run("root", "key", path, passphrase=STICK)
+    document = tmp_path / "next.json"
+    publics = [option for path in sticks for option in ("--key", f"{path}.pub")]
+    proposed = run("root", "propose", node.folder, "--out", document, *publics, "--threshold", 2)
+    first = only_key(node, Role.ROOT)
+    run("root", "sign", document, "--key", first)
+    assert run("root", "install", node.folder, document, code=1)["kind"] == "UnderThreshold"
+    run("root", "sign", document, "--key", sticks[0], passphrase=STICK)
+    assert run("root", "install", node.folder, document, code=1)["kind"] == "UnderThreshold"
+    assert run("root", "sign", document, "--key", sticks[2], passphrase="wrong", code=2)["field"] == str(sticks[2])
+    assert run("root", "sign", document, "--key", sticks[2], passphrase=STICK)["sha256"] == proposed["sha256"]
+    run("root", "install", node.folder, document)
+    assert run("root", "show", node.folder)["version"] == 2
+    assert not first.exists()
+    assert run("root", "install", node.folder, document, code=1)["kind"] in ("Rollback", "UnderThreshold")
+
+
+def test_a_sealed_key_is_private_never_replaced_and_not_in_the_clear(tmp_path: Path) -> None:
+    path = tmp_path / "root.key"
+    run("root", "key", path, passphrase=STICK)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert run("root", "key", path, passphrase=STICK, code=2)["field"] == str(path)
+    secret = keyring.read(path, STICK.encode()).private_bytes_raw()
+    assert secret not in path.read_bytes()
+    assert secret.hex().encode() not in path.read_bytes()
+
+
+def test_a_passphrase_may_come_from_a_mounted_file_and_an_empty_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("from a secret\n")
+    monkeypatch.setenv(keyring.FILE_VARIABLE, str(secret))
+    node = make_node(tmp_path / "node")
+    assert not (node.keys / keyring.BESIDE).exists()
+    roots.signing_key(node, Role.RELEASE)
+    secret.write_text(" ")
+    with pytest.raises(BadInput, match="empty"):
+        roots.signing_key(node, Role.RELEASE)
+    monkeypatch.delenv(keyring.FILE_VARIABLE)
+    with pytest.raises(Unreachable, match="cannot be read"):
+        roots.signing_key(node, Role.RELEASE)
+
+
+@pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
+def test_keys_that_do_not_make_a_root_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    node = make_node(tmp_path / "node")
+    wanted: dict[str, object] = {"root_keys": [], "threshold": None, "renew": [], **change}
+    with pytest.raises((BadInput, VerificationFailure)):
+        roots.propose(node, NOW, **wanted)  # type: ignore[arg-type]
+
+
+def rotate(node: Node, *renew: Role) -> None:
+    proposed = roots.propose(node, now(), [], None, renew).to_bytes()
+    old = roots.signing_key(node, Role.ROOT)
+    roots.install(node, proposed, roots.add_signature(proposed, None, old))
+
+
+def test_releases_stay_valid_when_the_release_key_is_renewed_and_the_old_key_is_gone(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    keys: Keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    with pytest.raises(InterruptedError):
+        owner_writes(node, keys, stop_when_approved)
+    old = only_key(node, Role.RELEASE)
+    rotate(node, Role.RELEASE, Role.LOG)
+    assert not old.exists()
+    release.load(node, 1, NOW, roots.newest(node))
+
+
+def stop_when_approved(line: str) -> None:
+    if line.startswith("approval"):
+        raise InterruptedError
+
+
+def test_a_consumer_follows_a_rotation_while_the_owner_serves(running: Running, tmp_path: Path) -> None:
+    study = Study(tmp_path / "study")
+    found = consumer.enrol(study.folder, invitation=running.node.invitation)
+    authority.decide(running.node, found.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+    consumer.enrol(study.folder)
+    consumer.fetch(study.folder)
+    rotate(running.node, *roots.ONLINE)
+    rotate(running.node, Role.FRESHNESS)
+    consumer.fetch(study.folder)
+    assert study.last_seen().trusted_root().version == 3
+    consumer.verify(study.folder)
+    running.invite(running.address)  # names the newest root: the study has followed to it, so it knows it
+    consumer.enrol(study.folder, invitation=running.node.invitation)
+    consumer.fetch(study.folder)
+    new = Study(tmp_path / "new")
+    consumer.enrol(new.folder, invitation=running.node.invitation)
+    assert new.last_seen().trusted_root().version == 3
+
+
+def test_an_invitation_whose_root_is_not_signed_by_its_own_keys_is_refused(running: Running, tmp_path: Path) -> None:
+    invitation = Invitation.from_bytes(running.node.invitation.read_bytes())
+    other = make_node(tmp_path / "mallory")
+    forged = invitation.model_copy(update={"root": roots.chain(other)[0][0].decode()})
+    path = tmp_path / "forged.json"
+    folder.write(path, forged.to_bytes())
+    with pytest.raises(UnderThreshold):
+        consumer.enrol(tmp_path / "study", invitation=path)
