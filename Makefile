@@ -24,6 +24,14 @@ stubs: $(VENV)/installed-dev
 benchmark: $(VENV)/installed
 	$(BIN)/fair4free-owner benchmark compas --sensitive sex
 
+# DECAF pins packages that clash with ours: an environment of its own, which the comparison starts
+decaf: .venv-decaf/installed
+
+.venv-decaf/installed:
+	$(PYTHON) -m venv .venv-decaf
+	.venv-decaf/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 decaf-synthetic-data==0.1.7
+	touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 

@@ -143,8 +143,9 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         forest.append(scores(tests[seed], predicted, schema))
         best.append(ceiling(tests[seed], predicted, schema, seed))
         boosted.append(scores(tests[seed], _pooled(one.boosting for one in found), schema))
-    fidelity = [Fidelity.mean([one.fidelity for one in found if one.fidelity]) for found in cells.values()]
     own = [one.own for one in every if one.own]
+    made = [[one.fidelity for one in found if one.fidelity] for found in cells.values()]
+    fidelity = [Fidelity.mean(found) for found in made if found]
     return Row(
         name=system.name,
         title=system.title,
@@ -152,8 +153,8 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         ceiling=Scores.mean(best),
         boosting=Judged.of(boosted),
         own=Scores.mean(own) if own else None,
-        density=Spread.of(one.density for one in fidelity) if own else None,
-        coverage=Spread.of(one.coverage for one in fidelity) if own else None,
+        density=Spread.of(one.density for one in fidelity) if fidelity else None,
+        coverage=Spread.of(one.coverage for one in fidelity) if fidelity else None,
         seconds=round(float(np.mean([one.seconds for one in every])), 1),
     )
 

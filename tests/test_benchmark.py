@@ -1,0 +1,107 @@
+"""The comparison: the same folds for all, each cell once, and pairwise forms that agree."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from data_owner.benchmark import cells, registry
+from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, split
+from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
+from data_owner.benchmark.penalty import batch, exact
+from data_owner.benchmark.run import Request, run
+from shared.errors import BadInput
+from shared.sketch import draw_frequencies, plug_in_dependence, sketch
+
+COMPAS = Study(dataset="compas", sensitive=("sex",), folds=5, effort=0.01)
+
+
+def quiet(step: int, total: int, message: str) -> None:
+    pass
+
+
+def test_the_two_pairwise_forms_have_one_value() -> None:
+    mean, variance, group = batch(120, 5)
+    blocks = dependence_by_blocks(mean.double(), variance.double(), group, 5)
+    kernel = dependence_by_kernel(mean.double(), variance.double(), one_hot(group, 5).double())
+    assert float(blocks) == pytest.approx(float(kernel), rel=1e-9)
+    assert float(blocks) > 0.0
+
+
+def test_the_sketch_estimates_its_own_closed_form() -> None:
+    mean, variance, group = batch(200, 2)
+    membership = one_hot(group, 2).float()
+    frequencies = draw_frequencies(60_000, mean.shape[1], generator=torch.Generator().manual_seed(0))
+    estimate = plug_in_dependence(sketch(mean, membership, frequencies, variance))
+    assert float(estimate) == pytest.approx(float(exact(mean, variance, membership)), rel=0.05)
+
+
+def test_folds_of_a_seed_hold_out_every_record_once() -> None:
+    parts = [split(COMPAS, 0, fold) for fold in range(COMPAS.folds)]
+    assert sum(len(held_out) for _, _, held_out in parts) == 6172
+    assert all(len(training) + len(held_out) == 6172 for _, training, held_out in parts)
+
+
+def test_a_cell_is_made_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Key(study=COMPAS, system="threshold-parity", seed=0, fold=0)
+    first = cell(key, tmp_path)
+    assert set(first.forest) == {"0", "1"}
+
+    def never(*arguments: object) -> Cell:
+        raise AssertionError("judged again")
+
+    monkeypatch.setattr(cells, "judge", never)
+    assert cell(key, tmp_path) == first
+
+
+def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    threshold, fairdisco = registry.chosen(("fairdisco", "threshold-parity"))[::-1]
+    keys = [Key(study=COMPAS, system=system.name, seed=0, fold=0) for system in (threshold, fairdisco)]
+    before = [content_key(key, system) for key, system in zip(keys, (threshold, fairdisco), strict=True)]
+    source = cells._source
+    edited = "data_owner.benchmark.baselines.fairdisco"
+    monkeypatch.setattr(cells, "_source", lambda name: source(name) + (b"#" if name == edited else b""))
+    after = [content_key(key, system) for key, system in zip(keys, (threshold, fairdisco), strict=True)]
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+
+
+@pytest.mark.parametrize("name", [system.name for system in registry.SYSTEMS if system.name != "decaf"])
+def test_every_system_truly_runs(name: str, tmp_path: Path) -> None:
+    found = cell(Key(study=COMPAS, system=name, seed=0, fold=0), tmp_path)
+    assert found.failure is None
+    assert len(found.forest) == len(found.boosting) == len(split(COMPAS, 0, 0)[2])
+    made_rows = isinstance(registry.chosen((name,))[0], registry.Generator)
+    assert (found.fidelity is not None) == made_rows
+
+
+def test_a_system_that_cannot_run_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = cell(Key(study=COMPAS, system="decaf", seed=0, fold=0), tmp_path)
+    assert found.failure == "its environment is missing: make decaf"
+
+
+def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path) -> None:
+    request = Request("compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, quick=True)
+    found = run(request, tmp_path, workers=2, progress=quiet)
+    original = found.comparison.systems[1].forest
+    assert original is not None
+    assert original.demographic_parity_ratio.mean < 0.75
+    assert not found.comparison.is_complete
+    assert "A quick look, not a result." in found.markdown
+    assert "positive class 1" in found.markdown
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".html", ".json", ".md"}
+    assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [({"systems": ("magic",)}, "choose from"), ({"sensitive": ("age",)}, "choose from"), ({"dataset": "x"}, "choose")],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(change: dict[str, object], remedy: str, tmp_path: Path) -> None:
+    request = Request("compas", ("sex",), (), folds=5, seeds=1, quick=True)
+    with pytest.raises(BadInput) as refused:
+        run(dataclasses.replace(request, **change), tmp_path, workers=1, progress=quiet)  # type: ignore[arg-type]
+    assert remedy in refused.value.remedy
+    assert list(tmp_path.iterdir()) == []
