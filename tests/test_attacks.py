@@ -356,7 +356,8 @@ def test_one_byte_more_than_headers_may_have_is_refused(owner: OwnerProcess, stu
 
         def call(size: int) -> grpc.StatusCode:
             try:
-                check(b"", metadata=[("padding", "x" * size)], timeout=5)
+                # without a deadline, whose header is sometimes a byte or two longer
+                check(b"", metadata=[("padding", "x" * size)])
             except grpc.RpcError as error:
                 return error.code()
             return grpc.StatusCode.OK
