@@ -35,9 +35,14 @@ def dependence_by_blocks(mean: Tensor, variance: Tensor, group: Tensor, groups: 
 
 
 def dependence_by_kernel(mean: Tensor, variance: Tensor, membership: Tensor) -> Tensor:
-    """The same value from one kernel: Σ_c w_c' K w_c with w_ic = (1[i in c] - n_c/n) / n. membership: (n, groups)."""
+    """The same value from one kernel. membership: (n, groups)."""
+    return quadratic_form(kernel(mean, variance, mean, variance), membership)
+
+
+def quadratic_form(gram: Tensor, membership: Tensor) -> Tensor:
+    """Σ_c w_c' K w_c with w_ic = (1[i in c] - n_c/n) / n, for a kernel matrix K (n, n)."""
     weights = (membership - membership.mean(0)) / len(membership)
-    return (weights * (kernel(mean, variance, mean, variance) @ weights)).sum()
+    return (weights * (gram @ weights)).sum()
 
 
 def _mean_kernel(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: Tensor) -> Tensor:

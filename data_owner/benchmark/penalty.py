@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
+from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel, quadratic_form
 from shared.sketch import draw_frequencies, kernel, plug_in_dependence, sketch
 
 BATCHES = (256, 1024, 2048, 4096, 16_384)
@@ -39,9 +39,7 @@ def batch(rows: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def exact(mean: Tensor, variance: Tensor, membership: Tensor) -> Tensor:
     """What the sketch's plug-in form estimates, from one kernel under its own weight."""
-    weights = (membership - membership.mean(0)) / len(membership)
-    gram = kernel(mean.unsqueeze(1) - mean, variance.unsqueeze(1) + variance)
-    return (weights * (gram @ weights)).sum()
+    return quadratic_form(kernel(mean.unsqueeze(1) - mean, variance.unsqueeze(1) + variance), membership)
 
 
 def timed(form: Callable[[Tensor, Tensor], Tensor], mean: Tensor, variance: Tensor) -> tuple[float, float]:

@@ -20,7 +20,7 @@ def as_markdown(found: Comparison) -> str:
     """The README's table, with what stands beside every score."""
     lines = [headline(found), "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for cells in rows(found):
-        lines.append("| " + " | ".join(_text(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     failures = [f"{row.title}: {row.failure}" for row in found.systems if row.failure]
     return "\n".join([*lines, "", *(f"- {line}" for line in failures), *([""] if failures else []), found.protocol])
 
@@ -35,15 +35,15 @@ def headline(found: Comparison) -> str:
     )
 
 
-def rows(found: Comparison) -> list[tuple[Cell, ...]]:
-    """A row a system, then ceilings and floor."""
+def rows(found: Comparison) -> list[tuple[str, ...]]:
+    """A row a system, then ceilings and floor, as printed."""
     first = found.systems[0]
     made = [_system(row) for row in found.systems]
     if first.ceiling is not None:
         made.append(_scores(f"ceiling: {first.title}, s permuted", first.ceiling))
     made.append(_scores("ceiling of density and coverage: real rows", None, found.fidelity_ceiling))
     made.append(_scores("floor: the constant classifier", found.floor))
-    return made
+    return [tuple(map(_text, cells)) for cells in made]
 
 
 def as_report(found: Comparison) -> Report:
@@ -65,7 +65,7 @@ def as_report(found: Comparison) -> Report:
                 "DPR and EOR are the demographic parity and equalized odds ratios, 1 is equal treatment. Boosting is a "
                 "second downstream model. The own protocol is that of the Fair4Free paper, trained and tested on "
                 "synthetic rows; it says nothing about real people.",
-                (Table(COLUMNS, tuple(tuple(_text(cell) for cell in cells) for cells in rows(found))),),
+                (Table(COLUMNS, tuple(rows(found))),),
                 (frontier({}, points, "Demographic parity ratio against accuracy, a point for each system."),),
             ),
         ),
@@ -85,11 +85,12 @@ def _verdicts(ours: Row) -> tuple[Verdict, ...]:
 Shown = Cell | Spread
 
 
-def _system(row: Row) -> tuple[Cell, ...]:
+def _system(row: Row) -> tuple[Shown, ...]:
     if row.forest is None or row.boosting is None:
         return (row.title, *("failed" for _ in COLUMNS[1:]))
     boosted = row.boosting
-    cells: tuple[Shown, ...] = (
+    return (
+        row.title,
         *_judged(row.forest),
         row.density,
         row.coverage,
@@ -100,14 +101,13 @@ def _system(row: Row) -> tuple[Cell, ...]:
         row.own.accuracy if row.own else None,
         row.seconds,
     )
-    return (row.title, *(_text(cell) for cell in cells))
 
 
 def _judged(judged: Judged) -> tuple[Spread, ...]:
     return tuple(getattr(judged, name) for name in Scores.model_fields)
 
 
-def _scores(title: str, found: Scores | None, fidelity: Fidelity | None = None) -> tuple[Cell, ...]:
+def _scores(title: str, found: Scores | None, fidelity: Fidelity | None = None) -> tuple[Shown, ...]:
     cells: list[Cell] = list(found.model_dump().values()) if found else [None] * len(Scores.model_fields)
     cells += [fidelity.density, fidelity.coverage] if fidelity else [None, None]
     return (title, *cells, *(None for _ in range(len(COLUMNS) - 1 - len(cells))))
