@@ -12,7 +12,7 @@ COLUMNS = (
     *("DPR", "EOR", "accuracy", "recall", "F1", "density", "coverage"),
     *("DPR, boosting", "EOR, boosting", "accuracy, boosting"),
     *("DPR, own protocol", "accuracy, own protocol"),
-    "s a fold",
+    "CPU s a fold",
 )
 
 
