@@ -102,13 +102,14 @@ def split(study: Study, seed: int, fold: int) -> tuple[Schema, pd.DataFrame, pd.
 
 
 def cell(key: Key, place: Path) -> Cell:
-    """The cell from its file under `place`, or made and kept there."""
+    """The cell from its file under `place`, or made and, unless it failed, kept there."""
     system = registry.chosen((key.system,))[0]
     path = place / f"{content_key(key, system)}.json"
     if path.is_file():
         return Cell.model_validate_json(path.read_bytes())
     found = judge(system, key, place)
-    folder.write(path, found.model_dump_json().encode())
+    if found.failure is None:
+        folder.write(path, found.model_dump_json().encode())
     return found
 
 

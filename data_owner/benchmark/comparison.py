@@ -101,9 +101,9 @@ def compare(
         for fold in folds
     ]
     cells = _run(keys, place, workers, progress)
-    schema, table = prepared(study.dataset, study.sensitive)
+    schema, _ = prepared(study.dataset, study.sensitive)
     tests = {seed: pd.concat([split(study, seed, fold)[2] for fold in folds], ignore_index=True) for seed in seeds}
-    group = table[[column.name for column in schema.sensitive]].agg(", ".join, axis=1)
+    group = tests[seeds[0]][[column.name for column in schema.sensitive]].agg(", ".join, axis=1)
     return Comparison(
         study=study,
         seeds=seeds,

@@ -37,7 +37,7 @@ def generate(fold: Fold) -> pd.DataFrame:
         np.savez(given, data=(matrix - low) / spread, rows=fold.rows, epochs=fold.steps(EPOCHS), seed=fold.seed)
         process = Path(__file__).with_name("decaf_process.py")
         done = subprocess.run(
-            [interpreter, process, given, made], capture_output=True, text=True, cwd=place, check=False
+            [interpreter, "-P", process, given, made], capture_output=True, text=True, cwd=place, check=False
         )
         if done.returncode:
             raise Unsuitable(f"its process failed: {done.stderr.strip().splitlines()[-1][:200]}")
