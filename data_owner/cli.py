@@ -219,6 +219,7 @@ def benchmark(
     system: Annotated[list[str] | None, typer.Option(help="System; repeat for several. All if not given.")] = None,
     folds: Annotated[int, typer.Option(min=2, max=10, help="Folds, pooled.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds, training and models.")] = 3,
+    sweep: Annotated[bool, typer.Option(help="Also our system over the weight of the penalty.")] = False,
     quick: Annotated[bool, typer.Option(help="One fold, one seed, short training: a look, not a result.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of results; what is in it is not run again.")] = Path("benchmark"),
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
@@ -229,7 +230,7 @@ def benchmark(
 
     with shell("benchmark", json) as out_shell:
         with out_shell.progress("benchmark") as progress:
-            request = Request(dataset, tuple(sensitive), tuple(system or ()), folds, seeds, quick)
+            request = Request(dataset, tuple(sensitive), tuple(system or ()), folds, seeds, sweep, quick)
             found = run(request, out, workers, progress)
         out_shell.result(
             {"comparison": found.comparison.model_dump(mode="json"), "report": str(found.report)},

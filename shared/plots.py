@@ -145,27 +145,44 @@ def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: st
 
 def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     """Positive rate in each group: {series: {group: rate}}."""
-    groups = list(dict.fromkeys(group for series in rates.values() for group in series))
-    canvas = Canvas(figsize=(9.2, 0.9 + 0.42 * len(groups)))
-    axes = canvas.subplots()
-    height = 0.8 / len(rates)
-    for index, (name, series) in enumerate(rates.items()):
-        places = np.arange(len(groups)) + (index - (len(rates) - 1) / 2) * height
-        values = [series.get(group, 0.0) for group in groups]
-        bars = axes.barh(places, values, height * 0.9, color=(REAL, SYNTHETIC)[index % 2], label=name)
-        axes.bar_label(bars, fmt="%.2f", fontsize=7.5, padding=2)
-    axes.set_yticks(np.arange(len(groups)), [_short(group) for group in groups], fontsize=8.5)
-    axes.invert_yaxis()
+    canvas, axes = _horizontal_bars(rates, "%.2f")
     axes.set_xlim(0, 1)
-    _plain(axes)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(canvas, alt)
 
 
+def importance_bars(importance: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
+    """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}."""
+    canvas, axes = _horizontal_bars(importance, "%.3f")
+    axes.set_xlabel("accuracy lost when the column is permuted", fontsize=8)
+    return _svg(canvas, alt)
+
+
+def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tuple[Canvas, Axes]:
+    """{series: {name: value}}, a bar for each series under each name."""
+    names = list(dict.fromkeys(name for series in named.values() for name in series))
+    canvas = Canvas(figsize=(9.2, 0.9 + 0.42 * len(names)))
+    axes = canvas.subplots()
+    height = 0.8 / len(named)
+    for index, (title, series) in enumerate(named.items()):
+        places = np.arange(len(names)) + (index - (len(named) - 1) / 2) * height
+        values = [series.get(name, 0.0) for name in names]
+        bars = axes.barh(places, values, height * 0.9, color=(REAL, SYNTHETIC)[index % 2], label=title)
+        axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
+    axes.set_yticks(np.arange(len(names)), [_short(name) for name in names], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=8)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return canvas, axes
+
+
 def frontier(
-    lines: Mapping[str, Sequence[tuple[float, float]]], points: Mapping[str, tuple[float, float]], alt: str
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    points: Mapping[str, tuple[float, float]],
+    ratio: str,
+    alt: str,
 ) -> Figure:
-    """Fairness (up) against accuracy (right): named lines and named points of (accuracy, ratio)."""
+    """Fairness (up, a `ratio`) against accuracy (right): named lines and named points of (accuracy, ratio)."""
     canvas = Canvas(figsize=(9.2, 4.6))
     axes = canvas.subplots()
     for colour, (name, places) in zip(COLOURS, lines.items(), strict=False):
@@ -173,11 +190,12 @@ def frontier(
     for index, (name, (across, up)) in enumerate(points.items()):
         axes.scatter([across], [up], s=46, marker="osD^vP*X"[index % 8], color=COLOURS[index % 4], label=name)
     axes.set_xlabel("accuracy on real held-out rows", fontsize=8)
-    axes.set_ylabel("fairness ratio", fontsize=8)
+    axes.set_ylabel(ratio, fontsize=8)
     axes.set_ylim(top=1.02)
     axes.tick_params(labelsize=8)
     _plain(axes)
-    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if lines or points:
+        axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(canvas, alt)
 
 

@@ -83,7 +83,9 @@ def test_a_system_that_cannot_run_shows_why(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path) -> None:
-    request = Request("compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, quick=True)
+    request = Request(
+        "compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, sweep=False, quick=True
+    )
     found = run(request, tmp_path, workers=2, progress=quiet)
     original = found.comparison.systems[1].forest
     assert original is not None
@@ -100,7 +102,7 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
     [({"systems": ("magic",)}, "choose from"), ({"sensitive": ("age",)}, "choose from"), ({"dataset": "x"}, "choose")],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(change: dict[str, object], remedy: str, tmp_path: Path) -> None:
-    request = Request("compas", ("sex",), (), folds=5, seeds=1, quick=True)
+    request = Request("compas", ("sex",), (), folds=5, seeds=1, sweep=False, quick=True)
     with pytest.raises(BadInput) as refused:
         run(dataclasses.replace(request, **change), tmp_path, workers=1, progress=quiet)  # type: ignore[arg-type]
     assert remedy in refused.value.remedy

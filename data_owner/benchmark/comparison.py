@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import torch
 
 from data_owner.benchmark.cells import Cell, Key, Study, cell, predictions, prepared, split
+from data_owner.benchmark.portrait import Portrait, portrait
+from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.systems import System
+from shared.column_fidelity import TableFidelity, table_fidelity
 from shared.metrics import PROTOCOL, Fidelity, Integers, Scores, ceiling, density_coverage, floor, scores
 from shared.schema import Frozen, Schema
 
@@ -59,12 +63,13 @@ class Row(Frozen):
     own: Scores | None = None
     density: Spread | None = None
     coverage: Spread | None = None
+    columns: TableFidelity | None = None
     seconds: float | None = None
 
 
 class Comparison(Frozen):
-    """`folds` were run of the study's; `fidelity_ceiling`: real training rows against the same held-out rows.
-    `seconds` of a row are a fold's."""
+    """`folds` were run of the study's. `fidelity_ceiling`, `columns_ceiling`: real training rows against the same
+    held-out rows. `sweep`: named lines of systems. `seconds` of a row are a fold's."""
 
     study: Study
     seeds: tuple[int, ...]
@@ -74,8 +79,11 @@ class Comparison(Frozen):
     groups: dict[str, int]
     protocol: str
     fidelity_ceiling: Fidelity
+    columns_ceiling: TableFidelity
     floor: Scores
     systems: tuple[Row, ...]
+    sweep: dict[str, tuple[Row, ...]]
+    portrait: Portrait | None
 
     @property
     def is_complete(self) -> bool:
@@ -86,24 +94,40 @@ class Comparison(Frozen):
 def compare(
     study: Study,
     systems: tuple[System, ...],
+    sweep: Mapping[str, tuple[System, ...]],
     seeds: tuple[int, ...],
     folds_run: int,
     place: Path,
     workers: int,
     progress: Progress,
 ) -> Comparison:
-    """Run the first `folds_run` folds, what is not in `place` yet, a process a core, and pool."""
+    """Run the first `folds_run` folds, what is not in `place` yet, a process a core, and pool.
+
+    The portrait is drawn if our system is among them.
+    """
     folds = range(folds_run)
+    swept = tuple(system for line in sweep.values() for system in line)
     keys = [
         Key(study=study, system=system.name, seed=seed, fold=fold)
-        for system in systems
+        for system in (*systems, *swept)
         for seed in seeds
         for fold in folds
     ]
-    cells = _run(keys, place, workers, progress)
+    drawn = any(system.name == OURS for system in systems)
+    cells, portrait = _run(keys, study if drawn else None, place, workers, progress)
     schema, _ = prepared(study.dataset, study.sensitive)
     tests = {seed: pd.concat([split(study, seed, fold)[2] for fold in folds], ignore_index=True) for seed in seeds}
     group = tests[seeds[0]][[column.name for column in schema.sensitive]].agg(", ".join, axis=1)
+    rows = {
+        system.name: _row(
+            system,
+            {seed: [cells[key] for key in keys if (key.system, key.seed) == (system.name, seed)] for seed in seeds},
+            tests,
+            schema,
+        )
+        for system in (*systems, *swept)
+    }
+    parts = [(seed, *split(study, seed, fold)[1:]) for seed in seeds for fold in folds]
     return Comparison(
         study=study,
         seeds=seeds,
@@ -113,22 +137,15 @@ def compare(
         groups={str(label): int(count) for label, count in group.value_counts().items()},
         protocol=PROTOCOL,
         fidelity_ceiling=Fidelity.mean(
-            [
-                density_coverage(held_out, training, schema, seed)
-                for seed in seeds
-                for _, training, held_out in (split(study, seed, fold) for fold in folds)
-            ]
+            [density_coverage(held_out, training, schema, seed) for seed, training, held_out in parts]
+        ),
+        columns_ceiling=TableFidelity.mean(
+            [table_fidelity(held_out, training, schema) for _, training, held_out in parts]
         ),
         floor=floor(tests[seeds[0]], schema),
-        systems=tuple(
-            _row(
-                system,
-                {seed: [cells[key] for key in keys if (key.system, key.seed) == (system.name, seed)] for seed in seeds},
-                tests,
-                schema,
-            )
-            for system in systems
-        ),
+        systems=tuple(rows[system.name] for system in systems),
+        sweep={title: tuple(rows[system.name] for system in line) for title, line in sweep.items()},
+        portrait=portrait,
     )
 
 
@@ -144,6 +161,7 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         best.append(ceiling(tests[seed], predicted, schema, seed))
         boosted.append(scores(tests[seed], _pooled(one.boosting for one in found), schema))
     own = [one.own for one in every if one.own]
+    columns = [one.columns for one in every if one.columns]
     made = [[one.fidelity for one in found if one.fidelity] for found in cells.values()]
     fidelity = [Fidelity.mean(found) for found in made if found]
     return Row(
@@ -155,6 +173,7 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         own=Scores.mean(own) if own else None,
         density=Spread.of(one.density for one in fidelity) if fidelity else None,
         coverage=Spread.of(one.coverage for one in fidelity) if fidelity else None,
+        columns=TableFidelity.mean(columns) if columns else None,
         seconds=round(float(np.mean([one.seconds for one in every])), 1),
     )
 
@@ -163,25 +182,38 @@ def _pooled(digits: Iterable[str]) -> Integers:
     return predictions("".join(digits))
 
 
-def _run(keys: list[Key], place: Path, workers: int, progress: Progress) -> dict[Key, Cell]:
-    """Each cell once. A killed run keeps what it finished; interrupting it starts nothing new."""
+def _run(
+    keys: list[Key], drawn: Study | None, place: Path, workers: int, progress: Progress
+) -> tuple[dict[Key, Cell], Portrait | None]:
+    """Each cell once, and the portrait of `drawn`. A killed run keeps what it finished; interrupting it starts
+    nothing new."""
     place.mkdir(parents=True, exist_ok=True)
     # one thread a process: OpenMP's waiting threads would starve the other processes
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[Key, Cell] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         running = {pool.submit(cell, key, place): key for key in keys}
+        picture = pool.submit(portrait, drawn, place) if drawn else None
         try:
             for done in as_completed(running):
                 key = running[done]
                 found[key] = done.result()
                 progress(len(found), len(keys), f"{key.system}, seed {key.seed}, fold {key.fold + 1}")
+            return found, picture.result() if picture else None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return found
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run leaves no process behind that goes on with what was asked of it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -12,24 +12,51 @@ from data_owner.benchmark.systems import Fold
 from data_owner.measure import reference
 from data_owner.settings import TrainingSettings
 from data_owner.teacher import TeacherSettings
+from data_owner.training import Trained
 from protocol.artefacts import Artefact
+from shared.generation import Synthesiser
+
+PARITY = TrainingSettings()
+ODDS = TrainingSettings(criterion="odds", repair=0.0)
+
+
+@dataclass(frozen=True)
+class Both:
+    """What the owner trained, and what a consumer has of it."""
+
+    trained: Trained
+    synthesiser: Synthesiser
 
 
 def parity(fold: Fold) -> pd.DataFrame:
-    return generate(fold, "parity", 1.0, TeacherSettings())
+    return _rows(fold, PARITY, TeacherSettings())
 
 
 def odds(fold: Fold) -> pd.DataFrame:
-    return generate(fold, "odds", 0.0, TeacherSettings())
+    return _rows(fold, ODDS, TeacherSettings())
 
 
-def generate(fold: Fold, criterion: Literal["parity", "odds"], repair: float, teacher: TeacherSettings) -> pd.DataFrame:
-    """Train, write the release, distil from its bytes alone, generate."""
-    training = TrainingSettings(criterion=criterion, repair=repair, seed=fold.seed)
+def parity_at(beta: float, repair: float) -> Callable[[Fold], pd.DataFrame]:
+    """Our system with another weight of the penalty, on labels repaired with strength `repair`."""
+
+    def generate(fold: Fold) -> pd.DataFrame:
+        training = PARITY.model_copy(update={"repair": repair})
+        return _rows(fold, training, replace(TeacherSettings(), beta=beta))
+
+    return generate
+
+
+def train_and_distil(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> Both:
+    """Train, write the release, distil from its bytes alone."""
     prepared = steps.Prepared(fold.schema, fold.training, fold.held_out)
-    trained = steps.fit(prepared, training, replace(teacher, steps=fold.steps(teacher.steps)))
+    seeded = training.model_copy(update={"seed": fold.seed})
+    trained = steps.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
     released = steps.artefacts(fold.schema, trained)
     synthesiser, _ = reference(
         released[Artefact.SCHEMA], released[Artefact.DECODER], released[Artefact.STATISTICS], fold.seed
     )
-    return synthesiser.table(fold.seed, fold.rows)
+    return Both(trained, synthesiser)
+
+
+def _rows(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> pd.DataFrame:
+    return train_and_distil(fold, training, teacher).synthesiser.table(fold.seed, fold.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
@@ -50,11 +52,23 @@ SYSTEMS: tuple[System, ...] = (
     Predictor("constant", "constant classifier", _constant),
 )
 
+BETAS = (0.0, 50.0, 500.0, 5000.0)
+
+SWEEP: Mapping[str, tuple[Generator, ...]] = {
+    f"Fair4Free, {labels} labels, β from 0 to 5,000": tuple(
+        Generator(f"beta-{beta:g}-{labels}", f"β {beta:,.0f}, {labels} labels", fair4free.parity_at(beta, repair))
+        for beta in BETAS
+    )
+    for labels, repair in (("recorded", 0.0), ("repaired", 1.0))
+}
+"""The frontier of our system: named lines over the weight of the fairness penalty."""
+
 
 def chosen(names: tuple[str, ...]) -> tuple[System, ...]:
-    """Systems by name, in the table's order; all of them for no names. Raises `BadInput` for one unknown."""
-    known = [system.name for system in SYSTEMS]
+    """Systems by name, in the table's order; all but the sweep for no names. Raises `BadInput` for one unknown."""
+    every = (*SYSTEMS, *(system for line in SWEEP.values() for system in line))
+    known = [system.name for system in every]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput("no such system", field=unknown[0], remedy=f"choose from {', '.join(known)}")
-    return tuple(system for system in SYSTEMS if not names or system.name in names)
+    return tuple(system for system in every if system.name in names) if names else SYSTEMS

@@ -9,7 +9,8 @@ from pathlib import Path
 from data_owner.benchmark import registry
 from data_owner.benchmark.cells import Study
 from data_owner.benchmark.comparison import Comparison, compare
-from data_owner.benchmark.table import as_markdown, as_report
+from data_owner.benchmark.comparison_report import as_report
+from data_owner.benchmark.table import as_markdown
 from data_owner.datasets import dataset
 from shared import folder
 from shared.errors import BadInput
@@ -19,13 +20,15 @@ QUICK_EFFORT = 0.05
 
 @dataclass(frozen=True)
 class Request:
-    """`systems` empty means all of them; `quick` is one fold of one seed at `QUICK_EFFORT`."""
+    """`systems` empty means all of them; `sweep` adds our system over β; `quick` is one fold of one seed at
+    `QUICK_EFFORT`."""
 
     dataset: str
     sensitive: tuple[str, ...]
     systems: tuple[str, ...]
     folds: int
     seeds: int
+    sweep: bool
     quick: bool
 
 
@@ -53,6 +56,7 @@ def run(request: Request, out: Path, workers: int, progress: Callable[[int, int,
     found = compare(
         study,
         registry.chosen(request.systems),
+        registry.SWEEP if request.sweep else {},
         seeds=(0,) if request.quick else tuple(range(request.seeds)),
         folds_run=1 if request.quick else request.folds,
         place=out / "cells",

@@ -1,11 +1,11 @@
-"""A comparison as a Markdown table and as the offline HTML report."""
+"""A comparison as tables of text."""
 
 from __future__ import annotations
 
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
+from shared.column_fidelity import FIGURES, TableFidelity
 from shared.metrics import Fidelity, Scores
-from shared.plots import frontier
-from shared.report import Cell, Report, Section, Table, Verdict
+from shared.report import Cell, shown
 
 COLUMNS = (
     "trained on",
@@ -15,14 +15,33 @@ COLUMNS = (
     "CPU s a fold",
 )
 
+REAL_ROWS = "ceiling: real rows"
+
+FIDELITY_COLUMNS = (
+    "made by",
+    *("distance of a column", "repeated values kept", "on the column's grid", "rare categories kept"),
+    *("difference in missing", "difference in missing patterns", "difference in associations"),
+)
+
 
 def as_markdown(found: Comparison) -> str:
-    """The README's table, with what stands beside every score."""
-    lines = [headline(found), "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    for cells in rows(found):
-        lines.append("| " + " | ".join(cells) + " |")
-    failures = [f"{row.title}: {row.failure}" for row in found.systems if row.failure]
-    return "\n".join([*lines, "", *(f"- {line}" for line in failures), *([""] if failures else []), found.protocol])
+    """The README's tables, with what stands beside every score."""
+    failures = [f"- {row.title}: {row.failure}" for row in found.systems if row.failure]
+    parts = [
+        [headline(found)],
+        _table(COLUMNS, rows(found)),
+        failures,
+        _table(COLUMNS, sweep_rows(found)),
+        _table(FIDELITY_COLUMNS, [tuple(map(cell_text, cells)) for cells in fidelity_rows(found)]),
+        [found.protocol],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _table(columns: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
+    """Lines of Markdown; none for no rows."""
+    lines = [columns, ("---",) * len(columns), *body]
+    return ["| " + " | ".join(cells) + " |" for cells in lines] if body else []
 
 
 def headline(found: Comparison) -> str:
@@ -43,43 +62,29 @@ def rows(found: Comparison) -> list[tuple[str, ...]]:
         made.append(_scores(f"ceiling: {first.title}, s permuted", first.ceiling))
     made.append(_scores("ceiling of density and coverage: real rows", None, found.fidelity_ceiling))
     made.append(_scores("floor: the constant classifier", found.floor))
-    return [tuple(map(_text, cells)) for cells in made]
+    return [tuple(map(cell_text, cells)) for cells in made]
 
 
-def as_report(found: Comparison) -> Report:
-    """The table, a picture of fairness against accuracy, and what the figures mean."""
-    points = {
-        row.title: (row.forest.accuracy.mean, row.forest.demographic_parity_ratio.mean)
-        for row in found.systems
-        if row.forest
-    }
-    ours = found.systems[0]
-    return Report(
-        title=f"Fair synthetic {found.study.dataset}, system by system",
-        subtitle=headline(found),
-        verdicts=_verdicts(ours),
-        facts=(("Protocol", found.protocol),),
-        sections=(
-            Section(
-                "Every system on the same folds",
-                "DPR and EOR are the demographic parity and equalized odds ratios, 1 is equal treatment. Boosting is a "
-                "second downstream model. The own protocol is that of the Fair4Free paper, trained and tested on "
-                "synthetic rows; it says nothing about real people.",
-                (Table(COLUMNS, tuple(rows(found))),),
-                (frontier({}, points, "Demographic parity ratio against accuracy, a point for each system."),),
-            ),
-        ),
-    )
+def sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
+    """A row for each point of each line, as printed."""
+    return [tuple(map(cell_text, _system(row))) for line in found.sweep.values() for row in line]
 
 
-def _verdicts(ours: Row) -> tuple[Verdict, ...]:
-    if ours.forest is None:
-        return (Verdict("bad", ours.title, ours.failure or "did not run"),)
-    parity, accuracy = ours.forest.demographic_parity_ratio, ours.forest.accuracy
-    return (
-        Verdict("neutral", f"{ours.title}: demographic parity ratio", "On real people, all folds.", _text(parity)),
-        Verdict("neutral", f"{ours.title}: accuracy", "On real people, all folds.", _text(accuracy)),
-    )
+def fidelity_rows(found: Comparison) -> list[tuple[Cell, ...]]:
+    """A row a system that makes rows, then real rows: means over the columns that have the figure."""
+    made = [(row.title, row.columns) for row in found.systems if row.columns]
+    return [
+        (title, *(each.over_columns(figure) for figure in FIGURES), each.patterns, each.associations)
+        for title, each in (*made, (REAL_ROWS, found.columns_ceiling))
+    ]
+
+
+def column_rows(made: TableFidelity, real: TableFidelity) -> list[tuple[Cell, ...]]:
+    """A row a column: each figure of synthetic rows, with that of real rows beside it."""
+    return [
+        (column.name, *(shown(getattr(each, figure)) for figure in FIGURES for each in (column, ceiling)))
+        for column, ceiling in zip(made.columns, real.columns, strict=True)
+    ]
 
 
 Shown = Cell | Spread
@@ -113,7 +118,8 @@ def _scores(title: str, found: Scores | None, fidelity: Fidelity | None = None) 
     return (title, *cells, *(None for _ in range(len(COLUMNS) - 1 - len(cells))))
 
 
-def _text(cell: Shown) -> str:
+def cell_text(cell: Shown) -> str:
+    """A figure to three decimals; a mean with its lowest and highest beside it, if they differ."""
     if cell is None:
         return ""
     if isinstance(cell, Spread):

@@ -1,0 +1,103 @@
+"""A comparison as the offline HTML report: tables, fairness against accuracy, the paper's figures 3 and 4."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_owner.benchmark.comparison import Comparison, Row
+from data_owner.benchmark.portrait import Portrait
+from data_owner.benchmark.registry import OURS
+from data_owner.benchmark.table import (
+    COLUMNS,
+    FIDELITY_COLUMNS,
+    cell_text,
+    column_rows,
+    fidelity_rows,
+    headline,
+    rows,
+    sweep_rows,
+)
+from shared.column_fidelity import FIGURES
+from shared.plots import frontier, importance_bars, overlay
+from shared.report import Figure, Report, Section, Table, Verdict
+
+
+def as_report(found: Comparison) -> Report:
+    """Headlines of the first system, then every table and picture."""
+    return Report(
+        title=f"Fair synthetic {found.study.dataset}, system by system",
+        subtitle=headline(found),
+        verdicts=_verdicts(found.systems[0]),
+        facts=(("Protocol", found.protocol),),
+        sections=(_scores(found), _fidelity(found), *((_figures(found.portrait),) if found.portrait else ())),
+    )
+
+
+def _scores(found: Comparison) -> Section:
+    tables = [Table(COLUMNS, tuple(rows(found)))]
+    if found.sweep:
+        tables.append(Table(COLUMNS, tuple(sweep_rows(found))))
+    return Section(
+        "Every system on the same folds",
+        "DPR and EOR are the demographic parity and equalized odds ratios, 1 is equal treatment. Boosting is a "
+        "second downstream model. The own protocol is that of the Fair4Free paper, trained and tested on "
+        "synthetic rows; it says nothing about real people.",
+        tuple(tables),
+        (
+            _frontier(found, "demographic_parity_ratio", "demographic parity ratio"),
+            _frontier(found, "equalized_odds_ratio", "equalized odds ratio"),
+        ),
+    )
+
+
+def _frontier(found: Comparison, ratio: str, title: str) -> Figure:
+    def places(line: tuple[Row, ...]) -> dict[str, tuple[float, float]]:
+        return {row.title: (row.forest.accuracy.mean, getattr(row.forest, ratio).mean) for row in line if row.forest}
+
+    lines = {name: list(places(line).values()) for name, line in found.sweep.items()}
+    alt = f"The {title} against accuracy on real people, a point for each system."
+    return frontier({name: line for name, line in lines.items() if line}, places(found.systems), title, alt)
+
+
+def _fidelity(found: Comparison) -> Section:
+    tables = [Table(FIDELITY_COLUMNS, tuple(fidelity_rows(found)))]
+    ours = next((row for row in found.systems if row.name == OURS), None)
+    if ours is not None and ours.columns is not None:
+        names = ("column", *(name for figure in FIGURES for name in (figure, "real rows")))
+        tables.append(Table(names, tuple(column_rows(ours.columns, found.columns_ceiling))))
+    return Section(
+        "What is kept of the columns",
+        "Against real held-out rows, with real training rows as the ceiling. Distance is Kolmogorov's for numbers and "
+        "total variation for categories. A value that at least 1 % of rows share is a repeated one, a category of at "
+        "most 1 % a rare one. Associations are rank correlations of all pairs of columns.",
+        tuple(tables),
+    )
+
+
+def _figures(portrait: Portrait) -> Section:
+    return Section(
+        "One fold looked at",
+        "Above, the teacher's latents of training records and the student's, made from noise: one cloud if the student "
+        "learned what was released. Below, what a forest relies on, trained on original and on synthetic rows: the "
+        "sensitive columns and what stands for them lose weight, the rest keeps it.",
+        figures=(
+            overlay(
+                {"teacher": np.array(portrait.teacher), "student": np.array(portrait.student)},
+                "Latents of teacher and student by PCA and t-SNE.",
+            ),
+            importance_bars(
+                {"original rows": portrait.original, "synthetic rows": portrait.synthetic},
+                "Permutation importance of each column on real held-out rows.",
+            ),
+        ),
+    )
+
+
+def _verdicts(ours: Row) -> tuple[Verdict, ...]:
+    if ours.forest is None:
+        return (Verdict("bad", ours.title, ours.failure or "did not run"),)
+    parity, accuracy = ours.forest.demographic_parity_ratio, ours.forest.accuracy
+    return (
+        Verdict("neutral", f"{ours.title}: demographic parity ratio", "On real people, all folds.", cell_text(parity)),
+        Verdict("neutral", f"{ours.title}: accuracy", "On real people, all folds.", cell_text(accuracy)),
+    )
