@@ -208,7 +208,7 @@ def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tenso
 
 def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-distribution draw of a category: logits (n, k), uniform (n,) to positions (n,)."""
-    cumulative = torch.softmax(logits, 1).cumsum(1)
+    cumulative = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
     return (uniform.unsqueeze(1) * cumulative[:, -1:] > cumulative).sum(1).clamp_max(logits.shape[1] - 1)
 
 

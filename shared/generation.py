@@ -22,6 +22,9 @@ from shared.schema import Schema
 from shared.statistics import LatentStatistics
 from shared.student import Student
 
+TILE = 4096
+"""Rows decoded at once: what one step makes is still in the processor's cache when the next step reads it."""
+
 
 @dataclass(frozen=True)
 class Synthesiser:
@@ -58,8 +61,10 @@ class Synthesiser:
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
         target = sample_level(self.decoder.label(z), uniform[1])
-        outputs = self.decoder(z, torch.nn.functional.one_hot(group, len(shares)))
-        drawn = sample(Layout(self.schema), outputs, generator)
+        membership = torch.nn.functional.one_hot(group, len(shares))
+        layout = Layout(self.schema)
+        tiles = zip(z.split(TILE), membership.split(TILE), strict=True)
+        drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
         return decode(self.schema, drawn, target, group)
 
     def table(self, seed: int, rows: int) -> pd.DataFrame:
