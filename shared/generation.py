@@ -63,7 +63,7 @@ class Synthesiser:
         target = sample_level(self.decoder.label(z), uniform[1])
         membership = torch.nn.functional.one_hot(group, len(shares))
         layout = Layout(self.schema)
-        tiles = zip(z.split(TILE), membership.split(TILE), strict=True)
+        tiles = zip(torch.split(z, TILE), torch.split(membership, TILE), strict=True)
         drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
         return decode(self.schema, drawn, target, group)
 

@@ -1,8 +1,12 @@
 """The comparison: the same folds for all, each cell once, and pairwise forms that agree."""
 
 import dataclasses
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
@@ -11,8 +15,10 @@ from data_owner.benchmark import cells, registry
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, split
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
+from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, run
 from shared.errors import BadInput
+from shared.metrics import outcome
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch
 
 COMPAS = Study(dataset="compas", sensitive=("sex",), folds=5, effort=0.01)
@@ -107,3 +113,46 @@ def test_an_unknown_name_is_refused_with_the_known_ones(change: dict[str, object
         run(dataclasses.replace(request, **change), tmp_path, workers=1, progress=quiet)  # type: ignore[arg-type]
     assert remedy in refused.value.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from data_owner.cli import main; main()"]
+    command += ["benchmark", "compas", "--sensitive", "sex", "--system", "original", "--workers", "2"]
+    command += ["--seeds", "1", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    kept = tmp_path / "cells"
+    while not list(kept.glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.communicate(timeout=60)  # the pipe ends when the last process that could write to it is gone
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.json")}
+    found = run(Request("compas", ("sex",), ("original",), 5, 1, False, False), tmp_path, 2, quiet)
+    assert found.comparison.is_complete
+    assert len(list(kept.glob("*.json"))) == 5
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+
+
+def test_the_sweep_and_the_portrait_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"over β": registry.SWEEP["Fair4Free, recorded labels, β from 0 to 5,000"][:1]}
+    monkeypatch.setattr(registry, "SWEEP", line)
+    monkeypatch.setattr("data_owner.benchmark.run.QUICK_EFFORT", 0.005)
+    request = Request("compas", ("sex",), ("fair4free", "threshold-parity"), 5, 1, sweep=True, quick=True)
+    found = run(request, tmp_path, workers=2, progress=quiet)
+    drawn = found.comparison.portrait
+    assert drawn is not None
+    assert len(drawn.teacher) == len(drawn.student)
+    assert set(drawn.original) == {column.name for column in split(COMPAS, 0, 0)[0].columns} - {"two_year_recid"}
+    html = found.report.read_text(encoding="utf-8")
+    assert "over β" in html
+    assert "Latents of teacher and student" in html
+    assert "β 0, recorded labels" in found.markdown
+    assert "repeated values kept" in found.markdown
+
+
+def test_importance_finds_the_column_that_matters() -> None:
+    schema, training, held_out = split(COMPAS, 0, 0)
+    telling = [table.assign(sex=np.where(outcome(table, schema), "Male", "Female")) for table in (training, held_out)]
+    found = importance(*telling, schema, 0)
+    assert max(found, key=lambda name: found[name]) == "sex"
+    assert found["sex"] > 0.3
