@@ -12,7 +12,8 @@ from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
 
 from data_owner.attacks import score
-from data_owner.attacks.outcome import Attack, Floats, Result
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Floats, Result
 from data_owner.attacks.targets import Targets, features
 from shared.codec import encode
 
@@ -22,9 +23,9 @@ MOST_ROWS = 5000
 
 def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result, ...]:
     """`synthetic`: canonical rows as an analyst makes them."""
-    reference, attacked = targets.halves()
+    reference, attacked = targets.with_reference()
     rows = features(targets.schema, encode(targets.schema, synthetic.iloc[:MOST_ROWS]))
-    points = [features(targets.schema, part) for part in (attacked.members, attacked.control)]
+    points = [features(targets.schema, records) for records in (attacked.members, attacked.control)]
     ratio, reference_only = density_ratios(rows, features(targets.schema, reference), np.concatenate(points))
     members = len(attacked.members)
     return score.results(Attack.DENSITY_RATIO, attacked, ratio[:members], ratio[members:], reference_only, seed)

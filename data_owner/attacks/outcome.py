@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.stats import binomtest, fisher_exact
 
+from data_owner.attacks.attack import Attack
 from shared.schema import Frozen
 
 Flags = NDArray[np.bool_]
@@ -22,23 +22,6 @@ LEAST_TRIALS = 10
 """Parts with fewer guesses than this are not reported."""
 
 EVERYONE = "everyone"
-
-
-class Attack(StrEnum):
-    """The attacks, by the names that policy, report and card use."""
-
-    RECONSTRUCTION = "reconstruction"
-    DENSITY_RATIO = "density_ratio"
-    ATTRIBUTE_INFERENCE = "attribute_inference"
-    LINKABILITY = "linkability"
-    SINGLING_OUT = "singling_out"
-    MEMBERSHIP = "membership"
-    CANARIES = "canaries"
-    NEAREST_RECORD = "nearest_record"
-
-    @property
-    def words(self) -> str:
-        return self.value.replace("_", " ")
 
 
 class Rate(Frozen):
@@ -134,7 +117,9 @@ class Guesses:
 def outcomes(main: Guesses, control: Guesses, baseline: Guesses) -> tuple[Outcome, ...]:
     """Everyone first, then each part with enough guesses of all three."""
     found = [
-        Outcome(part=EVERYONE, main=Rate.of(main.right), control=Rate.of(control.right), baseline=Rate.of(baseline.right))
+        Outcome(
+            part=EVERYONE, main=Rate.of(main.right), control=Rate.of(control.right), baseline=Rate.of(baseline.right)
+        )
     ]
     for part, inside in main.parts.items():
         rights = (main.right[inside], control.right[control.parts[part]], baseline.right[baseline.parts[part]])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from data_owner.attacks import score
-from data_owner.attacks.outcome import Attack, Floats, Result
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Floats, Result
 from data_owner.attacks.search import Released, search
 from data_owner.attacks.targets import Targets
 from shared.codec import Encoded

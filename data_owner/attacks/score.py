@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_owner.attacks.outcome import Attack, Flags, Floats, Guesses, Result, outcomes
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Flags, Floats, Guesses, Result, outcomes
 from data_owner.attacks.targets import Targets
 
 RATES = {"TPR at FPR ≤ 1 %": 0.01, "TPR at FPR ≤ 0.1 %": 0.001}
@@ -35,9 +36,7 @@ def results(
     return tuple(found)
 
 
-def called_members(
-    member: Floats, control: Floats, rate: float, generator: np.random.Generator
-) -> tuple[Flags, Flags]:
+def called_members(member: Floats, control: Floats, rate: float, generator: np.random.Generator) -> tuple[Flags, Flags]:
     """Which scores (n,), (k,) pass a threshold that at most `rate` of control records pass.
 
     Each half is judged by the threshold of the other half's control records, so no record helped to set its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,10 +36,20 @@ class Targets:
     member_rows: torch.Tensor
     control_rows: torch.Tensor
 
+    def with_reference(self) -> tuple[Encoded, Targets]:
+        """Half of the control records, for the attacker to know people in general by, and the targets without them."""
+        half = len(self.control) // 2
+        rest = torch.arange(half, len(self.control))
+        parts = {part: flags[half:] for part, flags in self.control_parts.items()}
+        left = replace(self, control=self.control[rest], control_parts=parts, control_rows=self.control_rows[rest])
+        return self.control[torch.arange(half)], left
+
     @property
     def both(self) -> Encoded:
         """Members, then control records."""
-        return Encoded(*(torch.cat(pair) for pair in zip(vars(self.members).values(), vars(self.control).values())))
+        return Encoded(
+            *(torch.cat(pair) for pair in zip(vars(self.members).values(), vars(self.control).values(), strict=True))
+        )
 
 
 def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: int, most: int = MOST) -> Targets:
