@@ -2,12 +2,12 @@
 
 It searches z by the known columns and says what the decoder believes the secret to be there: a category, or one of
 `BINS` rank intervals of a number. Each target has one secret, drawn at random, so guesses are independent. The baseline
-says what is commonest (Giomi et al. 2023, section 4.3, with the decoder in the place of nearest synthetic rows).
+says what is commonest (Giomi et al. 2023, with the decoder in the place of nearest synthetic rows).
 """
 
 from __future__ import annotations
 
-from typing import cast
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ def bin_edges() -> list[tuple[Tensor, Tensor]]:
     """Normal scores of the rank intervals, low and high."""
     ranks = torch.linspace(0.0, 1.0, BINS + 1, dtype=torch.float64)
     scores = torch.special.ndtri(ranks).clamp(-1e4, 1e4).float()
-    return list(zip(scores[:-1], scores[1:], strict=True))
+    return list(pairwise(scores))
 
 
 def _right(records: Encoded, secret: Tensor, bins: Tensor, levels: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def _right(records: Encoded, secret: Tensor, bins: Tensor, levels: Tensor) -> Te
     for index, pair in enumerate(bin_edges()):
         numbers |= (bins == index) & _overlaps(records, pair)
     exact = levels == torch.cat([records.levels, records.target.unsqueeze(1)], 1)
-    return cast(Tensor, torch.cat([numbers, exact], 1).gather(1, secret.unsqueeze(1))[:, 0])
+    return torch.cat([numbers, exact], 1).gather(1, secret.unsqueeze(1))[:, 0]
 
 
 def _overlaps(records: Encoded, edges: tuple[Tensor, Tensor]) -> Tensor:

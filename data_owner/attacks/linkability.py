@@ -1,7 +1,7 @@
 """Linkability: which of ten records in one file belongs to a person in another, when the files share no column.
 
 The attacker searches z by the columns of one file and picks, among the target and nine others of its group, the one
-whose columns in the other file the decoder finds likeliest there (Giomi et al. 2023, section 4.2, with the decoder in the place of
+whose columns in the other file the decoder finds likeliest there (Giomi et al. 2023, with the decoder in the place of
 nearest synthetic rows). The baseline picks at random.
 """
 
@@ -29,7 +29,8 @@ def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...
     columns = len(layout.numeric) + len(layout.categorical) + 1
     generator = torch.Generator().manual_seed(seed)
     width = min(COLUMNS, columns // 2)
-    files = torch.randperm(columns, generator=generator)[: 2 * width].split(width)
+    shuffled = torch.randperm(columns, generator=generator)
+    files = shuffled[:width], shuffled[width : 2 * width]
     rights = [link(released, records, *files, generator).numpy() for records in (targets.members, targets.control)]
     random = np.random.default_rng(seed).random(len(rights[0])) < 1.0 / CANDIDATES
     return (
@@ -69,7 +70,7 @@ def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, ge
 def _decoys(records: Encoded, generator: torch.Generator) -> Tensor:
     """Another record of the same group for each, (n,): a random cycle through each group."""
     found = torch.arange(len(records))
-    for group in records.group.unique():
+    for group in range(int(records.group.max()) + 1):
         inside = (records.group == group).nonzero()[:, 0]
         shuffled = inside[torch.randperm(len(inside), generator=generator)]
         found[shuffled] = shuffled.roll(1)

@@ -1,8 +1,8 @@
 """Membership by shadow releases: how a record is explained by releases that did and did not see it.
 
-LiRA (Carlini et al., "Membership inference attacks from first principles", S&P 2022, online, with one variance for all
-records as it advises for few shadows). A shadow release is trained in the same way on a random half of all records.
-The score of a record is the log ratio of two normal densities of its log-likelihood at the best z: fitted to the shadows
+LiRA (Carlini et al., "Membership inference attacks from first principles", S&P 2022), online, with one variance for all
+records as it advises for few shadows. A shadow release is trained in the same way on a random half of all records. The
+score of a record is the log ratio of two normal densities of its log-likelihood at the best z: fitted to the shadows
 that saw it, and to those that did not. The baseline scores by the shadows alone, without the release.
 """
 

@@ -116,17 +116,17 @@ class Guesses:
 
 def outcomes(main: Guesses, control: Guesses, baseline: Guesses) -> tuple[Outcome, ...]:
     """Everyone first, then each part with enough guesses of all three."""
-    found = [
-        Outcome(
-            part=EVERYONE, main=Rate.of(main.right), control=Rate.of(control.right), baseline=Rate.of(baseline.right)
-        )
-    ]
-    for part, inside in main.parts.items():
-        rights = (main.right[inside], control.right[control.parts[part]], baseline.right[baseline.parts[part]])
+    sides = (main, control, baseline)
+    found = [_outcome(EVERYONE, *(side.right for side in sides))]
+    for part in main.parts:
+        rights = [side.right[side.parts[part]] for side in sides]
         if min(map(len, rights)) >= LEAST_TRIALS:
-            rates = [Rate.of(right) for right in rights]
-            found.append(Outcome(part=part, main=rates[0], control=rates[1], baseline=rates[2]))
+            found.append(_outcome(part, *rights))
     return tuple(found)
+
+
+def _outcome(part: str, main: Flags, control: Flags, baseline: Flags) -> Outcome:
+    return Outcome(part=part, main=Rate.of(main), control=Rate.of(control), baseline=Rate.of(baseline))
 
 
 def _p_value(more: Rate, less: Rate) -> float:

@@ -100,7 +100,7 @@ def _search(released: Released, records: Encoded, known: Tensor | None, steps: i
             fit = fit * known
         loss = 0.5 * whitened.square().sum() - fit.sum()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():

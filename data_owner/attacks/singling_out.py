@@ -55,7 +55,7 @@ def unique_conditions(
     rows: Floats, schema: Schema, generator: np.random.Generator
 ) -> list[tuple[int, tuple[int, ...]]]:
     """A synthetic row and the columns on which a condition made from it holds for no other, `CONDITIONS` at most."""
-    found = []
+    found: list[tuple[int, tuple[int, ...]]] = []
     for _ in range(ATTEMPTS * CONDITIONS):
         if len(found) == CONDITIONS:
             break

@@ -47,9 +47,8 @@ class Targets:
     @property
     def both(self) -> Encoded:
         """Members, then control records."""
-        return Encoded(
-            *(torch.cat(pair) for pair in zip(vars(self.members).values(), vars(self.control).values(), strict=True))
-        )
+        pairs = zip(vars(self.members).values(), vars(self.control).values(), strict=True)
+        return Encoded(*(torch.cat(pair) for pair in pairs))
 
 
 def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: int, most: int = MOST) -> Targets:
@@ -58,11 +57,11 @@ def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: i
     everyone = np.concatenate([features(schema, members), features(schema, control)])
     rare = rarest(everyone)
     generator = torch.Generator().manual_seed(seed)
-    rows = [torch.randperm(len(part), generator=generator)[:most] for part in (members, control)]
-    chosen = [members[rows[0]], control[rows[1]]]
-    rare_parts = [rare[: len(members)][rows[0].numpy()], rare[len(members) :][rows[1].numpy()]]
+    rows = tuple(torch.randperm(len(part), generator=generator)[:most] for part in (members, control))
+    chosen = members[rows[0]], control[rows[1]]
+    rare_parts = rare[: len(members)][rows[0].numpy()], rare[len(members) :][rows[1].numpy()]
     parts = [_parts(schema, part, flags) for part, flags in zip(chosen, rare_parts, strict=True)]
-    return Targets(schema, *chosen, *parts, *rows)
+    return Targets(schema, *chosen, parts[0], parts[1], rows[0], rows[1])
 
 
 def features(schema: Schema, records: Encoded) -> Floats:
