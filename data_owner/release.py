@@ -51,8 +51,8 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 class Status(Frozen):
     """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
 
-    `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of what
-    attacks found, for which an override holds.
+    `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
+    what attacks found, for which an override holds.
     """
 
     state: State
@@ -77,7 +77,10 @@ def step(
     failures: tuple[str, ...] = (),
     overridden_by: Collection[str] = (),
 ) -> Status:
-    """The next status. `overridden_by`: different people who override successful attacks. Raises `PolicyRefusal` for a step that the life of a release does not have."""
+    """The next status. `overridden_by`: different people who override successful attacks.
+
+    Raises `PolicyRefusal` for a step that the life of a release does not have.
+    """
     if to not in TRANSITIONS[status.state]:
         raise PolicyRefusal(
             f"a release that is {status.state} cannot become {to}",

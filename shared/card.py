@@ -45,7 +45,7 @@ class AttackVerdict(Frozen):
 class Card(Frozen):
     """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`.
 
-    `attacks` were made by the owner on this release; `overridden` says that two people let it out over one that succeeded.
+    `attacks` were made by the owner on this release; `overridden`: two people let it out over one that succeeded.
     """
 
     format: Literal[1] = 1
