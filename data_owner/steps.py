@@ -19,8 +19,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner import authority, release, release_gate, roots
-from data_owner.attack_gate import exceeded, missing, verdicts
+from data_owner import authority, findings, release, roots
+from data_owner.attack_gate import exceeded, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
 from data_owner.datasets import dataset
@@ -32,17 +32,15 @@ from data_owner.measure import Measured, measure, reference
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
-from data_owner.privacy_report import Subject, privacy_report
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
-from protocol.entry import parse_entry
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
-from shared.card import AttackVerdict, Card
+from shared.card import AttackVerdict
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Schema
@@ -220,13 +218,14 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
     found = battery.at_every_gate(
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
-    ).with_training_of(_last_battery(node, version))
-    status = _record(node, version, settings, measured.card, found)
+    ).with_training_of(findings.last(node, version))
+    limits = settings.policy.attacks
+    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), _now())
     history = json.loads(folder.read(node.history, "train again"))
     report = owner_report(measured, (*status.failures, *status.exceeded), synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
     folder.write(node.figures, report.to_json().encode())
-    privacy(path)
+    findings.write_page(node, version, found, limits)
     return Gated(measured, found, status.failures, status.exceeded)
 
 
@@ -241,7 +240,7 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
     settings = read_settings(node)
     version = release.latest(node)
     _check_unchanged(node, version)
-    before, status = _last_battery(node, version), release.status(node, version)
+    before, status = findings.last(node, version), release.status(node, version)
     if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
         raise PolicyRefusal(
             f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
@@ -262,12 +261,12 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
         settings.training.seed,
         progress,
     )
+    limits = settings.policy.attacks
     if status.state is release.State.MEASURED:
-        _record(node, version, settings, _card(node, version), found)
+        findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), _now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
-    privacy(path)
-    limits = settings.policy.attacks
+    findings.write_page(node, version, found, limits)
     return Attacked(found, verdicts(found, limits), exceeded(found, limits))
 
 
@@ -281,26 +280,10 @@ def privacy(path: Path, *, version: int | None = None) -> Path:
     """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
     node = Node.open(path)
     version = version or release.latest(node)
-    status, found = release.status(node, version), _last_battery(node, version)
+    found = findings.last(node, version)
     if found is None:
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    place = node.releases / str(version)
-    with Ledger(node.ledger) as log:
-        entries = tuple(map(parse_entry, log.entries()))
-    files = {kind: place / kind.filename for kind in Artefact}
-    report = privacy_report(
-        Subject(
-            version=version,
-            status=status,
-            card=_card(node, version),
-            battery=found,
-            limits=read_settings(node).policy.attacks,
-            lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
-            entries=entries,
-        )
-    )
-    folder.write(node.privacy_report, report.to_html().encode(), folder.PRIVATE)
-    folder.write(node.privacy_figures, report.to_json().encode(), folder.PRIVATE)
+    findings.write_page(node, version, found, read_settings(node).policy.attacks)
     return node.privacy_report
 
 
@@ -355,24 +338,6 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
 
 
-def _record(node: Node, version: int, settings: OwnerSettings, card: Card, found: Battery) -> release.Status:
-    """Keep what attacks found, a card that says so in a word each, and what the gate has against the release."""
-    limits = settings.policy.attacks
-    folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
-    card = card.model_copy(update={"attacks": verdicts(found, limits)})
-    return release.record_measured(
-        node,
-        version,
-        card.to_bytes(),
-        card.records,
-        (*release_gate.failures(card.checks), *missing(found, limits)),
-        policy_id(settings),
-        _now(),
-        exceeded=exceeded(found, limits),
-        findings=found.digest,
-    )
-
-
 def _check_unchanged(node: Node, version: int) -> None:
     if release.status(node, version).settings_sha256 != _settings_digest(node):
         raise PolicyRefusal(
@@ -385,15 +350,6 @@ def _check_unchanged(node: Node, version: int) -> None:
 def _trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
-
-
-def _card(node: Node, version: int) -> Card:
-    return Card.from_bytes(folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again"))
-
-
-def _last_battery(node: Node, version: int) -> Battery | None:
-    path = node.attacks(version)
-    return Battery.from_bytes(folder.read(path, "run gate again")) if path.is_file() else None
 
 
 def _settings_digest(node: Node) -> str:

@@ -35,7 +35,7 @@ from shared.schema import Frozen, describe
 Progress = Callable[[int, int, str], None]
 
 FEWER = 1000
-"""Members and control records of the attacks that search twice over."""
+"""Members and control records that are linked: each is compared with all candidates."""
 
 SYNTHETIC_ROWS = 20_000
 
@@ -95,7 +95,7 @@ def at_every_gate(
     attacks: tuple[tuple[Attack, Callable[[], tuple[Result, ...]]], ...] = (
         (Attack.RECONSTRUCTION, lambda: reconstruction.attack(released, targets, seed)),
         (Attack.DENSITY_RATIO, lambda: density_ratio.attack(targets, rows, seed)),
-        (Attack.ATTRIBUTE_INFERENCE, lambda: attribute_inference.attack(released, fewer, seed)),
+        (Attack.ATTRIBUTE_INFERENCE, lambda: attribute_inference.attack(released, targets, seed)),
         (Attack.LINKABILITY, lambda: linkability.attack(released, fewer, seed)),
         (Attack.SINGLING_OUT, lambda: singling_out.attack(targets, rows, seed)),
         (Attack.NEAREST_RECORD, lambda: nearest_record.attack(targets, rows, seed)),
