@@ -245,6 +245,10 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
         raise PolicyRefusal(
             f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
         )
+    if status.policy_id != policy_id(settings):
+        raise PolicyRefusal(
+            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+        )
     prepared = prepare(node, settings)
 
     def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
@@ -292,7 +296,7 @@ def approve(path: Path, *, by: str) -> Manifest:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    return release.approve(
+    manifest = release.approve(
         node,
         version,
         name=settings.name,
@@ -303,6 +307,10 @@ def approve(path: Path, *, by: str) -> Manifest:
         days=settings.policy.release_days,
         now=_now(),
     )
+    found = findings.last(node, version)
+    if found is not None:
+        findings.write_page(node, version, found, settings.policy.attacks)
+    return manifest
 
 
 def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> release.Status:

@@ -65,11 +65,6 @@ class Battery(Frozen):
     def to_bytes(self) -> bytes:
         return self.model_dump_json(indent=1).encode()
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the findings, hex."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
-
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises `BadInput` naming the field."""
