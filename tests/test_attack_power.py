@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, ledger_export, release, steps
+from data_owner import attack_gate, findings, ledger_export, release, steps
 from data_owner.attacks import battery, canaries, membership, reconstruction
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -17,6 +17,7 @@ from data_owner.attacks.outcome import Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
 from data_owner.cli import app
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
@@ -188,16 +189,20 @@ def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(bl
 def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
     for person in ("Ada", "Ben"):
         steps.override(blocked.folder, by=person, reason="urgent")
-    text = blocked.settings.read_text()
-    blocked.settings.write_text(text.replace("density_ratio = 0.05", "density_ratio = 0.04"))
-    steps.gate(blocked.folder)
-    with pytest.raises(PolicyRefusal, match="reconstruction"):
-        steps.approve(blocked.folder, by="Ada")
+    found = findings.last(blocked, 1)
+    assert found is not None
+    for policy, people in (("ab" * 32, 0), (release.status(blocked, 1).policy_id, 2)):
+        status = findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
+        with Ledger(blocked.ledger) as log:
+            assert len(log.overrides(1, status.findings)) == people
 
 
-def test_nothing_is_overridden_where_no_attack_succeeded(node: Node) -> None:
-    with pytest.raises(PolicyRefusal, match="no successful attack"):
-        steps.override(node.folder, by="Ada", reason="in case")
+def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
+    release.write_draft(blocked, {}, "", now())
+    for _ in range(2):  # a draft, then measured without a finding
+        with pytest.raises(PolicyRefusal, match="no successful attack"):
+            steps.override(blocked.folder, by="Ada", reason="in case")
+        release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
 
 
 def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(attacked_node: Path) -> None:
@@ -247,9 +252,12 @@ def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
     assert "reconstruction" in json.loads(done.stdout)["error"]["problem"]
     card = Card.from_bytes((blocked.releases / "1" / "card.json").read_bytes())
     assert {"membership", "canaries"} <= {each.attack for each in card.attacks}
-    before = release.status(blocked, 1).findings
-    steps.gate(blocked.folder)  # the same release: what training found is kept
-    assert release.status(blocked, 1).findings == before
+    full = findings.last(blocked, 1)
+    assert full is not None
+    assert full.shadows == 2
+    again = Battery(release=full.release, results=tuple(each for each in full.results if each.attack in AT_EVERY_GATE))
+    assert again.with_training_of(full).made >= {Attack.MEMBERSHIP, Attack.CANARIES}, "another gate keeps them"
+    assert again.model_copy(update={"release": "other"}).with_training_of(full).made == set(AT_EVERY_GATE)
     done = CliRunner().invoke(app, ["privacy", str(blocked.folder), "--json"])
     assert done.exit_code == 0, done.output
     assert "ε is at least" in blocked.privacy_report.read_text()
