@@ -41,11 +41,11 @@ def outcome(main: tuple[int, int], control: tuple[int, int], baseline: tuple[int
 
 @pytest.mark.parametrize(
     ("right", "of", "low", "high"),
-    [(0, 20, 0.0, 0.16113), (5, 10, 0.23659, 0.76341), (15, 50, 0.19104, 0.43748), (50, 50, 0.92865, 1.0)],
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_intervals_are_the_published_ones(right: int, of: int, low: float, high: float) -> None:
-    """Newcombe, Statistics in Medicine 17 (1998), table I and its formula."""
-    assert Rate(successes=right, trials=of).interval == pytest.approx((low, high), abs=1e-5)
+    """Newcombe, Statistics in Medicine 17:857 (1998), table I, method 3."""
+    assert Rate(successes=right, trials=of).interval == pytest.approx((low, high), abs=6e-5)
 
 
 def test_the_risk_is_what_main_has_beyond_control_of_what_was_left() -> None:
@@ -66,7 +66,7 @@ def test_fishers_test_is_the_lady_tasting_tea() -> None:
 def test_an_interval_holds_its_risk(trials: int, controls: int, data: st.DataObject) -> None:
     found = outcome((data.draw(st.integers(0, trials)), trials), (data.draw(st.integers(0, controls)), controls))
     low, high = found.risk_interval
-    assert low - 1e-9 <= max(found.risk, -1.0) <= high + 1e-9
+    assert low - 1e-9 <= found.risk <= high + 1e-9
     assert -1.0 <= low <= high <= 1.0
 
 
@@ -243,11 +243,11 @@ def test_the_p_value_is_the_theorem_written_out(correct: int, epsilon: float) ->
 
 
 def test_the_bound_holds_for_a_mechanism_whose_epsilon_is_known() -> None:
-    """Randomised response at ε = 1, audited 400 times: the bound exceeds 1 in at most 5 % of audits, by much less."""
+    """Randomised response at ε = 1, audited 200 times: the bound exceeds 1 in at most 5 % of audits, by much less."""
     draw_ = np.random.default_rng(0)
     chance = math.e / (1.0 + math.e)
-    bounds = [epsilon_lower_bound(200, 200, int(draw_.binomial(200, chance)), 0.0) for _ in range(400)]
-    assert np.mean(np.array(bounds) > 1.0) <= 0.07
+    bounds = [epsilon_lower_bound(200, 200, int(draw_.binomial(200, chance)), 0.0) for _ in range(200)]
+    assert np.mean(np.array(bounds) > 1.0) <= 0.08
     assert np.median(bounds) > 0.6, "and it is not empty"
 
 

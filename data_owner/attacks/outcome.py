@@ -62,9 +62,9 @@ class Outcome(Frozen):
     @property
     def risk(self) -> float:
         """(main - control) / (1 - control): what the release adds to knowledge about people in general, as a share
-        of what there was left to know (Giomi et al. 2023, equation 2)."""
+        of what there was left to know (Giomi et al. 2023, equation 2). At least -1."""
         left = 1.0 - self.control.share
-        return (self.main.share - self.control.share) / left if left > 0.0 else 0.0
+        return max((self.main.share - self.control.share) / left, -1.0) if left > 0.0 else 0.0
 
     @property
     def risk_interval(self) -> tuple[float, float]:
