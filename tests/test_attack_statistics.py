@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from data_owner import attack_gate
-from data_owner.attacks import attribute_inference, canaries, density_ratio, linkability, score, singling_out
+from data_owner import attack_gate, steps
+from data_owner.attacks import attribute_inference, battery, canaries, density_ratio, linkability, score, singling_out
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.canaries import Audit, epsilon_lower_bound, p_value
@@ -26,7 +26,7 @@ from data_owner.training import Trained, latent_statistics
 from shared.codec import encode
 from shared.errors import BadInput
 from shared.schema import Schema
-from tests.conftest import QUICK
+from tests.conftest import QUICK, settings_for
 
 Disclosed = tuple[Schema, pd.DataFrame]
 
@@ -210,6 +210,20 @@ def test_targets_have_groups_and_a_tenth_that_is_rarest(disclosed: Disclosed) ->
     points = np.concatenate([features(schema, part) for part in (found.members, found.control)])
     centre = np.linalg.norm(points - points.mean(0), axis=1)
     assert centre[rare].mean() > centre[~rare].mean()
+
+
+@pytest.mark.parametrize("kept", [["ward", "ventilated"], ["age", "days in ward"], ["ventilated"]])
+def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept: list[str]) -> None:
+    small = table[[*kept, "région", "died"]].iloc[:150]
+    prepared = steps.split(small, settings_for(small))
+    records = encode(prepared.schema, prepared.training)
+    teacher = Teacher(prepared.schema, QUICK).eval()
+    statistics = latent_statistics(teacher, records, 0)
+    artefacts = steps.artefacts(prepared.schema, Trained(teacher, statistics, ()))
+    found = battery.at_every_gate(
+        artefacts, prepared.training, prepared.training, prepared.held_out, 0, lambda step, total, message: None
+    )
+    assert found.made == {*AT_EVERY_GATE, Attack.NEAREST_RECORD}
 
 
 # canaries

@@ -9,7 +9,6 @@ without canaries and serves as the reference for how well a canary is explained 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,9 +81,10 @@ def judge(gain: Floats, inside: Flags) -> Audit:
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float) -> float:
     """The largest ε that `correct` of `guesses` refute at `CONFIDENCE`; 0 if they refute none."""
-    refuted: Callable[[float], bool] = lambda epsilon: (  # noqa: E731
-        p_value(canaries, guesses, correct, epsilon, delta) <= 1.0 - CONFIDENCE
-    )
+
+    def refuted(epsilon: float) -> bool:
+        return p_value(canaries, guesses, correct, epsilon, delta) <= 1.0 - CONFIDENCE
+
     low, high = 0.0, 1.0
     if not refuted(low):
         return 0.0

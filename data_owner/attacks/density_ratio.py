@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
+from sklearn.neighbors import KernelDensity
 
 from data_owner.attacks import score
 from data_owner.attacks.attack import Attack
@@ -19,6 +19,7 @@ from shared.codec import encode
 
 COMPONENTS = 6
 MOST_ROWS = 5000
+LEAST_SPREAD = 1e-6
 
 
 def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result, ...]:
@@ -33,8 +34,9 @@ def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result
 
 def density_ratios(synthetic: Floats, reference: Floats, points: Floats) -> tuple[Floats, Floats]:
     """log p_synthetic - log p_reference, and - log p_reference, at each of `points` (n, width): (n,) each."""
-    projection = PCA(min(COMPONENTS, len(reference) - 2, reference.shape[1]), whiten=True, random_state=0)
-    projection.fit(synthetic)
-    low = [projection.transform(each) for each in (synthetic, reference, points)]
-    over, under = (gaussian_kde(each.T).logpdf(low[2].T) for each in low[:2])
+    projection = PCA(min(COMPONENTS, *synthetic.shape), random_state=0).fit(synthetic)
+    spread = np.sqrt(projection.explained_variance_)
+    spread[spread < LEAST_SPREAD] = 1.0  # a component on which all rows agree stays as it is
+    low = [projection.transform(each) / spread for each in (synthetic, reference, points)]
+    over, under = (KernelDensity(bandwidth="scott").fit(each).score_samples(low[2]) for each in low[:2])
     return over - under, -under

@@ -39,6 +39,8 @@ def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result
         np.array([int(holds(part).sum()) == 1 for holds in made_from], bool)
         for made_from, part in ((conditions, members[:count]), (conditions, control[:count]), (random, members[:count]))
     ]
+    if not chosen:  # no condition is unique: all that was tried came to nothing
+        rights, parts = [np.zeros(CONDITIONS, bool)] * 3, {}
     main, held, baseline = (Guesses(right, parts) for right in rights)
     return (Result(attack=Attack.SINGLING_OUT, aim=AIM, outcomes=outcomes(main, held, baseline)),)
 
