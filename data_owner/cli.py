@@ -139,7 +139,7 @@ def privacy(
     from data_owner import steps
 
     with shell("privacy", json) as out:
-        page = steps.privacy(node, version=version)
+        page = steps.write_privacy_report(node, version=version)
         out.result({"report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
 
 

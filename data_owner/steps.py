@@ -280,7 +280,7 @@ def override(path: Path, *, by: str, reason: str) -> frozenset[str]:
     return release.override(node, release.latest(node), by=by, reason=reason, now=_now())
 
 
-def privacy(path: Path, *, version: int | None = None) -> Path:
+def write_privacy_report(path: Path, *, version: int | None = None) -> Path:
     """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
     node = Node.open(path)
     version = version or release.latest(node)
