@@ -221,6 +221,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     ).with_training_of(findings.last(node, version))
     limits = settings.policy.attacks
     status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), _now())
+    measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
     report = owner_report(measured, (*status.failures, *status.exceeded), synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())

@@ -137,6 +137,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: steps.Prep
     gated = steps.gate(path)
     assert gated.failures == ()
     assert any("reconstruction" in reason for reason in gated.exceeded)
+    assert len(gated.measured.card.attacks) == len(AT_EVERY_GATE)
     return path
 
 
