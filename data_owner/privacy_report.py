@@ -116,6 +116,9 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
                 "resisted": "Within the policy's limit, the whole interval.",
             }[finding]
             yield Verdict(LEVELS[finding], f"Attacks: {finding}", f"{', '.join(names)}. {meaning}", str(len(names)))
+    if not subject.battery.shadows:
+        text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
+        yield Verdict("caution", "Attacks: not made", text, "membership")
     if subject.card.overridden:
         yield Verdict("bad", "Overridden", "Approved over a failed attack by two people.", "two people")
 
