@@ -21,7 +21,7 @@ from shared.card import Card
 from shared.codec import group_positions
 from shared.conform import conform
 from shared.generation import Synthesiser
-from shared.headlines import score_section, score_verdicts
+from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import (
     Scores,
     density_coverage,
@@ -84,7 +84,7 @@ def audit_report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. Made without a single record.",
-        verdicts=(_origin(lineage), *score_verdicts(card)),
+        verdicts=(_origin(lineage), *score_verdicts(card), attack_verdict(card)),
         facts=(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),

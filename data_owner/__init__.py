@@ -8,7 +8,7 @@ from protocol.transport import require_tls_1_3
 
 require_tls_1_3()
 
-__all__ = ["approve", "deny", "gate", "init", "train"]
+__all__ = ["approve", "attack", "deny", "gate", "init", "override", "train", "write_privacy_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from data_owner import ledger_cli, root_cli
+from data_owner.node import Node
 from protocol.access import Role
 from shared.console import shell
-from shared.errors import BadInput
+from shared.errors import BadInput, PolicyRefusal
 
 app = typer.Typer(
     help="The data owner's side: train a fair teacher, measure it, approve it and serve it. No record leaves.",
@@ -78,19 +79,12 @@ def train(
 def gate(node: NodePath, json: Json = False) -> None:
     """Measure the newest draft on held-out records and hold it to the policy."""
     from data_owner import steps
-    from data_owner.node import Node
-    from shared.errors import PolicyRefusal
 
     with shell("gate", json) as out:
         with out.progress("measuring") as progress:
-            measured = steps.gate(node, progress=progress)
-        if measured.failures:
-            raise PolicyRefusal(
-                "; ".join(measured.failures),
-                field="gate",
-                remedy=f"read {Node(node).report}, then train differently or change the policy",
-            )
-        card = measured.card
+            found = steps.gate(node, progress=progress)
+        _refuse(Node(node), found.failures, found.exceeded)
+        card = found.measured.card
         out.result(
             {"card": card.model_dump(mode="json"), "report": str(Node(node).report)},
             f"within the policy. Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
@@ -98,6 +92,55 @@ def gate(node: NodePath, json: Json = False) -> None:
             f"(original {card.original.accuracy:.2f}), coverage {card.fidelity.coverage:.2f}. "
             f"Read {Node(node).report}. Next: approve or deny.",
         )
+
+
+@app.command()
+def attack(
+    node: NodePath,
+    shadows: Annotated[int, typer.Option(help="Shadow releases to train, an even number.")] = 16,
+    json: Json = False,
+) -> None:
+    """Attack the newest measured release with all there is: adds shadow releases and planted canaries."""
+    from data_owner import steps
+
+    with shell("attack", json) as out:
+        with out.progress("attacking") as progress:
+            found = steps.attack(node, shadows=shadows, progress=progress)
+        _refuse(Node(node), (), found.exceeded)
+        words = {each.attack: each.finding for each in found.verdicts}
+        lines = [f"{finding:12}  {name}" for name, finding in words.items()]
+        out.result(
+            {"attacks": words, "report": str(Node(node).privacy_report)},
+            "\n".join([*lines, f"Read {Node(node).privacy_report}."]),
+        )
+
+
+@app.command()
+def override(
+    node: NodePath, by: By, reason: Annotated[str, typer.Option(help="Why it may leave.")], json: Json = False
+) -> None:
+    """Let the newest release out over an attack that succeeded. Two people must, each by this command."""
+    from data_owner import steps
+    from data_owner.release import OVERRIDES
+
+    with shell("override", json) as out:
+        people = len(steps.override(node, by=by, reason=reason))
+        then = "Next: approve." if people >= OVERRIDES else "Another person must override it too."
+        out.result({"people": people, "needed": OVERRIDES}, f"logged, {people} of {OVERRIDES}. {then}")
+
+
+@app.command()
+def privacy(
+    node: NodePath,
+    version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what a privacy officer reads: what left, the guarantee, attacks, and what is not covered."""
+    from data_owner import steps
+
+    with shell("privacy", json) as out:
+        page = steps.write_privacy_report(node, version=version)
+        out.result({"report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
 
 
 @app.command()
@@ -142,7 +185,6 @@ def enrol(
     from datetime import UTC, datetime
 
     from data_owner import authority
-    from data_owner.node import Node
 
     with shell("enrol", json) as out:
         opened = Node.open(node)
@@ -170,7 +212,6 @@ def serve(
 ) -> None:
     """Serve approved releases over mutual TLS until stopped."""
     from data_owner import logs, server, steps
-    from data_owner.node import Node
 
     with shell("serve", json) as out:
         logs.configure()
@@ -191,7 +232,6 @@ def serve(
 def load(node: NodePath, json: Json = False) -> None:
     """Measure what this node bears: 16 consumers fetching at once, alone and beside a flood from one identity."""
     from data_owner import load as bench
-    from data_owner.node import Node
 
     with shell("load", json) as out:
         with out.progress("load") as progress:
@@ -204,7 +244,6 @@ def load(node: NodePath, json: Json = False) -> None:
 def doctor(node: NodePath, json: Json = False) -> None:
     """Check a node: what is in place, what is missing, and what to do next."""
     from data_owner.doctor import diagnose
-    from data_owner.node import Node
 
     with shell("doctor", json) as out:
         findings = diagnose(Node.open(node))
@@ -236,6 +275,19 @@ def benchmark(
             {"comparison": found.comparison.model_dump(mode="json"), "report": str(found.report)},
             f"{found.markdown}\n\n{found.report}",
         )
+
+
+def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) -> None:
+    """Raises `PolicyRefusal` if the gate or attacks have anything against a release."""
+    if not failures and not exceeded:
+        return
+    override = "" if failures else "; or let two people override it"
+    raise PolicyRefusal(
+        "; ".join((*failures, *(f"an attack succeeds: {each}" for each in exceeded))),
+        field="gate",
+        remedy=f"read {node.privacy_report if exceeded else node.report}, then train differently or change the policy"
+        f"{override}",
+    )
 
 
 def main() -> None:

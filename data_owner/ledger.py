@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from protocol.checkpoint import Checkpoint
-from protocol.entry import Approval, Denial, Enrolment, Entry, Revocation, Served, Standing, parse_entry
+from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing, parse_entry
 from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
 from protocol.note import Note
@@ -29,7 +29,7 @@ from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
 from shared.schema import describe
 
-Kind = TypeVar("Kind", Approval, Denial, Enrolment, Revocation, Served)
+Kind = TypeVar("Kind", Approval, Denial, Override, Enrolment, Revocation, Served)
 
 _TABLES = """
 CREATE TABLE entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
@@ -141,6 +141,12 @@ class Ledger:
         with self._lock, self._guarded():
             self._catch_up()
             return version in self._standing.denied
+
+    def overrides(self, version: int, findings: str) -> frozenset[str]:
+        """The different people who overrode these findings about a release."""
+        with self._lock, self._guarded():
+            self._catch_up()
+            return self._standing.overrides.get((version, findings), frozenset())
 
     def entries(self) -> list[bytes]:
         with self._lock, self._guarded():

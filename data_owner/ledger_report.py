@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from protocol.artefacts import Artefact
-from protocol.entry import Approval, Denial, Enrolment, Revocation, Served
+from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
 from protocol.ledger_file import Ledger
 from shared.report import Cell, Report, Section, Table, Verdict
 
@@ -90,13 +90,13 @@ def _decisions(ledger: Ledger, names: dict[str, str]) -> tuple[tuple[Cell, ...],
     rows: list[tuple[Cell, ...]] = []
     for entry in ledger.entries:
         match entry:
-            case Approval() | Denial():
+            case Approval() | Denial() | Override():
                 about = f"release {entry.version}"
             case Enrolment() | Revocation():
                 about = f"{entry.party} {names.get(entry.party, '')}".strip()
             case Served():
                 continue
-        reason = entry.reason if isinstance(entry, Denial) else ""
+        reason = entry.reason if isinstance(entry, Denial | Override) else ""
         rows.append((_moment(entry.at), entry.kind, about, entry.by, reason))
     return tuple(rows)
 

@@ -9,7 +9,9 @@ root/N.json, N.sig     which keys speak for the node, and how that changed
 ledger.sqlite          the egress log: every decision, and every byte that left
 enrolments/            requests of consumers and what was decided
 invitation.json        what is handed to an analyst
+attacks/N.json         what attacks on release N found; never served
 report.html            what the owner measured
+privacy.html           what a privacy officer reads
 """
 
 from __future__ import annotations
@@ -73,6 +75,17 @@ class Node:
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
+
+    def attacks(self, version: int) -> Path:
+        return self.folder / "attacks" / f"{version}.json"
+
+    @property
+    def privacy_report(self) -> Path:
+        return self.folder / "privacy.html"
+
+    @property
+    def privacy_figures(self) -> Path:
+        return self.folder / "privacy.json"
 
     @property
     def figures(self) -> Path:

@@ -10,16 +10,20 @@ import torch
 from data_owner.measure import Measured
 from shared.associations import associations
 from shared.generation import Synthesiser
-from shared.headlines import score_section, score_verdicts
+from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import group_rates, outcome
 from shared.plots import correlations, curves, group_bars, marginals, overlay
 from shared.report import Report, Section, Table, Verdict
 
 
 def owner_report(
-    measured: Measured, synthesiser: Synthesiser, held_out: pd.DataFrame, history: list[dict[str, Any]]
+    measured: Measured,
+    failures: tuple[str, ...],
+    synthesiser: Synthesiser,
+    held_out: pd.DataFrame,
+    history: list[dict[str, Any]],
 ) -> Report:
-    """Everything the gate looked at, for the person who approves."""
+    """Everything the gate looked at, for the person who approves. `failures`: all that it found against the release."""
     card, schema = measured.card, synthesiser.schema
     sample = measured.synthetic.iloc[: len(held_out)]
     steps = [entry["step"] for entry in history]
@@ -35,7 +39,7 @@ def owner_report(
         title=f"What {card.node} would release",
         subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "
         f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
-        verdicts=(gate_verdict(measured.failures), *score_verdicts(card)),
+        verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
         facts=(
             ("Training records", f"{card.records:,} (to the nearest ten)"),
             ("Criterion", f"{card.criterion}, labels repaired by {card.repair:.0%}"),

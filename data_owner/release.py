@@ -6,7 +6,7 @@ found within the policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,12 +15,13 @@ from pydantic import Field
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.entry import Approval, Denial
+from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
 from protocol.root import Role, Root
 from protocol.signing import Kind, sign
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
+from shared.card import Card
 from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Frozen
 
@@ -32,6 +33,9 @@ class State(StrEnum):
     SERVED = "served"
     DENIED = "denied"
 
+
+OVERRIDES = 2
+"""Different people who must override a successful attack."""
 
 SERVABLE = (State.APPROVED, State.SERVED)
 
@@ -45,22 +49,38 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 
 
 class Status(Frozen):
-    """Where a release stands. `by` is the person who decided, `failures` what the gate found against it."""
+    """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
+
+    `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
+    what attacks found, for which an override holds.
+    """
 
     state: State
     at: int
     by: str = ""
     reason: str = ""
     failures: tuple[str, ...] = ()
+    exceeded: tuple[str, ...] = ()
+    findings: str = Field(default="", max_length=64)
     settings_sha256: str = Field(default="", max_length=64)
     policy_id: str = Field(default="", max_length=64)
     records: int = Field(default=0, ge=0)
 
 
 def step(
-    status: Status, to: State, *, at: int, by: str = "", reason: str = "", failures: tuple[str, ...] = ()
+    status: Status,
+    to: State,
+    *,
+    at: int,
+    by: str = "",
+    reason: str = "",
+    failures: tuple[str, ...] = (),
+    overridden_by: Collection[str] = (),
 ) -> Status:
-    """The next status. Raises `PolicyRefusal` for a step that the life of a release does not have."""
+    """The next status. `overridden_by`: different people who override successful attacks.
+
+    Raises `PolicyRefusal` for a step that the life of a release does not have.
+    """
     if to not in TRANSITIONS[status.state]:
         raise PolicyRefusal(
             f"a release that is {status.state} cannot become {to}",
@@ -76,6 +96,12 @@ def step(
             "the gate refused this release: " + "; ".join(status.failures),
             field="release",
             remedy="train again, or change the policy in owner.toml and run gate again",
+        )
+    if to is State.APPROVED and status.exceeded and len(overridden_by) < OVERRIDES:
+        raise PolicyRefusal(
+            "an attack on this release succeeds: " + "; ".join(status.exceeded),
+            field="release",
+            remedy=f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)",
         )
     failures = failures if to is State.MEASURED else status.failures
     return status.model_copy(
@@ -113,11 +139,22 @@ def write_draft(node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256
 
 
 def record_measured(
-    node: Node, version: int, card: bytes, records: int, failures: tuple[str, ...], policy_id: str, now: int
+    node: Node,
+    version: int,
+    card: bytes,
+    records: int,
+    failures: tuple[str, ...],
+    policy_id: str,
+    now: int,
+    *,
+    exceeded: tuple[str, ...] = (),
+    findings: str = "",
 ) -> Status:
-    """Keep the card, then what the gate found under which policy. `records` is the number on the card."""
+    """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
+    digest of what attacks found."""
     after = step(status(node, version), State.MEASURED, at=now, failures=failures)
-    after = after.model_copy(update={"policy_id": policy_id, "records": records})
+    found = {"policy_id": policy_id, "records": records, "exceeded": exceeded, "findings": findings}
+    after = after.model_copy(update=found)
     folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
     return _keep(node, version, after)
 
@@ -136,12 +173,17 @@ def approve(
 ) -> Manifest:
     """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`."""
     before = status(node, version)
-    after = step(before, State.APPROVED, at=now, by=by)
+    with Ledger(node.ledger) as log:
+        people = log.overrides(version, before.findings)
+    after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
     if before.policy_id != policy_id:
         raise PolicyRefusal(
             "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
         )
     place = node.releases / str(version)
+    if before.exceeded:
+        card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
+        folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
     artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
     digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
     manifest = Manifest(
@@ -172,6 +214,26 @@ def approve(
         )
     _keep(node, version, after)
     return manifest
+
+
+def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:
+    """Log that a person lets this release out over an attack that succeeded. Returns all who did, themselves included.
+
+    It holds for what attacks have found now, and not after another gate or attack finds something else.
+    """
+    before = status(node, version)
+    if before.state is not State.MEASURED or not before.exceeded:
+        raise PolicyRefusal("there is no successful attack to override", field="release", remedy=_NEXT[before.state])
+    if not by.strip() or not reason.strip():
+        raise PolicyRefusal("a person and a reason must be given", field="--by, --reason", remedy="give both")
+    entry = new_entry(Override, at=now, by=by.strip(), version=version, findings=before.findings, reason=reason.strip())
+    with Ledger(node.ledger) as log:
+        if entry.person in log.overrides(version, before.findings):
+            raise PolicyRefusal(
+                "this person has overridden it already", field="--by", remedy="let another person do it"
+            )
+        log.append(entry)
+        return log.overrides(version, before.findings)
 
 
 def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:

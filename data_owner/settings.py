@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from shared.limits import LIMITS
 from shared.schema import Frozen, Label, Name
 
@@ -55,6 +56,32 @@ class Floors(Written):
     coverage_of_real: float = Field(default=0.7, ge=0.0, le=1.0)
 
 
+class AttackLimits(Written):
+    """How far attacks on a release may get before only two people together may let it out.
+
+    A limit is a risk: what an attack gets right on members beyond control records, as a share of what was left to get
+    right. It is exceeded when the measured risk is above it and chance does not explain that. `canary_epsilon` limits
+    the ε that the audit refutes.
+    """
+
+    required: tuple[Attack, ...] = AT_EVERY_GATE
+    inconclusive: Literal["allow", "refuse"] = "allow"
+    reconstruction: float = Field(default=0.05, ge=0.0, le=1.0)
+    density_ratio: float = Field(default=0.05, ge=0.0, le=1.0)
+    attribute_inference: float = Field(default=0.1, ge=0.0, le=1.0)
+    linkability: float = Field(default=0.1, ge=0.0, le=1.0)
+    singling_out: float = Field(default=0.1, ge=0.0, le=1.0)
+    membership: float = Field(default=0.05, ge=0.0, le=1.0)
+    canary_epsilon: float = Field(default=1.0, ge=0.0)
+
+    @field_validator("required")
+    @classmethod
+    def _can_be_judged(cls, required: tuple[Attack, ...]) -> tuple[Attack, ...]:
+        if Attack.NEAREST_RECORD in required:
+            raise ValueError("nearest_record is no evidence and cannot be required")
+        return required
+
+
 class Policy(Written):
     """What may leave this node. There is no default file: without a policy nothing is served."""
 
@@ -66,6 +93,7 @@ class Policy(Written):
         "without differential privacy."
     )
     floors: Floors = Floors()
+    attacks: AttackLimits = AttackLimits()
 
 
 class TrainingSettings(Written):

@@ -19,7 +19,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner import authority, release, roots
+from data_owner import authority, findings, release, roots
+from data_owner.attack_gate import exceeded, verdicts
+from data_owner.attacks import battery
+from data_owner.attacks.battery import Battery
 from data_owner.datasets import dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
@@ -37,6 +40,7 @@ from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
+from shared.card import AttackVerdict
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Schema
@@ -44,6 +48,7 @@ from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
 HELD_OUT_SHARE = 0.2
+SHADOWS = 16
 
 
 def quiet(step: int, total: int, message: str) -> None:
@@ -178,40 +183,113 @@ def artefacts(schema: Schema, trained: Trained) -> dict[Artefact, bytes]:
     }
 
 
-def gate(path: Path, *, progress: Progress = quiet) -> Measured:
-    """Measure the newest release on held-out records, keep its card and what the gate found, write the report."""
+@dataclass(frozen=True)
+class Attacked:
+    """What all attacks found, in a word each, and what is beyond the policy."""
+
+    battery: Battery
+    verdicts: tuple[AttackVerdict, ...]
+    exceeded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What was measured and attacked, and why it may not be approved: `failures` by nobody, `exceeded` but by two."""
+
+    measured: Measured
+    battery: Battery
+    failures: tuple[str, ...]
+    exceeded: tuple[str, ...]
+
+
+def gate(path: Path, *, progress: Progress = quiet) -> Gated:
+    """Measure and attack the newest release, keep its card and what the gate found, write the reports."""
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    if release.status(node, version).settings_sha256 != _settings_digest(node):
-        raise PolicyRefusal(
-            "owner.toml or the records changed since this release was trained",
-            field="owner.toml",
-            remedy="train again",
-        )
+    _check_unchanged(node, version)
     prepared = prepare(node, settings)
-    place = node.releases / str(version)
-    schema, decoder, statistics = (
-        folder.read(place / kind.filename, "train again")
-        for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
-    )
+    drafted = _trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
-    synthesiser, distilled = reference(schema, decoder, statistics, settings.training.seed)
-    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
-    release.record_measured(
-        node,
-        version,
-        measured.card.to_bytes(),
-        measured.card.records,
-        measured.failures,
-        policy_id(settings),
-        _now(),
+    seed = settings.training.seed
+    synthesiser, distilled = reference(
+        drafted[Artefact.SCHEMA], drafted[Artefact.DECODER], drafted[Artefact.STATISTICS], seed
     )
+    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
+    found = battery.at_every_gate(
+        drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
+    ).with_training_of(findings.last(node, version))
+    limits = settings.policy.attacks
+    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), _now())
+    measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
-    report = owner_report(measured, synthesiser, prepared.held_out, history)
+    report = owner_report(measured, (*status.failures, *status.exceeded), synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
     folder.write(node.figures, report.to_json().encode())
-    return measured
+    findings.write_page(node, version, found, limits)
+    return Gated(measured, found, status.failures, status.exceeded)
+
+
+def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) -> Attacked:
+    """Add to the newest measured release the attacks that train: `shadows` shadow releases and one with canaries.
+
+    A release that is already approved or served is attacked too; it then stays what it is until a person denies it.
+    """
+    if shadows < 2 or shadows % 2:
+        raise BadInput("shadow releases come in pairs", field="--shadows", remedy="give an even number from 2")
+    node = Node.open(path)
+    settings = read_settings(node)
+    version = release.latest(node)
+    _check_unchanged(node, version)
+    before, status = findings.last(node, version), release.status(node, version)
+    if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
+        raise PolicyRefusal(
+            f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
+        )
+    if status.policy_id != policy_id(settings):
+        raise PolicyRefusal(
+            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+        )
+    prepared = prepare(node, settings)
+
+    def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
+        training = settings.training.model_copy(update={"seed": seed})
+        return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training))
+
+    found = battery.with_training(
+        before,
+        _trained_artefacts(node, version),
+        trained,
+        prepared.training,
+        prepared.held_out,
+        shadows,
+        settings.training.seed,
+        progress,
+    )
+    limits = settings.policy.attacks
+    if status.state is release.State.MEASURED:
+        findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), _now())
+    else:
+        folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
+    findings.write_page(node, version, found, limits)
+    return Attacked(found, verdicts(found, limits), exceeded(found, limits))
+
+
+def override(path: Path, *, by: str, reason: str) -> frozenset[str]:
+    """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
+    node = Node.open(path)
+    return release.override(node, release.latest(node), by=by, reason=reason, now=_now())
+
+
+def write_privacy_report(path: Path, *, version: int | None = None) -> Path:
+    """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
+    node = Node.open(path)
+    version = version or release.latest(node)
+    found = findings.last(node, version)
+    if found is None:
+        raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
+    findings.write_page(node, version, found, read_settings(node).policy.attacks)
+    return node.privacy_report
 
 
 def approve(path: Path, *, by: str) -> Manifest:
@@ -219,7 +297,7 @@ def approve(path: Path, *, by: str) -> Manifest:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    return release.approve(
+    manifest = release.approve(
         node,
         version,
         name=settings.name,
@@ -230,6 +308,10 @@ def approve(path: Path, *, by: str) -> Manifest:
         days=settings.policy.release_days,
         now=_now(),
     )
+    found = findings.last(node, version)
+    if found is not None:
+        findings.write_page(node, version, found, settings.policy.attacks)
+    return manifest
 
 
 def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> release.Status:
@@ -263,6 +345,20 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
         stratify=canonical[schema.target.name],
     )
     return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
+
+
+def _check_unchanged(node: Node, version: int) -> None:
+    if release.status(node, version).settings_sha256 != _settings_digest(node):
+        raise PolicyRefusal(
+            "owner.toml or the records changed since this release was trained",
+            field="owner.toml",
+            remedy="train again",
+        )
+
+
+def _trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
+    kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
+    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
 
 
 def _settings_digest(node: Node) -> str:

@@ -53,6 +53,22 @@ class Denial(_Entry):
     reason: str = Field(min_length=1, max_length=1000)
 
 
+class Override(_Entry):
+    """A named person lets a release out over an attack that succeeded; it takes two. `findings`: digest of what attacks
+    found, which stays with the owner."""
+
+    kind: Literal["override"] = "override"
+    by: Person
+    version: Version
+    findings: Sha256
+    reason: str = Field(min_length=1, max_length=1000)
+
+    @property
+    def person(self) -> str:
+        """The name as it tells people apart: case and spacing do not make another person."""
+        return " ".join(self.by.split()).casefold()
+
+
 class Enrolment(_Entry):
     """A named person let a party in. `party` is the fingerprint of its key."""
 
@@ -83,7 +99,7 @@ class Served(_Entry):
     length: int = Field(ge=1, le=LIMITS.chunk_bytes)
 
 
-Entry = Approval | Denial | Enrolment | Revocation | Served
+Entry = Approval | Denial | Override | Enrolment | Revocation | Served
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
@@ -103,6 +119,8 @@ class Standing:
     approved: dict[int, Approval] = field(default_factory=dict)
     denied: set[int] = field(default_factory=set)
     parties: dict[str, Enrolment] = field(default_factory=dict)
+    overrides: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
+    """People by release and findings."""
 
     def check(self, entry: Entry) -> None:
         """Raises `RuleBroken` if `entry` may not come next."""
@@ -110,6 +128,9 @@ class Standing:
             case Approval():
                 if entry.version in self.denied:
                     raise _broken("a denied release was approved")
+            case Override():
+                if entry.version in self.denied:
+                    raise _broken("an attack on a denied release was overridden")
             case Served():
                 self._check_served(entry)
             case _:
@@ -123,6 +144,9 @@ class Standing:
                 self.approved[entry.version] = entry
             case Denial():
                 self.denied.add(entry.version)
+            case Override():
+                about = entry.version, entry.findings
+                self.overrides[about] = self.overrides.get(about, frozenset()) | {entry.person}
             case Enrolment():
                 self.parties[entry.party] = entry
             case Revocation():

@@ -32,8 +32,21 @@ class Check(Frozen):
     passed: bool
 
 
+Finding = Literal["resisted", "inconclusive", "succeeded"]
+
+
+class AttackVerdict(Frozen):
+    """What came of one kind of attack on the release: a word, and no figure that could be queried."""
+
+    attack: str = Field(max_length=100)
+    finding: Finding
+
+
 class Card(Frozen):
-    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`."""
+    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`.
+
+    `attacks` were made by the owner on this release; `overridden`: two people let it out over one that succeeded.
+    """
 
     format: Literal[1] = 1
     node: Name
@@ -54,6 +67,8 @@ class Card(Frozen):
     fidelity: Fidelity
     fidelity_ceiling: Fidelity
     checks: tuple[Check, ...]
+    attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)
+    overridden: bool = False
 
     def to_bytes(self) -> bytes:
         return self.model_dump_json(indent=1).encode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from shared.card import Card
+from typing import get_args
+
+from shared.card import Card, Finding
 from shared.plots import score_bars
 from shared.report import Level, Section, Table, Verdict
 
@@ -36,6 +38,20 @@ def score_verdicts(card: Card) -> tuple[Verdict, ...]:
             f"{card.fidelity.coverage:.2f}",
         ),
     )
+
+
+def attack_verdict(card: Card) -> Verdict:
+    """What came of the owner's attacks on its own release, in plain words."""
+    if not card.attacks:
+        return Verdict("caution", "Attacked by the owner", "The card names no attack on this release.", "no")
+    by = {finding: [each.attack for each in card.attacks if each.finding == finding] for finding in get_args(Finding)}
+    listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
+    if by["succeeded"]:
+        over = "Approved over a failed attack by two people. " if card.overridden else ""
+        return Verdict("bad", "Attacked by the owner", over + listed, "succeeded")
+    if by["inconclusive"]:
+        return Verdict("caution", "Attacked by the owner", listed, "in part unsure")
+    return Verdict("good", "Attacked by the owner", listed, "resisted")
 
 
 def score_section(card: Card) -> Section:

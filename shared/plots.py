@@ -176,6 +176,22 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
     return canvas, axes
 
 
+def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[str, float], alt: str) -> Figure:
+    """A line for each name from low to high with a dot at its value (value, low, high), and a bar at its limit."""
+    canvas = Canvas(figsize=(9.2, 0.9 + 0.34 * len(found)))
+    axes = canvas.subplots()
+    for place, (name, (value, low, high)) in enumerate(found.items()):
+        axes.plot([low, high], [place, place], color=REAL, linewidth=2)
+        axes.plot([limits[name]] * 2, [place - 0.3, place + 0.3], color="#b3261e", linewidth=1.6)
+        axes.scatter([value], [place], s=28, color=SYNTHETIC, zorder=3)
+    axes.axvline(0.0, color=FAINT, linewidth=1)
+    axes.set_yticks(range(len(found)), list(found), fontsize=8)
+    axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=8)
+    _plain(axes)
+    return _svg(canvas, alt)
+
+
 def frontier(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     points: Mapping[str, tuple[float, float]],

@@ -20,7 +20,7 @@ from data_owner.node import Node
 from protocol import access
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
-from protocol.entry import Approval, Denial, Enrolment, Entry, Revocation, Served, Standing
+from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing
 from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_ledger, witness_name
 from protocol.merkle import Tree
 from protocol.note import Note
@@ -37,6 +37,7 @@ APPROVAL = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, App
 LET_IN = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Enrolment))
 SERVED = next(entry for entry in honest_log(MANIFEST, served=1) if isinstance(entry, Served))
 DENIAL = Denial(at=NOW, nonce="44" * 16, by="Ada", version=3, reason="recalled")
+OVERRIDE = Override(at=NOW, nonce="66" * 16, by="Ada", version=3, findings="cd" * 32, reason="accepted")
 GONE = Revocation(at=NOW, nonce="55" * 16, by="Ada", party=PARTY)
 
 
@@ -63,6 +64,7 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         [LET_IN, APPROVAL, GONE, SERVED],
         [LET_IN, APPROVAL, DENIAL, SERVED],
         [DENIAL, APPROVAL],
+        [DENIAL, OVERRIDE],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"sha256": "ab" * 32})],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"offset": 30})],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"artefact": Artefact.MANIFEST})],
@@ -81,6 +83,7 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         "after revocation",
         "after denial",
         "approved after denial",
+        "overridden after denial",
         "other bytes",
         "beyond the end",
         "as another artefact",
@@ -98,6 +101,13 @@ def test_what_was_not_allowed_cannot_be_in_a_log(entries: list[Entry], log: Ledg
     with pytest.raises(RuleBroken):
         log.append(entries[-1])
     assert len(log.entries()) == len(entries) - 1
+
+
+def test_people_who_override_are_counted_once_for_each_finding() -> None:
+    standing = Standing()
+    for person, findings in (("Ada", "cd"), ("  ADA ", "cd"), ("Ben", "cd"), ("Ben", "ef")):
+        standing.admit(OVERRIDE.model_copy(update={"by": person, "findings": findings * 32}))
+    assert standing.overrides == {(3, "cd" * 32): {"ada", "ben"}, (3, "ef" * 32): {"ben"}}
 
 
 # on disk

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_owner.attacks.attack import AT_EVERY_GATE
 from data_owner.owner_toml import HEADER, dump, parse
-from data_owner.settings import ColumnSettings, Floors, OwnerSettings, Policy, TrainingSettings
+from data_owner.settings import AttackLimits, ColumnSettings, Floors, OwnerSettings, Policy, TrainingSettings
 from shared.errors import BadInput
 from tests.conftest import patients, settings_for
 
@@ -46,6 +47,12 @@ def owner_settings(draw: st.DrawFn) -> OwnerSettings:
         minimum_count=st.integers(5, 10**6),
         small_groups=st.sampled_from(["refuse", "merge"]),
         privacy=LABELS,
+        attacks=st.builds(
+            AttackLimits,
+            required=st.lists(st.sampled_from(AT_EVERY_GATE), unique=True).map(tuple),
+            inconclusive=st.sampled_from(["allow", "refuse"]),
+            membership=SHARES,
+        ),
         floors=st.builds(Floors, accuracy_of_original=SHARES, coverage_of_real=SHARES),
     )
     return OwnerSettings(
@@ -71,7 +78,7 @@ def test_the_file_explains_itself_and_every_policy_setting() -> None:
     for line in filter(None, HEADER.splitlines()):
         assert f"# {line}" in text
     policy = tomllib.loads(text)["policy"]
-    for setting in {**policy, **policy["floors"]}.keys() - {"floors"}:
+    for setting in {**policy, **policy["floors"], **policy["attacks"]}.keys() - {"floors", "attacks"}:
         (line,) = (line for line in text.splitlines() if line.startswith(f"{setting} = "))
         assert "#" in line, f"{setting} is written without a comment"
 
@@ -96,6 +103,8 @@ MISTAKES = {
     "bounds not finite": ('kind = "integer"', 'kind = "integer"\nbounds = [0, inf]', "columns.age"),
     "categories of a number": ('kind = "integer"', 'kind = "integer"\ncategories = ["a"]', "columns.age"),
     "floor over one": ("coverage_of_real = ", "coverage_of_real = 7", "coverage_of_real"),
+    "unknown attack": ("required = [", 'required = ["hope", ', "policy.attacks.required"),
+    "an attack that proves nothing": ("required = [", 'required = ["nearest_record", ', "policy.attacks.required"),
     "a later version": ("version = 1", "version = 2", "version"),
 }
 

@@ -48,7 +48,16 @@ def test_every_command_of_the_tutorial_exists_with_its_options() -> None:
 
 
 def test_the_public_functions_are_these() -> None:
-    assert set(data_owner.__all__) == {"approve", "deny", "gate", "init", "train"}
+    assert set(data_owner.__all__) == {
+        "approve",
+        "attack",
+        "deny",
+        "gate",
+        "init",
+        "override",
+        "train",
+        "write_privacy_report",
+    }
     assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify"}
     assert callable(data_owner.train)
     assert callable(consumer.distill)

@@ -13,13 +13,13 @@ from tests.conftest import now
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(State), st.booleans(), st.booleans()), max_size=12))
+@given(st.lists(st.tuples(st.sampled_from(State), st.booleans(), st.booleans(), st.integers(0, 3)), max_size=12))
 def test_no_path_leads_to_serving_without_a_clean_gate_and_a_named_person(
-    events: list[tuple[State, bool, bool]],
+    events: list[tuple[State, bool, bool, int]],
 ) -> None:
     status = Status(state=State.DRAFT, at=0)
-    clean = named = False
-    for to, is_named, is_clean in events:
+    clean = named = safe = False
+    for to, is_named, is_clean, people in events:
         try:
             status = step(
                 status,
@@ -28,14 +28,19 @@ def test_no_path_leads_to_serving_without_a_clean_gate_and_a_named_person(
                 by="Ada" if is_named else " ",
                 reason="because",
                 failures=() if is_clean else ("density is low",),
+                overridden_by=["Ada", "Ben", "Cy"][:people],
             )
+            if to is State.MEASURED and people == 1:  # an attack succeeded
+                status = status.model_copy(update={"exceeded": ("reconstruction",)})
         except PolicyRefusal:
             continue
         clean = is_clean if to is State.MEASURED else clean
         named = is_named if to is State.APPROVED else named
+        safe = not status.exceeded or people >= 2 if to is State.APPROVED else safe
         if status.state in SERVABLE:
             assert clean
             assert named
+            assert safe
 
 
 def test_denied_is_the_end() -> None:

@@ -1,0 +1,79 @@
+"""What attacks mean for a release under the owner's policy. Functions of values; they fail closed.
+
+An attack succeeds when its risk, on everyone, on a sensitive group or on the rarest decile, exceeds the policy's limit
+and chance does not explain that: Fisher's exact test of main against control, at 5 % over all comparisons together
+(Bonferroni). It was resisted when the whole interval of the risk on everyone is within the limit, else inconclusive.
+"""
+
+from __future__ import annotations
+
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.battery import Battery
+from data_owner.attacks.outcome import CONFIDENCE, Outcome, Result
+from data_owner.settings import AttackLimits
+from shared.card import AttackVerdict, Finding
+
+
+def limit(attack: Attack, limits: AttackLimits) -> float:
+    """The policy's limit on the risk of an attack that has results."""
+    return float(getattr(limits, attack.value))
+
+
+def judged(found: Battery) -> tuple[Result, ...]:
+    """The results that count: all but nearest-record distance."""
+    return tuple(result for result in found.results if result.attack is not Attack.NEAREST_RECORD)
+
+
+def exceeding(found: Battery, limits: AttackLimits) -> tuple[tuple[Result, Outcome], ...]:
+    """Every result and part on which an attack succeeds."""
+    results = judged(found)
+    comparisons = sum(len(result.outcomes) for result in results)
+    return tuple(
+        (result, outcome)
+        for result in results
+        for outcome in result.outcomes
+        if outcome.risk > limit(result.attack, limits) and outcome.p_value * comparisons < 1.0 - CONFIDENCE
+    )
+
+
+def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
+    """One coarse verdict an attack, without a figure: all that leaves."""
+    succeeded = {result.attack for result, _ in exceeding(found, limits)}
+    said = []
+    for attack in dict.fromkeys(result.attack for result in judged(found)):
+        within = all(
+            result.overall.risk_interval[1] <= limit(attack, limits)
+            for result in found.results
+            if result.attack is attack
+        )
+        finding: Finding = "succeeded" if attack in succeeded else "resisted" if within else "inconclusive"
+        said.append(AttackVerdict(attack=attack.words, finding=finding))
+    if found.audit is not None:
+        beaten = found.audit.epsilon > limits.canary_epsilon
+        said.append(AttackVerdict(attack=Attack.CANARIES.words, finding="succeeded" if beaten else "resisted"))
+    return tuple(said)
+
+
+def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
+    """Why approval needs two people, in words; empty if it does not."""
+    reasons = [
+        f"{result.name} ({outcome.part}): risk {outcome.risk:.2f}, the policy allows {limit(result.attack, limits):.2f}"
+        for result, outcome in exceeding(found, limits)
+    ]
+    if found.audit is not None and found.audit.epsilon > limits.canary_epsilon:
+        reasons.append(
+            f"canaries refute every ε below {found.audit.epsilon:.2f}, the policy allows {limits.canary_epsilon:.2f}"
+        )
+    if limits.inconclusive == "refuse":
+        unsure = [each.attack for each in verdicts(found, limits) if each.finding == "inconclusive"]
+        reasons += [f"{attack}: too few records to be sure of the limit" for attack in unsure]
+    return tuple(reasons)
+
+
+def missing(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
+    """Attacks that the policy requires and nobody has made, in words."""
+    return tuple(
+        f"the policy requires the attack {attack.words}, which was not made: run `fair4free-owner attack`"
+        for attack in limits.required
+        if attack not in found.made
+    )

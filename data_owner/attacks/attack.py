@@ -1,0 +1,32 @@
+"""The attacks by name: what policy, report and card call them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Attack(StrEnum):
+    """Those up to `NEAREST_RECORD` need no training and run at every gate."""
+
+    RECONSTRUCTION = "reconstruction"
+    DENSITY_RATIO = "density_ratio"
+    ATTRIBUTE_INFERENCE = "attribute_inference"
+    LINKABILITY = "linkability"
+    SINGLING_OUT = "singling_out"
+    NEAREST_RECORD = "nearest_record"
+    MEMBERSHIP = "membership"
+    CANARIES = "canaries"
+
+    @property
+    def words(self) -> str:
+        return self.value.replace("_", " ")
+
+
+AT_EVERY_GATE = (
+    Attack.RECONSTRUCTION,
+    Attack.DENSITY_RATIO,
+    Attack.ATTRIBUTE_INFERENCE,
+    Attack.LINKABILITY,
+    Attack.SINGLING_OUT,
+)
+"""What a policy requires unless it says otherwise. Nearest-record distance is shown and never judged."""

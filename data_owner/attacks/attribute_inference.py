@@ -1,0 +1,102 @@
+"""Attribute inference: the attacker knows all of a record but one column, and asks the decoder for that one.
+
+It searches z by the known columns and says what the decoder believes the secret to be there: a category, or one of
+`BINS` rank intervals of a number. Each target has one secret, drawn at random, so guesses are independent. The baseline
+says what is commonest (Giomi et al. 2023, with the decoder in the place of nearest synthetic rows).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Guesses, Result, outcomes
+from data_owner.attacks.search import Released, search
+from data_owner.attacks.targets import Targets
+from shared.codec import Encoded, Layout
+from shared.logistic import log_mass
+from shared.schema import Schema
+
+BINS = 20
+AIM = "one hidden column"
+
+
+def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    sides = (targets.members, targets.control)
+    secrets = [draw_secrets(released.schema, records, generator) for records in sides]
+    rights = [guess(released, records, secret) for records, secret in zip(sides, secrets, strict=True)]
+    commonest = guess_commonest(released.schema, targets.control, targets.members, secrets[0])
+    return (
+        Result(
+            attack=Attack.ATTRIBUTE_INFERENCE,
+            aim=AIM,
+            outcomes=outcomes(
+                Guesses(rights[0].numpy(), targets.member_parts),
+                Guesses(rights[1].numpy(), targets.control_parts),
+                Guesses(commonest.numpy(), targets.member_parts),
+            ),
+        ),
+    )
+
+
+def draw_secrets(schema: Schema, records: Encoded, generator: torch.Generator) -> Tensor:
+    """A column for each record, (n,): any but a number that is missing."""
+    columns = torch.ones(len(records), len(schema.features) + 1)
+    columns[:, : records.absent.shape[1]] = (~records.absent).float()
+    return torch.multinomial(columns, 1, generator=generator)[:, 0]
+
+
+def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
+    """Whether the decoder's guess of each record's secret column (n,) is right, (n,) bool."""
+    layout = Layout(released.schema)
+    columns = len(layout.numeric) + len(layout.categorical) + 1
+    z = search(released, records, known=one_hot(secret, columns) == 0).z
+    with torch.no_grad():
+        outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+        label = released.decoder.label(z).argmax(1)
+        mixtures = layout.mixtures(outputs)
+        edges = bin_edges()
+        mass = torch.stack(
+            [log_mass(mixtures, *(edge.expand(mixtures.shape[:2]) for edge in pair)) for pair in edges], 2
+        )
+        levels = [outputs[:, logits].argmax(1) for logits in layout.levels]
+    return _right(records, secret, mass.argmax(2), torch.stack([*levels, label], 1))
+
+
+def guess_commonest(schema: Schema, known: Encoded, records: Encoded, secret: Tensor) -> Tensor:
+    """Whether the commonest value among `known` records is right for each secret column, (n,) bool."""
+    layout = Layout(schema)
+    edges = bin_edges()
+    held = torch.stack([(_overlaps(known, pair) & ~known.absent).sum(0) for pair in edges], 1)
+    levels = torch.cat([known.levels, known.target.unsqueeze(1)], 1)
+    commonest = torch.stack([column.mode().values for column in levels.unbind(1)])
+    numbers = held.argmax(1) if layout.numeric else torch.zeros(0, dtype=torch.long)
+    return _right(records, secret, numbers.expand(len(records), -1), commonest.expand(len(records), -1))
+
+
+def bin_edges() -> list[tuple[Tensor, Tensor]]:
+    """Normal scores of the rank intervals, low and high."""
+    ranks = torch.linspace(0.0, 1.0, BINS + 1, dtype=torch.float64)
+    scores = torch.special.ndtri(ranks).clamp(-1e4, 1e4).float()
+    return list(pairwise(scores))
+
+
+def _right(records: Encoded, secret: Tensor, bins: Tensor, levels: Tensor) -> Tensor:
+    """Whether guesses, bins (n, numeric) and levels (n, categorical + 1), hold the record's value of its secret."""
+    numbers = torch.zeros(bins.shape, dtype=torch.bool)
+    for index, pair in enumerate(bin_edges()):
+        numbers |= (bins == index) & _overlaps(records, pair)
+    exact = levels == torch.cat([records.levels, records.target.unsqueeze(1)], 1)
+    return torch.cat([numbers, exact], 1).gather(1, secret.unsqueeze(1))[:, 0]
+
+
+def _overlaps(records: Encoded, edges: tuple[Tensor, Tensor]) -> Tensor:
+    """Whether each number's own rank interval has its middle in the bin, or holds the whole of it."""
+    low, high = edges
+    middle = (records.score >= low) & (records.score < high)
+    return middle | ((records.low <= low) & (records.high >= high))

@@ -1,0 +1,105 @@
+"""A one-run audit: a lower bound on ε from canaries, each of which a coin put into the training records or left out.
+
+Steinke, Nasr and Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023. If training were (ε, δ)-DP, the
+number of coins that can be guessed from the release would be bounded (their theorem 5.2); more correct guesses refute
+every smaller ε at the stated confidence. The bound is of the training, in a run of its own: the release itself is made
+without canaries and serves as the reference for how well a canary is explained by a release that never saw it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy.stats import binom
+
+from data_owner.attacks import reconstruction
+from data_owner.attacks.membership import Train
+from data_owner.attacks.outcome import CONFIDENCE, Flags, Floats
+from data_owner.attacks.search import Released
+from shared.codec import encode
+from shared.schema import Frozen
+
+DELTA = 1e-5
+SHARE, LEAST, MOST = 0.1, 40, 500
+"""Canaries for each training record, at least and at most."""
+
+GUESSED = 0.5
+"""Share of canaries that a guess is made about: the surest, half of them as in, half as out."""
+
+
+class Audit(Frozen):
+    """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence."""
+
+    canaries: int = Field(ge=1)
+    guesses: int = Field(ge=1)
+    correct: int = Field(ge=0)
+    delta: float = Field(ge=0.0, lt=1.0)
+    epsilon: float = Field(ge=0.0)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Canaries, (n,) rows, and which of them the coin put in."""
+
+    rows: pd.DataFrame
+    inside: Flags
+
+
+def audit(released: Released, train: Train, training: pd.DataFrame, held_out: pd.DataFrame, seed: int) -> Audit:
+    """Train once with canaries and guess their coins by how much better than `released` that run explains them."""
+    planted = plant(held_out, len(training), seed)
+    with_canaries = pd.concat([training, planted.rows[planted.inside]], ignore_index=True)
+    audited = Released.of(train(with_canaries, seed))
+    records = encode(released.schema, planted.rows)
+    gain = reconstruction.scores(audited, records) - reconstruction.scores(released, records)
+    return judge(gain, planted.inside)
+
+
+def plant(held_out: pd.DataFrame, records: int, seed: int) -> Planted:
+    """Rows that nobody has: each column drawn by itself from held-out records."""
+    count = min(max(int(SHARE * records), LEAST), MOST)
+    generator = np.random.default_rng(seed)
+    columns = {
+        name: held_out[name].iloc[generator.integers(len(held_out), size=count)].reset_index(drop=True)
+        for name in held_out
+    }
+    return Planted(pd.DataFrame(columns), generator.random(count) < 0.5)
+
+
+def judge(gain: Floats, inside: Flags) -> Audit:
+    """Guess in for the largest gains and out for the smallest. gain, inside: (n,)."""
+    count = max(1, int(GUESSED * len(gain) / 2))
+    order = np.argsort(gain, kind="stable")
+    correct = int(inside[order[-count:]].sum() + (~inside[order[:count]]).sum())
+    epsilon = epsilon_lower_bound(len(gain), 2 * count, correct, DELTA)
+    return Audit(canaries=len(gain), guesses=2 * count, correct=correct, delta=DELTA, epsilon=round(epsilon, 4))
+
+
+def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float) -> float:
+    """The largest ε that `correct` of `guesses` refute at `CONFIDENCE`; 0 if they refute none."""
+
+    def refuted(epsilon: float) -> bool:
+        return p_value(canaries, guesses, correct, epsilon, delta) <= 1.0 - CONFIDENCE
+
+    low, high = 0.0, 1.0
+    if not refuted(low):
+        return 0.0
+    while refuted(high):
+        low, high = high, 2.0 * high
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
+
+
+def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+    """At most this likely are `correct` or more of `guesses` right if training is (ε, δ)-DP (theorem 5.2)."""
+    chance = 1.0 / (1.0 + math.exp(-epsilon))
+    beta = float(binom.sf(correct - 1, guesses, chance))
+    tail = np.cumsum(binom.pmf(np.arange(correct - 1, -1, -1), guesses, chance))
+    alpha = float(np.max(tail / np.arange(1, correct + 1), initial=0.0))
+    return min(1.0, beta + 2.0 * canaries * delta * alpha)

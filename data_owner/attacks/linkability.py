@@ -1,0 +1,77 @@
+"""Linkability: which of ten records in one file belongs to a person in another, when the files share no column.
+
+The attacker searches z by the columns of one file and picks, among the target and nine others of its group, the one
+whose columns in the other file the decoder finds likeliest there (Giomi et al. 2023, with the decoder in the place of
+nearest synthetic rows). The baseline picks at random.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Guesses, Result, outcomes
+from data_owner.attacks.search import Released, log_likelihood, search
+from data_owner.attacks.targets import Targets
+from shared.codec import Encoded, Layout
+
+CANDIDATES = 10
+COLUMNS = 6
+"""Columns of each file, at most."""
+
+AIM = f"one of {CANDIDATES} in another file"
+
+
+def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...]:
+    layout = Layout(released.schema)
+    columns = len(layout.numeric) + len(layout.categorical) + 1
+    generator = torch.Generator().manual_seed(seed)
+    width = min(COLUMNS, columns // 2)
+    shuffled = torch.randperm(columns, generator=generator)
+    files = shuffled[:width], shuffled[width : 2 * width]
+    rights = [link(released, records, *files, generator).numpy() for records in (targets.members, targets.control)]
+    random = np.random.default_rng(seed).random(len(rights[0])) < 1.0 / CANDIDATES
+    return (
+        Result(
+            attack=Attack.LINKABILITY,
+            aim=AIM,
+            outcomes=outcomes(
+                Guesses(rights[0], targets.member_parts),
+                Guesses(rights[1], targets.control_parts),
+                Guesses(random, targets.member_parts),
+            ),
+        ),
+    )
+
+
+def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, generator: torch.Generator) -> Tensor:
+    """Whether the right one is picked for each record, (n,) bool. known, linked: positions of columns."""
+    columns = torch.zeros(len(released.schema.features) + 1).index_fill(0, known, 1.0)
+    z = search(released, records, columns.expand(len(records), -1)).z
+    with torch.no_grad():
+        scores = torch.stack(
+            [
+                log_likelihood(released, z, records[others])[:, linked].sum(1)
+                for others in (
+                    torch.arange(len(records)),
+                    *(_decoys(records, generator) for _ in range(CANDIDATES - 1)),
+                )
+            ],
+            1,
+        )
+    # a decoy with the same values cannot be told apart
+    best = scores[:, 1:].amax(1)
+    tie = torch.rand(len(records), generator=generator) < 0.5
+    return (scores[:, 0] > best) | ((scores[:, 0] == best) & tie)
+
+
+def _decoys(records: Encoded, generator: torch.Generator) -> Tensor:
+    """Another record of the same group for each, (n,): a random cycle through each group."""
+    found = torch.arange(len(records))
+    for group in range(int(records.group.max()) + 1):
+        inside = (records.group == group).nonzero()[:, 0]
+        shuffled = inside[torch.randperm(len(inside), generator=generator)]
+        found[shuffled] = shuffled.roll(1)
+    return found

@@ -1,0 +1,82 @@
+"""Membership by shadow releases: how a record is explained by releases that did and did not see it.
+
+LiRA (Carlini et al., "Membership inference attacks from first principles", S&P 2022), online, with one variance for all
+records as it advises for few shadows. A shadow release is trained in the same way on a random half of all records. The
+score of a record is the log ratio of two normal densities of its log-likelihood at the best z: fitted to the shadows
+that saw it, and to those that did not. The baseline scores by the shadows alone, without the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from data_owner.attacks import reconstruction, score
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Flags, Floats, Result
+from data_owner.attacks.search import Released
+from data_owner.attacks.targets import Targets
+from protocol.artefacts import Artefact
+
+Train = Callable[[pd.DataFrame, int], Mapping[Artefact, bytes]]
+"""Makes what a release of these records would hold, by the same training, for a seed."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """Scores of targets by shadow releases, and which shadows saw which, (shadows, targets) each."""
+
+    scores: Floats
+    saw: Flags
+
+
+def attack(released: Released, targets: Targets, shadows: Shadows, seed: int) -> tuple[Result, ...]:
+    observed = reconstruction.scores(released, targets.both)
+    ratio = likelihood_ratios(observed, shadows)
+    known = np.where(shadows.saw, np.nan, shadows.scores)
+    baseline = np.nanmean(known, 0)
+    members = len(targets.members)
+    return score.results(Attack.MEMBERSHIP, targets, ratio[:members], ratio[members:], baseline, seed)
+
+
+def train_shadows(
+    train: Train,
+    training: pd.DataFrame,
+    held_out: pd.DataFrame,
+    targets: Targets,
+    count: int,
+    seed: int,
+    progress: Progress,
+) -> Shadows:
+    """Train `count` shadow releases, in pairs of a half and its complement, so each target is seen by half of them."""
+    everyone = pd.concat([training, held_out], ignore_index=True)
+    places = np.concatenate([targets.member_rows.numpy(), len(training) + targets.control_rows.numpy()])
+    generator = np.random.default_rng(seed)
+    scores, saw = [], []
+    half = np.zeros(len(everyone), bool)
+    for index in range(count):
+        progress(index, count, "shadow releases")
+        half = ~half if index % 2 else generator.permutation(len(everyone)) < len(everyone) // 2
+        shadow = Released.of(train(everyone[half].reset_index(drop=True), seed + 1 + index))
+        scores.append(reconstruction.scores(shadow, targets.both))
+        saw.append(half[places])
+    return Shadows(np.stack(scores), np.stack(saw))
+
+
+def likelihood_ratios(observed: Floats, shadows: Shadows) -> Floats:
+    """log N(observed; mean of shadows that saw, σ²) - log N(observed; mean of those that did not, σ²), (n,).
+
+    Scores of each release are centred on their median first: one trained on more records explains all of them better.
+    """
+    centred = shadows.scores - np.median(shadows.scores, 1, keepdims=True)
+    own = observed - np.median(observed)
+    inside, outside = (np.nanmean(np.where(flags, centred, np.nan), 0) for flags in (shadows.saw, ~shadows.saw))
+    residuals = centred - np.where(shadows.saw, inside, outside)
+    spread = [float(residuals[flags].std()) + 1e-9 for flags in (shadows.saw, ~shadows.saw)]
+    return norm.logpdf(own, inside, spread[0]) - norm.logpdf(own, outside, spread[1])

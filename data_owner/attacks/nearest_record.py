@@ -1,0 +1,27 @@
+"""Distance to the closest synthetic row: shown because many ask for it, and never evidence of safety.
+
+It sees copies and nothing else: releases that pass it leak to every stronger attack here (Yao et al., "The DCR
+delusion", 2025). So the gate does not look at it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import NearestNeighbors
+
+from data_owner.attacks import score
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.outcome import Floats, Result
+from data_owner.attacks.targets import Targets, features
+from shared.codec import encode
+
+
+def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result, ...]:
+    """Call those members that lie close to a synthetic row. The baseline calls at random."""
+    rows = NearestNeighbors(n_neighbors=1).fit(features(targets.schema, encode(targets.schema, synthetic)))
+    member, control = (
+        -rows.kneighbors(features(targets.schema, records))[0][:, 0] for records in (targets.members, targets.control)
+    )
+    baseline: Floats = np.random.default_rng(seed).random(len(member) + len(control))
+    return score.results(Attack.NEAREST_RECORD, targets, member, control, baseline, seed)

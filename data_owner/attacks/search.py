@@ -1,0 +1,112 @@
+"""Searching the latent space of a released decoder for the z that explains a record best.
+
+The attacker has no encoder. It has D(z, s), h(z) and the moments of z, so it climbs
+
+    Σ_known columns log p(column | z, s) + log N(z; mean, covariance)
+
+from the centre, in whitened coordinates. Columns that it does not know are left out of the sum; the rest of z then
+says what the release believes them to be. (Chen et al., GAN-Leaks, CCS 2020, section 4.4: full access to a decoder.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, one_hot
+
+from protocol.artefacts import Artefact
+from shared.codec import Encoded, Layout
+from shared.decoder import Decoder
+from shared.logistic import log_mass
+from shared.schema import Schema
+from shared.statistics import LatentStatistics
+
+STEPS = 60
+LEARNING_RATE = 0.15
+BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Released:
+    """What an attacker holds of a release."""
+
+    schema: Schema
+    decoder: Decoder
+    statistics: LatentStatistics
+
+    @classmethod
+    def of(cls, artefacts: Mapping[Artefact, bytes]) -> Self:
+        """From the bytes that leave. Raises `BadContent` if they do not fit each other."""
+        schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+        decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
+        latent = decoder.architecture.latent
+        statistics = LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, len(schema.groups))
+        return cls(schema, decoder, statistics)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best z of each record, (n, latent), and log p(column | z, s) there, (n, columns); `prior` is log N(z), (n,),
+    but for a constant."""
+
+    z: Tensor
+    fit: Tensor
+    prior: Tensor
+
+    @property
+    def joint(self) -> Tensor:
+        """Log-likelihood of the whole record at its z, (n,)."""
+        return self.fit.sum(1) + self.prior
+
+
+def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
+    """log p(column | z, s) of each record at its own z (n, latent): (n, columns).
+
+    Columns are the numbers, then the categories, then the target. A missing number counts as its flag alone.
+    """
+    layout = Layout(released.schema)
+    outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+    numbers = log_mass(layout.mixtures(outputs), records.low, records.high).masked_fill(records.absent, 0.0)
+    if layout.optional:
+        places = list(layout.optional)
+        sign = records.absent[:, places].to(outputs.dtype) * 2.0 - 1.0
+        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid(sign * outputs[:, layout.flags]))
+    levels = [_chosen(outputs[:, logits], records.levels[:, index]) for index, logits in enumerate(layout.levels)]
+    return torch.cat([numbers, *levels, _chosen(released.decoder.label(z), records.target)], 1)
+
+
+def search(released: Released, records: Encoded, known: Tensor | None = None, steps: int = STEPS) -> Found:
+    """Find the z of each record. known: columns the attacker knows, (n, columns) bool; all if not given."""
+    parts = []
+    for start in range(0, len(records), BATCH):
+        rows = torch.arange(start, min(start + BATCH, len(records)))
+        parts.append(_search(released, records[rows], None if known is None else known[rows], steps))
+    return Found(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+def _search(released: Released, records: Encoded, known: Tensor | None, steps: int) -> Found:
+    whitened = torch.zeros(len(records), len(released.statistics.mean), requires_grad=True)
+    optimiser = torch.optim.Adam([whitened], LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for parameter in released.decoder.parameters():
+        parameter.requires_grad_(False)
+    for _ in range(steps):
+        fit = log_likelihood(released, released.statistics.unwhiten(whitened), records)
+        if known is not None:
+            fit = fit * known
+        loss = 0.5 * whitened.square().sum() - fit.sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        z = released.statistics.unwhiten(whitened)
+        return Found(z, log_likelihood(released, z, records), -0.5 * whitened.square().sum(1))
+
+
+def _chosen(logits: Tensor, position: Tensor) -> Tensor:
+    return torch.log_softmax(logits, 1).gather(1, position.unsqueeze(1))

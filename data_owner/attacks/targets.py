@@ -1,0 +1,87 @@
+"""Who is attacked: members, whom the teacher was trained on, and control records, which it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from data_owner.attacks.outcome import Flags, Floats
+from shared.codec import Encoded, Layout, dense, encode
+from shared.schema import Schema
+
+MOST = 2000
+"""Members and control records that are attacked, each at most: enough for a false positive rate of .1 %."""
+
+NEIGHBOURS = 10
+RAREST = "rarest decile"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Encoded records with the parts they belong to: each sensitive group, and the rarest decile.
+
+    `member_rows` and `control_rows` say which rows of training and held-out records they are.
+    """
+
+    schema: Schema
+    members: Encoded
+    control: Encoded
+    member_parts: Mapping[str, Flags]
+    control_parts: Mapping[str, Flags]
+    member_rows: torch.Tensor
+    control_rows: torch.Tensor
+
+    def with_reference(self) -> tuple[Encoded, Targets]:
+        """Half of the control records, for the attacker to know people in general by, and the targets without them."""
+        half = len(self.control) // 2
+        rest = torch.arange(half, len(self.control))
+        parts = {part: flags[half:] for part, flags in self.control_parts.items()}
+        left = replace(self, control=self.control[rest], control_parts=parts, control_rows=self.control_rows[rest])
+        return self.control[torch.arange(half)], left
+
+    @property
+    def both(self) -> Encoded:
+        """Members, then control records."""
+        pairs = zip(vars(self.members).values(), vars(self.control).values(), strict=True)
+        return Encoded(*(torch.cat(pair) for pair in pairs))
+
+
+def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: int, most: int = MOST) -> Targets:
+    """At most `most` of each, drawn by seed from canonical tables."""
+    members, control = encode(schema, training), encode(schema, held_out)
+    everyone = np.concatenate([features(schema, members), features(schema, control)])
+    rare = rarest(everyone)
+    generator = torch.Generator().manual_seed(seed)
+    rows = tuple(torch.randperm(len(part), generator=generator)[:most] for part in (members, control))
+    chosen = members[rows[0]], control[rows[1]]
+    rare_parts = rare[: len(members)][rows[0].numpy()], rare[len(members) :][rows[1].numpy()]
+    parts = [_parts(schema, part, flags) for part, flags in zip(chosen, rare_parts, strict=True)]
+    return Targets(schema, *chosen, parts[0], parts[1], rows[0], rows[1])
+
+
+def features(schema: Schema, records: Encoded) -> Floats:
+    """Records as points: normal scores, one-hot categories (weighted so that two that differ are one apart) and the
+    target, (n, width)."""
+    layout = Layout(schema)
+    points = dense(layout, records)
+    points[:, len(layout.numeric) :] /= 2.0**0.5
+    target = torch.nn.functional.one_hot(records.target, len(schema.target.categories)) / 2.0**0.5
+    return torch.cat([points, target], 1).double().numpy()
+
+
+def rarest(points: Floats) -> Flags:
+    """The tenth of points (n, width) that lie farthest from their nearest others."""
+    count = min(NEIGHBOURS, len(points) - 1)
+    distance = NearestNeighbors(n_neighbors=count).fit(points).kneighbors()[0][:, -1]
+    return np.asarray(distance >= np.quantile(distance, 0.9))
+
+
+def _parts(schema: Schema, records: Encoded, rare: Flags) -> dict[str, Flags]:
+    group = records.group.numpy()
+    groups = {f"group {each.label}": group == index for index, each in enumerate(schema.groups)}
+    return {**groups, RAREST: rare}

@@ -1,0 +1,71 @@
+"""What attacks found, on disk: in a file of the owner's, a word each on the card, in the release's state, and on the
+page that a privacy officer reads."""
+
+from __future__ import annotations
+
+import hashlib
+
+from data_owner import release
+from data_owner.attack_gate import exceeded, missing, verdicts
+from data_owner.attacks.battery import Battery
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from data_owner.privacy_report import Subject, privacy_report
+from data_owner.release_gate import failures
+from data_owner.settings import AttackLimits
+from protocol.artefacts import Artefact
+from protocol.entry import parse_entry
+from shared import folder
+from shared.card import Card
+
+
+def keep(
+    node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy_id: str, now: int
+) -> release.Status:
+    """Keep findings, a card that says them in a word each, and all that the gate has against the release.
+
+    Their digest covers the policy that judged them: an override holds for both.
+    """
+    folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
+    card = card.model_copy(update={"attacks": verdicts(found, limits)})
+    return release.record_measured(
+        node,
+        version,
+        card.to_bytes(),
+        card.records,
+        (*failures(card.checks), *missing(found, limits)),
+        policy_id,
+        now,
+        exceeded=exceeded(found, limits),
+        findings=hashlib.sha256(found.to_bytes() + policy_id.encode()).hexdigest(),
+    )
+
+
+def last(node: Node, version: int) -> Battery | None:
+    """What was found on a release before, None if it was not attacked."""
+    path = node.attacks(version)
+    return Battery.from_bytes(folder.read(path, "run gate again")) if path.is_file() else None
+
+
+def card(node: Node, version: int) -> Card:
+    return Card.from_bytes(folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again"))
+
+
+def write_page(node: Node, version: int, found: Battery, limits: AttackLimits) -> None:
+    """Write the privacy officer's page and its figures, for the owner's eyes."""
+    files = {kind: node.releases / str(version) / kind.filename for kind in Artefact}
+    with Ledger(node.ledger) as log:
+        entries = tuple(map(parse_entry, log.entries()))
+    report = privacy_report(
+        Subject(
+            version=version,
+            status=release.status(node, version),
+            card=card(node, version),
+            battery=found,
+            limits=limits,
+            lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
+            entries=entries,
+        )
+    )
+    folder.write(node.privacy_report, report.to_html().encode(), folder.PRIVATE)
+    folder.write(node.privacy_figures, report.to_json().encode(), folder.PRIVATE)

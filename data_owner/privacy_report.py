@@ -1,0 +1,238 @@
+"""What a privacy officer reads about one release: what leaves, the guarantee, what attacks found, what is unknown.
+
+For the owner's house: it holds figures that the card does not publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from data_owner.attack_gate import exceeding, judged, limit, verdicts
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.battery import Battery
+from data_owner.attacks.outcome import EVERYONE, Outcome
+from data_owner.release import State, Status
+from data_owner.settings import AttackLimits
+from protocol.artefacts import Artefact
+from protocol.entry import Approval, Denial, Entry, Override, Served
+from shared.card import Card
+from shared.plots import intervals
+from shared.report import Cell, Report, Section, Table, Verdict
+
+LEVELS: Mapping[str, Literal["good", "caution", "bad"]] = {
+    "resisted": "good",
+    "inconclusive": "caution",
+    "succeeded": "bad",
+}
+
+CONTENT = {
+    Artefact.MANIFEST: "names and digests of the other four, the privacy statement, expiry; signed",
+    Artefact.DECODER: "weights of a model trained on the records: the one place where a record could be memorised",
+    Artefact.STATISTICS: "mean, covariance and characteristic function of the latents, sums over all records",
+    Artefact.SCHEMA: "column names, categories, quantile points and group shares, each of at least the minimum count",
+    Artefact.CARD: "scores to two decimals, counts to tens, one word for each attack",
+}
+
+WHO_IS_GUESSED = {
+    Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record? Searches its latent space.",
+    Attack.DENSITY_RATIO: "Are synthetic rows denser around this person than real people are? (DOMIAS)",
+    Attack.ATTRIBUTE_INFERENCE: "Who knows all of a person's record but one column: can they guess that one?",
+    Attack.LINKABILITY: "Who has two files without a common column: can they tell which rows are one person?",
+    Attack.SINGLING_OUT: "Does a condition made from synthetic rows hold for exactly one person?",
+    Attack.MEMBERSHIP: "Was this person among the records? Compares with shadow releases made with and without. (LiRA)",
+}
+
+NOT_COVERED = (
+    (
+        "stronger attackers",
+        "Only these attacks were made. One that resists them may fall to another, or to more effort.",
+    ),
+    (
+        "people in general",
+        "What is true of members and of others alike can be learned, and may concern a person all the same.",
+    ),
+    ("several releases", "Each release is attacked alone. Two made from much the same records tell more together."),
+    ("one person in several rows", "A record counts as a person. Rows of one person are neither joined nor bounded."),
+    (
+        "the sensitive column",
+        "Attackers are taken to know a person's group; it is not among the columns that are guessed.",
+    ),
+    ("schema and card", "They are held to the minimum count and to rounding, and were not attacked."),
+    (
+        "the synthetic rows of others",
+        "An analyst's rows follow from the release; what is done with them is not seen here.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The release that is reported on. `lengths`: bytes of the artefacts that exist; `entries`: the egress log."""
+
+    version: int
+    status: Status
+    card: Card
+    battery: Battery
+    limits: AttackLimits
+    lengths: Mapping[Artefact, int]
+    entries: tuple[Entry, ...]
+
+
+def privacy_report(subject: Subject) -> Report:
+    card, found = subject.card, subject.battery
+    served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
+    return Report(
+        title=f"Privacy of release {subject.version} of {card.node}",
+        subtitle=f"For a privacy officer. {card.records:,} records were trained on and {card.held_out:,} held out (to "
+        f"the nearest ten). The release is {subject.status.state}. Not for release: it holds figures.",
+        verdicts=(*_headlines(subject), _left_verdict(served)),
+        facts=(("Guarantee", card.privacy), ("Policy", subject.status.policy_id)),
+        sections=(
+            _left(subject, served),
+            _guarantee(subject),
+            _attacks(found, subject.limits),
+            _parts(found, subject.limits),
+            _nearest(found),
+            Section(
+                "What is not covered",
+                "The limits of what this page can say.",
+                (Table(("not covered", "why it matters"), NOT_COVERED),),
+            ),
+            _decisions(subject),
+        ),
+    )
+
+
+def _headlines(subject: Subject) -> Iterable[Verdict]:
+    said = verdicts(subject.battery, subject.limits)
+    for finding in ("succeeded", "inconclusive", "resisted"):
+        names = [each.attack for each in said if each.finding == finding]
+        if names:
+            meaning = {
+                "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
+                "inconclusive": "Within the limit as measured, but too few records to be sure.",
+                "resisted": "Within the policy's limit, the whole interval.",
+            }[finding]
+            yield Verdict(LEVELS[finding], f"Attacks: {finding}", f"{', '.join(names)}. {meaning}", str(len(names)))
+    if not subject.battery.shadows:
+        text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
+        yield Verdict("caution", "Attacks: not made", text, "membership")
+    if subject.card.overridden:
+        yield Verdict("bad", "Overridden", "Approved over a failed attack by two people.", "two people")
+
+
+def _left_verdict(served: list[Served]) -> Verdict:
+    parties = {each.party for each in served}
+    total = sum(each.length for each in served)
+    return Verdict("neutral", "What left so far", f"To {len(parties)} parties, by the egress log.", f"{total:,} B")
+
+
+def _left(subject: Subject, served: list[Served]) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+    for kind in Artefact:
+        sent = sum(each.length for each in served if each.artefact is kind)
+        rows.append((kind.value, subject.lengths.get(kind), sent, CONTENT[kind]))
+    return Section(
+        "What leaves",
+        "These five and nothing else; no record, no encoder and no value of a single record is among them. Bytes sent "
+        "are counted before they are sent, and again each time they are fetched.",
+        (Table(("artefact", "bytes", "bytes sent", "what it holds"), tuple(rows)),),
+    )
+
+
+def _guarantee(subject: Subject) -> Section:
+    audit = subject.battery.audit
+    if audit is None:
+        return Section(
+            "Guarantee",
+            f"As signed: {subject.card.privacy} No canaries were planted; `fair4free-owner attack` does.",
+        )
+    row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, subject.limits.canary_epsilon)
+    return Section(
+        "Guarantee",
+        f"As signed: {subject.card.privacy} Beside it what a run of the same training with canaries refutes, at "
+        "95 % confidence (Steinke et al. 2023): no claim of a smaller ε can be true. It is a lower bound; a small "
+        "one is no proof of privacy.",
+        (Table(("canaries", "guesses", "correct", "δ", "ε is at least", "policy allows"), (row,)),),
+    )
+
+
+def _attacks(found: Battery, limits: AttackLimits) -> Section:
+    results = judged(found)
+    rows = tuple((result.name, *_cells(result.overall), limit(result.attack, limits)) for result in results)
+    questions = tuple((attack.words, question) for attack, question in WHO_IS_GUESSED.items() if attack in found.made)
+    shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
+    return Section(
+        "Attacks",
+        "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
+        "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
+        "does not beat it says nothing. Risk: what main has beyond control, as a share of what control left. Brackets "
+        f"are 95 % Wilson intervals.{shadows}",
+        (
+            Table(("attack", "question"), questions),
+            Table(("attack", "main", "control", "baseline", "risk", "beats baseline", "limit"), rows),
+        ),
+        (
+            intervals(
+                {result.name: (result.overall.risk, *result.overall.risk_interval) for result in results},
+                {result.name: limit(result.attack, limits) for result in results},
+                "Risk of each attack with its 95 % interval; the bar is the policy's limit.",
+            ),
+        ),
+    )
+
+
+def _parts(found: Battery, limits: AttackLimits) -> Section:
+    over = {(result.name, outcome.part) for result, outcome in exceeding(found, limits)}
+    rows: list[tuple[Cell, ...]] = []
+    for result in judged(found):
+        for outcome in result.outcomes:
+            if outcome.part != EVERYONE:
+                said = "OVER THE LIMIT" if (result.name, outcome.part) in over else "within chance or limit"
+                rows.append((outcome.part, result.name, *_cells(outcome)[:2], _bracketed(outcome), said))
+    return Section(
+        "Groups and the rarest",
+        "The same for each sensitive group, and for the tenth of records that lie farthest from others. A part with "
+        "fewer than ten guesses is left out. One that is over the limit beyond chance (5 % over all lines) blocks too.",
+        (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
+    )
+
+
+def _nearest(found: Battery) -> Section:
+    rows = tuple(
+        (result.name, *_cells(result.overall)[:2], _bracketed(result.overall))
+        for result in found.results
+        if result.attack is Attack.NEAREST_RECORD
+    )
+    return Section(
+        "Nearest record, not evidence",
+        "Calling those members who lie close to a synthetic row. Many ask for this distance. It finds copies and "
+        "nothing else: a release can pass it and fail every attack above, so the gate does not look at it.",
+        (Table(("attack", "main", "control", "risk"), rows),),
+    )
+
+
+def _decisions(subject: Subject) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+    for entry in subject.entries:
+        if isinstance(entry, Approval | Denial | Override) and entry.version == subject.version:
+            reason = "" if isinstance(entry, Approval) else entry.reason
+            rows.append((entry.kind, entry.by, reason))
+    blocked = subject.status.exceeded if subject.status.state is State.MEASURED else ()
+    text = f"Blocked until two people override: {'; '.join(blocked)}." if blocked else "From the egress log."
+    return Section("Decisions", text, (Table(("decision", "by", "reason"), tuple(rows)),) if rows else ())
+
+
+def _cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
+    rates = [
+        f"{rate.share:.3f} [{rate.interval[0]:.3f}, {rate.interval[1]:.3f}] of {rate.trials:,}"
+        for rate in (outcome.main, outcome.control, outcome.baseline)
+    ]
+    return rates[0], rates[1], rates[2], _bracketed(outcome), "yes" if outcome.beats_baseline else "no"
+
+
+def _bracketed(outcome: Outcome) -> str:
+    low, high = outcome.risk_interval
+    return f"{outcome.risk:.3f} [{low:.3f}, {high:.3f}]"

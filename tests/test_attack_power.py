@@ -1,0 +1,264 @@
+"""Attacks find what is there and nothing else: a memorised release falls and is blocked, a harmless one stands."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from data_owner import attack_gate, findings, ledger_export, release, steps
+from data_owner.attacks import battery, canaries, membership, reconstruction
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from data_owner.attacks.battery import Battery
+from data_owner.attacks.outcome import Result
+from data_owner.attacks.search import Released
+from data_owner.attacks.targets import Targets, draw
+from data_owner.cli import app
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from data_owner.settings import AttackLimits
+from protocol.artefacts import Artefact
+from protocol.entry import Override, parse_entry
+from shared.card import Card
+from shared.errors import BadInput, PolicyRefusal
+from shared.generation import Synthesiser
+from shared.headlines import attack_verdict
+from shared.student import Student
+from tests.conftest import now, settings_for
+from tests.overfitted import by_heart, canonical, laboratory_patients
+
+Artefacts = dict[Artefact, bytes]
+
+
+@pytest.fixture(scope="module")
+def prepared() -> steps.Prepared:
+    """200 patients to be learned by heart, in a schema of theirs, and 400 others."""
+    table = laboratory_patients(250, seed=0)
+    found = steps.split(table, settings_for(table))
+    return steps.Prepared(found.schema, found.training, canonical(400, seed=1))
+
+
+@pytest.fixture(scope="module")
+def memorised(prepared: steps.Prepared) -> Artefacts:
+    return dict(by_heart(prepared.schema, prepared.training))
+
+
+@pytest.fixture(scope="module")
+def targets(prepared: steps.Prepared) -> Targets:
+    return draw(prepared.schema, prepared.training, prepared.held_out, seed=0)
+
+
+def succeed(results: tuple[Result, ...]) -> None:
+    """By far, at each rate."""
+    for result in results:
+        low, _ = result.overall.risk_interval
+        assert low > 0.5, result.name
+        assert result.overall.beats_baseline
+
+
+def test_reconstruction_tells_members_of_a_memorised_release(memorised: Artefacts, targets: Targets) -> None:
+    succeed(reconstruction.attack(Released.of(memorised), targets, seed=0))
+
+
+def test_shadow_releases_tell_members_of_a_memorised_release(
+    memorised: Artefacts, prepared: steps.Prepared, targets: Targets
+) -> None:
+    def train(records: pd.DataFrame, seed: int) -> Artefacts:
+        return dict(by_heart(prepared.schema, records, seed))
+
+    shadows = membership.train_shadows(
+        train, prepared.training, prepared.held_out, targets, 4, 0, lambda step, total, message: None
+    )
+    assert (shadows.saw.sum(0) == 2).all(), "every target is seen by half of the shadows"
+    succeed(membership.attack(Released.of(memorised), targets, shadows, seed=0))
+
+
+def test_canaries_refute_a_small_epsilon_of_a_training_that_memorises(
+    memorised: Artefacts, prepared: steps.Prepared
+) -> None:
+    found = canaries.audit(
+        Released.of(memorised),
+        lambda records, seed: by_heart(prepared.schema, records, seed),
+        prepared.training,
+        prepared.held_out,
+        seed=0,
+    )
+    assert found.correct >= 0.9 * found.guesses
+    assert found.epsilon > 1.0
+
+
+def trained_on_other_people(prepared: steps.Prepared) -> Artefacts:
+    """The same training, as far over-fitted, on 200 people of whom none is attacked."""
+    return dict(by_heart(prepared.schema, canonical(200, seed=2)))
+
+
+HARMLESS: dict[str, Callable[[steps.Prepared], Artefacts]] = {"trained on other people": trained_on_other_people}
+"""Releases that hold next to nothing about the members. One with differential privacy at ε = 1 belongs here too."""
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_no_attack_beats_its_control_on_a_release_without_its_members(name: str, prepared: steps.Prepared) -> None:
+    artefacts = HARMLESS[name](prepared)
+    found = at_every_gate(artefacts, prepared)
+    assert found.made >= set(AT_EVERY_GATE)
+    assert attack_gate.exceeding(found, AttackLimits(**dict.fromkeys(AT_EVERY_GATE, 0.0))) == ()
+    assert "succeeded" not in {each.finding for each in attack_gate.verdicts(found, AttackLimits())}
+
+
+def at_every_gate(artefacts: Artefacts, prepared: steps.Prepared) -> Battery:
+    released = Released.of(artefacts)
+    untrained = Student(len(released.statistics.mean)).eval()  # near the Gaussian of the moments
+    rows = Synthesiser(released.schema, released.decoder, released.statistics, untrained).table(0, 2000)
+    return battery.at_every_gate(
+        artefacts, rows, prepared.training, prepared.held_out, 0, lambda step, total, message: None
+    )
+
+
+# at a node
+
+
+@pytest.fixture(scope="module")
+def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: steps.Prepared, memorised: Artefacts) -> Path:
+    """A node whose newest release is memorised, after its gate. The floors are lifted: only attacks speak."""
+    path = tmp_path_factory.mktemp("owner") / "hospital"
+    steps.init(path, data=laboratory_patients(250, seed=0), target="died", sensitive=("région",), positive="1")
+    node = Node(path)
+    lines = node.settings.read_text().splitlines()
+    floors = [line.split(" = ")[0] for line in lines if "_of_" in line]
+    for name in floors:
+        lines = [f"{name} = 0.0" if line.startswith(f"{name} = ") else line for line in lines]
+    node.settings.write_text("\n".join(lines))
+    node.history.parent.mkdir()
+    node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
+    release.write_draft(node, memorised, steps._settings_digest(node), now())
+    gated = steps.gate(path)
+    assert gated.failures == ()
+    assert any("reconstruction" in reason for reason in gated.exceeded)
+    assert len(gated.measured.card.attacks) == len(AT_EVERY_GATE)
+    return path
+
+
+@pytest.fixture
+def blocked(attacked_node: Path, tmp_path: Path) -> Node:
+    shutil.copytree(attacked_node, tmp_path / "hospital")
+    return Node(tmp_path / "hospital")
+
+
+def test_the_gate_blocks_a_memorised_release_and_says_which_attack_succeeds(blocked: Node) -> None:
+    with pytest.raises(PolicyRefusal, match="reconstruction, TPR at FPR") as caught:
+        steps.approve(blocked.folder, by="Ada")
+    assert "override" in caught.value.remedy
+    assert "0 did" in caught.value.remedy
+
+
+def test_one_person_alone_cannot_override_however_the_name_is_spelt(blocked: Node) -> None:
+    assert len(steps.override(blocked.folder, by="Dr. Ada Quinn", reason="urgent")) == 1
+    with pytest.raises(PolicyRefusal, match="already"):
+        steps.override(blocked.folder, by=" dr.  ada QUINN ", reason="still urgent")
+    with pytest.raises(PolicyRefusal, match="reconstruction"):
+        steps.approve(blocked.folder, by="Dr. Ada Quinn")
+
+
+@pytest.mark.parametrize(("by", "reason"), [(" ", "urgent"), ("Ada", " ")])
+def test_an_override_needs_a_name_and_a_reason(blocked: Node, by: str, reason: str) -> None:
+    with pytest.raises(PolicyRefusal):
+        steps.override(blocked.folder, by=by, reason=reason)
+
+
+def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(blocked: Node) -> None:
+    steps.override(blocked.folder, by="Ada", reason="no other data on this disease")
+    assert len(steps.override(blocked.folder, by="Ben", reason="seen and accepted")) == 2
+    manifest = steps.approve(blocked.folder, by="Ada")
+    file = ledger_export.export(blocked)
+    logged = [each for each in map(parse_entry, (text.encode() for text in file.entries)) if isinstance(each, Override)]
+    assert [(each.by, each.version) for each in logged] == [("Ada", manifest.version), ("Ben", manifest.version)]
+    card = Card.from_bytes((blocked.releases / "1" / "card.json").read_bytes())
+    assert card.overridden
+    assert {each.attack: each.finding for each in card.attacks}["reconstruction"] == "succeeded"
+    assert all(set(each.model_dump()) == {"attack", "finding"} for each in card.attacks)
+    verdict = attack_verdict(card)
+    assert verdict.level == "bad"
+    assert "two people" in verdict.text
+    page = blocked.privacy_report.read_text()
+    assert "no other data on this disease" in page
+    assert "Approved over a failed attack by two people" in page
+
+
+def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
+    for person in ("Ada", "Ben"):
+        steps.override(blocked.folder, by=person, reason="urgent")
+    found = findings.last(blocked, 1)
+    assert found is not None
+    for policy, people in (("ab" * 32, 0), (release.status(blocked, 1).policy_id, 2)):
+        status = findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
+        with Ledger(blocked.ledger) as log:
+            assert len(log.overrides(1, status.findings)) == people
+
+
+def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
+    release.write_draft(blocked, {}, "", now())
+    for _ in range(2):  # a draft, then measured without a finding
+        with pytest.raises(PolicyRefusal, match="no successful attack"):
+            steps.override(blocked.folder, by="Ada", reason="in case")
+        release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
+
+
+def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(attacked_node: Path) -> None:
+    found = Battery.from_bytes(Node(attacked_node).attacks(1).read_bytes())
+    (said,) = attack_gate.missing(found, AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP)))
+    assert "membership" in said
+    assert "fair4free-owner attack" in said
+
+
+def test_findings_stay_with_the_owner_and_are_private(attacked_node: Path) -> None:
+    node = Node(attacked_node)
+    for path in (node.attacks(1), node.privacy_report, node.privacy_figures):
+        assert path.stat().st_mode & 0o077 == 0
+    assert not any("attacks" in path.name for path in (node.releases / "1").iterdir())
+
+
+def test_the_privacy_report_has_what_left_the_guarantee_attacks_and_what_is_not_covered(attacked_node: Path) -> None:
+    content = json.loads(Node(attacked_node).privacy_figures.read_text())
+    sections = {section["title"]: section for section in content["sections"]}
+    assert [row[0] for row in sections["What leaves"]["tables"][0]["rows"]] == [kind.value for kind in Artefact]
+    assert "without differential privacy" in sections["Guarantee"]["text"]
+    rows = sections["Attacks"]["tables"][1]["rows"]
+    assert {row[0].split(",")[0] for row in rows} == {attack.words for attack in AT_EVERY_GATE}
+    assert all("[" in row[1] and "]" in row[4] for row in rows), "every rate has its interval"
+    assert any(row[0] == "rarest decile" for row in sections["Groups and the rarest"]["tables"][0]["rows"])
+    assert any(row[0].startswith("group") for row in sections["Groups and the rarest"]["tables"][0]["rows"])
+    assert "not evidence" in " ".join(sections)
+    assert sections["What is not covered"]["tables"][0]["rows"]
+    html = Node(attacked_node).privacy_report.read_text()
+    assert content["title"] in html
+    assert "http" not in html.replace("http://www.w3.org/", "")
+
+
+def test_shadows_come_in_pairs(blocked: Node) -> None:
+    with pytest.raises(BadInput, match="pairs"):
+        steps.attack(blocked.folder, shadows=3)
+
+
+def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
+    blocked: Node, prepared: steps.Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = by_heart(prepared.schema, prepared.training, seed=1)
+    monkeypatch.setattr(steps, "fit", lambda prepared, training: None)
+    monkeypatch.setattr(steps, "artefacts", lambda schema, fitted: trained)
+    done = CliRunner().invoke(app, ["attack", str(blocked.folder), "--shadows", "2", "--json"])
+    assert done.exit_code == 1, done.output
+    assert "reconstruction" in json.loads(done.stdout)["error"]["problem"]
+    card = Card.from_bytes((blocked.releases / "1" / "card.json").read_bytes())
+    assert {"membership", "canaries"} <= {each.attack for each in card.attacks}
+    full = findings.last(blocked, 1)
+    assert full is not None
+    assert full.shadows == 2
+    again = Battery(release=full.release, results=tuple(each for each in full.results if each.attack in AT_EVERY_GATE))
+    assert again.with_training_of(full).made >= {Attack.MEMBERSHIP, Attack.CANARIES}, "another gate keeps them"
+    assert again.model_copy(update={"release": "other"}).with_training_of(full).made == set(AT_EVERY_GATE)
+    done = CliRunner().invoke(app, ["privacy", str(blocked.folder), "--json"])
+    assert done.exit_code == 0, done.output
+    assert "ε is at least" in blocked.privacy_report.read_text()

@@ -1,0 +1,348 @@
+"""What an attack's counts mean: known answers, and oracles where a slow correct version exists."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.stats import binom
+
+from data_owner import attack_gate, steps
+from data_owner.attacks import attribute_inference, battery, canaries, density_ratio, linkability, score, singling_out
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from data_owner.attacks.battery import Battery
+from data_owner.attacks.canaries import Audit, epsilon_lower_bound, p_value
+from data_owner.attacks.membership import Shadows, likelihood_ratios
+from data_owner.attacks.outcome import EVERYONE, Guesses, Outcome, Rate, Result, outcomes
+from data_owner.attacks.search import Released, log_likelihood, search
+from data_owner.attacks.targets import RAREST, draw, features
+from data_owner.settings import AttackLimits
+from data_owner.teacher import Teacher
+from data_owner.training import Trained, latent_statistics
+from shared.codec import encode
+from shared.errors import BadInput
+from shared.schema import Schema
+from tests.conftest import QUICK, settings_for
+
+Disclosed = tuple[Schema, pd.DataFrame]
+
+
+def outcome(main: tuple[int, int], control: tuple[int, int], baseline: tuple[int, int] = (0, 100)) -> Outcome:
+    rates = [Rate(successes=right, trials=of) for right, of in (main, control, baseline)]
+    return Outcome(part=EVERYONE, main=rates[0], control=rates[1], baseline=rates[2])
+
+
+# rates and risks
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_intervals_are_the_published_ones(right: int, of: int, low: float, high: float) -> None:
+    """Newcombe, Statistics in Medicine 17:857 (1998), table I, method 3."""
+    assert Rate(successes=right, trials=of).interval == pytest.approx((low, high), abs=6e-5)
+
+
+def test_the_risk_is_what_main_has_beyond_control_of_what_was_left() -> None:
+    assert outcome((60, 100), (20, 100)).risk == pytest.approx(0.5)
+    assert outcome((20, 100), (20, 100)).risk == 0.0
+    assert outcome((50, 100), (100, 100)).risk == 0.0, "nothing was left"
+    low, high = outcome((60, 100), (20, 100)).risk_interval
+    assert 0.3 < low < 0.5 < high < 0.65
+
+
+def test_fishers_test_is_the_lady_tasting_tea() -> None:
+    assert outcome((3, 4), (1, 4)).p_value == pytest.approx(17 / 70)
+    assert outcome((4, 4), (0, 4)).p_value == pytest.approx(1 / 70)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.data())
+def test_an_interval_holds_its_risk(trials: int, controls: int, data: st.DataObject) -> None:
+    found = outcome((data.draw(st.integers(0, trials)), trials), (data.draw(st.integers(0, controls)), controls))
+    low, high = found.risk_interval
+    assert low - 1e-9 <= found.risk <= high + 1e-9
+    assert -1.0 <= low <= high <= 1.0
+
+
+def test_a_rate_of_more_than_all_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Rate(successes=3, trials=2)
+
+
+def test_parts_are_counted_apart_and_the_smallest_left_out() -> None:
+    right = np.array([True] * 30 + [False] * 70)
+    parts = {"few": np.arange(100) < 9, "first": np.arange(100) < 30}
+    guesses = Guesses(right, parts)
+    everyone, first = outcomes(guesses, guesses, guesses)
+    assert (everyone.part, everyone.main.share) == (EVERYONE, 0.3)
+    assert (first.part, first.main) == ("first", Rate(successes=30, trials=30))
+
+
+# who is called a member
+
+SCORES = st.lists(st.floats(-5, 5), min_size=4, max_size=200).map(np.array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SCORES, st.sampled_from([0.001, 0.01, 0.1]))
+def test_a_threshold_lets_no_more_control_records_pass_than_the_rate(control: np.ndarray, rate: float) -> None:
+    assert (control > score.threshold(control, rate)).sum() <= rate * len(control)
+
+
+def test_members_are_called_by_scores_alone() -> None:
+    draw_ = np.random.default_rng(0)
+    control = draw_.normal(size=2000)
+    told, false = score.called_members(draw_.normal(6.0, 1.0, 2000), control, 0.01, draw_)
+    assert told.mean() > 0.98
+    assert false.mean() < 0.02
+    told, false = score.called_members(draw_.normal(size=2000), control, 0.01, draw_)
+    assert told.mean() < 0.02
+
+
+def test_the_ratio_of_densities_is_high_where_rows_are_and_people_are_not() -> None:
+    draw_ = np.random.default_rng(0)
+    synthetic, reference = draw_.normal(0.0, 1.0, (2000, 2)), draw_.normal(0.0, 3.0, (2000, 2))
+    ratio, reference_only = density_ratio.density_ratios(synthetic, reference, np.array([[0.0, 0.0], [6.0, 6.0]]))
+    assert ratio[0] == pytest.approx(math.log(9.0), abs=0.4)
+    assert ratio[1] < -5.0
+    assert reference_only[1] > reference_only[0]
+
+
+def test_likelihood_ratios_tell_who_was_seen() -> None:
+    draw_ = np.random.default_rng(0)
+    saw = np.arange(8)[:, None] % 2 == (np.arange(600) % 2)[None, :]
+    hardness = draw_.normal(0.0, 20.0, 600)
+    gain = 6.0
+    scores = hardness + gain * saw + draw_.normal(0.0, 1.0, saw.shape)
+    member = draw_.random(600) < 0.5
+    # the attacked release explains everyone 100 better: it was trained on more
+    ratio = likelihood_ratios(100.0 + hardness + gain * member + draw_.normal(size=600), Shadows(scores, saw))
+    assert ((ratio > 0.0) == member).mean() > 0.95
+
+
+# the search
+
+
+@pytest.fixture(scope="module")
+def released(disclosed: Disclosed) -> tuple[Teacher, Released]:
+    schema, table = disclosed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher = Teacher(schema, QUICK).eval()
+    statistics = latent_statistics(teacher, encode(schema, table), 0)
+    return teacher, Released(schema, teacher.decoder, Trained(teacher, statistics, ()).statistics)
+
+
+def test_columns_likelihoods_add_up_to_the_teachers_losses(
+    released: tuple[Teacher, Released], disclosed: Disclosed
+) -> None:
+    teacher, found = released
+    records = encode(*disclosed)
+    mean, variance = teacher.posterior(records)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1))
+    losses = teacher.losses(records, torch.Generator().manual_seed(1))
+    columns = log_likelihood(found, mean + variance.sqrt() * noise, records)
+    assert columns.shape == (len(records), len(found.schema.features) + 1)
+    torch.testing.assert_close(-columns.sum(1).mean(), losses.reconstruction + losses.target)
+
+
+def test_the_search_climbs_and_what_is_unknown_does_not_steer_it(
+    released: tuple[Teacher, Released], disclosed: Disclosed
+) -> None:
+    _, found = released
+    records = encode(*disclosed)[torch.arange(100)]
+    centre = log_likelihood(found, found.statistics.mean.expand(100, -1), records).sum(1)
+    best = search(found, records)
+    assert (best.joint >= centre - 1e-3).float().mean() > 0.95
+    nothing = torch.zeros(100, best.fit.shape[1])
+    assert search(found, records, nothing).prior.abs().max() < 1e-3, "with nothing known it stays at the centre"
+
+
+def test_a_secret_column_is_never_a_missing_number(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    records = encode(schema, table)
+    secret = attribute_inference.draw_secrets(schema, records, torch.Generator().manual_seed(0))
+    numeric = records.absent.shape[1]
+    is_number = secret < numeric
+    assert not records.absent[is_number, secret[is_number]].any()
+    assert set(secret.tolist()) == set(range(len(schema.features) + 1))
+
+
+def test_the_commonest_guess_is_right_as_often_as_the_commonest_class(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    records = encode(schema, table)
+    target = torch.full((len(records),), len(schema.features))
+    right = attribute_inference.guess_commonest(schema, records, records, target)
+    assert float(right.float().mean()) == pytest.approx(table["died"].value_counts(normalize=True).max())
+
+
+def test_candidates_are_other_people_of_the_same_group(disclosed: Disclosed) -> None:
+    records = encode(*disclosed)
+    decoys = linkability._decoys(records, torch.Generator().manual_seed(0))
+    assert (decoys != torch.arange(len(records))).all()
+    assert (records.group[decoys] == records.group).all()
+    assert decoys.sort().values.tolist() == list(range(len(records)))
+
+
+def test_conditions_hold_for_one_synthetic_row_and_are_counted_by_hand(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    rows = singling_out.values(schema, encode(schema, table.iloc[:300]))
+    chosen = singling_out.unique_conditions(rows, schema, np.random.default_rng(0))
+    assert len(chosen) > 50
+    for row, columns in chosen[:20]:
+        assert np.flatnonzero(singling_out.condition(rows, row, columns, schema)(rows)).tolist() == [row]
+
+
+def test_targets_have_groups_and_a_tenth_that_is_rarest(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    far = table.copy()
+    found = draw(schema, far.iloc[:400], far.iloc[400:], seed=0)
+    rare = np.concatenate([found.member_parts[RAREST], found.control_parts[RAREST]])
+    assert rare.mean() == pytest.approx(0.1, abs=0.01)
+    groups = np.stack([flags for part, flags in found.member_parts.items() if part.startswith("group")])
+    assert (groups.sum(0) == 1).all()
+    points = np.concatenate([features(schema, part) for part in (found.members, found.control)])
+    centre = np.linalg.norm(points - points.mean(0), axis=1)
+    assert centre[rare].mean() > centre[~rare].mean()
+
+
+@pytest.mark.parametrize("kept", [["ward", "ventilated"], ["age", "days in ward"], ["ventilated"]])
+def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept: list[str]) -> None:
+    small = table[[*kept, "région", "died"]].iloc[:150]
+    prepared = steps.split(small, settings_for(small))
+    records = encode(prepared.schema, prepared.training)
+    teacher = Teacher(prepared.schema, QUICK).eval()
+    statistics = latent_statistics(teacher, records, 0)
+    artefacts = steps.artefacts(prepared.schema, Trained(teacher, statistics, ()))
+    found = battery.at_every_gate(
+        artefacts, prepared.training, prepared.training, prepared.held_out, 0, lambda step, total, message: None
+    )
+    assert found.made == {*AT_EVERY_GATE, Attack.NEAREST_RECORD}
+
+
+# canaries
+
+
+@pytest.mark.parametrize("guesses", [10, 20, 100])
+def test_all_guesses_right_refute_the_epsilon_of_the_closed_form(guesses: int) -> None:
+    """P(all of r right) = (e^ε / (e^ε + 1))^r = 5 %."""
+    chance = 0.05 ** (1.0 / guesses)
+    assert epsilon_lower_bound(1000, guesses, guesses, 0.0) == pytest.approx(
+        math.log(chance / (1.0 - chance)), abs=1e-6
+    )
+
+
+def test_half_of_the_guesses_right_refute_nothing() -> None:
+    assert epsilon_lower_bound(1000, 100, 50, 1e-5) == 0.0
+
+
+@pytest.mark.parametrize(("correct", "epsilon"), [(60, 0.5), (75, 1.0), (90, 2.0)])
+def test_the_p_value_is_the_theorem_written_out(correct: int, epsilon: float) -> None:
+    """Steinke et al. 2023, theorem 5.2: β + α·2mδ with α the largest of Σ_{j=1..i} P(W = v - j) / i."""
+    canaries_, guesses, delta = 200, 100, 1e-4
+    chance = math.exp(epsilon) / (1.0 + math.exp(epsilon))
+    beta = sum(binom.pmf(each, guesses, chance) for each in range(correct, guesses + 1))
+    alpha = max(
+        sum(binom.pmf(correct - each, guesses, chance) for each in range(1, size + 1)) / size
+        for size in range(1, correct + 1)
+    )
+    expected = beta + 2 * canaries_ * delta * alpha
+    assert p_value(canaries_, guesses, correct, epsilon, delta) == pytest.approx(expected)
+
+
+def test_the_bound_holds_for_a_mechanism_whose_epsilon_is_known() -> None:
+    """Randomised response at ε = 1, audited 200 times: the bound exceeds 1 in at most 5 % of audits, by much less."""
+    draw_ = np.random.default_rng(0)
+    chance = math.e / (1.0 + math.e)
+    bounds = [epsilon_lower_bound(200, 200, int(draw_.binomial(200, chance)), 0.0) for _ in range(200)]
+    assert np.mean(np.array(bounds) > 1.0) <= 0.08
+    assert np.median(bounds) > 0.6, "and it is not empty"
+
+
+def test_canaries_are_rows_that_nobody_has(disclosed: Disclosed) -> None:
+    _, table = disclosed
+    planted = canaries.plant(table, 600, seed=0)
+    assert len(planted.rows) == 60
+    assert 15 < planted.inside.sum() < 45
+    kept = {tuple(map(str, row)) for row in table.to_numpy()}
+    assert not any(tuple(map(str, row)) in kept for row in planted.rows.to_numpy())
+
+
+def test_the_surest_canaries_are_guessed() -> None:
+    inside = np.arange(100) % 2 == 0
+    found = canaries.judge(np.where(inside, 1.0, 0.0) + np.linspace(0, 0.1, 100), inside)
+    assert (found.canaries, found.guesses, found.correct) == (100, 50, 50)
+
+
+# verdicts
+
+
+def battery_of(*found: Outcome, audit: Audit | None = None) -> Battery:
+    result = Result(attack=Attack.RECONSTRUCTION, aim="a rate", outcomes=found)
+    return Battery(release="r", results=(result,), audit=audit)
+
+
+LEAKS, HOLDS, UNSURE = outcome((60, 100), (5, 100)), outcome((10, 2000), (10, 2000)), outcome((1, 20), (0, 20))
+
+
+@pytest.mark.parametrize(("found", "word"), [(LEAKS, "succeeded"), (HOLDS, "resisted"), (UNSURE, "inconclusive")])
+def test_a_verdict_is_one_word(found: Outcome, word: str) -> None:
+    (said,) = attack_gate.verdicts(battery_of(found), AttackLimits())
+    assert said.model_dump() == {"attack": "reconstruction", "finding": word}
+    assert bool(attack_gate.exceeded(battery_of(found), AttackLimits())) is (word == "succeeded")
+
+
+def test_one_group_that_falls_blocks_for_all() -> None:
+    found = battery_of(HOLDS, LEAKS.model_copy(update={"part": "group north"}))
+    (reason,) = attack_gate.exceeded(found, AttackLimits())
+    assert "group north" in reason
+    assert attack_gate.verdicts(found, AttackLimits())[0].finding == "succeeded"
+
+
+def test_chance_among_many_parts_does_not_block() -> None:
+    once = outcome((5, 40), (0, 40))
+    assert once.p_value < 0.05
+    assert once.risk > 0.05
+    many = battery_of(HOLDS, *(once.model_copy(update={"part": f"group {index}"}) for index in range(9)))
+    assert attack_gate.exceeded(many, AttackLimits()) == ()
+
+
+def test_a_policy_may_refuse_what_is_inconclusive() -> None:
+    (reason,) = attack_gate.exceeded(battery_of(UNSURE), AttackLimits(inconclusive="refuse"))
+    assert "too few records" in reason
+
+
+def test_nearest_record_is_never_judged() -> None:
+    result = Result(attack=Attack.NEAREST_RECORD, aim="a rate", outcomes=(LEAKS,))
+    found = Battery(release="r", results=(result,))
+    assert attack_gate.verdicts(found, AttackLimits()) == ()
+    assert attack_gate.exceeded(found, AttackLimits()) == ()
+
+
+def test_canaries_beyond_the_limit_block() -> None:
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7)
+    (reason,) = attack_gate.exceeded(battery_of(HOLDS, audit=audit), AttackLimits(canary_epsilon=1.0))
+    assert "2.70" in reason
+    assert attack_gate.exceeded(battery_of(HOLDS, audit=audit), AttackLimits(canary_epsilon=3.0)) == ()
+
+
+def test_an_attack_nobody_made_is_missing() -> None:
+    said = attack_gate.missing(battery_of(HOLDS), AttackLimits())
+    assert len(said) == len(AT_EVERY_GATE) - 1
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"release": "r", "results": [{}]}'])
+def test_findings_that_are_none_are_refused_by_name(data: bytes) -> None:
+    with pytest.raises(BadInput, match="gate"):
+        Battery.from_bytes(data)
+
+
+def test_findings_come_back_as_they_were_kept() -> None:
+    found = battery_of(LEAKS, audit=Audit(canaries=9, guesses=2, correct=1, delta=0.0, epsilon=0.0))
+    assert Battery.from_bytes(found.to_bytes()) == found
