@@ -19,6 +19,11 @@ class Limits:
     name_characters: int = 200
     groups: int = 64
 
+    # images
+    image_side: int = 256
+    source_pixels: int = 64_000_000
+    activations: int = 262_144
+
     # what crosses
     manifest_bytes: int = 64 * KIB
     artefact_bytes: int = 4 * MIB
@@ -80,6 +85,7 @@ class Limits:
 
     # generation
     block_rows: int = 65_536
+    image_block_rows: int = 1024
     rows: int = 10_000_000_000
 
 
