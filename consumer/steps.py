@@ -75,7 +75,10 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
     schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
     statistics = LatentStatistics.from_bytes(
-        trusted.artefacts[Artefact.STATISTICS], decoder.architecture.latent, len(schema.groups)
+        trusted.artefacts[Artefact.STATISTICS],
+        decoder.architecture.latent,
+        len(schema.groups),
+        len(schema.target.categories),
     )
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
     student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})

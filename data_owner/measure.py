@@ -51,7 +51,8 @@ def reference(schema: bytes, decoder: bytes, statistics: bytes, seed: int) -> tu
     """The owner's own student, distilled from the bytes of a release alone."""
     parsed = Schema.from_bytes(schema)
     model = Decoder.from_bytes(decoder, parsed)
-    found = LatentStatistics.from_bytes(statistics, model.architecture.latent, len(parsed.groups))
+    latent, groups, classes = model.architecture.latent, len(parsed.groups), len(parsed.target.categories)
+    found = LatentStatistics.from_bytes(statistics, latent, groups, classes)
     distilled = distil(found, group_shares(parsed), StudentSettings(seed=seed))
     return Synthesiser(parsed, model, found, distilled.student), distilled
 

@@ -30,7 +30,7 @@ def owner_report(
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         student = synthesiser.latents(1000, generator).numpy()
-    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator)).numpy()
+    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator), generator).numpy()
     return Report(
         title=f"What {card.node} would release",
         subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "

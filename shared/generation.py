@@ -46,7 +46,7 @@ class Synthesiser:
         return cls(
             parsed,
             model,
-            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups)),
+            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups), len(parsed.target.categories)),
             Student.from_bytes(student, latent),
         )
 
@@ -57,7 +57,7 @@ class Synthesiser:
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent) latents z'."""
-        return self.statistics.unwhiten(self.student.draw(count, generator))
+        return self.statistics.unwhiten(self.student.draw(count, generator), generator)
 
     @torch.inference_mode()
     def block(self, seed: int, index: int) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def pictures(decoder: Decoder, z: Tensor, membership: Tensor) -> Tensor:
 
     In parts of a size that bounds memory by the limit on one picture's activations.
     """
-    parts = zip(z.split(PICTURES), membership.split(PICTURES), strict=True)
+    parts = zip(torch.split(z, PICTURES), torch.split(membership, PICTURES), strict=True)
     with torch.inference_mode():
         return torch.cat([(torch.sigmoid(decoder(*part)) * 255.0).round().to(torch.uint8) for part in parts])
 

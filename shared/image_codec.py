@@ -34,7 +34,7 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
             if image.width * image.height > LIMITS.source_pixels:
                 raise BadInput("the picture is larger than the limit", field=name, remedy="give a smaller one")
             if image.mode not in MODES:

@@ -161,12 +161,12 @@ def test_mutated_artefacts_end_in_a_declared_error_or_not_at_all(
 ) -> None:
     schema = Schema.from_bytes(released[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(released[Artefact.DECODER], schema)
-    latent, groups = decoder.architecture.latent, len(schema.groups)
+    latent, groups, classes = decoder.architecture.latent, len(schema.groups), len(schema.target.categories)
     parsers: dict[Artefact, Callable[[bytes], object]] = {
         Artefact.SCHEMA: Schema.from_bytes,
         Artefact.CARD: Card.from_bytes,
         Artefact.DECODER: lambda changed: Decoder.from_bytes(changed, schema),
-        Artefact.STATISTICS: lambda changed: LatentStatistics.from_bytes(changed, latent, groups),
+        Artefact.STATISTICS: lambda changed: LatentStatistics.from_bytes(changed, latent, groups, classes),
     }
     kind = data.draw(st.sampled_from(list(parsers)))
     whole = released[kind]
