@@ -48,8 +48,7 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
         raise BadInput("not a whole picture", field=name, remedy="give the file again, or leave it out") from None
     if side is not None:
         image = centre(image, side)
-    pixels = np.asarray(image, np.uint8)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, MODES[image.mode])
 
 
 def centre(image: Image.Image, side: int) -> Image.Image:
@@ -57,6 +56,12 @@ def centre(image: Image.Image, side: int) -> Image.Image:
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     return image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + edge, top + edge))
+
+
+def centre_of(pixels: Pixels, side: int) -> Pixels:
+    """The same of pixels, (height, width, channels)."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return np.asarray(centre(image, side), np.uint8).reshape(side, side, -1)
 
 
 def as_png(pixels: Pixels) -> bytes:

@@ -16,12 +16,14 @@ class Limits:
     table_bytes: int = 4096 * MIB
     columns: int = 512
     categories: int = 1000
+    classes: int = 100
     name_characters: int = 200
     groups: int = 64
 
     # images
     image_side: int = 256
     source_pixels: int = 64_000_000
+    source_bytes: int = 64 * MIB
     activations: int = 262_144
 
     # what crosses

@@ -133,8 +133,6 @@ def test_generation_is_repeatable_and_divisible_by_shard(
 
     synthesiser = make(artefacts)
     monkeypatch.setattr(generation, "LIMITS", generation.LIMITS.__class__(block_rows=64))
-    block = synthesiser.block
-    monkeypatch.setattr(Synthesiser, "block", lambda self, seed, index: block(seed, index, 64))
     whole = synthesiser.table(5, 333)
     pd.testing.assert_frame_equal(whole, synthesiser.table(5, 333))
     assert not whole.equals(synthesiser.table(6, 333))
