@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from data_owner import authority, release, roots
-from data_owner.datasets import dataset
+from data_owner.datasets import colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
+from data_owner.images import Skipped, read_labelled
 from data_owner.ingest import infer, ingest
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
@@ -31,7 +32,7 @@ from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
-from data_owner.teacher import TeacherSettings
+from data_owner.teacher import TeacherSettings, default_settings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
@@ -63,6 +64,10 @@ def init(
     path: Path,
     *,
     data: Path | pd.DataFrame | None = None,
+    images: Path | None = None,
+    labels: Path | None = None,
+    size: int | None = None,
+    skip_bad_files: bool | None = None,
     dataset_name: str | None = None,
     sensitive: tuple[str, ...] = (),
     target: str | None = None,
@@ -70,13 +75,29 @@ def init(
     name: str | None = None,
     small_groups: Literal["refuse", "merge"] = "refuse",
 ) -> OwnerSettings:
-    """Make a node from a file, a frame or a data set that ships. Nothing is written unless all of it is sound."""
+    """Make a node from a file, a frame, pictures with their labels or a data set that ships.
+
+    Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`.
+    """
     node = Node(path)
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
-    if (data is None) == (dataset_name is None):
-        raise BadInput("give a file or a data set", field="--data", remedy="use --data FILE or --dataset NAME")
-    if dataset_name is not None:
+    if [data, images, dataset_name].count(None) != 2:
+        raise BadInput(
+            "give one source of records",
+            field="--data",
+            remedy="use --data FILE, --images DIR --labels FILE or --dataset NAME",
+        )
+    if (images is None) != (labels is None):
+        raise BadInput("pictures and labels go together", field="--labels", remedy="use --images DIR --labels FILE")
+    left_out: tuple[Skipped, ...] = ()
+    if images is not None and labels is not None:
+        found = read_labelled(images, labels, size=size, skip_bad_files=skip_bad_files)
+        table, left_out, source = found.table, found.skipped, images.name
+    elif dataset_name is not None and dataset_name in colored_mnist.BIAS:
+        sensitive, target = sensitive or (colored_mnist.SENSITIVE,), target or colored_mnist.TARGET
+        table, source = colored_mnist.load(dataset_name), f"dataset:{dataset_name}"
+    elif dataset_name is not None:
         known = dataset(dataset_name)
         sensitive = sensitive or known.sensitive[:1]
         target, positive = target or known.target, positive or known.positive
@@ -110,8 +131,16 @@ def init(
     roots.create(node, settings.name, _now())
     Ledger.create(node.ledger)
     folder.write(node.records, records, folder.PRIVATE)
+    if left_out:
+        folder.write(node.skipped, pd.DataFrame(left_out).to_csv(index=False).encode(), folder.PRIVATE)
     folder.write(node.settings, dump(settings).encode())
     return settings
+
+
+def skipped(path: Path) -> list[str]:
+    """Names of the pictures that were left out at init."""
+    place = Node(path).skipped
+    return pd.read_csv(place)["name"].tolist() if place.is_file() else []
 
 
 def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> int:
@@ -161,7 +190,7 @@ def fit(
         prepared.schema,
         encoded,
         targets,
-        dataclasses.replace(teacher or TeacherSettings(), criterion=training.criterion),
+        dataclasses.replace(teacher or default_settings(prepared.schema), criterion=training.criterion),
         seed,
         load=load,
         save=save,
