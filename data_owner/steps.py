@@ -26,7 +26,9 @@ from data_owner.disclosure import disclose
 from data_owner.images import Skipped, read_labelled
 from data_owner.ingest import infer, ingest
 from data_owner.ledger import Ledger
+from data_owner.image_report import image_report
 from data_owner.measure import Measured, measure, reference
+from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
@@ -226,7 +228,11 @@ def gate(path: Path, *, progress: Progress = quiet) -> Measured:
     )
     progress(0, 4, "distilling the reference student")
     synthesiser, distilled = reference(schema, decoder, statistics, settings.training.seed)
-    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
+    teacher = None
+    if prepared.schema.image is not None:
+        encoder = folder.read(node.encoder, "train again")
+        teacher = restored_teacher(prepared.schema, synthesiser.decoder, encoder)
+    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress, teacher)
     release.record_measured(
         node,
         version,
@@ -237,7 +243,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Measured:
         _now(),
     )
     history = json.loads(folder.read(node.history, "train again"))
-    report = owner_report(measured, synthesiser, prepared.held_out, history)
+    report = (owner_report if teacher is None else image_report)(measured, synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
     folder.write(node.figures, report.to_json().encode())
     return measured

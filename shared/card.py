@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.metrics import Fidelity, Scores
+from shared.picture_scores import PictureScores
 from shared.schema import Frozen, Label, Name, describe
 
 Part = TypeVar("Part", bound=Frozen)
@@ -33,7 +34,8 @@ class Check(Frozen):
 
 
 class Card(Frozen):
-    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`."""
+    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`; `pictures` stands
+    in the card of pictures alone."""
 
     format: Literal[1] = 1
     node: Name
@@ -54,6 +56,7 @@ class Card(Frozen):
     fidelity: Fidelity
     fidelity_ceiling: Fidelity
     checks: tuple[Check, ...]
+    pictures: PictureScores | None = None
 
     def to_bytes(self) -> bytes:
         return self.model_dump_json(indent=1).encode()

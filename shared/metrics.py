@@ -55,10 +55,7 @@ class Scores(Frozen):
         With more classes, each against the rest: their mean, but for accuracy.
         """
         if classes > 2:
-            each = [
-                cls.of(*((one == index).astype(np.int64) for one in (truth, predicted)), groups)
-                for index in range(classes)
-            ]
+            each = [cls.of(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
             return cls.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
         return cls(
             demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
@@ -229,3 +226,7 @@ def _numeric_width(schema: Schema) -> int:
 
 def _ratio(value: float) -> float:
     return 1.0 if np.isnan(value) else float(np.clip(value, 0.0, 1.0))
+
+
+def _is(values: Integers, index: int) -> Integers:
+    return (values == index).astype(np.int64)
