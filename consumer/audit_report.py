@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from consumer.image_audit import image_audit
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
@@ -68,18 +69,18 @@ def audit_report(
     """Audit a table of synthetic rows. `real`: a file of the analyst's own, if any."""
     schema = synthesiser.schema
     rows = conform(schema, table).head(AUDITED_ROWS)
-    only = synthetic_only(rows, schema)
     own = conform(schema, real) if real is not None else None
-    comparison = compare(rows, own, schema) if own is not None else None
+    if schema.image is not None:
+        pictures = image_audit(synthesiser, card, rows, own)
+        only, on_own, middle = pictures.synthetic_only, pictures.on_own_records, list(pictures.sections)
+    else:
+        only, on_own, middle = _table_audit(schema, rows, own)
     sections = [
         _trust(manifest, lineage),
         score_section(card),
-        _synthetic_section(only, rows, schema),
-        _marginal_section(schema, rows, own),
+        *middle,
         _latent_section(synthesiser, distillation),
     ]
-    if comparison is not None and own is not None:
-        sections.insert(3, _own_section(comparison, rows, own, schema))
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
@@ -92,7 +93,19 @@ def audit_report(
         ),
         sections=tuple(sections),
     )
-    return Audit(only, comparison[0] if comparison else None, report)
+    return Audit(only, on_own, report)
+
+
+def _table_audit(
+    schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None
+) -> tuple[Scores, Scores | None, list[Section]]:
+    """Scores on synthetic rows alone and on the analyst's own, if there are any, with their sections."""
+    only = synthetic_only(rows, schema)
+    comparison = compare(rows, own, schema) if own is not None else None
+    sections = [_synthetic_section(only, rows, schema), _marginal_section(schema, rows, own)]
+    if comparison is not None and own is not None:
+        sections.insert(1, _own_section(comparison, rows, own, schema))
+    return only, comparison[0] if comparison else None, sections
 
 
 def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, float, float]:

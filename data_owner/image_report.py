@@ -30,8 +30,8 @@ def image_report(
             *([picture_section(measured.pictures)] if measured.pictures is not None else []),
             Section(
                 "Originals and synthetic pictures",
-                "Held-out originals, which stay with the owner, then synthetic pictures, a row for each class. Last one "
-                "latent for each class, decoded for every group: only what s decides may differ along a row.",
+                "Held-out originals, which stay with the owner, then synthetic ones, a row for each class. Last, one "
+                "latent a class, decoded for every group: only what s decides may differ along a row.",
                 figures=(
                     picture_grid(held_out, schema, "Real held-out pictures by class. They stay with the owner."),
                     picture_grid(measured.synthetic, schema, "Synthetic pictures by class."),

@@ -23,10 +23,10 @@ from data_owner import authority, release, roots
 from data_owner.datasets import colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
+from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
 from data_owner.ingest import infer, ingest
 from data_owner.ledger import Ledger
-from data_owner.image_report import image_report
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node

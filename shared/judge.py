@@ -66,14 +66,14 @@ class ImageJudge:
     protocol = IMAGE_PROTOCOL
 
     def __init__(self, schema: Schema, reference: pd.DataFrame, seed: int) -> None:
-        self._schema, self._seed, self._reference = schema, seed, reference
+        self._schema, self._seed, self.reference = schema, seed, reference
         self.originals: ImageClassifier = train_classifier(reference, schema, seed)
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
         return balanced(held_out, self._schema, self._seed)
 
     def classifier(self, train: pd.DataFrame) -> ImageClassifier:
-        return self.originals if train is self._reference else train_classifier(train, self._schema, self._seed)
+        return self.originals if train is self.reference else train_classifier(train, self._schema, self._seed)
 
     def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
         return as_outcome(self.classifier(train).predict(test, self._schema), self._schema)
