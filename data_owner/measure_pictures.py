@@ -40,7 +40,7 @@ def picture_scores(
 def agreement(judge: ImageJudge, table: pd.DataFrame, schema: Schema) -> float:
     """How often a classifier trained on the originals gives a picture its label."""
     labels = positions(schema.target, table[schema.target.name])
-    return float((judge.originals.predict(table, schema) == labels).mean())
+    return float((judge.classifier.predict(table, schema) == labels).mean())
 
 
 @torch.no_grad()

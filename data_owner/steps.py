@@ -84,7 +84,7 @@ def init(
     node = Node(path)
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
-    if [data, images, dataset_name].count(None) != 2:
+    if sum(given is not None for given in (data, images, dataset_name)) != 1:
         raise BadInput(
             "give one source of records",
             field="--data",

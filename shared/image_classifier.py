@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from shared.codec import positions
+from shared.codec import group_positions, positions
 from shared.image_codec import as_tensor
 from shared.schema import Schema
 
 MAPS, FEATURES = 16, 64
-STEPS, BATCH, LEARNING_RATE = 800, 128, 3e-3
+STEPS, BATCH, LEARNING_RATE = 1200, 128, 3e-3
 SMALLEST = 8
 """Pictures are halved until their longer side is no larger."""
 
@@ -50,12 +50,18 @@ class ImageClassifier(nn.Module):
         return torch.cat([self(part).argmax(1) for part in _parts(table, schema)]).numpy()
 
 
-def train_classifier(table: pd.DataFrame, schema: Schema, seed: int, steps: int = STEPS) -> ImageClassifier:
-    """Trained on a canonical table of pictures: the same table and seed give the same classifier."""
+def train_classifier(
+    table: pd.DataFrame, schema: Schema, seed: int, *, rebalanced: bool = False, steps: int = STEPS
+) -> ImageClassifier:
+    """Trained on a canonical table of pictures: the same table and seed give the same classifier.
+
+    `rebalanced` draws pictures so that every group is as frequent within a class: such a classifier has no use for s.
+    """
     assert schema.image is not None
     pixels = as_tensor(table[schema.image.name], schema.image)
     target = torch.from_numpy(positions(schema.target, table[schema.target.name]))
     height, width, channels = schema.image.shape
+    weights = _cell_weights(target, torch.from_numpy(group_positions(schema, table))) if rebalanced else None
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -63,13 +69,23 @@ def train_classifier(table: pd.DataFrame, schema: Schema, seed: int, steps: int 
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in range(steps):
-        chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
+        if weights is None:
+            chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
+        else:
+            chosen = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
         loss = cross_entropy(model(pixels[chosen]), target[chosen])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return model.eval()
+
+
+def _cell_weights(target: Tensor, group: Tensor) -> Tensor:
+    """Weights (n,) under which every group of a class has the same, and classes keep their shares."""
+    groups = int(group.max()) + 1
+    _, cell, counts = torch.unique(target * groups + group, return_inverse=True, return_counts=True)
+    return torch.bincount(target)[target] / counts[cell]
 
 
 def _parts(table: pd.DataFrame, schema: Schema) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +19,11 @@ from shared.schema import Schema
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that each class has every group equally "
-    "often: a convolutional classifier (maps 16 and doubling, 64 features, 800 steps of 128 pictures); 16 synthetic "
+    "often: a convolutional classifier (maps 16 and doubling, 64 features, 1,200 steps of 128 pictures); 16 synthetic "
     "pictures for each training picture, at most 60,000. Ratios, recall and F1: means of each class against the rest. "
     "Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage "
-    "(k = 5) of as many synthetic pictures as training ones against real held-out ones, in the 64 features of the same "
-    "classifier trained on the originals; their ceiling is real training pictures against the same."
+    "(k = 5) of as many synthetic pictures as training ones against real held-out ones, in the 64 features of such a "
+    "classifier trained on the originals, drawn to the same rule; their ceiling is real training pictures against the same."
 )
 
 
@@ -61,27 +62,29 @@ class TableJudge:
 
 
 class ImageJudge:
-    """`originals` is the classifier trained on the reference pictures; pictures are compared in its features."""
+    """`reference`: the pictures that a classifier learns from whose features pictures are compared in."""
 
     protocol = IMAGE_PROTOCOL
 
     def __init__(self, schema: Schema, reference: pd.DataFrame, seed: int) -> None:
         self._schema, self._seed, self.reference = schema, seed, reference
-        self.originals: ImageClassifier = train_classifier(reference, schema, seed)
+
+    @cached_property
+    def classifier(self) -> ImageClassifier:
+        """Learned from the reference pictures, drawn so that the group tells nothing of the class."""
+        return train_classifier(self.reference, self._schema, self._seed, rebalanced=True)
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
         return balanced(held_out, self._schema, self._seed)
 
-    def classifier(self, train: pd.DataFrame) -> ImageClassifier:
-        return self.originals if train is self.reference else train_classifier(train, self._schema, self._seed)
-
     def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
-        return as_outcome(self.classifier(train).predict(test, self._schema), self._schema)
+        model = train_classifier(train, self._schema, self._seed)
+        return as_outcome(model.predict(test, self._schema), self._schema)
 
     def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
         draw = np.random.default_rng(self._seed)
         points, others = (
-            self.originals.features(_some(table, rows, draw), self._schema)
+            self.classifier.features(_some(table, rows, draw), self._schema)
             for table, rows in ((real, FIDELITY_ROWS), (other, 4 * FIDELITY_ROWS))
         )
         with contextlib.redirect_stdout(io.StringIO()):
