@@ -224,7 +224,9 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
     declared = entry.categories or ()
     if len(set(declared)) < len(declared):
         raise BadInput("declares a category twice", field=name, remedy="remove one from owner.toml")
-    if (len(declared) == 1 and entry.role == "target") or (len(declared) not in (0, 2) and kind == "boolean"):
+    if entry.role == "target" and not set(declared) <= set(found):
+        raise BadInput("declares a class that no record has", field=name, remedy="remove it from owner.toml")
+    if len(declared) not in (0, 2) and kind == "boolean":
         raise BadInput("must declare two categories", field=name, remedy="correct them in owner.toml")
     if entry.categories is not None and not set(found) <= {*entry.categories, MISSING}:
         raise BadInput(

@@ -55,7 +55,7 @@ def centre(image: Image.Image, side: int) -> Image.Image:
     """The largest square in the middle, resized to `side` x `side`."""
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + edge, top + edge))
+    return image.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BILINEAR)
 
 
 def centre_of(pixels: Pixels, side: int) -> Pixels:

@@ -23,7 +23,8 @@ IMAGE_PROTOCOL = (
     "pictures for each training picture, at most 60,000. Ratios, recall and F1: means of each class against the rest. "
     "Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage "
     "(k = 5) of as many synthetic pictures as training ones against real held-out ones, in the 64 features of such a "
-    "classifier trained on the originals, drawn to the same rule; their ceiling is real training pictures against the same."
+    "classifier trained on the originals, drawn by the same rule; "
+    "their ceiling is real training pictures against the same."
 )
 
 

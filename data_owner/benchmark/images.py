@@ -48,11 +48,11 @@ def judge_node(path: Path) -> Unbiased:
         raise BadInput("not a node of Colored-MNIST", field=str(path), remedy="make one with --dataset colored-mnist")
     prepared, seed = steps.prepare(node, settings), settings.training.seed
     place = node.releases / str(release.latest(node))
-    parts = (
+    schema_bytes, decoder, statistics = (
         folder.read(place / kind.filename, "train again")
         for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
     )
-    synthesiser, _ = reference(*parts, seed)
+    synthesiser, _ = reference(schema_bytes, decoder, statistics, seed)
     schema = synthesiser.schema
     test = conform(schema, colored_mnist.load(name, "test"))
     judge = ImageJudge(schema, prepared.training, seed)
@@ -92,7 +92,8 @@ def as_markdown(found: Unbiased) -> str:
         ("floor: the commonest digit", found.floor, None, None, None),
     )  # fmt: skip
     for title, each, groups, hardest, fidelity in rows:
-        cells = [each.accuracy, *(groups or [None] * len(names)), hardest]
+        cells: list[float | None] = [each.accuracy]
+        cells += [*(groups or len(names) * (None,)), hardest]
         cells += [each.demographic_parity_ratio, each.equalized_odds_ratio]
         cells += [fidelity.density, fidelity.coverage] if fidelity else [None, None]
         lines.append(f"| {title} | {' | '.join('' if cell is None else f'{cell:.3f}' for cell in cells)} |")
