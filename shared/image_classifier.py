@@ -50,9 +50,7 @@ class ImageClassifier(nn.Module):
         return torch.cat([self(part).argmax(1) for part in _parts(table, schema)]).numpy()
 
 
-def train_classifier(
-    table: pd.DataFrame, schema: Schema, seed: int, *, rebalanced: bool = False, steps: int = STEPS
-) -> ImageClassifier:
+def train_classifier(table: pd.DataFrame, schema: Schema, seed: int, *, rebalanced: bool = False) -> ImageClassifier:
     """Trained on a canonical table of pictures: the same table and seed give the same classifier.
 
     `rebalanced` draws pictures so that every group is as frequent within a class: such a classifier has no use for s.
@@ -67,8 +65,8 @@ def train_classifier(
         torch.manual_seed(seed)
         model = ImageClassifier(channels, height, width, len(schema.target.categories))
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
-    for _ in range(steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    for _ in range(STEPS):
         if weights is None:
             chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
         else:
