@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shared.codec import positions
-from shared.schema import ImageColumn, NumericColumn, Schema
+from shared.schema import NumericColumn, Schema
 
 
 def associations(schema: Schema, table: pd.DataFrame) -> NDArray[np.float64]:
@@ -17,9 +17,7 @@ def associations(schema: Schema, table: pd.DataFrame) -> NDArray[np.float64]:
     for more a fingerprint that only compares tables of one schema.
     """
     ranked = {}
-    for column in schema.columns:
-        if isinstance(column, ImageColumn):
-            continue
+    for column in schema.tabular:
         if isinstance(column, NumericColumn):
             ranks = table[column.name].rank()
             ranked[column.name] = ranks.fillna(ranks.mean())

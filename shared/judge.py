@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from prdc import compute_prdc
 
 from shared import metrics
 from shared.codec import group_positions, positions
 from shared.image_classifier import ImageClassifier, train_classifier
-from shared.metrics import FIDELITY_ROWS, NEIGHBOURS, Fidelity, Integers
+from shared.metrics import FIDELITY_ROWS, Fidelity, Integers
 from shared.schema import Schema
 
 IMAGE_PROTOCOL = (
@@ -88,9 +85,7 @@ class ImageJudge:
             self.classifier.features(_some(table, rows, draw), self._schema)
             for table, rows in ((real, FIDELITY_ROWS), (other, 4 * FIDELITY_ROWS))
         )
-        with contextlib.redirect_stdout(io.StringIO()):
-            found = compute_prdc(points, others, min(NEIGHBOURS, len(points) - 1))
-        return Fidelity(density=float(found["density"]), coverage=float(found["coverage"]))
+        return metrics.nearness(points, others)
 
 
 def judge_for(schema: Schema, reference: pd.DataFrame, seed: int) -> Judge:

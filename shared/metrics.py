@@ -191,6 +191,11 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
     spread[spread == 0.0] = 1.0
     for matrix in (points, others):
         matrix[:, :numeric] = (matrix[:, :numeric] - centre) / spread
+    return nearness(points, others)
+
+
+def nearness(points: Floats, others: Floats) -> Fidelity:
+    """Density and coverage of points (m, d) against real ones (n, d), k = 5."""
     neighbours = min(NEIGHBOURS, len(points) - 1)
     # compute_prdc also relates the other rows to each other, for recall: sixteen times the work
     radii = prdc.compute_nearest_neighbour_distances(points, neighbours)

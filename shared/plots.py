@@ -16,7 +16,7 @@ from sklearn.manifold import TSNE
 
 from shared.metrics import Scores
 from shared.report import Figure
-from shared.schema import ImageColumn, NumericColumn, Schema
+from shared.schema import NumericColumn, Schema
 
 REAL, SYNTHETIC, FAINT = "#8a93a0", "#1f5f8b", "#d4d8dd"
 COLOURS = (SYNTHETIC, "#d08a2e", "#1b7f5c", "#8a5fb0")
@@ -52,8 +52,7 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
 
 def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
     """Small multiples, a panel for each column: histogram outlines of numbers, bars of categories."""
-    columns = tuple(column for column in schema.columns if not isinstance(column, ImageColumn))
-    across = 5
+    columns, across = schema.tabular, 5
     down = -(-len(columns) // across)
     canvas = Canvas(figsize=(9.2, 1.55 * down))
     panels = canvas.subplots(down, across, squeeze=False).ravel()

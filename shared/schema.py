@@ -191,6 +191,11 @@ class Schema(Frozen):
         """The picture, where the records are pictures."""
         return next((column for column in self.columns if isinstance(column, ImageColumn)), None)
 
+    @cached_property
+    def tabular(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+        """All columns but a picture."""
+        return tuple(column for column in self.columns if not isinstance(column, ImageColumn))
+
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
