@@ -34,7 +34,7 @@ from shared.schema import Schema
 from shared.statistics import measure
 from shared.student import StudentSettings
 from shared.table import restore
-from tests.conftest import Running, approve
+from tests.conftest import Running
 from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures
 
 
@@ -51,25 +51,13 @@ def short_distillation() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> steps.Prepared:
-    table = pictures()
-    return steps.split(table, picture_settings(table))
-
-
-@pytest.fixture(scope="module")
-def image_artefacts(prepared: steps.Prepared) -> dict[Artefact, bytes]:
-    trained = steps.fit(prepared, picture_settings(pictures()).training, QUICK_IMAGES)
-    return steps.artefacts(prepared.schema, trained)
-
-
-@pytest.fixture(scope="module")
 def synthesiser(image_artefacts: dict[Artefact, bytes]) -> Synthesiser:
     parts = (image_artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
     return steps.reference(*parts, 0)[0]
 
 
-def test_pictures_come_back_to_the_pixel(prepared: steps.Prepared) -> None:
-    schema, table = prepared.schema, prepared.training
+def test_pictures_come_back_to_the_pixel(image_records: steps.Prepared) -> None:
+    schema, table = image_records.schema, image_records.training
     given = restore(table, schema)
     pd.testing.assert_frame_equal(conform(schema, given), table)
     original = encode(schema, table).pixels
@@ -143,17 +131,19 @@ def _schema(side: int, classes: int) -> bytes:
     return json.dumps(content).encode()
 
 
-def test_an_image_is_the_only_feature(prepared: steps.Prepared) -> None:
-    content = json.loads(prepared.schema.to_bytes())
+def test_an_image_is_the_only_feature(image_records: steps.Prepared) -> None:
+    content = json.loads(image_records.schema.to_bytes())
     content["columns"].append({**content["columns"][0], "name": "second"})
     with pytest.raises(BadInput, match="only feature"):
         Schema.from_bytes(json.dumps(content).encode())
 
 
 def test_training_is_repeatable_and_the_same_latent_differs_between_groups_in_colour_alone(
-    prepared: steps.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
+    image_records: steps.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
 ) -> None:
-    again = steps.artefacts(prepared.schema, steps.fit(prepared, picture_settings(pictures()).training, QUICK_IMAGES))
+    again = steps.artefacts(
+        image_records.schema, steps.fit(prepared, picture_settings(pictures()).training, QUICK_IMAGES)
+    )
     assert again == image_artefacts
     z = synthesiser.latents(50, torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
     made = torch.sigmoid(synthesiser.decoder(z, torch.eye(2).repeat(50, 1)))
@@ -174,19 +164,13 @@ def test_generation_of_pictures_is_repeatable_and_divisible(
     assert len({len(picture) for picture in whole["image"]}) == 1
 
 
-def test_held_out_pictures_are_drawn_so_that_the_group_tells_nothing_of_the_class(prepared: steps.Prepared) -> None:
-    test = balanced(prepared.held_out, prepared.schema, seed=0)
+def test_held_out_pictures_are_drawn_so_that_the_group_tells_nothing_of_the_class(
+    image_records: steps.Prepared,
+) -> None:
+    test = balanced(image_records.held_out, image_records.schema, seed=0)
     counts = pd.crosstab(test["shape"], test["colour"])
     assert (counts["red"] == counts["green"]).all()
     assert len(test) > 0
-
-
-@pytest.fixture(scope="module")
-def image_node(tmp_path_factory: pytest.TempPathFactory, image_artefacts: dict[Artefact, bytes]) -> Path:
-    path = tmp_path_factory.mktemp("owner") / "hospital"
-    steps.init(path, data=pictures(), target="shape", sensitive=("colour",))
-    approve(path, image_artefacts)
-    return path
 
 
 def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, tmp_path: Path) -> None:
@@ -233,8 +217,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     path = tmp_path / "hospital"
     table = pictures()
     steps.init(path, data=table, target="shape", sensitive=("colour",))
-    prepared = steps.prepare(Node(path), steps.read_settings(Node(path)))
-    measured = _trained_and_gated(path, prepared)
+    measured = _trained_and_gated(path)
     found = measured.pictures
     assert found is not None
     assert found.group_from_latent_in_class is not None
@@ -246,7 +229,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert Node(path).report.read_text("utf-8").count("data:image/png;base64") > 60
 
 
-def _trained_and_gated(path: Path, prepared: steps.Prepared) -> Measured:
+def _trained_and_gated(path: Path) -> Measured:
     """As `train` and `gate` do it, with a short training."""
     with (
         patch("data_owner.steps.default_settings", lambda schema: QUICK_IMAGES),
