@@ -142,7 +142,7 @@ def test_training_is_repeatable_and_the_same_latent_differs_between_groups_in_co
     image_records: steps.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
 ) -> None:
     again = steps.artefacts(
-        image_records.schema, steps.fit(prepared, picture_settings(pictures()).training, QUICK_IMAGES)
+        image_records.schema, steps.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
     )
     assert again == image_artefacts
     z = synthesiser.latents(50, torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
@@ -164,7 +164,7 @@ def test_generation_of_pictures_is_repeatable_and_divisible(
     assert len({len(picture) for picture in whole["image"]}) == 1
 
 
-def test_held_out_pictures_are_drawn_so_that_the_group_tells_nothing_of_the_class(
+def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
     image_records: steps.Prepared,
 ) -> None:
     test = balanced(image_records.held_out, image_records.schema, seed=0)
