@@ -1,8 +1,8 @@
 """Tables as people keep them (CSV, Parquet), their canonical form, and streaming writers.
 
 A canonical column is float64 (numbers; dates as whole days or seconds since 1970-01-01; missing is NaN) or text
-(categories and booleans; missing is null); of pictures see `image_codec`. `restore` undoes `canonical` in the dtypes the
-schema names.
+(categories and booleans; missing is null); of pictures see `image_codec`. `restore` undoes `canonical` in the dtypes
+that the schema names.
 """
 
 from __future__ import annotations
