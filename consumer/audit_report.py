@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from consumer.image_audit import image_audit
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
@@ -67,19 +68,20 @@ def audit_report(
 ) -> Audit:
     """Audit a table of synthetic rows. `real`: a file of the analyst's own, if any."""
     schema = synthesiser.schema
-    rows = conform(schema, table).head(AUDITED_ROWS)
-    only = synthetic_only(rows, schema)
+    # pictures beyond those that are audited are not even decoded
+    rows = conform(schema, table if schema.image is None else table.head(AUDITED_ROWS)).head(AUDITED_ROWS)
     own = conform(schema, real) if real is not None else None
-    comparison = compare(rows, own, schema) if own is not None else None
+    if schema.image is not None:
+        pictures = image_audit(synthesiser, card, rows, own)
+        only, on_own, middle = pictures.synthetic_only, pictures.on_own_records, list(pictures.sections)
+    else:
+        only, on_own, middle = _table_audit(schema, rows, own)
     sections = [
         _trust(manifest, lineage),
         score_section(card),
-        _synthetic_section(only, rows, schema),
-        _marginal_section(schema, rows, own),
+        *middle,
         _latent_section(synthesiser, distillation),
     ]
-    if comparison is not None and own is not None:
-        sections.insert(3, _own_section(comparison, rows, own, schema))
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
@@ -92,7 +94,19 @@ def audit_report(
         ),
         sections=tuple(sections),
     )
-    return Audit(only, comparison[0] if comparison else None, report)
+    return Audit(only, on_own, report)
+
+
+def _table_audit(
+    schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None
+) -> tuple[Scores, Scores | None, list[Section]]:
+    """Scores on synthetic rows alone and on the analyst's own, if there are any, with their sections."""
+    only = synthetic_only(rows, schema)
+    comparison = compare(rows, own, schema) if own is not None else None
+    sections = [_synthetic_section(only, rows, schema), _marginal_section(schema, rows, own)]
+    if comparison is not None and own is not None:
+        sections.insert(1, _own_section(comparison, rows, own, schema))
+    return only, comparison[0] if comparison else None, sections
 
 
 def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, float, float]:
@@ -190,7 +204,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
     statistics = synthesiser.statistics
     with torch.no_grad():
         student = synthesiser.latents(LATENTS, generator)
-    released = statistics.unwhiten(torch.randn(student.shape, generator=generator))
+    released = statistics.unwhiten(torch.randn(student.shape, generator=generator), generator)
     steps = [entry[0] for entry in distillation["history"]]
     return Section(
         "Latents",

@@ -111,7 +111,9 @@ def distill(
 def generate(
     study: StudyPath,
     rows: Annotated[int, typer.Option(min=1, help="Rows of the whole run.")],
-    out_file: Annotated[Path | None, typer.Option("--out", help=".csv or .parquet; STUDY/synthetic.parquet.")] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help=".csv or .parquet, or a folder for pictures; STUDY/synthetic.parquet.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",
     json: Json = False,
@@ -131,7 +133,9 @@ def generate(
 @app.command()
 def audit(
     study: StudyPath,
-    synthetic: Annotated[Path | None, typer.Option(help="File to audit; STUDY/synthetic.parquet.")] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(help="File, or folder of pictures, to audit; STUDY/synthetic.parquet.")
+    ] = None,
     real: Annotated[Path | None, typer.Option(help="A real file of your own to compare with.")] = None,
     json: Json = False,
 ) -> None:

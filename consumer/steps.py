@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as parquet
 from safetensors import SafetensorError
 
 from consumer import fetching
-from consumer.audit_report import Audit, Lineage, audit_report
+from consumer.audit_report import AUDITED_ROWS, Audit, Lineage, audit_report
 from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study
@@ -25,6 +26,7 @@ from shared.card import Card
 from shared.decoder import Decoder, metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, shard_bounds
+from shared.image_folder import ImageFolderWriter, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.statistics import LatentStatistics
@@ -75,7 +77,10 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
     schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
     statistics = LatentStatistics.from_bytes(
-        trusted.artefacts[Artefact.STATISTICS], decoder.architecture.latent, len(schema.groups)
+        trusted.artefacts[Artefact.STATISTICS],
+        decoder.architecture.latent,
+        len(schema.groups),
+        len(schema.target.categories),
     )
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
     student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
@@ -99,7 +104,10 @@ def generate(
     shard: str = "1/1",
     progress: Progress = quiet,
 ) -> Generated:
-    """Stream synthetic rows to CSV or Parquet. The same seed gives the same rows; `shard` "i/n" its i-th part."""
+    """Stream synthetic rows to CSV or Parquet, pictures to Parquet or, without a suffix, to a folder of PNG files.
+
+    The same seed gives the same rows; `shard` "i/n" its i-th part.
+    """
     study = Study(path)
     if not 1 <= rows <= LIMITS.rows:
         raise BadInput("not a number of rows", field="--rows", remedy=f"give 1 to {LIMITS.rows:,}")
@@ -109,9 +117,8 @@ def generate(
     synthesiser, lineage = _synthesiser(study)
     target = out or path / "synthetic.parquet"
     done = 0
-    with TableWriter(
-        target, {**lineage, "fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
-    ) as writer:
+    lineage |= {"fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
+    with _writer(target, synthesiser.schema, start, lineage) as writer:
         for block in synthesiser.rows(seed, start, stop):
             writer.write(restore(block, synthesiser.schema))
             done += len(block)
@@ -129,8 +136,8 @@ def audit(
     """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
     study = Study(path)
     table_path = synthetic or path / "synthetic.parquet"
-    table = read_table(table_path)
     synthesiser, expected = _synthesiser(study)
+    table = _read(table_path, synthesiser.schema)
     trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
@@ -140,7 +147,7 @@ def audit(
         table,
         json.loads(folder.read(study.distillation, "run `fair4free distill`")),
         _lineage(table_path, expected),
-        read_table(real) if real is not None else None,
+        _read(real, synthesiser.schema) if real is not None else None,
     )
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
@@ -198,11 +205,37 @@ def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
 
 def _lineage(path: Path, expected: dict[str, str]) -> Lineage:
     """Whether a file says it was made by this student from this release. CSV cannot say."""
+    if path.is_dir():
+        said = read_lineage(path)
+        if not said:
+            return Lineage.UNKNOWN
+        same = all(said.get(key) == expected[key] for key in (MANIFEST_KEY, STUDENT_KEY))
+        return Lineage.PROVED if same else Lineage.OTHER
     if path.suffix.lower() != ".parquet":
         return Lineage.UNKNOWN
     stored = parquet.read_metadata(path).metadata or {}
     same = all(stored.get(key.encode()) == expected[key].encode() for key in (MANIFEST_KEY, STUDENT_KEY))
     return Lineage.PROVED if same else Lineage.OTHER
+
+
+def _writer(path: Path, schema: Schema, start: int, lineage: dict[str, str]) -> TableWriter | ImageFolderWriter:
+    """What writes the rows of a schema to `path`."""
+    if schema.image is None or path.suffix.lower() == ".parquet":
+        return TableWriter(path, lineage)
+    if path.suffix:
+        raise BadInput(
+            "pictures do not fit into such a file",
+            field=str(path),
+            remedy="choose a .parquet file, or a folder for PNG files",
+        )
+    return ImageFolderWriter(path, schema.image, start, lineage)
+
+
+def _read(path: Path, schema: Schema) -> pd.DataFrame:
+    """A table, or a folder of pictures with labels.csv."""
+    if schema.image is not None and path.is_dir():
+        return read_image_folder(path, schema.image, AUDITED_ROWS)
+    return read_table(path)
 
 
 def _now() -> int:

@@ -32,9 +32,21 @@ By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")
 def init(
     node: NodePath,
     data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of records.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="A data set that ships: support2, compas, adult.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder or .zip of pictures, or .npy array of them.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with a column `file`, or list_attr_celeba.txt, for --images.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Crop the centre of pictures and resize it to so many pixels.")
+    ] = None,
+    skip_bad_files: Annotated[
+        bool | None, typer.Option(help="Leave out pictures that cannot be used, into skipped.csv.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A data set: support2, compas, adult, colored-mnist, colored-mnist-biased.")
+    ] = None,
     sensitive: Annotated[list[str] | None, typer.Option(help="Sensitive column; repeat for several.")] = None,
-    target: Annotated[str | None, typer.Option(help="Target column, of two classes.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target column.")] = None,
     positive: Annotated[str | None, typer.Option(help="Positive class of the target.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the node; the folder's if not given.")] = None,
     merge_small_groups: Annotated[bool, typer.Option(help="Merge sensitive groups under the minimum.")] = False,
@@ -42,11 +54,16 @@ def init(
 ) -> None:
     """Make a node: keep the records privately and propose owner.toml for a person to edit."""
     from data_owner import steps
+    from data_owner.node import Node
 
     with shell("init", json) as out:
         settings = steps.init(
             node,
             data=data,
+            images=images,
+            labels=labels,
+            size=size,
+            skip_bad_files=skip_bad_files,
             dataset_name=dataset,
             sensitive=tuple(sensitive or ()),
             target=target,
@@ -58,7 +75,11 @@ def init(
         text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."
         if undecided:
             text += f" Decide about: {', '.join(undecided)}."
-        out.result({"node": str(node), "columns": len(settings.columns), "undecided": undecided}, text)
+        skipped = len(steps.skipped(node))
+        if skipped:
+            text += f" Left out {skipped:,} files or labels: {Node(node).skipped} says why."
+        found = {"node": str(node), "columns": len(settings.columns), "undecided": undecided, "skipped": skipped}
+        out.result(found, text)
 
 
 @app.command()

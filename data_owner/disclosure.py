@@ -19,6 +19,7 @@ from shared.schema import (
     MERGED,
     CategoricalColumn,
     Group,
+    ImageColumn,
     NumericColumn,
     Quantiles,
     Role,
@@ -38,10 +39,12 @@ def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame
     Raises `PolicyRefusal` if a class of the target or a sensitive group has fewer than `minimum_count` records.
     """
     table = records.frame.copy()
-    columns: list[NumericColumn | CategoricalColumn] = []
+    columns: list[NumericColumn | CategoricalColumn | ImageColumn] = []
     for facts in records.columns:
         values = table[facts.name]
-        if facts.kind in ("category", "boolean"):
+        if facts.image is not None:
+            columns.append(facts.image)
+        elif facts.kind in ("category", "boolean"):
             if facts.role is Role.FEATURE and facts.declared_categories is None:
                 values = table[facts.name] = merge_rare(values, minimum_count)
             columns.append(_categorical(facts, values, minimum_count))

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from data_owner.settings import ColumnSettings, OwnerSettings, Policy
+from data_owner.attacks.attack import ON_PICTURES
+from data_owner.images import holds_images, image_column, image_settings
+from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
 from shared.errors import BadInput, PolicyRefusal
+from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, Role, describe
+from shared.schema import MERGED, MISSING, ImageColumn, Role, describe
 from shared.table import DATE32, EXACT, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
@@ -37,13 +40,14 @@ class ColumnFacts:
     """One column as it will be modelled. `dtype` is what it is given back in."""
 
     name: str
-    kind: Kind
+    kind: Kind | Literal["image"]
     dtype: str
     role: Role
     decimals: int = 0
     unit: Literal["D", "s"] = "D"
     declared_categories: tuple[str, ...] | None = None
     declared_bounds: tuple[float, float] | None = None
+    image: ImageColumn | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,15 @@ def infer(
         raise BadInput(
             "there is no feature", field="table", remedy="give a column that is neither target nor sensitive"
         )
-    columns = {column: _guess(plain(table[column], column)) for column in table.columns}
+    pictures = [column for column in table.columns if holds_images(table[column])]
+    columns = {
+        column: image_settings(table[column], column)
+        if column in pictures
+        else ColumnSettings(kind="exclude", reason="the image is the only feature")
+        if pictures and column not in (target, *sensitive)
+        else _guess(plain(table[column], column))
+        for column in table.columns
+    }
     for column in (target, *sensitive):
         role: Literal["target", "sensitive"] = "target" if column == target else "sensitive"
         kind: Literal["boolean", "category"] = "boolean" if columns[column].kind == "boolean" else "category"
@@ -92,10 +104,15 @@ def infer(
         likely = [label for label in classes.unique() if label.lower() in ("1", "true", "yes")]
         positive = str(likely[0] if likely else classes.value_counts().index[-1])
     if positive not in set(classes):
-        raise BadInput("not a class of the target", field="--positive", remedy="name one of its two classes")
+        raise BadInput("not a class of the target", field="--positive", remedy="name one of its classes")
     try:
-        policy = Policy(small_groups=small_groups)
-        return OwnerSettings(name=name, source=source, positive=positive, policy=policy, columns=columns)
+        limits = AttackLimits(required=ON_PICTURES) if pictures else AttackLimits()
+        policy = Policy(small_groups=small_groups, attacks=limits)
+        # a picture fixes its class, so its labels can be rebalanced but not repaired
+        training = TrainingSettings(criterion="odds", repair=0.0) if pictures else TrainingSettings()
+        return OwnerSettings(
+            name=name, source=source, positive=positive, policy=policy, training=training, columns=columns
+        )
     except ValidationError as error:
         raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
 
@@ -137,23 +154,27 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
 
 
 def check_target(values: pd.Series, name: str) -> None:
-    """Raises `BadInput` unless the target has two classes and no gap."""
+    """Raises `BadInput` unless the target has two classes or more, not too many, and no gap."""
     if bool(values.isna().any()):
         raise BadInput("the target has missing values", field=name, remedy="remove those rows")
     classes = values.nunique()
     if classes < 2:
         raise BadInput("the target is constant", field=name, remedy="choose a column with two classes")
-    if classes > 2:
+    if classes > LIMITS.classes:
         raise BadInput(
-            f"the target has {classes} classes",
+            f"the target has more than {LIMITS.classes} classes",
             field=name,
-            remedy="recode it to two, or choose another column",
+            remedy="recode it to fewer, or choose another column",
         )
     if any(len(label) > LIMITS.name_characters for label in values.unique()):
         raise BadInput("holds long text", field=name, remedy="give its classes short names")
 
 
 def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[ColumnFacts, pd.Series]:
+    if entry.kind == "image" and entry.shape is not None:
+        column = image_column(name, entry.shape)
+        fact = ColumnFacts(name=name, kind="image", dtype="image", role=Role.FEATURE, image=column)
+        return fact, canonical_images(values, column)
     values = plain(values, name)
     if bool(values.isna().all()):
         raise BadInput("every value is missing", field=name, remedy='set kind = "exclude" in owner.toml')
@@ -205,7 +226,9 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
     declared = entry.categories or ()
     if len(set(declared)) < len(declared):
         raise BadInput("declares a category twice", field=name, remedy="remove one from owner.toml")
-    if len(declared) not in (0, 2) and (entry.role == "target" or kind == "boolean"):
+    if entry.role == "target" and not set(declared) <= set(found):
+        raise BadInput("declares a class that no record has", field=name, remedy="remove it from owner.toml")
+    if len(declared) not in (0, 2) and kind == "boolean":
         raise BadInput("must declare two categories", field=name, remedy="correct them in owner.toml")
     if entry.categories is not None and not set(found) <= {*entry.categories, MISSING}:
         raise BadInput(

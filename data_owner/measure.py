@@ -13,23 +13,16 @@ import numpy as np
 import pandas as pd
 
 from data_owner import release_gate
+from data_owner.measure_pictures import picture_scores, with_latents
 from data_owner.settings import OwnerSettings
+from data_owner.teacher import Teacher
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.decoder import Decoder
 from shared.generation import Synthesiser, group_shares
-from shared.metrics import (
-    PROTOCOL,
-    ceiling,
-    density_coverage,
-    downstream_rows,
-    floor,
-    group_rates,
-    outcome,
-    predict,
-    random_forest,
-    scores,
-)
+from shared.judge import ImageJudge, judge_for
+from shared.metrics import ceiling, downstream_rows, floor, group_rates, outcome, scores
+from shared.picture_scores import PictureScores
 from shared.schema import Schema
 from shared.statistics import LatentStatistics
 from shared.student import Distilled, StudentSettings, distil
@@ -45,13 +38,15 @@ class Measured:
     failures: tuple[str, ...]
     synthetic: pd.DataFrame
     distilled: Distilled
+    pictures: PictureScores | None = None
 
 
 def reference(schema: bytes, decoder: bytes, statistics: bytes, seed: int) -> tuple[Synthesiser, Distilled]:
     """The owner's own student, distilled from the bytes of a release alone."""
     parsed = Schema.from_bytes(schema)
     model = Decoder.from_bytes(decoder, parsed)
-    found = LatentStatistics.from_bytes(statistics, model.architecture.latent, len(parsed.groups))
+    latent, groups, classes = model.architecture.latent, len(parsed.groups), len(parsed.target.categories)
+    found = LatentStatistics.from_bytes(statistics, latent, groups, classes)
     distilled = distil(found, group_shares(parsed), StudentSettings(seed=seed))
     return Synthesiser(parsed, model, found, distilled.student), distilled
 
@@ -63,19 +58,22 @@ def measure(
     held_out: pd.DataFrame,
     settings: OwnerSettings,
     progress: Progress = lambda step, total, message: None,
+    teacher: Teacher | None = None,
 ) -> Measured:
-    """Measure on canonical training and held-out records."""
+    """Measure on canonical training and held-out records; `teacher`, of pictures, shows what its latents tell."""
     schema, seed = synthesiser.schema, settings.training.seed
+    judge = judge_for(schema, training, seed)
+    test = judge.test(held_out)
     synthetic = synthesiser.table(seed, downstream_rows(len(training)))
-    progress(1, 4, "forest on synthetic rows")
-    predicted = predict(synthetic, held_out, schema, random_forest(seed))
-    progress(2, 4, "forest on original rows")
-    from_original = predict(training, held_out, schema, random_forest(seed))
+    progress(1, 4, "model on synthetic rows")
+    predicted = judge.predict(synthetic, test)
+    progress(2, 4, "model on original rows")
+    from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
-    found, best = scores(held_out, predicted, schema), ceiling(held_out, predicted, schema, seed)
-    original = scores(held_out, from_original, schema)
-    fidelity = density_coverage(held_out, synthetic.iloc[: len(training)], schema, seed)
-    fidelity_ceiling = density_coverage(held_out, training, schema, seed)
+    found, best = scores(test, predicted, schema), ceiling(test, predicted, schema, seed)
+    original = scores(test, from_original, schema)
+    fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
+    fidelity_ceiling = judge.fidelity(held_out, training)
     everyone = pd.concat([training, held_out])
     sizes = np.bincount(group_positions(schema, everyone), minlength=len(schema.groups))
     checks = release_gate.checks(
@@ -89,7 +87,11 @@ def measure(
         fidelity_ceiling=fidelity_ceiling,
     )
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
-    rates = group_rates(held_out, predicted, schema)
+    rates = group_rates(test, predicted, schema)
+    pictures: PictureScores | None = None
+    if isinstance(judge, ImageJudge):
+        pictures = picture_scores(judge, synthetic, test, predicted, from_original, schema)
+        pictures = with_latents(pictures, teacher, held_out, schema, seed)
     card = Card(
         node=settings.name,
         target=schema.target.name,
@@ -98,7 +100,7 @@ def measure(
         criterion=settings.training.criterion,
         repair=settings.training.repair,
         privacy=settings.policy.privacy,
-        protocol=PROTOCOL,
+        protocol=judge.protocol,
         records=_tens(len(training)),
         held_out=_tens(len(held_out)),
         groups=tuple(
@@ -113,13 +115,14 @@ def measure(
         synthetic=coarse(found),
         original=coarse(original),
         ceiling=coarse(best),
-        floor=coarse(floor(held_out, schema)),
+        floor=coarse(floor(test, schema)),
         fidelity=coarse(fidelity),
         fidelity_ceiling=coarse(fidelity_ceiling),
         checks=tuple(_published(check) for check in checks),
+        pictures=pictures and _published_pictures(pictures),
     )
     progress(4, 4, "measured")
-    return Measured(card, release_gate.failures(checks), synthetic, distilled)
+    return Measured(card, release_gate.failures(checks), synthetic, distilled, pictures)
 
 
 def smallest_category(schema: Schema, table: pd.DataFrame) -> int:
@@ -138,6 +141,10 @@ LEAST_PUBLISHED = 500
 
 def _published_rate(rates: dict[str, float], label: str, size: int) -> float | None:
     return round(rates[label], 2) if label in rates and size >= LEAST_PUBLISHED else None
+
+
+def _published_pictures(found: PictureScores) -> PictureScores:
+    return coarse(found).model_copy(update={"groups": tuple(coarse(group) for group in found.groups)})
 
 
 def _published(check: Check) -> Check:

@@ -2,6 +2,7 @@
 
 owner.toml             columns, policy, training: a person edits it
 records.parquet        the private records, canonical
+skipped.csv            pictures that were left out, and why; only where there were any
 teacher/               checkpoint, encoder and training history; never served
 releases/N/            the five that cross, with signature and state
 keys/                  authority and server keys, and the sealed keys of the root document
@@ -35,6 +36,10 @@ class Node:
     @property
     def records(self) -> Path:
         return self.folder / "records.parquet"
+
+    @property
+    def skipped(self) -> Path:
+        return self.folder / "skipped.csv"
 
     @property
     def checkpoint(self) -> Path:

@@ -9,6 +9,7 @@ import torch
 
 from data_owner.measure import Measured
 from shared.associations import associations
+from shared.card import Card
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import group_rates, outcome
@@ -26,40 +27,15 @@ def owner_report(
     """Everything the gate looked at, for the person who approves. `failures`: all that it found against the release."""
     card, schema = measured.card, synthesiser.schema
     sample = measured.synthetic.iloc[: len(held_out)]
-    steps = [entry["step"] for entry in history]
     rates = {
         "recorded": group_rates(held_out, outcome(held_out, schema), schema),
         "synthetic": group_rates(sample, outcome(sample, schema), schema),
     }
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        student = synthesiser.latents(1000, generator).numpy()
-    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator)).numpy()
-    return Report(
-        title=f"What {card.node} would release",
-        subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "
-        f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
-        verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
-        facts=(
-            ("Training records", f"{card.records:,} (to the nearest ten)"),
-            ("Criterion", f"{card.criterion}, labels repaired by {card.repair:.0%}"),
-            ("Privacy", card.privacy),
-            ("Protocol", card.protocol),
-        ),
-        sections=(
-            Section(
-                "The gate",
-                "Each line of the policy in owner.toml. A release with a line that did not pass cannot be approved.",
-                (
-                    Table(
-                        ("check", "measured", "required", "passed"),
-                        tuple(
-                            (check.name, check.measured, check.required, "yes" if check.passed else "NO")
-                            for check in card.checks
-                        ),
-                    ),
-                ),
-            ),
+    return frame(
+        card,
+        failures,
+        (
+            gate_section(card),
             score_section(card),
             Section(
                 "Groups",
@@ -87,31 +63,74 @@ def owner_report(
                     ),
                 ),
             ),
-            Section(
-                "Latents",
-                f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
-                f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
-                f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
-                figures=(
-                    overlay(
-                        {"Gaussian of the moments": gaussian, "student": student},
-                        "Latents in two dimensions.",
-                    ),
+            latent_section(measured, synthesiser),
+            training_section(history),
+        ),
+    )
+
+
+def frame(card: Card, failures: tuple[str, ...], sections: tuple[Section, ...]) -> Report:
+    """Title, verdicts and facts around the sections."""
+    return Report(
+        title=f"What {card.node} would release",
+        subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "
+        f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
+        verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
+        facts=(
+            ("Training records", f"{card.records:,} (to the nearest ten)"),
+            ("Criterion", f"{card.criterion}, labels repaired by {card.repair:.0%}"),
+            ("Privacy", card.privacy),
+            ("Protocol", card.protocol),
+        ),
+        sections=sections,
+    )
+
+
+def gate_section(card: Card) -> Section:
+    return Section(
+        "The gate",
+        "Each line of the policy in owner.toml. A release with a line that did not pass cannot be approved.",
+        (
+            Table(
+                ("check", "measured", "required", "passed"),
+                tuple(
+                    (check.name, check.measured, check.required, "yes" if check.passed else "NO")
+                    for check in card.checks
                 ),
             ),
-            Section(
-                "Training",
-                "Validation losses of the teacher, in nats a record.",
-                figures=(
-                    curves(
-                        steps,
-                        {
-                            name: [entry[name] for entry in history]
-                            for name in ("reconstruction", "divergence", "target")
-                        },
-                        "Validation losses over training steps.",
-                    ),
-                ),
+        ),
+    )
+
+
+def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        student = synthesiser.latents(1000, generator).numpy()
+    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator), generator).numpy()
+    return Section(
+        "Latents",
+        f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
+        f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
+        f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
+        figures=(
+            overlay(
+                {"Gaussian of the moments": gaussian, "student": student},
+                "Latents in two dimensions.",
+            ),
+        ),
+    )
+
+
+def training_section(history: list[dict[str, Any]]) -> Section:
+    names = ("reconstruction", "divergence", "target")
+    return Section(
+        "Training",
+        "Validation losses of the teacher, in nats a record.",
+        figures=(
+            curves(
+                [entry["step"] for entry in history],
+                {name: [entry[name] for entry in history] for name in names},
+                "Validation losses over training steps.",
             ),
         ),
     )

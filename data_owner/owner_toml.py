@@ -14,7 +14,7 @@ from shared.schema import describe
 HEADER = """\
 What this node holds and what may leave it. Read it, edit it, then run `fair4free-owner train`.
 
-Each [columns] entry has a kind: number, integer, category, boolean, date, or exclude to leave the column out.
+Each [columns] entry has a kind: number, integer, category, boolean, date, image, or exclude to leave the column out.
 A kind of "undecided" stops everything until you decide. Roles: feature, sensitive, target.
 Optional: categories = ["a", "b"] and bounds = [0.0, 100.0] declare what is public knowledge already.
 """
@@ -41,6 +41,7 @@ COMMENTS = {
     "canary_epsilon": "the largest ε that planted canaries may refute",
     "criterion": '"parity": latents independent of the group; "odds": independent of it within a class',
     "repair": "1.0: labels without their group's effect; 0.0: as they were recorded",
+    "shape": "height, width and channels, 1 for grey or 3",
     "seed": "the same records, settings and seed train the same teacher on one machine",
 }
 

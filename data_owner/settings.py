@@ -21,13 +21,15 @@ class ColumnSettings(Written):
     """How one column of the records is read.
 
     `kind` "exclude" leaves the column out; "undecided" makes every later step refuse until a person decides.
-    `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data.
+    `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data. `shape` is
+    height, width and channels of an image.
     """
 
-    kind: Literal["number", "integer", "category", "boolean", "date", "exclude", "undecided"]
+    kind: Literal["number", "integer", "category", "boolean", "date", "image", "exclude", "undecided"]
     role: Literal["feature", "sensitive", "target"] = "feature"
     categories: tuple[Label, ...] | None = Field(default=None, max_length=LIMITS.categories)
     bounds: tuple[float, float] | None = None
+    shape: tuple[int, int, int] | None = None
     reason: str = ""
 
     @model_validator(mode="after")
@@ -38,6 +40,8 @@ class ColumnSettings(Written):
             raise ValueError("bounds are [low, high] of a number or integer")
         if self.categories is not None and self.kind not in ("category", "boolean"):
             raise ValueError("categories belong to a category or boolean")
+        if (self.shape is not None) != (self.kind == "image"):
+            raise ValueError("an image, and nothing else, has a shape: [height, width, channels]")
         return self
 
 
@@ -130,4 +134,12 @@ class OwnerSettings(Written):
             raise ValueError('at least one column must have role "sensitive"')
         if "feature" not in roles:
             raise ValueError('at least one column must have role "feature"')
+        kept = [
+            column.kind for column in self.columns.values() if column.role == "feature" and column.kind != "exclude"
+        ]
+        if "image" in kept:
+            if len(kept) > 1:
+                raise ValueError('beside an image every other feature must have kind "exclude"')
+            if self.training.repair > 0.0:
+                raise ValueError("images need repair = 0.0: their labels are not predicted from columns")
         return self

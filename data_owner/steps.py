@@ -23,18 +23,21 @@ from data_owner import authority, findings, release, roots
 from data_owner.attack_gate import exceeded, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
-from data_owner.datasets import dataset
+from data_owner.datasets import colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
+from data_owner.image_report import image_report
+from data_owner.images import Skipped, read_labelled
 from data_owner.ingest import infer, ingest
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
+from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
-from data_owner.teacher import TeacherSettings
+from data_owner.teacher import TeacherSettings, default_settings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
@@ -68,6 +71,10 @@ def init(
     path: Path,
     *,
     data: Path | pd.DataFrame | None = None,
+    images: Path | None = None,
+    labels: Path | None = None,
+    size: int | None = None,
+    skip_bad_files: bool | None = None,
     dataset_name: str | None = None,
     sensitive: tuple[str, ...] = (),
     target: str | None = None,
@@ -75,13 +82,29 @@ def init(
     name: str | None = None,
     small_groups: Literal["refuse", "merge"] = "refuse",
 ) -> OwnerSettings:
-    """Make a node from a file, a frame or a data set that ships. Nothing is written unless all of it is sound."""
+    """Make a node from a file, a frame, pictures with their labels or a data set that ships.
+
+    Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`.
+    """
     node = Node(path)
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
-    if (data is None) == (dataset_name is None):
-        raise BadInput("give a file or a data set", field="--data", remedy="use --data FILE or --dataset NAME")
-    if dataset_name is not None:
+    if sum(given is not None for given in (data, images, dataset_name)) != 1:
+        raise BadInput(
+            "give one source of records",
+            field="--data",
+            remedy="use --data FILE, --images DIR --labels FILE or --dataset NAME",
+        )
+    if (images is None) != (labels is None):
+        raise BadInput("pictures and labels go together", field="--labels", remedy="use --images DIR --labels FILE")
+    left_out: tuple[Skipped, ...] = ()
+    if images is not None and labels is not None:
+        found = read_labelled(images, labels, size=size, skip_bad_files=skip_bad_files)
+        table, left_out, source = found.table, found.skipped, images.name
+    elif dataset_name is not None and dataset_name in colored_mnist.BIAS:
+        sensitive, target = sensitive or (colored_mnist.SENSITIVE,), target or colored_mnist.TARGET
+        table, source = colored_mnist.load(dataset_name), f"dataset:{dataset_name}"
+    elif dataset_name is not None:
         known = dataset(dataset_name)
         sensitive = sensitive or known.sensitive[:1]
         target, positive = target or known.target, positive or known.positive
@@ -115,8 +138,16 @@ def init(
     roots.create(node, settings.name, _now())
     Ledger.create(node.ledger)
     folder.write(node.records, records, folder.PRIVATE)
+    if left_out:
+        folder.write(node.skipped, pd.DataFrame(left_out).to_csv(index=False).encode(), folder.PRIVATE)
     folder.write(node.settings, dump(settings).encode())
     return settings
+
+
+def skipped(path: Path) -> list[str]:
+    """Names of the pictures that were left out at init."""
+    place = Node(path).skipped
+    return pd.read_csv(place)["name"].tolist() if place.is_file() else []
 
 
 def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> int:
@@ -166,7 +197,7 @@ def fit(
         prepared.schema,
         encoded,
         targets,
-        dataclasses.replace(teacher or TeacherSettings(), criterion=training.criterion),
+        dataclasses.replace(teacher or default_settings(prepared.schema), criterion=training.criterion),
         seed,
         load=load,
         save=save,
@@ -215,7 +246,11 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     synthesiser, distilled = reference(
         drafted[Artefact.SCHEMA], drafted[Artefact.DECODER], drafted[Artefact.STATISTICS], seed
     )
-    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress)
+    teacher = None
+    if prepared.schema.image is not None:
+        encoder = folder.read(node.encoder, "train again")
+        teacher = restored_teacher(prepared.schema, synthesiser.decoder, encoder)
+    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress, teacher)
     found = battery.at_every_gate(
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
     ).with_training_of(findings.last(node, version))
@@ -223,7 +258,9 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), _now())
     measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
-    report = owner_report(measured, (*status.failures, *status.exceeded), synthesiser, prepared.held_out, history)
+    failures = (*status.failures, *status.exceeded)
+    write_report = owner_report if teacher is None else image_report
+    report = write_report(measured, failures, synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
     folder.write(node.figures, report.to_json().encode())
     findings.write_page(node, version, found, limits)
@@ -251,6 +288,10 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
             "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
         )
     prepared = prepare(node, settings)
+    if prepared.schema.image is not None:
+        raise PolicyRefusal(
+            "attacks that train are made on tables alone", field="release", remedy="rely on those that gate makes"
+        )
 
     def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
         training = settings.training.model_copy(update={"seed": seed})

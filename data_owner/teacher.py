@@ -7,6 +7,9 @@ loss = reconstruction + kl_weight · KL + β · V²
 
 Criterion "parity": V²(z, s), so z and with it y is independent of s. Criterion "odds": Σ_y π_y V²(z, s | y), so x
 keeps its distribution given y and s, and drawing z and s independently of each other rebalances y over groups.
+
+With `by_class` the prior of z is N(m_y, I) with learned m_y, for features that fix their class: classes then stand
+apart in z, within each z is near to normal, and the statistics are released by class (`shared.strata`).
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from data_owner.image_encoder import ImageEncoder, reconstruction
+from shared.architecture import Architecture, ConvolutionalArchitecture, perceptron
 from shared.codec import Encoded, Layout, dense
-from shared.decoder import Architecture, Decoder, perceptron
+from shared.decoder import Decoder
 from shared.logistic import log_mass
 from shared.schema import Schema
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
@@ -27,7 +32,7 @@ from shared.sketch import conditional_dependence, dependence, draw_frequencies, 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Sizes and weights of the teacher. One default for every table."""
+    """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures."""
 
     criterion: Literal["parity", "odds"] = "parity"
     latent: int = 16
@@ -41,6 +46,26 @@ class TeacherSettings:
     batch: int = 512
     steps: int = 3000
     learning_rate: float = 8e-3
+    maps: tuple[int, ...] = ()
+    by_class: bool = False
+
+
+IMAGE_TEACHER = TeacherSettings(
+    criterion="odds",
+    encoder_hidden=(128,),
+    maps=(64, 32),
+    kl_weight=1.0,
+    target_weight=10.0,
+    batch=256,
+    steps=2500,
+    learning_rate=2e-3,
+    by_class=True,
+)
+"""Defaults for pictures; `maps` are the feature maps of the decoder, the encoder has them the other way round."""
+
+
+def default_settings(schema: Schema) -> TeacherSettings:
+    return TeacherSettings() if schema.image is None else IMAGE_TEACHER
 
 
 @dataclass(frozen=True)
@@ -68,19 +93,27 @@ class Teacher(nn.Module):
         super().__init__()
         self.settings = settings
         self.layout = Layout(schema)
-        architecture = Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
-        inputs = self.layout.inputs + architecture.classes + architecture.groups
-        self.encoder = perceptron(inputs, settings.encoder_hidden, 2 * settings.latent)
-        self.decoder = Decoder(architecture)
+        self.shows_pictures = schema.image is not None
+        if self.shows_pictures:
+            pictures = ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
+            self.encoder: nn.Module = ImageEncoder(pictures, settings.encoder_hidden[0])
+            self.decoder = Decoder(pictures)
+        else:
+            table = Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
+            inputs = self.layout.inputs + table.classes + table.groups
+            self.encoder = perceptron(inputs, settings.encoder_hidden, 2 * settings.latent)
+            self.decoder = Decoder(table)
+        if settings.by_class:
+            self.prior = nn.Parameter(torch.randn(self.decoder.architecture.classes, settings.latent))
 
     def posterior(self, records: Encoded) -> tuple[Tensor, Tensor]:
         """Mean and variance of z for each record, (n, latent) each."""
-        inputs = [
-            dense(self.layout, records),
-            self._one_hot(records.target, self.decoder.architecture.classes),
-            self._membership(records),
-        ]
-        mean, log_variance = self.encoder(torch.cat(inputs, 1)).chunk(2, 1)
+        target, membership = self._one_hot(records.target, self.decoder.architecture.classes), self._membership(records)
+        if self.shows_pictures:
+            found = self.encoder(records.pixels, torch.cat([target, membership], 1))
+        else:
+            found = self.encoder(torch.cat([dense(self.layout, records), target, membership], 1))
+        mean, log_variance = found.chunk(2, 1)
         return mean, log_variance.clamp(-12.0, 4.0).exp()
 
     def losses(self, records: Encoded, generator: torch.Generator | None = None) -> Losses:
@@ -96,9 +129,13 @@ class Teacher(nn.Module):
         return Losses(
             reconstruction=self._reconstruction(records, outputs),
             target=cross_entropy(self.decoder.label(z), records.target),
-            divergence=0.5 * (mean.square() + variance - 1.0 - variance.log()).sum(1).mean(),
+            divergence=0.5 * (self._from_prior(records, mean).square() + variance - 1.0 - variance.log()).sum(1).mean(),
             dependence=self._dependence(records.target, membership, frequencies / spread, mean, variance),
         )
+
+    def _from_prior(self, records: Encoded, mean: Tensor) -> Tensor:
+        """Posterior means (n, latent) less the mean of their prior."""
+        return mean - self.prior[records.target] if self.settings.by_class else mean
 
     def _dependence(
         self, target: Tensor, membership: Tensor, frequencies: Tensor, mean: Tensor, variance: Tensor
@@ -111,6 +148,8 @@ class Teacher(nn.Module):
 
     def _reconstruction(self, records: Encoded, outputs: Tensor) -> Tensor:
         """Negative log-likelihood of the features that are present, mean over records."""
+        if self.shows_pictures:
+            return reconstruction(outputs, records.pixels)
         layout = self.layout
         mass = log_mass(layout.mixtures(outputs), records.low, records.high)
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()

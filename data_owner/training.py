@@ -31,6 +31,10 @@ PATIENCE = 0.25
 """Stop when the best validation loss is older than this share of the whole run."""
 
 
+PART = 1000
+"""Pictures encoded at once outside a training step."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """Validation losses after an epoch, in nats a record."""
@@ -128,8 +132,19 @@ def with_labels(records: Encoded, targets: Tensor, generator: torch.Generator) -
 @torch.no_grad()
 def latent_statistics(teacher: Teacher, records: Encoded, seed: int) -> LatentStatistics:
     """The statistics of all records' posteriors."""
-    mean, variance = teacher.posterior(records)
-    return measure(mean, variance, one_hot(records.group, teacher.decoder.architecture.groups), seed)
+    mean, variance = posteriors(teacher, records)
+    architecture = teacher.decoder.architecture
+    classes = one_hot(records.target, architecture.classes) if teacher.settings.by_class else None
+    return measure(mean, variance, one_hot(records.group, architecture.groups), seed, classes)
+
+
+def posteriors(teacher: Teacher, records: Encoded) -> tuple[Tensor, Tensor]:
+    """Mean and variance of z for each record, (n, latent) each; pictures in parts, which bounds memory."""
+    if not teacher.shows_pictures:
+        return teacher.posterior(records)
+    parts = torch.split(torch.arange(len(records)), PART)
+    mean, variance = zip(*(teacher.posterior(records[part]) for part in parts), strict=True)
+    return torch.cat(mean), torch.cat(variance)
 
 
 @torch.no_grad()

@@ -11,13 +11,13 @@ from shared.schema import NumericColumn, Schema
 
 
 def associations(schema: Schema, table: pd.DataFrame) -> NDArray[np.float64]:
-    """Spearman rank correlations, (columns, columns).
+    """Spearman rank correlations, (columns, columns); a picture is no column here.
 
     Missing numbers take the mean rank. Categories are ranked in the schema's order: meaningful for two of them, and
     for more a fingerprint that only compares tables of one schema.
     """
     ranked = {}
-    for column in schema.columns:
+    for column in schema.tabular:
         if isinstance(column, NumericColumn):
             ranks = table[column.name].rank()
             ranked[column.name] = ranks.fillna(ranks.mean())

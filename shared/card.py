@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.metrics import Fidelity, Scores
+from shared.picture_scores import PictureScores
 from shared.schema import Frozen, Label, Name, describe
 
 Part = TypeVar("Part", bound=Frozen)
@@ -45,7 +46,8 @@ class AttackVerdict(Frozen):
 class Card(Frozen):
     """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`.
 
-    `attacks` were made by the owner on this release; `overridden`: two people let it out over one that succeeded.
+    `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
+    people let it out over one that succeeded.
     """
 
     format: Literal[1] = 1
@@ -67,6 +69,7 @@ class Card(Frozen):
     fidelity: Fidelity
     fidelity_ceiling: Fidelity
     checks: tuple[Check, ...]
+    pictures: PictureScores | None = None
     attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)
     overridden: bool = False
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import BadInput
+from shared.image_codec import as_column, as_tensor
 from shared.logistic import COMPONENTS, draw
 from shared.schema import CategoricalColumn, NumericColumn, Quantiles, Schema
 
@@ -90,6 +91,7 @@ class Encoded:
     low, high: normal scores of each number's rank interval, (n, numeric); score: of the middle of it, zero
     where missing. absent: missing flags, (n, numeric) bool.
     levels: category positions, (n, categorical). target, group: (n,).
+    pixels: of a picture, (n, channels, height, width) uint8; (n, 0) in a table without one.
     """
 
     low: Tensor
@@ -99,6 +101,7 @@ class Encoded:
     levels: Tensor
     target: Tensor
     group: Tensor
+    pixels: Tensor
 
     def __len__(self) -> int:
         return len(self.target)
@@ -132,6 +135,9 @@ def encode(schema: Schema, table: pd.DataFrame) -> Encoded:
         torch.from_numpy(levels),
         torch.from_numpy(positions(schema.target, table[schema.target.name])),
         torch.from_numpy(group_positions(schema, table)),
+        torch.empty(rows, 0, dtype=torch.uint8)
+        if schema.image is None
+        else as_tensor(table[schema.image.name], schema.image),
     )
 
 
@@ -227,6 +233,17 @@ def decode(schema: Schema, drawn: Tensor, target: Tensor, group: Tensor) -> pd.D
         columns[name] = np.where(rest[:, position] > 0, np.nan, columns[name])
     for index, category in enumerate(layout.categorical):
         columns[category.name] = labels(category, rest[:, flags + index].astype(np.int64))
+    return _with_roles(schema, columns, target, group)
+
+
+def decode_images(schema: Schema, pixels: Tensor, target: Tensor, group: Tensor) -> pd.DataFrame:
+    """A canonical table of pictures (n, channels, height, width) uint8, columns in schema order."""
+    assert schema.image is not None
+    return _with_roles(schema, {schema.image.name: as_column(pixels)}, target, group)
+
+
+def _with_roles(schema: Schema, columns: dict[str, Any], target: Tensor, group: Tensor) -> pd.DataFrame:
+    """The feature columns with target and sensitive ones, by class and group positions (n,)."""
     columns[schema.target.name] = labels(schema.target, target.numpy())
     for index, category in enumerate(schema.sensitive):
         places = [category.categories.index(entry.values[index]) for entry in schema.groups]

@@ -76,15 +76,15 @@ class TableFidelity(Frozen):
 
 def table_fidelity(real: pd.DataFrame, other: pd.DataFrame, schema: Schema) -> TableFidelity:
     """Of `other` against `real`."""
-    upper = np.triu_indices(len(schema.columns), 1)
+    upper = np.triu_indices(len(schema.tabular), 1)
     apart = np.abs(associations(schema, real)[upper] - associations(schema, other)[upper])
-    optional = [column.name for column in schema.columns if column.optional]
+    optional = [column.name for column in schema.tabular if column.optional]
     return TableFidelity(
         columns=tuple(
             _number(column, real[column.name], other[column.name])
             if isinstance(column, NumericColumn)
             else _category(column.name, column.optional, real[column.name], other[column.name])
-            for column in schema.columns
+            for column in schema.tabular
         ),
         patterns=_total_variation(_patterns(real[optional]), _patterns(other[optional])) if optional else None,
         associations=float(apart.mean()),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from shared.errors import BadInput
-from shared.schema import MERGED, MISSING, NumericColumn, Role, Schema
+from shared.image_codec import canonical_images
+from shared.schema import MERGED, MISSING, ImageColumn, NumericColumn, Role, Schema
 from shared.table import canonical
 
 
@@ -19,6 +20,9 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
         if column.name not in table.columns:
             raise BadInput("the table lacks this column", field=column.name, remedy="give all of the schema's columns")
         values = table[column.name]
+        if isinstance(column, ImageColumn):
+            columns[column.name] = canonical_images(values, column)
+            continue
         if isinstance(column, NumericColumn):
             columns[column.name] = canonical(values, column.name, column.kind, column.unit)
             continue

@@ -7,74 +7,30 @@ The head reads z alone. A head that saw s could re-learn the bias from s, howeve
 from __future__ import annotations
 
 import json
-from itertools import pairwise
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from shared.codec import Layout
+from shared.architecture import ARCHITECTURES, Architecture, ConvolutionalArchitecture, perceptron
 from shared.errors import VerificationFailure
-from shared.limits import LIMITS
-from shared.schema import Frozen, Schema, describe
-
-
-class Architecture(Frozen):
-    """Everything needed to rebuild the decoder before its weights are loaded."""
-
-    kind: Literal["tabular"] = "tabular"
-    latent: int = Field(ge=1, le=LIMITS.latent_dimensions)
-    groups: int = Field(ge=2, le=LIMITS.groups)
-    classes: int = Field(ge=2, le=LIMITS.categories)
-    outputs: int = Field(ge=1, le=LIMITS.parameters)
-    hidden: tuple[int, ...] = Field(min_length=1, max_length=LIMITS.layers)
-    head: tuple[int, ...] = Field(min_length=1, max_length=LIMITS.layers)
-
-    @model_validator(mode="after")
-    def _is_small(self) -> Self:
-        if any(not 1 <= width <= LIMITS.layer_width for width in (*self.hidden, *self.head)):
-            raise ValueError("a layer is wider than the limit")
-        if self.parameters > LIMITS.parameters:
-            raise ValueError("the model has more parameters than the limit")
-        return self
-
-    @property
-    def parameters(self) -> int:
-        body = [self.latent + self.groups, *self.hidden, self.outputs]
-        head = [self.latent, *self.head, self.classes]
-        pairs = [*pairwise(body), *pairwise(head)]
-        return sum((into + 1) * out for into, out in pairs)
-
-    @classmethod
-    def for_schema(cls, schema: Schema, latent: int, hidden: tuple[int, ...], head: tuple[int, ...]) -> Self:
-        return cls(
-            latent=latent,
-            groups=len(schema.groups),
-            classes=len(schema.target.categories),
-            outputs=Layout(schema).width,
-            hidden=hidden,
-            head=head,
-        )
-
-    def fits(self, schema: Schema) -> bool:
-        return self == self.for_schema(schema, self.latent, self.hidden, self.head)
+from shared.schema import Schema, describe
 
 
 class Decoder(nn.Module):
     """D(z, s) and h(z)."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture | ConvolutionalArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
-        inputs = architecture.latent + architecture.groups
-        self.body = perceptron(inputs, architecture.hidden, architecture.outputs)
+        self.body = architecture.body()
         self.head = perceptron(architecture.latent, architecture.head, architecture.classes)
 
     def forward(self, z: Tensor, membership: Tensor) -> Tensor:
-        """z: (n, latent), membership: one-hot (n, groups). Returns outputs, (n, outputs)."""
+        """z: (n, latent), membership: one-hot (n, groups). Returns the body's outputs, (n, ...)."""
         return self.body(torch.cat([z, membership.to(z.dtype)], 1))
 
     def label(self, z: Tensor) -> Tensor:
@@ -90,7 +46,7 @@ class Decoder(nn.Module):
     def from_bytes(cls, data: bytes, schema: Schema) -> Self:
         """Build from foreign bytes. Raises `VerificationFailure` unless every tensor is the expected one."""
         try:
-            architecture = Architecture.model_validate_json(metadata(data)["architecture"])
+            architecture = ARCHITECTURES.validate_json(metadata(data)["architecture"])
         except ValidationError as error:
             raise _refused(f"architecture {describe(error)}") from None
         except (KeyError, TypeError):
@@ -104,15 +60,6 @@ class Decoder(nn.Module):
         model = model.to_empty(device="cpu")
         model.load_state_dict(tensors)
         return model.eval()
-
-
-def perceptron(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """Linear layers with SiLU between them."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), nn.SiLU()]
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 def metadata(data: bytes) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from shared.codec import Layout, decode, sample, sample_level
+from shared.codec import Layout, decode, decode_images, sample, sample_level
 from shared.decoder import Decoder
 from shared.limits import LIMITS
 from shared.schema import Schema
@@ -24,6 +24,8 @@ from shared.student import Student
 
 TILE = 4096
 """Rows decoded at once: what one step makes is still in the processor's cache when the next step reads it."""
+PICTURES = 256
+"""The same of pictures, each of which is thousands of numbers."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,32 @@ class Synthesiser:
         return cls(
             parsed,
             model,
-            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups)),
+            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups), len(parsed.target.categories)),
             Student.from_bytes(student, latent),
         )
 
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block: few of pictures, each of which is thousands of numbers."""
+        return LIMITS.block_rows if self.schema.image is None else LIMITS.image_block_rows
+
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent) latents z'."""
-        return self.statistics.unwhiten(self.student.draw(count, generator))
+        return self.statistics.unwhiten(self.student.draw(count, generator), generator)
 
     @torch.inference_mode()
-    def block(self, seed: int, index: int, rows: int = LIMITS.block_rows) -> pd.DataFrame:
-        """Block `index` of run `seed` as a canonical table of `rows` rows."""
+    def block(self, seed: int, index: int) -> pd.DataFrame:
+        """Block `index` of run `seed` as a canonical table of `block_rows` rows."""
         generator = torch.Generator().manual_seed(block_seed(seed, index))
+        rows = self.block_rows
         z = self.latents(rows, generator)
         shares = group_shares(self.schema)
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
         target = sample_level(self.decoder.label(z), uniform[1])
         membership = torch.nn.functional.one_hot(group, len(shares))
+        if self.schema.image is not None:
+            return decode_images(self.schema, pictures(self.decoder, z, membership), target, group)
         layout = Layout(self.schema)
         tiles = zip(torch.split(z, TILE), torch.split(membership, TILE), strict=True)
         drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
@@ -73,11 +83,21 @@ class Synthesiser:
 
     def rows(self, seed: int, start: int, stop: int) -> Iterator[pd.DataFrame]:
         """Rows start..stop-1 of run `seed`, block by block."""
-        size = LIMITS.block_rows
+        size = self.block_rows
         for index in range(start // size, -(-stop // size)):
             block = self.block(seed, index)
             low, high = max(start - index * size, 0), min(stop - index * size, size)
             yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
+
+
+def pictures(decoder: Decoder, z: Tensor, membership: Tensor) -> Tensor:
+    """The mean picture D(z, s) of latents (n, latent) and one-hot groups, (n, channels, height, width) uint8.
+
+    In parts of a size that bounds memory by the limit on one picture's activations.
+    """
+    parts = zip(torch.split(z, PICTURES), torch.split(membership, PICTURES), strict=True)
+    with torch.inference_mode():
+        return torch.cat([(torch.sigmoid(decoder(*part)) * 255.0).round().to(torch.uint8) for part in parts])
 
 
 def group_shares(schema: Schema) -> Tensor:

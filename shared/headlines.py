@@ -62,11 +62,12 @@ def score_section(card: Card) -> Section:
         "ceiling": card.ceiling,
         "floor": card.floor,
     }
+    model = "random forest" if card.pictures is None else "small convolutional classifier"
     metrics = list(type(card.synthetic).model_fields)
     rows = tuple((name, *(getattr(scores, metric) for metric in metrics)) for name, scores in names.items())
     return Section(
         "Fairness and utility",
-        "A random forest trained on each set of rows, tested on real held-out records. The ceiling is what chance "
+        f"A {model} trained on each set of rows, tested on real held-out records. The ceiling is what chance "
         "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
         (Table(("trained on", *(metric.replace("_", " ") for metric in metrics)), rows),),
         (score_bars(names, "Scores of a model trained on synthetic rows beside original, ceiling and floor."),),

@@ -16,8 +16,15 @@ class Limits:
     table_bytes: int = 4096 * MIB
     columns: int = 512
     categories: int = 1000
+    classes: int = 100
     name_characters: int = 200
     groups: int = 64
+
+    # images
+    image_side: int = 256
+    source_pixels: int = 64_000_000
+    source_bytes: int = 64 * MIB
+    activations: int = 262_144
 
     # what crosses
     manifest_bytes: int = 64 * KIB
@@ -80,6 +87,7 @@ class Limits:
 
     # generation
     block_rows: int = 65_536
+    image_block_rows: int = 1024
     rows: int = 10_000_000_000
 
 

@@ -49,8 +49,14 @@ class Scores(Frozen):
     f1: float = Field(ge=0.0, le=1.0)
 
     @classmethod
-    def of(cls, truth: Integers, predicted: Integers, groups: Integers) -> Self:
-        """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1."""
+    def of(cls, truth: Integers, predicted: Integers, groups: Integers, classes: int = 2) -> Self:
+        """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1.
+
+        With more classes, each against the rest: their mean, but for accuracy.
+        """
+        if classes > 2:
+            each = [cls.of(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
+            return cls.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
         return cls(
             demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
             equalized_odds_ratio=_ratio(equalized_odds_ratio(truth, predicted, sensitive_features=groups)),
@@ -79,9 +85,12 @@ class Fidelity(Frozen):
 
 
 def outcome(table: pd.DataFrame, schema: Schema) -> Integers:
-    """1 where the target is the positive class, (n,)."""
-    positive = schema.target.categories.index(schema.positive)
-    return (positions(schema.target, table[schema.target.name]) == positive).astype(np.int64)
+    """1 where the target is the positive class, (n,); with more than two classes the others have other numbers."""
+    positive, classes = schema.target.categories.index(schema.positive), len(schema.target.categories)
+    found = positions(schema.target, table[schema.target.name])
+    if classes == 2:
+        return (found == positive).astype(np.int64)
+    return np.where(found == positive, 1, np.where(found == 1, positive, found))
 
 
 def random_forest(seed: int) -> RandomForestClassifier:
@@ -109,13 +118,14 @@ def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, model: Clas
 
 
 def scores(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Scores:
-    return Scores.of(outcome(test, schema), predicted, judged_groups(group_positions(schema, test)))
+    groups = judged_groups(group_positions(schema, test))
+    return Scores.of(outcome(test, schema), predicted, groups, len(schema.target.categories))
 
 
 def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
     """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol, kept apart."""
     truth = outcome(rows, schema)
-    if min(truth.sum(), len(truth) - truth.sum()) < OWN_FOLDS:
+    if np.bincount(truth, minlength=2).min() < OWN_FOLDS:
         return scores(rows, truth, schema)
     predicted = np.empty(len(rows), np.int64)
     for train, test in StratifiedKFold(OWN_FOLDS, shuffle=True, random_state=0).split(rows, truth):
@@ -143,14 +153,17 @@ def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) 
     """The same predictions with s permuted: what chance leaves of a perfectly fair model. Mean of 20."""
     truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
     generator = np.random.default_rng(seed)
-    return Scores.mean([Scores.of(truth, predicted, generator.permutation(groups)) for _ in range(PERMUTATIONS)])
+    classes = len(schema.target.categories)
+    return Scores.mean(
+        [Scores.of(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)]
+    )
 
 
 def floor(test: pd.DataFrame, schema: Schema) -> Scores:
     """The constant classifier of the commoner class."""
     truth = outcome(test, schema)
-    constant = np.full(len(truth), int(truth.mean() > 0.5))
-    return Scores.of(truth, constant, judged_groups(group_positions(schema, test)))
+    constant = np.full(len(truth), np.bincount(truth).argmax())
+    return Scores.of(truth, constant, judged_groups(group_positions(schema, test)), len(schema.target.categories))
 
 
 def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = False) -> Floats:
@@ -178,6 +191,11 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
     spread[spread == 0.0] = 1.0
     for matrix in (points, others):
         matrix[:, :numeric] = (matrix[:, :numeric] - centre) / spread
+    return nearness(points, others)
+
+
+def nearness(points: Floats, others: Floats) -> Fidelity:
+    """Density and coverage of points (m, d) against real ones (n, d), k = 5."""
     neighbours = min(NEIGHBOURS, len(points) - 1)
     # compute_prdc also relates the other rows to each other, for recall: sixteen times the work
     radii = prdc.compute_nearest_neighbour_distances(points, neighbours)
@@ -187,10 +205,10 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
 
 
 def group_rates(table: pd.DataFrame, positive: Integers, schema: Schema) -> dict[str, float]:
-    """Share of positives (n,) in each group, by label; groups without rows are left out."""
+    """Share of ones (n,) in each group, by label; groups without rows are left out."""
     groups = group_positions(schema, table)
     return {
-        group.label: float(positive[groups == index].mean())
+        group.label: float((positive[groups == index] == 1).mean())
         for index, group in enumerate(schema.groups)
         if (groups == index).any()
     }
@@ -213,3 +231,7 @@ def _numeric_width(schema: Schema) -> int:
 
 def _ratio(value: float) -> float:
     return 1.0 if np.isnan(value) else float(np.clip(value, 0.0, 1.0))
+
+
+def _is(values: Integers, index: int) -> Integers:
+    return (values == index).astype(np.int64)

@@ -47,12 +47,12 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
     axes.set_ylim(0, 1.12)
     _plain(axes)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17))
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
     """Small multiples, a panel for each column: histogram outlines of numbers, bars of categories."""
-    columns, across = schema.columns, 5
+    columns, across = schema.tabular, 5
     down = -(-len(columns) // across)
     canvas = Canvas(figsize=(9.2, 1.55 * down))
     panels = canvas.subplots(down, across, squeeze=False).ravel()
@@ -85,7 +85,7 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
         axes.set_yticks([])
         _plain(axes)
     canvas.tight_layout(pad=0.6)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def correlations(named: Mapping[str, Floats], alt: str) -> Figure:
@@ -97,7 +97,7 @@ def correlations(named: Mapping[str, Floats], alt: str) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
         canvas.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
@@ -125,7 +125,7 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
         loc="lower center",
         markerscale=3,
     )
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: str, *, log: bool = False) -> Figure:
@@ -140,21 +140,21 @@ def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: st
     axes.tick_params(labelsize=8)
     _plain(axes)
     axes.legend(frameon=False, fontsize=8)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     """Positive rate in each group: {series: {group: rate}}."""
     canvas, axes = _horizontal_bars(rates, "%.2f")
     axes.set_xlim(0, 1)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def importance_bars(importance: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}."""
     canvas, axes = _horizontal_bars(importance, "%.3f")
     axes.set_xlabel("accuracy lost when the column is permuted", fontsize=8)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tuple[Canvas, Axes]:
@@ -189,7 +189,7 @@ def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[s
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=8)
     _plain(axes)
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def frontier(
@@ -212,7 +212,7 @@ def frontier(
     _plain(axes)
     if lines or points:
         axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _svg(canvas, alt)
+    return as_svg(canvas, alt)
 
 
 def _plain(axes: Axes) -> None:
@@ -227,7 +227,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-def _svg(canvas: Canvas, alt: str) -> Figure:
+def as_svg(canvas: Canvas, alt: str) -> Figure:
     """SVG text without the XML prologue, whose document type names an address on the network."""
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})

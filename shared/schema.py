@@ -105,7 +105,23 @@ class CategoricalColumn(Frozen):
         return self
 
 
-Column = Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind")]
+class ImageColumn(Frozen):
+    """A picture of 8 bits a channel, grey (1 channel) or red, green and blue (3); kept and given back as PNG."""
+
+    name: Name
+    kind: Literal["image"]
+    role: Literal[Role.FEATURE] = Role.FEATURE
+    height: int = Field(ge=8, le=LIMITS.image_side)
+    width: int = Field(ge=8, le=LIMITS.image_side)
+    channels: Literal[1, 3]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels: the order of a picture's bytes."""
+        return self.height, self.width, self.channels
+
+
+Column = Annotated[NumericColumn | CategoricalColumn | ImageColumn, Field(discriminator="kind")]
 
 
 class Group(Frozen):
@@ -141,6 +157,8 @@ class Schema(Frozen):
             raise ValueError("at least one column must be sensitive")
         if not self.features:
             raise ValueError("at least one column must be a feature")
+        if self.image is not None and len(self.features) > 1:
+            raise ValueError("an image must be the only feature")
         if len({group.values for group in self.groups}) != len(self.groups):
             raise ValueError("groups repeat")
         for group in self.groups:
@@ -165,8 +183,18 @@ class Schema(Frozen):
         )
 
     @cached_property
-    def features(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    def features(self) -> tuple[NumericColumn | CategoricalColumn | ImageColumn, ...]:
         return tuple(column for column in self.columns if column.role is Role.FEATURE)
+
+    @cached_property
+    def image(self) -> ImageColumn | None:
+        """The picture, where the records are pictures."""
+        return next((column for column in self.columns if isinstance(column, ImageColumn)), None)
+
+    @cached_property
+    def tabular(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+        """All columns but a picture."""
+        return tuple(column for column in self.columns if not isinstance(column, ImageColumn))
 
     @property
     def names(self) -> list[str]:

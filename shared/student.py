@@ -136,13 +136,11 @@ def distil(
     student.load_state_dict(best_state)
     target = real[held], imaginary[held]
     frequencies = statistics.frequencies[held]
-    # in whitened coordinates the prior N(0, I) of z is N(-L⁻¹ mean, L⁻¹ L⁻ᵀ)
-    prior = torch.linalg.solve_triangular(statistics.factor().T, frequencies.T, upper=True).T
     return Distilled(
         student.eval(),
         best,
-        gaussian_distance=_gaussian_distance(frequencies, torch.zeros(latent), *target),
-        prior_distance=_gaussian_distance(prior, -statistics.mean, *target),
+        gaussian_distance=_difference(*_gaussian(frequencies, torch.zeros(latent)), *target),
+        prior_distance=_difference(*_prior(frequencies, statistics), *target),
         history=tuple(history),
     )
 
@@ -152,9 +150,25 @@ def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.
     return sketch(mean, torch.ones(count, 1), frequencies, log_variance.exp())
 
 
-def _gaussian_distance(frequencies: Tensor, mean: Tensor, real: Tensor, imaginary: Tensor) -> float:
-    """Squared distance of N(mean, I), whose φ(t) is exp(i t·mean - ½|t|²), from a characteristic function."""
+def _prior(frequencies: Tensor, statistics: LatentStatistics) -> tuple[Tensor, Tensor]:
+    """The characteristic function of the prior N(0, I) of z in whitened coordinates, there N(-L⁻¹ mean, L⁻¹ L⁻ᵀ)."""
+    strata = statistics.strata
+    if strata is None:
+        raw = torch.linalg.solve_triangular(statistics.factor().T, frequencies.T, upper=True).T
+        return _gaussian(raw, -statistics.mean)
+    raws = torch.linalg.solve_triangular(strata.factor().mT, frequencies.T, upper=True).mT
+    parts = [_gaussian(raw, -mean) for raw, mean in zip(raws, strata.mean, strict=True)]
+    real, imaginary = (torch.stack(part) for part in zip(*parts, strict=True))
+    return strata.shares @ real, strata.shares @ imaginary
+
+
+def _gaussian(frequencies: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of the characteristic function of N(mean, I): exp(i t·mean - ½|t|²)."""
     modulus = torch.exp(-0.5 * frequencies.square().sum(1))
     phase = frequencies @ mean
-    difference = torch.complex(modulus * phase.cos() - real, modulus * phase.sin() - imaginary)
-    return float(difference.abs().square().mean())
+    return modulus * phase.cos(), modulus * phase.sin()
+
+
+def _difference(first_real: Tensor, first_imaginary: Tensor, real: Tensor, imaginary: Tensor) -> float:
+    """Mean squared distance of two characteristic functions."""
+    return float(torch.complex(first_real - real, first_imaginary - imaginary).abs().square().mean())

@@ -1,7 +1,8 @@
 """Tables as people keep them (CSV, Parquet), their canonical form, and streaming writers.
 
 A canonical column is float64 (numbers; dates as whole days or seconds since 1970-01-01; missing is NaN) or text
-(categories and booleans; missing is null). `restore` undoes `canonical` in the dtypes the schema names.
+(categories and booleans; missing is null); of pictures see `image_codec`. `restore` undoes `canonical` in the dtypes
+that the schema names.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import pyarrow.csv
 import pyarrow.parquet as parquet
 
 from shared.errors import BadInput, Unreachable
+from shared.image_codec import restore_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, CategoricalColumn, NumericColumn, Schema
+from shared.schema import MERGED, MISSING, CategoricalColumn, ImageColumn, NumericColumn, Schema
 
 Kind = Literal["number", "integer", "date", "category", "boolean"]
 SUFFIXES = (".csv", ".parquet")
@@ -119,7 +121,9 @@ def restore(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     for column in schema.columns:
         values = table[column.name]
         try:
-            if isinstance(column, NumericColumn):
+            if isinstance(column, ImageColumn):
+                columns[column.name] = restore_images(values, column)
+            elif isinstance(column, NumericColumn):
                 columns[column.name] = _restore_number(values, column)
             else:
                 columns[column.name] = _restore_label(values, column)

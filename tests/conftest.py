@@ -24,6 +24,7 @@ from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared.schema import Schema
+from tests.pictures import QUICK_IMAGES, picture_settings, pictures
 
 QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
 
@@ -88,6 +89,28 @@ def approved_node(tmp_path_factory: pytest.TempPathFactory, artefacts: dict[Arte
     path = tmp_path_factory.mktemp("owner") / "hospital"
     steps.init(path, data=patients(), target="died", sensitive=("région",), positive="1")
     approve(path, artefacts)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_records() -> steps.Prepared:
+    """Small pictures of three shapes in two colours."""
+    return steps.split(pictures(), picture_settings(pictures()))
+
+
+@pytest.fixture(scope="session")
+def image_artefacts(image_records: steps.Prepared) -> dict[Artefact, bytes]:
+    """Decoder, statistics and schema of a teacher of pictures."""
+    trained = steps.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
+    return steps.artefacts(image_records.schema, trained)
+
+
+@pytest.fixture(scope="session")
+def image_node(tmp_path_factory: pytest.TempPathFactory, image_artefacts: dict[Artefact, bytes]) -> Path:
+    """A node with one approved release of pictures."""
+    path = tmp_path_factory.mktemp("owner") / "hospital"
+    steps.init(path, data=pictures(), target="shape", sensitive=("colour",))
+    approve(path, image_artefacts)
     return path
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,14 @@ from consumer.study import Study
 from data_owner import authority, steps
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
 from shared import folder
-from tests.conftest import QUICK, approve, patients, settings_for
+from shared.image_codec import as_png, read_image
+from tests.conftest import QUICK, approve, patients
+from tests.pictures import QUICK_IMAGES, SIDE, pictures, write_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,6 +121,48 @@ def planted(rows: int = 600) -> tuple[pd.DataFrame, list[bytes]]:
     return table, as_bytes
 
 
+def planted_pictures() -> tuple[pd.DataFrame, list[bytes]]:
+    """Pictures, one of noise found nowhere else, with a group of one and a note; and these canaries as bytes."""
+    table = pictures(600)
+    noise = np.random.default_rng(7).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    table.loc[10, "image"] = as_png(noise)
+    table.loc[11, "colour"] = "group-canary-Kx44"
+    table["note"] = "plain"
+    table.loc[12, "note"] = "note-canary-Zq81"
+    as_bytes = [b"note-canary-Zq81", b"group-canary-Kx44", as_png(noise)[50:100]]
+    planes = noise.transpose(2, 0, 1)
+    for row in (*noise.reshape(SIDE, -1)[:4], *planes[:, 0], *planes[:, 5]):
+        for number in (row, row / np.float16(255), (row / 255).astype(np.float32), row.astype(np.float32)):
+            as_bytes.append(number.tobytes())
+    return table, as_bytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """Records to plant values in, how the node of them is made, and how its teacher is trained."""
+
+    planted: Callable[[], tuple[pd.DataFrame, list[bytes]]]
+    source: Callable[[pd.DataFrame, Path], dict[str, Path]]
+    roles: dict[str, object]
+    teacher: TeacherSettings
+
+
+def as_csv(table: pd.DataFrame, place: Path) -> dict[str, Path]:
+    (place / "records.csv").write_text(table.to_csv(index=False), encoding="utf-8")
+    return {"data": place / "records.csv"}
+
+
+def as_folder(table: pd.DataFrame, place: Path) -> dict[str, Path]:
+    images, labels = write_folder(table, place)
+    return {"images": images, "labels": labels}
+
+
+CASES = {
+    "table": Case(planted, as_csv, {"target": "died", "sensitive": ("région",)}, QUICK),
+    "pictures": Case(planted_pictures, as_folder, {"target": "shape", "sensitive": ("colour",)}, QUICK_IMAGES),
+}
+
+
 class Recorder:
     """Stands between consumer and owner with both their keys, and keeps every byte the owner sends, in the clear."""
 
@@ -153,19 +199,22 @@ class Recorder:
             return
 
 
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
+def serving(tmp_path: Path, case: Case) -> Iterator[tuple[Node, str]]:
     """A real owner process serving a release trained on planted records; its address."""
-    path, (table, _) = tmp_path / "hospital", planted()
-    (tmp_path / "records.csv").write_text(table.to_csv(index=False), encoding="utf-8")
-    settings = settings_for(table, small_groups="merge")
-    prepared = steps.split(table, settings)
-    artefacts = steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, QUICK))
+    path, (table, _) = tmp_path / "hospital", case.planted()
+    source = case.source(table, tmp_path)
     with pytest.raises(Exception, match="merge-small-groups"):
-        steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",))
-    steps.init(path, data=tmp_path / "records.csv", target="died", sensitive=("région",), small_groups="merge")
+        steps.init(path, **source, **case.roles)
+    settings = steps.init(path, **source, **case.roles, small_groups="merge")
     node = Node(path)
-    approve(path, artefacts)
+    prepared = steps.prepare(node, settings)
+    approve(path, steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, case.teacher)))
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -185,10 +234,10 @@ def serving(tmp_path: Path) -> Iterator[tuple[Node, str]]:
 
 
 def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
-    serving: tuple[Node, str], tmp_path: Path
+    serving: tuple[Node, str], tmp_path: Path, case: Case
 ) -> None:
     node, path = serving
-    _, canaries = planted()
+    _, canaries = case.planted()
     study = Study(tmp_path / "study")
     enrolled = consumer.enrol(study.folder, invitation=node.invitation)
     subprocess.run(
@@ -212,7 +261,7 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
         assert data[:200] in sent
         assert data[-200:] in sent
     check_logged_to_the_byte(sent, node, fetched)
-    assert b"ward-canary-Zq81" in records
+    assert b"canary-Zq81" in records
     assert [canary for canary in canaries if canary in sent] == []
     everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
     assert [canary for canary in canaries if canary in everything] == []
@@ -252,17 +301,26 @@ def check_logged_to_the_byte(sent: bytes, node: Node, fetched: Fetched) -> None:
         elif wire.GetManifestResponse.FromString(message).manifest == manifest:
             payload += len(manifest)
         else:  # trust metadata: no part of an artefact is hidden in it
-            assert not any(data[place : place + 24] in message for data in artefacts.values() for place in (0, 99, 999))
+            places = [(data, place) for data in artefacts.values() for place in (0, 99, len(data) // 2)]
+            assert not any(data[place : place + 24] in message for data, place in places)
     with Ledger(node.ledger) as log:
         logged = sum(entry.length for entry in map(parse_entry, log.entries()) if isinstance(entry, Served))
     assert payload == logged == len(manifest) + fetched.received
 
 
-def test_the_recorder_would_find_a_canary(serving: tuple[Node, str]) -> None:
+def test_the_recorder_would_find_a_canary(serving: tuple[Node, str], case: Case) -> None:
     """The test above can fail: the canaries are in what the owner holds, in the very form that is looked for."""
     node, _ = serving
-    _, canaries = planted()
+    _, canaries = case.planted()
     held = pd.read_parquet(node.records)
+    if "image" in held:
+        pixels = read_image(held["image"][10], "planted")
+        text = held.drop(columns="image").to_csv().encode() + held["image"][10]
+        for layout in (pixels, pixels.transpose(2, 0, 1)):
+            for kind in (layout, layout / np.float16(255), (layout / 255).astype(np.float32), np.float32(layout)):
+                text += kind.tobytes()
+        assert all(canary in text for canary in canaries)
+        return
     held["admitted"] = (pd.to_datetime(held["admitted"]) - pd.Timestamp("1970-01-01")).dt.days.astype(float)
     text = held.astype({"age": "float64"}).to_csv(index=False).encode()
     binary = b"".join(held[name].to_numpy(float).tobytes() for name in ("age", "days in ward", "lactate", "admitted"))

@@ -20,7 +20,8 @@ from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
-from shared.decoder import Architecture, Decoder
+from shared.architecture import Architecture
+from shared.decoder import Decoder
 from shared.statistics import measure
 from tests.conftest import QUICK, patients, settings_for
 

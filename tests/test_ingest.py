@@ -89,7 +89,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], type[Fair4FreeError], str]] =
     "durations": (parquet([pd.Timedelta(days=1), pd.Timedelta(days=2)]), BadInput, "odd"),
     "target missing": (lambda folder: changed()(folder), BadInput, "outcome"),
     "constant target": (changed(died=1), BadInput, "died"),
-    "three classes": (changed(died=[0, 1, 2] * 200), BadInput, "died"),
+    "too many classes": (changed(died=[number % 150 for number in range(600)]), BadInput, "died"),
     "target of long text": (changed(died=[SECRET * 40, "alive"] * 300), BadInput, "died"),
     "target with gaps": (changed(died=[0.0, 1.0, np.nan] * 200), BadInput, "died"),
     "one group": (changed(**{"région": SECRET}), BadInput, "région"),
@@ -155,7 +155,7 @@ BAD_RECORDS: dict[str, tuple[dict[str, object], Edit, type[Fair4FreeError], str]
     "mixed objects": ({"ward": [SECRET, 1] * 300}, same, BadInput, "ward"),
     "infinite category": ({"ward": [np.inf, 1.0] * 300}, same, BadInput, "ward"),
     "category declared twice": ({}, with_column("ward", categories=("surgery", "surgery")), BadInput, "ward"),
-    "third class declared": ({}, with_column("died", categories=("0", "1", "2")), BadInput, "died"),
+    "a class declared that nobody has": ({}, with_column("died", categories=("0", "1", "2")), BadInput, "died"),
     "column name not text": ({}, same, BadInput, "column 1"),
     "wrong positive class": ({}, lambda found: found.model_copy(update={"positive": "9"}), BadInput, "positive"),
 }

@@ -1,15 +1,19 @@
 """The measures against hand-counted figures and slow, simple versions of themselves."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_owner import steps
 from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
+from data_owner.ingest import infer, ingest
 from data_owner.release_gate import checks, failures
 from data_owner.settings import Policy
+from protocol.artefacts import Artefact
 from shared.associations import associations
 from shared.metrics import (
     Fidelity,
@@ -25,7 +29,8 @@ from shared.metrics import (
     scores,
 )
 from shared.schema import Schema
-from tests.conftest import patients, settings_for
+from shared.student import StudentSettings
+from tests.conftest import QUICK, patients, settings_for
 
 Disclosed = tuple[Schema, pd.DataFrame]
 
@@ -42,6 +47,33 @@ def test_scores_are_the_hand_counted_ones() -> None:
     assert found.accuracy == pytest.approx(5 / 8)
     assert found.recall == pytest.approx(2 / 4)
     assert found.f1 == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
+
+
+def test_many_classes_are_scored_one_against_the_rest() -> None:
+    draw = np.random.default_rng(0)
+    truth, groups = draw.integers(0, 3, 300), draw.integers(0, 2, 300)
+    predicted = np.where(draw.random(300) < 0.7, truth, draw.integers(0, 3, 300))
+    found = Scores.of(truth, predicted, groups, 3)
+    each = [Scores.of((truth == one).astype(int), (predicted == one).astype(int), groups) for one in range(3)]
+    for name in ("demographic_parity_ratio", "equalized_odds_ratio", "recall", "f1"):
+        assert getattr(found, name) == pytest.approx(np.mean([getattr(one, name) for one in each]))
+    assert found.accuracy == pytest.approx((truth == predicted).mean())
+
+
+def test_a_table_of_three_classes_is_trained_on_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = patients()
+    table["died"] = np.where(table["died"] == 1, "yes", np.where(table["age"] > 60, "unknown", "no"))
+    settings = infer(table, name="n", source="s", target="died", sensitive=("région",))
+    prepared = steps.split(table, settings)
+    assert prepared.schema.positive == "yes"
+    found = steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, QUICK))
+    parts = (found[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
+    monkeypatch.setattr("data_owner.measure.StudentSettings", partial(StudentSettings, steps=100))
+    measured = steps.measure(*steps.reference(*parts, 0), prepared.training, prepared.held_out, settings)
+    assert set(measured.synthetic["died"]) == {"yes", "no", "unknown"}
+    positive = outcome(measured.synthetic, prepared.schema) == 1
+    assert positive.tolist() == (measured.synthetic["died"] == "yes").tolist()
+    assert measured.card.original.accuracy > measured.card.floor.accuracy
 
 
 def test_a_constant_classifier_is_fair_and_useless() -> None:

@@ -90,13 +90,13 @@ def edits(artefacts: dict[Artefact, bytes]) -> list[bytes]:
 def test_statistics_and_decoders_that_are_not_are_refused(artefacts: dict[Artefact, bytes]) -> None:
     schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
     latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
-    assert LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, 3).frequencies.shape == (
+    assert LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, 3, 2).frequencies.shape == (
         FREQUENCIES,
         latent,
     )
     for data in edits(artefacts):
         with pytest.raises(VerificationFailure):
-            LatentStatistics.from_bytes(data, latent, 3)
+            LatentStatistics.from_bytes(data, latent, 3, 2)
     for data in (artefacts[Artefact.STATISTICS], b"", artefacts[Artefact.DECODER][:-4], b"\xff" * 64):
         with pytest.raises(VerificationFailure):
             Decoder.from_bytes(data, schema)
@@ -133,8 +133,6 @@ def test_generation_is_repeatable_and_divisible_by_shard(
 
     synthesiser = make(artefacts)
     monkeypatch.setattr(generation, "LIMITS", generation.LIMITS.__class__(block_rows=64))
-    block = synthesiser.block
-    monkeypatch.setattr(Synthesiser, "block", lambda self, seed, index: block(seed, index, 64))
     whole = synthesiser.table(5, 333)
     pd.testing.assert_frame_equal(whole, synthesiser.table(5, 333))
     assert not whole.equals(synthesiser.table(6, 333))

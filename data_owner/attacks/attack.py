@@ -30,3 +30,6 @@ AT_EVERY_GATE = (
     Attack.SINGLING_OUT,
 )
 """What a policy requires unless it says otherwise. Nearest-record distance is shown and never judged."""
+
+ON_PICTURES = (Attack.RECONSTRUCTION, Attack.DENSITY_RATIO)
+"""Those of them that a release of pictures can be put to: the others guess and link columns."""

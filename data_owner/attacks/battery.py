@@ -22,7 +22,7 @@ from data_owner.attacks import (
     reconstruction,
     singling_out,
 )
-from data_owner.attacks.attack import Attack
+from data_owner.attacks.attack import ON_PICTURES, Attack
 from data_owner.attacks.canaries import Audit
 from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import Result
@@ -95,6 +95,8 @@ def at_every_gate(
         (Attack.SINGLING_OUT, lambda: singling_out.attack(targets, rows, seed)),
         (Attack.NEAREST_RECORD, lambda: nearest_record.attack(targets, rows, seed)),
     )
+    if released.schema.image is not None:
+        attacks = tuple(each for each in attacks if each[0] in (*ON_PICTURES, Attack.NEAREST_RECORD))
     results: list[Result] = []
     for index, (attack, run) in enumerate(attacks):
         progress(index, len(attacks), f"attack: {attack.words}")

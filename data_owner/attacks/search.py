@@ -16,7 +16,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot
 
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, Layout
@@ -44,7 +44,9 @@ class Released:
         schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
         decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
         latent = decoder.architecture.latent
-        statistics = LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, len(schema.groups))
+        statistics = LatentStatistics.from_bytes(
+            artefacts[Artefact.STATISTICS], latent, len(schema.groups), len(schema.target.categories)
+        )
         return cls(schema, decoder, statistics)
 
 
@@ -66,17 +68,23 @@ class Found:
 def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     """log p(column | z, s) of each record at its own z (n, latent): (n, columns).
 
-    Columns are the numbers, then the categories, then the target. A missing number counts as its flag alone.
+    Columns are the numbers, then the categories, then the target; of pictures, the picture and the target. A missing
+    number counts as its flag alone.
     """
     layout = Layout(released.schema)
     outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+    label = _chosen(released.decoder.label(z), records.target)
+    if released.schema.image is not None:
+        intensity = records.pixels.to(outputs.dtype) / 255.0
+        entropy = binary_cross_entropy_with_logits(outputs, intensity, reduction="none")
+        return torch.cat([-entropy.flatten(1).sum(1, keepdim=True), label], 1)
     numbers = log_mass(layout.mixtures(outputs), records.low, records.high).masked_fill(records.absent, 0.0)
     if layout.optional:
         places = list(layout.optional)
         sign = records.absent[:, places].to(outputs.dtype) * 2.0 - 1.0
         numbers = numbers.index_add(1, torch.tensor(places), logsigmoid(sign * outputs[:, layout.flags]))
     levels = [_chosen(outputs[:, logits], records.levels[:, index]) for index, logits in enumerate(layout.levels)]
-    return torch.cat([numbers, *levels, _chosen(released.decoder.label(z), records.target)], 1)
+    return torch.cat([numbers, *levels, label], 1)
 
 
 def search(released: Released, records: Encoded, known: Tensor | None = None, steps: int = STEPS) -> Found:
@@ -95,7 +103,7 @@ def _search(released: Released, records: Encoded, known: Tensor | None, steps: i
     for parameter in released.decoder.parameters():
         parameter.requires_grad_(False)
     for _ in range(steps):
-        fit = log_likelihood(released, released.statistics.unwhiten(whitened), records)
+        fit = log_likelihood(released, _latents(released, whitened, records), records)
         if known is not None:
             fit = fit * known
         loss = 0.5 * whitened.square().sum() - fit.sum()
@@ -104,8 +112,17 @@ def _search(released: Released, records: Encoded, known: Tensor | None, steps: i
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        z = released.statistics.unwhiten(whitened)
+        z = _latents(released, whitened, records)
         return Found(z, log_likelihood(released, z, records), -0.5 * whitened.square().sum(1))
+
+
+def _latents(released: Released, whitened: Tensor, records: Encoded) -> Tensor:
+    """Latents of whitened points (n, latent): by the moments of each record's own class where those are released."""
+    strata = released.statistics.strata
+    if strata is None:
+        return released.statistics.unwhiten(whitened)
+    factors = strata.factor()[records.target]
+    return strata.mean[records.target] + torch.einsum("nij,nj->ni", factors, whitened)
 
 
 def _chosen(logits: Tensor, position: Tensor) -> Tensor:

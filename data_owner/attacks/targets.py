@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.neighbors import NearestNeighbors
+from torch.nn.functional import adaptive_avg_pool2d
 
 from data_owner.attacks.outcome import Flags, Floats
 from shared.codec import Encoded, Layout, dense, encode
@@ -17,6 +18,10 @@ from shared.schema import Schema
 MOST = 2000
 """Members and control records that are attacked, each at most: enough for a false positive rate of .1 %."""
 
+MOST_PICTURES = 300
+"""Fewer of pictures, each of which is thousands of numbers."""
+
+GRID = 8
 NEIGHBOURS = 10
 RAREST = "rarest decile"
 
@@ -53,23 +58,27 @@ class Targets:
 
 def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: int, most: int = MOST) -> Targets:
     """At most `most` of each, drawn by seed from canonical tables."""
-    members, control = encode(schema, training), encode(schema, held_out)
-    everyone = np.concatenate([features(schema, members), features(schema, control)])
-    rare = rarest(everyone)
+    most = min(most, MOST_PICTURES) if schema.image is not None else most
     generator = torch.Generator().manual_seed(seed)
-    rows = tuple(torch.randperm(len(part), generator=generator)[:most] for part in (members, control))
-    chosen = members[rows[0]], control[rows[1]]
-    rare_parts = rare[: len(members)][rows[0].numpy()], rare[len(members) :][rows[1].numpy()]
-    parts = [_parts(schema, part, flags) for part, flags in zip(chosen, rare_parts, strict=True)]
-    return Targets(schema, *chosen, parts[0], parts[1], rows[0], rows[1])
+    rows = [torch.randperm(len(table), generator=generator)[:most] for table in (training, held_out)]
+    members, control = (
+        encode(schema, table.iloc[drawn.numpy()]) for table, drawn in zip((training, held_out), rows, strict=True)
+    )
+    rare = rarest(np.concatenate([features(schema, members), features(schema, control)]))
+    member_parts = _parts(schema, members, rare[: len(members)])
+    control_parts = _parts(schema, control, rare[len(members) :])
+    return Targets(schema, members, control, member_parts, control_parts, rows[0], rows[1])
 
 
 def features(schema: Schema, records: Encoded) -> Floats:
     """Records as points: normal scores, one-hot categories (weighted so that two that differ are one apart) and the
-    target, (n, width)."""
-    layout = Layout(schema)
-    points = dense(layout, records)
-    points[:, len(layout.numeric) :] /= 2.0**0.5
+    target, (n, width). Of a picture, its intensities on a coarse grid."""
+    if schema.image is not None:
+        points = adaptive_avg_pool2d(records.pixels.float() / 255.0, GRID).flatten(1)
+    else:
+        layout = Layout(schema)
+        points = dense(layout, records)
+        points[:, len(layout.numeric) :] /= 2.0**0.5
     target = torch.nn.functional.one_hot(records.target, len(schema.target.categories)) / 2.0**0.5
     return torch.cat([points, target], 1).double().numpy()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_owner.datasets import colored_mnist
 from shared.errors import BadInput, VerificationFailure
 
 FOLDER = Path(__file__).parent
@@ -65,7 +66,8 @@ DATASETS: Mapping[str, Dataset] = {
 def dataset(name: str) -> Dataset:
     """Raises `BadInput` for a name that does not ship."""
     if name not in DATASETS:
-        raise BadInput("no such data set", field=name, remedy=f"choose one of {', '.join(DATASETS)}")
+        known = ", ".join((*DATASETS, *colored_mnist.BIAS))
+        raise BadInput("no such data set", field=name, remedy=f"choose one of {known}")
     return DATASETS[name]
 
 

@@ -1,0 +1,89 @@
+"""The consumer's audit of pictures: grids, and classifiers trained on synthetic pictures alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from shared.card import Card
+from shared.generation import Synthesiser
+from shared.image_plots import group_counts, group_grid, picture_grid
+from shared.judge import ImageJudge
+from shared.metrics import Fidelity, Scores, scores
+from shared.picture_scores import group_accuracies
+from shared.picture_sections import picture_section
+from shared.report import Section, Table
+from shared.schema import Schema
+
+TRAINED_ON = 0.8
+"""Share of the synthetic pictures that the classifier is trained on; the rest test it."""
+
+
+@dataclass(frozen=True)
+class ImageAudit:
+    """Scores on synthetic pictures alone and, if there are any, on pictures of the analyst's own; and the sections."""
+
+    synthetic_only: Scores
+    on_own_records: Scores | None
+    sections: tuple[Section, ...]
+
+
+def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> ImageAudit:
+    """Audit canonical pictures `rows`; `own`: real canonical pictures of the analyst's own, if any."""
+    schema = synthesiser.schema
+    split = int(TRAINED_ON * len(rows))
+    judge = ImageJudge(schema, rows.iloc[:split], seed=0)
+    tested = rows.iloc[split:]
+    only = scores(tested, judge.predict(judge.reference, tested), schema)
+    found = _own_section(judge, rows, own, schema) if own is not None else None
+    sections = [
+        *([picture_section(card.pictures)] if card.pictures is not None else []),
+        _synthetic_section(synthesiser, only, rows),
+        *([found[1]] if found else []),
+    ]
+    return ImageAudit(only, found[0] if found else None, tuple(sections))
+
+
+def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFrame) -> Section:
+    schema = synthesiser.schema
+    groups = tuple(group.label for group in schema.groups)
+    return Section(
+        "On synthetic pictures alone",
+        "A small classifier trained on four fifths of the pictures and tested on the rest says how consistent "
+        "they are with themselves, not how a model does on real ones; for that, see the owner's figures above. Below, "
+        "synthetic pictures by class, and one latent for each class decoded for every group: only what the group "
+        "decides may differ along a row.",
+        (
+            Table(
+                tuple(name.replace("_", " ") for name in type(only).model_fields), (tuple(only.model_dump().values()),)
+            ),
+            Table((f"{schema.target.name}, pictures", *groups), tuple(group_counts(rows, schema))),
+        ),
+        (
+            picture_grid(rows, schema, "Synthetic pictures by class."),
+            group_grid(synthesiser, "The same latent decoded for each group."),
+        ),
+    )
+
+
+def _own_section(judge: ImageJudge, rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, Section]:
+    predicted = judge.predict(judge.reference, own)
+    found = scores(own, predicted, schema)
+    fidelity: Fidelity = judge.fidelity(own, rows)
+    names = tuple(name.replace("_", " ") for name in type(found).model_fields)
+    groups = group_accuracies(own, predicted, predicted, schema)
+    section = Section(
+        "On your own pictures",
+        f"Trained on synthetic pictures, tested on the {len(own):,} real ones you gave. They went nowhere. Density and "
+        "coverage are in the features of the classifier trained on the synthetic pictures.",
+        (
+            Table(
+                (*names, "density", "coverage"),
+                ((*found.model_dump().values(), fidelity.density, fidelity.coverage),),
+            ),
+            Table(("group", "accuracy"), tuple((group.label, group.synthetic) for group in groups)),
+        ),
+        (picture_grid(own, schema, "Your own pictures by class."),),
+    )
+    return found, section

@@ -1,0 +1,58 @@
+"""The owner's report of pictures, with originals that never leave the owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from data_owner.measure import Measured
+from data_owner.owner_report import frame, gate_section, latent_section, training_section
+from shared.generation import Synthesiser
+from shared.headlines import score_section
+from shared.image_plots import group_counts, group_grid, picture_grid
+from shared.picture_sections import picture_section
+from shared.report import Report, Section, Table
+
+
+def image_report(
+    measured: Measured,
+    failures: tuple[str, ...],
+    synthesiser: Synthesiser,
+    held_out: pd.DataFrame,
+    history: list[dict[str, Any]],
+) -> Report:
+    """Everything the gate looked at, for the person who approves. `failures`: all that it found against the release."""
+    card, schema = measured.card, synthesiser.schema
+    target = schema.target.name
+    groups = tuple(group.label for group in schema.groups)
+    return frame(
+        card,
+        failures,
+        (
+            gate_section(card),
+            score_section(card),
+            *([picture_section(measured.pictures)] if measured.pictures is not None else []),
+            Section(
+                "Originals and synthetic pictures",
+                "Held-out originals, which stay with the owner, then synthetic ones, a row for each class. Last, one "
+                "latent a class, decoded for every group: only what s decides may differ along a row.",
+                figures=(
+                    picture_grid(held_out, schema, "Real held-out pictures by class. They stay with the owner."),
+                    picture_grid(measured.synthetic, schema, "Synthetic pictures by class."),
+                    group_grid(synthesiser, "The same latent decoded for each group."),
+                ),
+            ),
+            Section(
+                "Classes and groups",
+                f"Pictures of each {target} in each group: held out, then synthetic, where the group is drawn without "
+                "regard to the class.",
+                (
+                    Table((f"{target}, held out", *groups), tuple(group_counts(held_out, schema))),
+                    Table((f"{target}, synthetic", *groups), tuple(group_counts(measured.synthetic, schema))),
+                ),
+            ),
+            latent_section(measured, synthesiser),
+            training_section(history),
+        ),
+    )

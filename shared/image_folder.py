@@ -1,0 +1,98 @@
+"""A folder of pictures: PNG files, `labels.csv` saying what each is, and `lineage.json` saying whence they came."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+
+from shared.errors import BadInput, Unreachable
+from shared.schema import ImageColumn
+from shared.table import read_table
+
+LABELS, LINEAGE = "labels.csv", "lineage.json"
+FILES_A_FOLDER = 10_000
+
+
+class ImageFolderWriter:
+    """Streams tables of PNG pictures into a new folder that appears only when all of it is written.
+
+    A file is named after its row in the run, from `start`, so folders of several shards go together. Raises
+    `BadInput` if the folder is there already, `Unreachable` if it cannot be written.
+    """
+
+    def __init__(self, path: Path, column: ImageColumn, start: int, lineage: dict[str, str]) -> None:
+        if path.exists():
+            raise BadInput("it is there already", field=str(path), remedy="choose a new folder")
+        self._path, self._column, self._next, self._lineage = path, column, start, lineage
+        self._part = path.with_name(f".{path.name}.part")
+
+    def write(self, table: pd.DataFrame) -> None:
+        rows = range(self._next, self._next + len(table))
+        files = [f"{row // FILES_A_FOLDER:06d}/{row:010d}.png" for row in rows]
+        labels = table.drop(columns=self._column.name)
+        labels.insert(0, "file", files)
+        try:
+            for name, data in zip(files, table[self._column.name], strict=True):
+                place = self._part / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+            first = not (self._part / LABELS).is_file()
+            labels.to_csv(self._part / LABELS, mode="a", header=first, index=False)
+        except OSError as error:
+            raise self._unreachable() from error
+        self._next += len(table)
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._part, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                (self._part / LINEAGE).write_text(json.dumps(self._lineage), encoding="utf-8")
+                self._part.rename(self._path)
+        except OSError as failure:
+            raise self._unreachable() from failure
+        finally:
+            shutil.rmtree(self._part, ignore_errors=True)
+
+    def _unreachable(self) -> Unreachable:
+        return Unreachable(
+            "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
+        )
+
+
+def read_image_folder(path: Path, column: ImageColumn, rows: int) -> pd.DataFrame:
+    """The first `rows` rows of such a folder: PNG pictures and labels. Raises `BadInput` and `Unreachable`."""
+    labels = read_table(path / LABELS).head(rows)
+    if "file" not in labels.columns:
+        raise BadInput("labels.csv lacks this column", field="file", remedy="name the file of each row")
+    inside = path.resolve()
+    pictures = []
+    for name in labels["file"].astype("str"):
+        place = (path / name).resolve()
+        if not place.is_relative_to(inside):
+            raise BadInput("a file outside of the folder", field=str(path / LABELS), remedy="remove that row")
+        try:
+            pictures.append(place.read_bytes())
+        except OSError as error:
+            raise Unreachable("cannot be read", field=name, remedy="remove its row from labels.csv") from error
+    table = labels.drop(columns="file")
+    table.insert(0, column.name, pd.Series(pictures, dtype="object"))
+    return table
+
+
+def read_lineage(path: Path) -> dict[str, str]:
+    """What `lineage.json` says; empty where there is none that can be read."""
+    try:
+        found = json.loads((path / LINEAGE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

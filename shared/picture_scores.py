@@ -1,0 +1,102 @@
+"""What is measured of pictures beside fairness, utility and fidelity: labels, groups and what latents tell of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import cross_val_predict
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from shared.codec import group_positions, positions
+from shared.metrics import Floats, Integers, outcome
+from shared.schema import Frozen, Label, Schema
+
+HARDEST_SHARE = 0.1
+"""The hardest cells: this share of all pairs of class and group, those on which the originals' classifier is worst."""
+
+FOLDS = 3
+Share = Field(ge=0.0, le=1.0)
+
+
+class GroupAccuracy(Frozen):
+    """Accuracy on one group's real held-out pictures, trained on synthetic and on original ones."""
+
+    label: Label
+    synthetic: float = Share
+    original: float = Share
+
+
+class PictureScores(Frozen):
+    """`agreement`: how often a classifier trained on the originals gives a synthetic picture its label; its ceiling is
+    the same of real held-out pictures. `hardest`: accuracy in the cells of class and group on which a classifier
+    trained on the originals does worst. `group_*`: how often the group is predicted from z and the class, from z alone,
+    and by naming each class's, or the, commonest group."""
+
+    agreement: float = Share
+    agreement_ceiling: float = Share
+    groups: tuple[GroupAccuracy, ...]
+    hardest_synthetic: float = Share
+    hardest_original: float = Share
+    group_from_latent_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_commonest_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_from_latent: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_commonest: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+def cell_accuracy(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Floats:
+    """Accuracy in each cell, (classes, groups); NaN where there is no row."""
+    right = (outcome(test, schema) == predicted).astype(float)
+    target, group = positions(schema.target, test[schema.target.name]), group_positions(schema, test)
+    cells = np.full((len(schema.target.categories), len(schema.groups)), np.nan)
+    for row, column in np.ndindex(*cells.shape):
+        inside = (target == row) & (group == column)
+        if inside.any():
+            cells[row, column] = right[inside].mean()
+    return cells
+
+
+def hardest(synthetic: Floats, original: Floats) -> tuple[float, float]:
+    """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own."""
+    known = np.flatnonzero(~np.isnan(original))
+    count = max(1, round(HARDEST_SHARE * len(known)))
+    worst = known[np.argsort(original.ravel()[known], kind="stable")[:count]]
+    return float(synthetic.ravel()[worst].mean()), float(original.ravel()[worst].mean())
+
+
+def group_accuracies(
+    test: pd.DataFrame, synthetic: Integers, original: Integers, schema: Schema
+) -> tuple[GroupAccuracy, ...]:
+    truth, groups = outcome(test, schema), group_positions(schema, test)
+    return tuple(
+        GroupAccuracy(
+            label=group.label,
+            synthetic=float((truth == synthetic)[groups == index].mean()),
+            original=float((truth == original)[groups == index].mean()),
+        )
+        for index, group in enumerate(schema.groups)
+        if (groups == index).any()
+    )
+
+
+def group_from_latents(latents: Tensor, target: Tensor, group: Tensor, seed: int) -> dict[str, float]:
+    """How well boosting, cross-validated, predicts the group (n,) from z (n, d) with and without the class (n,)."""
+    classes = one_hot(target)
+    in_class = (one_hot(group).double().T @ classes.double()).max(0).values.sum() / len(group)
+    return {
+        "group_from_latent_in_class": _predicted(torch.cat([latents, classes.to(latents.dtype)], 1), group, seed),
+        "group_commonest_in_class": float(in_class),
+        "group_from_latent": _predicted(latents, group, seed),
+        "group_commonest": float(torch.bincount(group).max() / len(group)),
+    }
+
+
+def _predicted(inputs: Tensor, group: Tensor, seed: int) -> float:
+    model = HistGradientBoostingClassifier(max_iter=50, random_state=seed)
+    with threadpool_limits(1, user_api="openmp"):
+        found = cross_val_predict(model, inputs.numpy(), group.numpy(), cv=FOLDS)
+    return float((found == group.numpy()).mean())

@@ -1,0 +1,239 @@
+"""Pictures through the same boundary: schema, codec, decoder, teacher, generation, gate and audit."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+
+from consumer import steps as consumer
+from consumer.study import Study
+from data_owner import authority, steps
+from data_owner.image_encoder import ImageEncoder
+from data_owner.measure import Measured
+from data_owner.node import Node
+from data_owner.teacher import default_settings
+from protocol.artefacts import Artefact
+from shared.architecture import ConvolutionalArchitecture
+from shared.codec import encode
+from shared.conform import conform
+from shared.decoder import Decoder
+from shared.errors import BadInput, VerificationFailure
+from shared.generation import Synthesiser
+from shared.image_codec import read_image
+from shared.judge import balanced
+from shared.limits import LIMITS
+from shared.schema import Schema
+from shared.statistics import measure
+from shared.student import StudentSettings
+from shared.table import restore
+from tests.conftest import Running
+from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_distillation() -> Iterator[None]:
+    """A student, and a classifier, of tiny pictures need few steps."""
+    short = partial(StudentSettings, steps=100)
+    with (
+        patch("data_owner.measure.StudentSettings", short),
+        patch("consumer.steps.StudentSettings", short),
+        patch("shared.image_classifier.STEPS", 150),
+    ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def synthesiser(image_artefacts: dict[Artefact, bytes]) -> Synthesiser:
+    parts = (image_artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
+    return steps.reference(*parts, 0)[0]
+
+
+def test_pictures_come_back_to_the_pixel(image_records: steps.Prepared) -> None:
+    schema, table = image_records.schema, image_records.training
+    given = restore(table, schema)
+    pd.testing.assert_frame_equal(conform(schema, given), table)
+    original = encode(schema, table).pixels
+    assert original.shape == (len(table), 3, SIDE, SIDE)
+    first = read_image(given["image"][0], "first")
+    np.testing.assert_array_equal(first.transpose(2, 0, 1), original[0].numpy())
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 3), (64, 64, 3), (9, 13, 1), (8, 31, 3)])
+def test_a_decoder_makes_pictures_of_exactly_the_schema_s_size(height: int, width: int, channels: int) -> None:
+    sizes = {"height": height, "width": width, "channels": channels}
+    architecture = ConvolutionalArchitecture(latent=4, groups=2, classes=3, maps=(8, 4), head=(8,), **sizes)
+    model = Decoder(architecture)
+    assert model(torch.zeros(5, 4), torch.zeros(5, 2)).shape == (5, channels, height, width)
+    assert architecture.parameters == sum(part.numel() for part in model.parameters())
+    pixels = torch.zeros(5, channels, height, width, dtype=torch.uint8)
+    assert ImageEncoder(architecture, 8)(pixels, torch.zeros(5, 5)).shape == (5, 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"maps": (4096, 4096)},
+        {"maps": (1, 4096), "height": 256, "width": 256},
+        {"maps": (8,) * 9},
+        {"maps": (0,)},
+        {"maps": ()},
+        {"height": 10**6},
+        {"channels": 4},
+        {"latent": 10**9},
+        {"head": (4096, 4096)},
+    ],
+)
+def test_an_architecture_beyond_the_limits_is_refused_before_anything_is_allocated(change: dict[str, object]) -> None:
+    sound = {"latent": 4, "groups": 2, "classes": 3, "height": 64, "width": 64, "channels": 3, "maps": (8,)}
+    ConvolutionalArchitecture.model_validate({**sound, "head": (8,)})
+    with pytest.raises(ValidationError):
+        ConvolutionalArchitecture.model_validate({**sound, "head": (8,), **change})
+
+
+def test_a_decoder_of_another_size_than_the_schema_is_refused(image_artefacts: dict[Artefact, bytes]) -> None:
+    wider = image_artefacts[Artefact.SCHEMA].replace(b'"width":12', b'"width":13')
+    with pytest.raises(VerificationFailure, match="does not fit"):
+        Decoder.from_bytes(image_artefacts[Artefact.DECODER], Schema.from_bytes(wider))
+
+
+def test_a_release_of_pictures_stays_under_two_megabytes() -> None:
+    """Sizes follow from the shapes alone: Colored-MNIST's, and faces of 64 pixels a side."""
+    for side, classes in ((28, 10), (64, 2)):
+        schema = Schema.from_bytes(_schema(side, classes))
+        teacher = default_settings(schema)
+        decoder = Decoder(ConvolutionalArchitecture.for_schema(schema, teacher.latent, teacher.maps, teacher.head))
+        labels = torch.nn.functional.one_hot(torch.arange(900) % classes)
+        latents = torch.randn(900, teacher.latent)
+        statistics = measure(latents, torch.ones_like(latents), labels[:, :2], seed=0, classes=labels)
+        assert len(decoder.to_bytes()) + len(statistics.to_bytes()) < 1_900_000
+
+
+def _schema(side: int, classes: int) -> bytes:
+    labels = [str(index) for index in range(classes)]
+    category = {"kind": "category", "dtype": "str", "optional": False}
+    content = {
+        "columns": [
+            {"name": "image", "kind": "image", "height": side, "width": side, "channels": 3},
+            {"name": "s", "role": "sensitive", "categories": ["a", "b"], **category},
+            {"name": "y", "role": "target", "categories": labels, **category},
+        ],
+        "positive": "1",
+        "groups": [{"values": ["a"], "share": 0.5}, {"values": ["b"], "share": 0.5}],
+    }
+    return json.dumps(content).encode()
+
+
+def test_an_image_is_the_only_feature(image_records: steps.Prepared) -> None:
+    content = json.loads(image_records.schema.to_bytes())
+    content["columns"].append({**content["columns"][0], "name": "second"})
+    with pytest.raises(BadInput, match="only feature"):
+        Schema.from_bytes(json.dumps(content).encode())
+
+
+def test_training_is_repeatable_and_the_same_latent_differs_between_groups_in_colour_alone(
+    image_records: steps.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
+) -> None:
+    again = steps.artefacts(
+        image_records.schema, steps.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
+    )
+    assert again == image_artefacts
+    z = synthesiser.latents(50, torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
+    made = torch.sigmoid(synthesiser.decoder(z, torch.eye(2).repeat(50, 1)))
+    brightest = made.mean((2, 3))
+    assert (brightest[0::2, 1] > brightest[0::2, 0]).float().mean() > 0.8  # green
+    assert (brightest[1::2, 0] > brightest[1::2, 1]).float().mean() > 0.8  # red
+
+
+def test_generation_of_pictures_is_repeatable_and_divisible(
+    synthesiser: Synthesiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shared import generation
+
+    monkeypatch.setattr(generation, "LIMITS", LIMITS.__class__(image_block_rows=64))
+    whole = synthesiser.table(3, 150)
+    parts = [part for bounds in ((0, 70), (70, 150)) for part in synthesiser.rows(3, *bounds)]
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+    assert len({len(picture) for picture in whole["image"]}) == 1
+
+
+def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
+    image_records: steps.Prepared,
+) -> None:
+    test = balanced(image_records.held_out, image_records.schema, seed=0)
+    counts = pd.crosstab(test["shape"], test["colour"])
+    assert (counts["red"] == counts["green"]).all()
+    assert len(test) > 0
+
+
+def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, tmp_path: Path) -> None:
+    running = Running(Node(image_node))
+    try:
+        study = Study(tmp_path / "study")
+        enrolled = consumer.enrol(study.folder, invitation=running.node.invitation)
+        authority.decide(
+            running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
+        )
+        consumer.enrol(study.folder)
+        fetched = consumer.fetch(study.folder)
+    finally:
+        running.stop()
+    assert fetched.received < 2_000_000
+    consumer.distill(study.folder)
+    consumer.generate(study.folder, rows=300)
+    table = pd.read_parquet(study.folder / "synthetic.parquet")
+    assert read_image(table["image"][0], "first").shape == (SIDE, SIDE, 3)
+    consumer.generate(study.folder, rows=300, shard="2/2", out=tmp_path / "half")
+    labels = pd.read_csv(tmp_path / "half" / "labels.csv")
+    assert labels["shape"].tolist() == table["shape"].tolist()[150:]
+    assert (tmp_path / "half" / labels["file"][0]).read_bytes() == table["image"][150]
+    with pytest.raises(BadInput, match="there already"):
+        consumer.generate(study.folder, rows=10, out=tmp_path / "half")
+    with pytest.raises(BadInput, match="pictures do not fit"):
+        consumer.generate(study.folder, rows=10, out=tmp_path / "rows.csv")
+    found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
+    assert found.report.verdicts[0].value == "verified"
+    assert found.on_own_records is not None
+    titles = [section.title for section in found.report.sections]
+    assert {"Pictures", "On synthetic pictures alone", "On your own pictures", "Latents"} <= set(titles)
+    html = study.report.read_text("utf-8")
+    assert html.count("data:image/png;base64") > 30
+    assert "http://" not in html.replace("http://www.w3.org", "")
+
+
+def _real(place: Path) -> Path:
+    pictures(120, seed=5).to_parquet(place / "own.parquet")
+    return place / "own.parquet"
+
+
+def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path) -> None:
+    path = tmp_path / "hospital"
+    table = pictures()
+    steps.init(path, data=table, target="shape", sensitive=("colour",))
+    measured = _trained_and_gated(path)
+    found = measured.pictures
+    assert found is not None
+    assert found.group_from_latent_in_class is not None
+    assert found.group_commonest_in_class == pytest.approx(0.8, abs=0.08)
+    assert {group.label for group in found.groups} == {"green", "red"}
+    assert found.agreement_ceiling > 0.8
+    assert measured.card.pictures is not None
+    assert round(found.agreement, 2) == measured.card.pictures.agreement
+    assert Node(path).report.read_text("utf-8").count("data:image/png;base64") > 60
+
+
+def _trained_and_gated(path: Path) -> Measured:
+    """As `train` and `gate` do it, with a short training."""
+    with (
+        patch("data_owner.steps.default_settings", lambda schema: QUICK_IMAGES),
+        patch("data_owner.measure_pictures.default_settings", lambda schema: QUICK_IMAGES),
+    ):
+        steps.train(path)
+        return steps.gate(path)
