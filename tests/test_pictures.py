@@ -17,15 +17,15 @@ from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import authority, steps
 from data_owner.image_encoder import ImageEncoder
-from data_owner.measure import Measured
 from data_owner.node import Node
 from data_owner.teacher import default_settings
 from protocol.artefacts import Artefact
 from shared.architecture import ConvolutionalArchitecture
+from shared.card import Card
 from shared.codec import encode
 from shared.conform import conform
 from shared.decoder import Decoder
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
 from shared.judge import balanced
@@ -217,8 +217,8 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     path = tmp_path / "hospital"
     table = pictures()
     steps.init(path, data=table, target="shape", sensitive=("colour",))
-    measured = _trained_and_gated(path)
-    found = measured.pictures
+    gated = _trained_and_gated(path)
+    measured, found = gated.measured, gated.measured.pictures
     assert found is not None
     assert found.group_from_latent_in_class is not None
     assert found.group_commonest_in_class == pytest.approx(0.8, abs=0.08)
@@ -227,9 +227,14 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert measured.card.pictures is not None
     assert round(found.agreement, 2) == measured.card.pictures.agreement
     assert Node(path).report.read_text("utf-8").count("data:image/png;base64") > 60
+    card = Card.from_bytes((path / "releases" / "1" / "card.json").read_bytes())
+    assert [verdict.attack for verdict in card.attacks] == ["reconstruction", "density ratio"]
+    assert not gated.failures
+    with pytest.raises(PolicyRefusal, match="tables alone"):
+        steps.attack(path, shadows=2)
 
 
-def _trained_and_gated(path: Path) -> Measured:
+def _trained_and_gated(path: Path) -> steps.Gated:
     """As `train` and `gate` do it, with a short training."""
     with (
         patch("data_owner.steps.default_settings", lambda schema: QUICK_IMAGES),
