@@ -2,6 +2,8 @@
 
 owner.toml             columns, policy, training: a person edits it
 records.parquet        the private records, canonical
+microdata.parquet      what was drawn from them under differential privacy, when it is on
+budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history; never served
 releases/N/            the five that cross, with signature and state
 keys/                  authority and server keys, and the sealed keys of the root document
@@ -35,6 +37,14 @@ class Node:
     @property
     def records(self) -> Path:
         return self.folder / "records.parquet"
+
+    @property
+    def microdata(self) -> Path:
+        return self.folder / "microdata.parquet"
+
+    @property
+    def budget(self) -> Path:
+        return self.folder / "budget.sqlite"
 
     @property
     def checkpoint(self) -> Path:

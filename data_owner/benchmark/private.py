@@ -1,0 +1,91 @@
+"""Our system under differential privacy: microdata from private marginals, and everything else trained on that.
+
+What a record could tell is known from the data set's codebook; the fold's own schema, made from its records, serves
+only to read the rows that come out.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from data_owner.benchmark import fair4free
+from data_owner.benchmark.systems import Fold, Unsuitable
+from data_owner.datasets import codebook
+from data_owner.disclosure import disclose
+from data_owner.ingest import infer, ingest, read
+from data_owner.privacy.domain import domains
+from data_owner.privacy.private_marginals import draw, plan
+from data_owner.settings import OwnerSettings, PrivacySettings
+from data_owner.teacher import TeacherSettings
+from shared.conform import conform
+from shared.schema import MERGED, Schema
+
+
+def epsilon_1(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 1.0)
+
+
+def epsilon_3(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 3.0)
+
+
+def epsilon_8(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 8.0)
+
+
+def microdata_1(fold: Fold) -> pd.DataFrame:
+    """The microdata itself, its fold's rows times over: what a teacher on it has to work with."""
+    schema, table = microdata(fold, 1.0)
+    return _readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), schema, fold)
+
+
+def generate(fold: Fold, epsilon: float) -> pd.DataFrame:
+    """The same teacher, release and student as without privacy, on microdata alone."""
+    schema, table = microdata(fold, epsilon)
+    rows = fair4free.from_training(fold, schema, table, "parity", 1.0, TeacherSettings())
+    return _readable(rows, schema, fold)
+
+
+def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
+    """Microdata at (ε, 1e-5), in a schema made from it."""
+    # what merging by the fold's schema has hidden is a gap here
+    settings, training = _declared(fold, epsilon), fold.training.replace(MERGED, None)
+    records = read(training, settings)
+    privacy = settings.privacy
+    assert privacy is not None
+    asked = plan(domains(records.columns, settings), privacy)
+    drawn = draw(records, settings, asked, lambda step, total, message: None)
+    return disclose(ingest(drawn, settings), settings.policy.minimum_count)
+
+
+def _declared(fold: Fold, epsilon: float) -> OwnerSettings:
+    public = codebook(fold.dataset)
+    found = infer(
+        fold.training,
+        name=fold.dataset,
+        source=fold.dataset,
+        target=fold.schema.target.name,
+        sensitive=tuple(column.name for column in fold.schema.sensitive),
+        positive=fold.schema.positive,
+        small_groups="merge",
+    )
+    if set(public) != set(found.columns):
+        raise Unsuitable("no codebook says what its columns can hold")
+    if any(MERGED in column.categories for column in fold.schema.sensitive):
+        raise Unsuitable("small groups were merged by looking at the records")
+    columns = {
+        name: entry.model_copy(
+            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
+        )
+        for name, entry in found.columns.items()
+    }
+    return found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
+
+
+def _readable(rows: pd.DataFrame, schema: Schema, fold: Fold) -> pd.DataFrame:
+    """Rows in the fold's schema, without those that have a group or a gap it has no place for."""
+    groups = {group.values for group in fold.schema.groups}
+    names = [column.name for column in fold.schema.sensitive]
+    known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
+    full = rows[[column.name for column in fold.schema.columns if not column.optional]].notna().all(axis=1)
+    return conform(fold.schema, rows[known & full].reset_index(drop=True))
