@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data_owner import release_gate
+from data_owner.disclosure import publishable_rate, tens
 from data_owner.settings import OwnerSettings
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
@@ -90,6 +91,14 @@ def measure(
     )
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
     rates = group_rates(held_out, predicted, schema)
+    behind = np.bincount(group_positions(schema, held_out), minlength=len(schema.groups))
+
+    def rate(of_group: dict[str, float], index: int) -> float | None:
+        label = schema.groups[index].label
+        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
+            return None
+        return publishable_rate(of_group[label], int(behind[index]), settings.policy.minimum_count)
+
     card = Card(
         node=settings.name,
         target=schema.target.name,
@@ -99,14 +108,14 @@ def measure(
         repair=settings.training.repair,
         privacy=settings.policy.privacy,
         protocol=PROTOCOL,
-        records=_tens(len(training)),
-        held_out=_tens(len(held_out)),
+        records=tens(len(training)),
+        held_out=tens(len(held_out)),
         groups=tuple(
             GroupSize(
                 label=group.label,
-                records=_tens(int(sizes[index])),
-                recorded_rate=_published_rate(recorded, group.label, sizes[index]),
-                predicted_rate=_published_rate(rates, group.label, sizes[index]),
+                records=tens(int(sizes[index])),
+                recorded_rate=rate(recorded, index),
+                predicted_rate=rate(rates, index),
             )
             for index, group in enumerate(schema.groups)
         ),
@@ -136,16 +145,8 @@ LEAST_PUBLISHED = 500
 """Group rates of fewer records than this are not published: a rate of a dozen people is about people."""
 
 
-def _published_rate(rates: dict[str, float], label: str, size: int) -> float | None:
-    return round(rates[label], 2) if label in rates and size >= LEAST_PUBLISHED else None
-
-
 def _published(check: Check) -> Check:
     counted = check.measured > 1.5 and check.required >= 5
     return check.model_copy(
-        update={"measured": float(_tens(int(check.measured))) if counted else round(check.measured, 2)}
+        update={"measured": float(tens(int(check.measured))) if counted else round(check.measured, 2)}
     )
-
-
-def _tens(count: int) -> int:
-    return round(count, -1)
