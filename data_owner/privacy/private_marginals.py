@@ -41,12 +41,13 @@ Progress = Callable[[int, int, str], None]
 Integers = NDArray[np.int64]
 Clique = tuple[str, ...]
 
-SHARES = {"histograms": 0.15, "outcome": 0.25, "choice": 0.10, "pairs": 0.50}
+SHARES = {"histograms": 0.15, "outcome": 0.45, "choice": 0.10, "pairs": 0.30}
 """Of ρ, set on inner splits of COMPAS and Adult."""
 
 MOST_BINS = 24
-CLEAR = 6.0
-"""A bin of numbers holds records of so many noise scales, where there are so many."""
+CLEAR, LEAST_SHARE = 3.0, 0.1
+"""A bin of numbers holds so many noise scales of records even in the smallest group (of this share or more): where a
+person stands within her group is what repaired labels follow, so noise there is unfair to small groups."""
 
 MODEL_MEGABYTES = 0.25
 ITERATIONS = 1000
@@ -130,7 +131,9 @@ def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progr
     found = domains(records.columns, settings)
     progress(0, 4, "histograms of single columns")
     cells = {domain.name: domain.encode(records.frame[domain.name]) for domain in found}
-    bins = {domain.name: _binned(domain, cells[domain.name], asked) for domain in found}
+    counted = {domain.name: _histogram(domain, cells[domain.name], asked) for domain in found}
+    least = CLEAR * asked.outcome_scale / _smallest_share(found, counted, asked.histogram_scale)
+    bins = {domain.name: _binned(domain, counted[domain.name], asked, least) for domain in found}
     binned = {name: found_bins.encode(cells[name]) for name, found_bins in bins.items()}
     space = mbi.Domain(list(bins), [found_bins.count for found_bins in bins.values()])
 
@@ -169,14 +172,27 @@ def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progr
     return pd.DataFrame(columns)
 
 
-def _binned(domain: Domain, cells: Integers, asked: Plan) -> histogram.Bins:
+def _histogram(domain: Domain, cells: Integers, asked: Plan) -> histogram.Histogram:
     scale, ordered = asked.histogram_scale, isinstance(domain, NumericDomain)
-    found = histogram.count(
+    return histogram.count(
         cells, domain.cells, ordered=ordered, noise=lambda exact: discrete_gaussian(exact, scale), scale=scale
     )
-    if ordered:
-        return histogram.neighbours(found, max(found.total / MOST_BINS, CLEAR * asked.outcome_scale), scale)
-    return histogram.categories(found, scale, merge=domain.facts.role is not Role.TARGET)
+
+
+def _smallest_share(found: tuple[Domain, ...], counted: dict[str, histogram.Histogram], scale: float) -> float:
+    """Of a sensitive column's categories that stand out of the noise."""
+    shares: list[float] = []
+    for domain in found:
+        if domain.facts.role is Role.SENSITIVE:
+            records = counted[domain.name].records
+            shares += list(records[records > histogram.KEEP_ABOVE * scale] / records.sum())
+    return max(min(shares, default=1.0), LEAST_SHARE)
+
+
+def _binned(domain: Domain, counted: histogram.Histogram, asked: Plan, least: float) -> histogram.Bins:
+    if isinstance(domain, NumericDomain):
+        return histogram.neighbours(counted, max(counted.total / MOST_BINS, least), asked.histogram_scale)
+    return histogram.categories(counted, asked.histogram_scale, merge=domain.facts.role is not Role.TARGET)
 
 
 def _chosen(space: mbi.Domain, asked: Plan, gain: NDArray[np.float64]) -> list[Clique]:
