@@ -35,21 +35,20 @@ def epsilon_8(fold: Fold) -> pd.DataFrame:
 
 def microdata_1(fold: Fold) -> pd.DataFrame:
     """The microdata itself, its fold's rows times over: what a teacher on it has to work with."""
-    schema, table = microdata(fold, 1.0)
-    return _readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), schema, fold)
+    _, table = microdata(fold, 1.0)
+    return readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), fold)
 
 
 def generate(fold: Fold, epsilon: float) -> pd.DataFrame:
     """The same teacher, release and student as without privacy, on microdata alone."""
     schema, table = microdata(fold, epsilon)
     rows = fair4free.from_training(fold, schema, table, "parity", 1.0, TeacherSettings())
-    return _readable(rows, schema, fold)
+    return readable(rows, fold)
 
 
 def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     """Microdata at (ε, 1e-5), in a schema made from it."""
-    # what merging by the fold's schema has hidden is a gap here
-    settings, training = _declared(fold, epsilon), fold.training.replace(MERGED, None)
+    settings, training = declared(fold, epsilon)
     records = read(training, settings)
     privacy = settings.privacy
     assert privacy is not None
@@ -58,7 +57,8 @@ def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     return disclose(ingest(drawn, settings), settings.policy.minimum_count)
 
 
-def _declared(fold: Fold, epsilon: float) -> OwnerSettings:
+def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
+    """Settings with the codebook's declarations, and the training rows; what the fold's schema merged is a gap."""
     public = codebook(fold.dataset)
     found = infer(
         fold.training,
@@ -79,10 +79,11 @@ def _declared(fold: Fold, epsilon: float) -> OwnerSettings:
         )
         for name, entry in found.columns.items()
     }
-    return found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
+    settings = found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
+    return settings, fold.training.replace(MERGED, None)
 
 
-def _readable(rows: pd.DataFrame, schema: Schema, fold: Fold) -> pd.DataFrame:
+def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
     """Rows in the fold's schema, without those that have a group or a gap it has no place for."""
     groups = {group.values for group in fold.schema.groups}
     names = [column.name for column in fold.schema.sensitive]

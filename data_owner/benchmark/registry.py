@@ -16,6 +16,7 @@ from data_owner.benchmark.baselines import (
     fairgan,
     fairlearn_methods,
     fldgm,
+    private_training,
     tabfairgan,
 )
 from data_owner.benchmark.systems import Fold, Generator, Predictor, System
@@ -41,6 +42,7 @@ SYSTEMS: tuple[System, ...] = (
     Generator("fair4free-eps8", "Fair4Free, parity, ε = 8", private.epsilon_8),
     Generator("fair4free-eps3", "Fair4Free, parity, ε = 3", private.epsilon_3),
     Generator("fair4free-eps1", "Fair4Free, parity, ε = 1", private.epsilon_1),
+    Generator("private-training-eps1", "DP-SGD on the teacher, ε = 1", private_training.epsilon_1),
     Generator("microdata-eps1", "private marginals alone, ε = 1", private.microdata_1),
     Generator("fair4free-published", "Fair4Free as published", fair4free_published.generate),
     Generator("fairdisco", "FairDisco", fairdisco.generate),
