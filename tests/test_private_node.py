@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_owner import steps
+from data_owner.ingest import infer, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import microdata
@@ -123,3 +124,11 @@ def test_a_budget_that_says_nothing_sound_is_refused(section: str, tmp_path: Pat
     text = node.settings.read_text(encoding="utf-8")
     with pytest.raises(BadInput, match="privacy"):
         parse(text.replace("\n[columns", f"\n[privacy]\n{section}\n\n[columns", 1))
+
+
+def test_a_feature_of_which_noise_left_one_value_is_left_out_and_not_refused() -> None:
+    table = people(200)[COLUMNS].assign(gain=0)
+    found = infer(people(200)[COLUMNS], name="p", source="f", target="died", sensitive=("sex",), positive="1")
+    drawn, kept = microdata.varied(table, found)
+    assert list(drawn.columns) == list(kept.columns) == ["age", "sex", "died"]
+    ingest(drawn, kept)

@@ -14,11 +14,12 @@ from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest, read
 from data_owner.privacy.domain import domains
+from data_owner.privacy.microdata import varied
 from data_owner.privacy.private_marginals import draw, plan
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
-from shared.schema import MERGED, Schema
+from shared.schema import MERGED, NumericColumn, Schema
 
 
 def epsilon_1(fold: Fold) -> pd.DataFrame:
@@ -53,8 +54,8 @@ def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     privacy = settings.privacy
     assert privacy is not None
     asked = plan(domains(records.columns, settings), privacy)
-    drawn = draw(records, settings, asked, lambda step, total, message: None)
-    return disclose(ingest(drawn, settings), settings.policy.minimum_count)
+    drawn, kept = varied(draw(records, settings, asked, lambda step, total, message: None), settings)
+    return disclose(ingest(drawn, kept), kept.policy.minimum_count)
 
 
 def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
@@ -84,7 +85,17 @@ def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
 
 
 def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
-    """Rows in the fold's schema, without those that have a group or a gap it has no place for."""
+    """Rows in the fold's schema, without those that have a group or a gap it has no place for.
+
+    A column of which the noise left one value is its lowest or first.
+    """
+    rows = rows.assign(
+        **{
+            column.name: column.quantiles.values[0] if isinstance(column, NumericColumn) else column.categories[0]
+            for column in fold.schema.features
+            if column.name not in rows.columns
+        }
+    )
     groups = {group.values for group in fold.schema.groups}
     names = [column.name for column in fold.schema.sensitive]
     known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])

@@ -43,8 +43,18 @@ def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettin
         raise PolicyRefusal(
             "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
         )
-    columns = {name: entry for name, entry in settings.columns.items() if entry.kind != "exclude"}
-    return read_table(node.microdata), settings.model_copy(update={"columns": columns})
+    return varied(read_table(node.microdata), settings)
+
+
+def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
+    """Microdata and settings without the features of which noise left one value, which have nothing to tell."""
+    kept = [
+        name
+        for name in drawn.columns
+        if settings.columns[name].role != "feature" or drawn[name].nunique(dropna=True) > 1
+    ]
+    columns = {name: settings.columns[name] for name in kept}
+    return drawn[kept], settings.model_copy(update={"columns": columns})
 
 
 def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, Plan]:

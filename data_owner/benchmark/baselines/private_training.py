@@ -26,6 +26,7 @@ from data_owner.ingest import Records, ingest, read
 from data_owner.privacy import histogram
 from data_owner.privacy.accounting import ORDERS, Query, affordable
 from data_owner.privacy.domain import CategoricalDomain, NumericDomain, domains
+from data_owner.privacy.microdata import varied
 from data_owner.privacy.noise import discrete_gaussian
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import Teacher, TeacherSettings
@@ -106,7 +107,7 @@ def _schema(records: Records, settings: OwnerSettings, epsilon: float) -> tuple[
         columns[domain.name] = domain.decode(leaves.decode(drawn, generator))
     rows = min(len(values) for values in columns.values())
     frame = pd.DataFrame({name: values.iloc[:rows] for name, values in columns.items()})
-    schema, _ = disclose(ingest(frame, settings), settings.policy.minimum_count)
+    schema, _ = disclose(ingest(*varied(frame, settings)), settings.policy.minimum_count)
     return Query(what="histograms", noise_multiplier=scale, count=counted), schema
 
 
@@ -119,7 +120,7 @@ def _noise(histograms: Query, rate: float, steps: int, epsilon: float) -> float:
         accountant.compose(Query(what="gradients", noise_multiplier=noise, count=steps, sampling=rate).event)
         return float(accountant.get_epsilon(DELTA)) - epsilon
 
-    return float(brentq(over, 0.6, 500.0, rtol=1e-4)) * (1.0 + 1e-3)
+    return float(brentq(over, 1.0, 500.0, rtol=1e-4)) * (1.0 + 1e-3)
 
 
 def _without_gaps(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
