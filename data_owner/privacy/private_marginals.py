@@ -78,8 +78,7 @@ def plan(found: tuple[Domain, ...], privacy: PrivacySettings) -> Plan:
     outcomes: list[Clique] = [(column, target, feature) for feature in features for column in sensitive]
     if len(sensitive) > 1:
         outcomes.append((*sensitive, target))
-    groups = ((), *((column,) for column in sensitive))
-    candidates = tuple((*group, target, *pair) for pair in itertools.combinations(features, 2) for group in groups)
+    candidates = tuple((target, *pair) for pair in itertools.combinations(features, 2))
     counted = sum(histogram.levels(domain.cells, ordered=isinstance(domain, NumericDomain)) for domain in found)
     pairs = len(features) - 1
 
@@ -197,12 +196,10 @@ def _binned(domain: Domain, counted: histogram.Histogram, asked: Plan, least: fl
 
 
 def _chosen(space: mbi.Domain, asked: Plan, gain: NDArray[np.float64]) -> list[Clique]:
-    """The candidates of most gain, best first, one a pair of features, that leave the model small enough."""
+    """The candidates of most gain, best first, that leave the model small enough."""
     chosen: list[Clique] = []
     for place in np.argsort(-gain, kind="stable"):
         candidate = asked.candidates[place]
-        if candidate[-2:] in {clique[-2:] for clique in chosen}:
-            continue
         if mbi.junction_tree.hypothetical_model_size(space, [*asked.outcomes, *chosen, candidate]) <= MODEL_MEGABYTES:
             chosen.append(candidate)
         if len(chosen) == asked.pairs:
