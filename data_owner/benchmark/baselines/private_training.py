@@ -120,7 +120,7 @@ def _noise(histograms: Query, rate: float, steps: int, epsilon: float) -> float:
         accountant.compose(Query(what="gradients", noise_multiplier=noise, count=steps, sampling=rate).event)
         return float(accountant.get_epsilon(DELTA)) - epsilon
 
-    return float(brentq(over, 1.0, 500.0, rtol=1e-4)) * (1.0 + 1e-3)
+    return float(brentq(over, 0.8, 500.0, rtol=1e-4)) * (1.0 + 1e-3)
 
 
 def _without_gaps(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
