@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from data_owner import ledger_cli, root_cli
+from data_owner import budget_cli, ledger_cli, root_cli
 from data_owner.node import Node
 from protocol.access import Role
 from shared.console import shell
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(root_cli.app, name="root")
+app.command("budget")(budget_cli.budget)
 
 NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
@@ -50,6 +51,7 @@ def init(
     positive: Annotated[str | None, typer.Option(help="Positive class of the target.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the node; the folder's if not given.")] = None,
     merge_small_groups: Annotated[bool, typer.Option(help="Merge sensitive groups under the minimum.")] = False,
+    epsilon: Annotated[float | None, typer.Option(help="Turn differential privacy on with this budget.")] = None,
     json: Json = False,
 ) -> None:
     """Make a node: keep the records privately and propose owner.toml for a person to edit."""
@@ -70,6 +72,7 @@ def init(
             positive=positive,
             name=name,
             small_groups="merge" if merge_small_groups else "refuse",
+            epsilon=epsilon,
         )
         undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
         text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."

@@ -2,7 +2,8 @@
 
 Everything in a schema is derived from data unless `owner.toml` declares it. Categories with fewer records than
 the policy's minimum are merged; the tails of numbers are top and bottom coded; every quantile point is a mean
-of several neighbouring records, unless it is a value that many records share exactly.
+of several neighbouring records, unless it is a value that many records share exactly. What says how many (shares of
+groups, ranks of quantile points, rates on the card) counts records in tens and stands for the minimum on either side.
 """
 
 from __future__ import annotations
@@ -54,10 +55,27 @@ def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame
     counts = table.groupby(sensitive, sort=True).size()
     _require(int(counts.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
     groups = tuple(
-        Group(values=key if isinstance(key, tuple) else (key,), share=round(count / len(table), 3) or 0.001)
-        for key, count in counts.items()
+        Group(values=key if isinstance(key, tuple) else (key,), share=share)
+        for key, share in zip(counts.index, shares(counts.to_numpy()), strict=True)
     )
     return Schema(columns=tuple(columns), positive=records.positive, groups=groups), table
+
+
+def tens(count: float) -> int:
+    """The nearest ten; a half goes up, so that counts ten apart stay apart."""
+    return int(np.floor(count / 10.0 + 0.5)) * 10
+
+
+def shares(counts: NDArray[np.int64]) -> list[float]:
+    """Each count's share of all, to three digits, from counts in tens: it tells no count more closely than those."""
+    rounded = [max(tens(count), 10) for count in counts]
+    return [max(round(count / sum(rounded), 3), 0.001) for count in rounded]
+
+
+def publishable_rate(rate: float, records: int, minimum_count: int) -> float | None:
+    """A rate to two digits, or None if fewer records than the minimum are behind it or behind its complement."""
+    within = round(rate * records)
+    return round(rate, 2) if min(within, records - within) >= minimum_count else None
 
 
 def merge_rare(values: pd.Series, minimum_count: int) -> pd.Series:
@@ -111,7 +129,7 @@ def quantile_table(
     heights = [points[rank] for rank in ranks]
     if ranks[-1] < 1.0 - 1e-8:
         ranks, heights = [*ranks, 1.0], [*heights, high]
-    ranks = [round(float(rank), 4) for rank in ranks]
+    ranks = [round(min(tens(rank * count) / max(tens(count), 10), 1.0), 4) for rank in ranks]
     ranks[0], ranks[-1] = 0.0, 1.0
     heights = np.maximum.accumulate(np.round(heights, decimals)).tolist()
     return Quantiles(ranks=tuple(ranks), values=tuple(heights))

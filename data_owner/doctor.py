@@ -13,6 +13,7 @@ from data_owner.ingest import ingest
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import parse
+from data_owner.privacy.budget import Budget
 from protocol import identity
 from protocol.invitation import Invitation
 from protocol.root import Role
@@ -29,7 +30,7 @@ SOON = timedelta(days=14)
 def diagnose(node: Node) -> list[Finding]:
     """Every check, in the order a person would fix them."""
     now = datetime.now(UTC)
-    checks = (_records, _private, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
+    checks = (_records, _private, _budget, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
     found = []
     for check in checks:
         try:
@@ -47,11 +48,20 @@ def _records(node: Node, now: datetime) -> Finding:
 
 
 def _private(node: Node, now: datetime) -> Finding:
-    loose = [
-        path.name for path in (*node.keys.glob("*"), node.records) if path.exists() and path.stat().st_mode & 0o077
-    ]
+    private = (*node.keys.glob("*"), node.records, node.microdata, node.budget)
+    loose = [path.name for path in private if path.exists() and path.stat().st_mode & 0o077]
     fix = f"others can read {', '.join(loose)}: run chmod 600" if loose else "readable by the owner only"
     return Finding("private files", not loose, fix)
+
+
+def _budget(node: Node, now: datetime) -> Finding:
+    privacy = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace")).privacy
+    charges = len(Budget(node.budget).charges())
+    if privacy is None:
+        return Finding("privacy", True, f"no [privacy] in owner.toml: nothing bounds memorisation; {charges} charges")
+    spent = Budget(node.budget).spent(privacy.delta).epsilon
+    text = f"ε {spent:.3f} of {privacy.epsilon:g} is spent in {charges} charges"
+    return Finding("privacy", spent <= privacy.epsilon, text)
 
 
 def _keys(node: Node, now: datetime) -> Finding:

@@ -58,6 +58,10 @@ class Records:
     columns: tuple[ColumnFacts, ...]
     positive: str
 
+    @property
+    def sensitive(self) -> list[str]:
+        return [column.name for column in self.columns if column.role is Role.SENSITIVE]
+
 
 def infer(
     table: pd.DataFrame,
@@ -119,6 +123,13 @@ def infer(
 
 def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     """Canonical records. Raises `BadInput` or `PolicyRefusal` naming the column and the remedy."""
+    found = read(table, settings)
+    frame = _with_groups(found.frame, found.sensitive, settings.policy)
+    return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in found.columns), found.positive)
+
+
+def read(table: pd.DataFrame, settings: OwnerSettings) -> Records:
+    """Canonical records with every group as it is; `ingest` goes on to merge or refuse the small ones."""
     check_names(list(table.columns))
     if len(table) < LEAST_ROWS:
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field="table", remedy="add records")
@@ -143,14 +154,11 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
         facts.append(fact)
         columns[name] = values
     frame = pd.DataFrame(columns)
-    roles = {fact.name: fact.role for fact in facts}
-    (target,) = (name for name, role in roles.items() if role is Role.TARGET)
-    sensitive = [name for name, role in roles.items() if role is Role.SENSITIVE]
+    (target,) = (fact.name for fact in facts if fact.role is Role.TARGET)
     check_target(frame[target], target)
     if settings.positive not in set(frame[target]):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
-    frame = _with_groups(frame, sensitive, settings.policy)
-    return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in facts), settings.positive)
+    return Records(frame, tuple(facts), settings.positive)
 
 
 def check_target(values: pd.Series, name: str) -> None:
@@ -191,16 +199,19 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
         raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
     if kind == "integer" and bool((present % 1 != 0).any()):
         raise BadInput("holds numbers that are not whole", field=name, remedy='set kind = "number"')
-    if entry.bounds is not None and not bool(present.between(*entry.bounds).all()):
+    bounds = entry.limits
+    if bounds is not None and unit == "s":
+        bounds = bounds[0] * 86_400.0, (bounds[1] + 1.0) * 86_400.0 - 1.0  # to the end of the last day
+    if bounds is not None and not bool(present.between(*bounds).all()):
         raise BadInput("holds values outside its bounds", field=name, remedy="widen them in owner.toml")
     fact = ColumnFacts(
         name=name,
         kind=kind,
         dtype=_dtype(values, kind),
         role=Role.FEATURE,
-        decimals=_decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8")) if kind == "number" else 0,
+        decimals=_decimals_of(present, values, entry) if kind == "number" else 0,
         unit=unit,
-        declared_bounds=entry.bounds,
+        declared_bounds=bounds,
     )
     return fact, numbers
 
@@ -365,6 +376,12 @@ def _dtype(values: pd.Series, kind: Kind) -> str:
     if kind == "integer":
         return "int64"
     return "category" if isinstance(values.dtype, pd.CategoricalDtype) else "str"
+
+
+def _decimals_of(present: pd.Series, values: pd.Series, entry: ColumnSettings) -> int:
+    if entry.decimals is not None:
+        return entry.decimals
+    return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"))
 
 
 def _decimals(present: pd.Series, precision: np.finfo[np.floating]) -> int:

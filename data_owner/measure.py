@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data_owner import release_gate
+from data_owner.disclosure import publishable_rate, tens
 from data_owner.measure_pictures import picture_scores, with_latents
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import Teacher
@@ -88,10 +89,18 @@ def measure(
     )
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
     rates = group_rates(test, predicted, schema)
+    behind = np.bincount(group_positions(schema, held_out), minlength=len(schema.groups))
     pictures: PictureScores | None = None
     if isinstance(judge, ImageJudge):
         pictures = picture_scores(judge, synthetic, test, predicted, from_original, schema)
         pictures = with_latents(pictures, teacher, held_out, schema, seed)
+
+    def rate(of_group: dict[str, float], index: int) -> float | None:
+        label = schema.groups[index].label
+        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
+            return None
+        return publishable_rate(of_group[label], int(behind[index]), settings.policy.minimum_count)
+
     card = Card(
         node=settings.name,
         target=schema.target.name,
@@ -101,14 +110,14 @@ def measure(
         repair=settings.training.repair,
         privacy=settings.policy.privacy,
         protocol=judge.protocol,
-        records=_tens(len(training)),
-        held_out=_tens(len(held_out)),
+        records=tens(len(training)),
+        held_out=tens(len(held_out)),
         groups=tuple(
             GroupSize(
                 label=group.label,
-                records=_tens(int(sizes[index])),
-                recorded_rate=_published_rate(recorded, group.label, sizes[index]),
-                predicted_rate=_published_rate(rates, group.label, sizes[index]),
+                records=tens(int(sizes[index])),
+                recorded_rate=rate(recorded, index),
+                predicted_rate=rate(rates, index),
             )
             for index, group in enumerate(schema.groups)
         ),
@@ -139,10 +148,6 @@ LEAST_PUBLISHED = 500
 """Group rates of fewer records than this are not published: a rate of a dozen people is about people."""
 
 
-def _published_rate(rates: dict[str, float], label: str, size: int) -> float | None:
-    return round(rates[label], 2) if label in rates and size >= LEAST_PUBLISHED else None
-
-
 def _published_pictures(found: PictureScores) -> PictureScores:
     return coarse(found).model_copy(update={"groups": tuple(coarse(group) for group in found.groups)})
 
@@ -150,9 +155,5 @@ def _published_pictures(found: PictureScores) -> PictureScores:
 def _published(check: Check) -> Check:
     counted = check.measured > 1.5 and check.required >= 5
     return check.model_copy(
-        update={"measured": float(_tens(int(check.measured))) if counted else round(check.measured, 2)}
+        update={"measured": float(tens(int(check.measured))) if counted else round(check.measured, 2)}
     )
-
-
-def _tens(count: int) -> int:
-    return round(count, -1)

@@ -3,6 +3,8 @@
 owner.toml             columns, policy, training: a person edits it
 records.parquet        the private records, canonical
 skipped.csv            pictures that were left out, and why; only where there were any
+microdata.parquet      what was drawn from them under differential privacy, when it is on
+budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history; never served
 releases/N/            the five that cross, with signature and state
 keys/                  authority and server keys, and the sealed keys of the root document
@@ -40,6 +42,14 @@ class Node:
     @property
     def skipped(self) -> Path:
         return self.folder / "skipped.csv"
+
+    @property
+    def microdata(self) -> Path:
+        return self.folder / "microdata.parquet"
+
+    @property
+    def budget(self) -> Path:
+        return self.folder / "budget.sqlite"
 
     @property
     def checkpoint(self) -> Path:

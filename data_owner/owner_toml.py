@@ -16,7 +16,10 @@ What this node holds and what may leave it. Read it, edit it, then run `fair4fre
 
 Each [columns] entry has a kind: number, integer, category, boolean, date, image, or exclude to leave the column out.
 A kind of "undecided" stops everything until you decide. Roles: feature, sensitive, target.
-Optional: categories = ["a", "b"] and bounds = [0.0, 100.0] declare what is public knowledge already.
+Optional: categories = ["a", "b"], bounds = [0.0, 100.0] and decimals = 1 declare what is public knowledge already.
+
+Without a [privacy] section nothing bounds what a release may have memorised. With epsilon = 1.0 in it, everything that
+leaves is differentially private; then every column must declare its categories or bounds.
 """
 
 COMMENTS = {
@@ -42,6 +45,11 @@ COMMENTS = {
     "criterion": '"parity": latents independent of the group; "odds": independent of it within a class',
     "repair": "1.0: labels without their group's effect; 0.0: as they were recorded",
     "shape": "height, width and channels, 1 for grey or 3",
+    "epsilon": "what everything that ever leaves may reveal about one person; smaller is safer",
+    "delta": "probability with which epsilon may not hold; far below one over the number of people",
+    "draws": "how often microdata may be drawn from changed records or settings within epsilon",
+    "person": "the excluded column that says whose a row is; without it a row is a person",
+    "rows_per_person": "rows of one person that are kept",
     "seed": "the same records, settings and seed train the same teacher on one machine",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -21,14 +22,16 @@ class ColumnSettings(Written):
     """How one column of the records is read.
 
     `kind` "exclude" leaves the column out; "undecided" makes every later step refuse until a person decides.
-    `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data. `shape` is
+    `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data, which
+    differential privacy does not allow. `decimals` of a number likewise. The bounds of a date are two dates. `shape` is
     height, width and channels of an image.
     """
 
     kind: Literal["number", "integer", "category", "boolean", "date", "image", "exclude", "undecided"]
     role: Literal["feature", "sensitive", "target"] = "feature"
     categories: tuple[Label, ...] | None = Field(default=None, max_length=LIMITS.categories)
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[float, float] | tuple[date, date] | None = None
+    decimals: int | None = Field(default=None, ge=0, le=9)
     shape: tuple[int, int, int] | None = None
     reason: str = ""
 
@@ -36,13 +39,29 @@ class ColumnSettings(Written):
     def _fits_its_kind(self) -> Self:
         if self.role != "feature" and self.kind not in ("category", "boolean"):
             raise ValueError('a sensitive or target column must be of kind "category" or "boolean"')
-        if self.bounds is not None and (self.kind not in ("number", "integer") or self.bounds[0] >= self.bounds[1]):
-            raise ValueError("bounds are [low, high] of a number or integer")
+        if self.bounds is not None:
+            kinds = ("date",) if isinstance(self.bounds[0], date) else ("number", "integer")
+            low, high = self.limits or (0.0, 0.0)
+            if self.kind not in kinds or low >= high:
+                raise ValueError("bounds are [low, high] of a number or integer, or two dates of a date")
+        if self.decimals is not None and self.kind != "number":
+            raise ValueError("decimals belong to a number")
         if self.categories is not None and self.kind not in ("category", "boolean"):
             raise ValueError("categories belong to a category or boolean")
         if (self.shape is not None) != (self.kind == "image"):
             raise ValueError("an image, and nothing else, has a shape: [height, width, channels]")
         return self
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The bounds as numbers; those of a date in days since 1970-01-01."""
+        if self.bounds is None:
+            return None
+        low, high = (
+            float(bound.toordinal() - date(1970, 1, 1).toordinal()) if isinstance(bound, date) else bound
+            for bound in self.bounds
+        )
+        return low, high
 
 
 class Floors(Written):
@@ -86,16 +105,40 @@ class AttackLimits(Written):
         return required
 
 
+UNBOUNDED = (
+    "No records leave. That is not no information: the decoder and the statistics are functions of the records, "
+    "without differential privacy: nothing bounds what they may have memorised."
+)
+"""What a release without differential privacy says of itself."""
+
+
+class PrivacySettings(Written):
+    """The budget: (ε, δ) for everything that ever leaves this node together.
+
+    `draws` says how often microdata may be drawn from the records within it. `person` names the column that says
+    whose a row is; of each person the first `rows_per_person` rows are kept. Without it a row is a person.
+    """
+
+    epsilon: float = Field(gt=0.0, le=100.0)
+    delta: float = Field(default=1e-5, gt=0.0, le=1e-3)
+    draws: int = Field(default=1, ge=1, le=1000)
+    person: Name | None = None
+    rows_per_person: int = Field(default=1, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _rows_need_a_person(self) -> Self:
+        if self.person is None and self.rows_per_person != 1:
+            raise ValueError("rows_per_person needs person, the column that says whose a row is")
+        return self
+
+
 class Policy(Written):
     """What may leave this node. There is no default file: without a policy nothing is served."""
 
     minimum_count: int = Field(default=10, ge=5)
     small_groups: Literal["refuse", "merge"] = "refuse"
     release_days: int = Field(default=90, ge=1, le=LIMITS.release_days)
-    privacy: str = (
-        "No records leave. That is not no information: the decoder and the statistics are functions of the records, "
-        "without differential privacy."
-    )
+    privacy: str = UNBOUNDED
     floors: Floors = Floors()
     attacks: AttackLimits = AttackLimits()
 
@@ -123,6 +166,7 @@ class OwnerSettings(Written):
     positive: Label
     policy: Policy
     training: TrainingSettings = TrainingSettings()
+    privacy: PrivacySettings | None = None
     columns: dict[Name, ColumnSettings] = Field(min_length=3, max_length=LIMITS.columns)
 
     @model_validator(mode="after")
@@ -142,4 +186,9 @@ class OwnerSettings(Written):
                 raise ValueError('beside an image every other feature must have kind "exclude"')
             if self.training.repair > 0.0:
                 raise ValueError("images need repair = 0.0: their labels are not predicted from columns")
+            if self.privacy is not None:
+                raise ValueError("images cannot be released under differential privacy: remove [privacy]")
+        person = self.privacy.person if self.privacy else None
+        if person is not None and (person not in self.columns or self.columns[person].kind != "exclude"):
+            raise ValueError('privacy.person must be a column of kind "exclude"')
         return self

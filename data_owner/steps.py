@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -23,7 +24,7 @@ from data_owner import authority, findings, release, roots
 from data_owner.attack_gate import exceeded, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
-from data_owner.datasets import colored_mnist, dataset
+from data_owner.datasets import codebook, colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.disclosure import disclose
 from data_owner.image_report import image_report
@@ -35,8 +36,10 @@ from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
+from data_owner.privacy.budget import Budget
+from data_owner.privacy.statement import on_card, statement
 from data_owner.repair import repaired_targets
-from data_owner.settings import OwnerSettings, TrainingSettings
+from data_owner.settings import OwnerSettings, PrivacySettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, default_settings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
@@ -46,7 +49,7 @@ from shared import folder
 from shared.card import AttackVerdict
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
-from shared.schema import Schema
+from shared.schema import Schema, describe
 from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
@@ -81,10 +84,12 @@ def init(
     positive: str | None = None,
     name: str | None = None,
     small_groups: Literal["refuse", "merge"] = "refuse",
+    epsilon: float | None = None,
 ) -> OwnerSettings:
     """Make a node from a file, a frame, pictures with their labels or a data set that ships.
 
-    Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`.
+    Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon`
+    turns differential privacy on; a data set's codebook, where it has one, then declares its columns.
     """
     node = Node(path)
     if path.exists() and any(path.iterdir()):
@@ -127,6 +132,8 @@ def init(
         positive=positive,
         small_groups=small_groups,
     )
+    if epsilon is not None:
+        settings = _private(settings, epsilon, dataset_name)
     try:
         records = table.to_parquet(index=False, compression="zstd")
     except (pa.ArrowException, TypeError, ValueError):
@@ -137,6 +144,7 @@ def init(
     authority.create_keys(node, settings.name, datetime.now(UTC))
     roots.create(node, settings.name, _now())
     Ledger.create(node.ledger)
+    Budget.create(node.budget)
     folder.write(node.records, records, folder.PRIVATE)
     if left_out:
         folder.write(node.skipped, pd.DataFrame(left_out).to_csv(index=False).encode(), folder.PRIVATE)
@@ -154,6 +162,10 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
     """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version."""
     node = Node.open(path)
     settings = read_settings(node)
+    if settings.privacy is not None:
+        from data_owner.privacy import microdata  # brings JAX, which nothing else needs
+
+        microdata.make(node, settings, settings.privacy, progress)
     prepared = prepare(node, settings)
     run = _settings_digest(node)
     marker = node.checkpoint.with_suffix(".run")
@@ -251,6 +263,8 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
         encoder = folder.read(node.encoder, "train again")
         teacher = restored_teacher(prepared.schema, synthesiser.decoder, encoder)
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress, teacher)
+    if settings.privacy is not None:
+        measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
     found = battery.at_every_gate(
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
     ).with_training_of(findings.last(node, version))
@@ -345,7 +359,7 @@ def approve(path: Path, *, by: str) -> Manifest:
         by=by,
         key=roots.signing_key(node, Role.RELEASE),
         policy_id=policy_id(settings),
-        privacy=settings.policy.privacy,
+        privacy=privacy_statement(node, settings),
         days=settings.policy.release_days,
         now=_now(),
     )
@@ -366,14 +380,27 @@ def policy_id(settings: OwnerSettings) -> str:
     return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()
 
 
+def privacy_statement(node: Node, settings: OwnerSettings) -> str:
+    """What a release of this node says of its privacy: with a budget, what everything charged so far adds up to."""
+    if settings.privacy is None:
+        return settings.policy.privacy
+    return statement(settings, settings.privacy, Budget(node.budget).spent(settings.privacy.delta))
+
+
 def read_settings(node: Node) -> OwnerSettings:
     return parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
 
 
 def prepare(node: Node, settings: OwnerSettings) -> Prepared:
-    """Records of the node, held to owner.toml, in the schema that may leave, split by seed."""
-    table = read_table(node.records)
-    return split(table, settings)
+    """Records of the node, held to owner.toml, in the schema that may leave, split by seed.
+
+    With differential privacy, microdata stands in for the records, here and in all that follows.
+    """
+    if settings.privacy is None:
+        return split(read_table(node.records), settings)
+    from data_owner.privacy import microdata
+
+    return split(*microdata.load(node, settings))
 
 
 def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
@@ -400,6 +427,24 @@ def _check_unchanged(node: Node, version: int) -> None:
 def _trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
+
+
+def _private(settings: OwnerSettings, epsilon: float, dataset_name: str | None) -> OwnerSettings:
+    """The settings with a budget, and with a shipped data set's public declarations."""
+    public = codebook(dataset_name) if dataset_name else {}
+    columns = {
+        name: entry.model_copy(
+            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
+        )
+        if name in public
+        else entry
+        for name, entry in settings.columns.items()
+    }
+    try:
+        privacy = PrivacySettings(epsilon=epsilon)
+    except ValidationError as error:
+        raise BadInput(describe(error), field="--epsilon", remedy="give a number above 0, such as 1") from None
+    return settings.model_copy(update={"columns": columns, "privacy": privacy})
 
 
 def _settings_digest(node: Node) -> str:

@@ -24,7 +24,7 @@ import pyarrow.parquet as parquet
 from shared.errors import BadInput, Unreachable
 from shared.image_codec import restore_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, CategoricalColumn, ImageColumn, NumericColumn, Schema
+from shared.schema import MERGED, MISSING, CategoricalColumn, Column, ImageColumn, NumericColumn, Schema
 
 Kind = Literal["number", "integer", "date", "category", "boolean"]
 SUFFIXES = (".csv", ".parquet")
@@ -117,23 +117,23 @@ def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] 
 
 def restore(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """A canonical table in the dtypes that the schema names. Raises `BadInput` for a dtype that cannot hold it."""
-    columns: dict[str, pd.Series] = {}
-    for column in schema.columns:
-        values = table[column.name]
-        try:
-            if isinstance(column, ImageColumn):
-                columns[column.name] = restore_images(values, column)
-            elif isinstance(column, NumericColumn):
-                columns[column.name] = _restore_number(values, column)
-            else:
-                columns[column.name] = _restore_label(values, column)
-        except (TypeError, ValueError, OverflowError, NotImplementedError):
-            raise BadInput(
-                "cannot be given back in the type that the schema names",
-                field=column.name,
-                remedy="ask the owner for a new release",
-            ) from None
-    return pd.DataFrame(columns)
+    return pd.DataFrame({column.name: restore_column(table[column.name], column) for column in schema.columns})
+
+
+def restore_column(values: pd.Series, column: Column) -> pd.Series:
+    """One canonical column in the dtype that the schema names. Raises `BadInput` for one that cannot hold it."""
+    try:
+        if isinstance(column, ImageColumn):
+            return restore_images(values, column)
+        if isinstance(column, NumericColumn):
+            return _restore_number(values, column)
+        return _restore_label(values, column)
+    except (TypeError, ValueError, OverflowError, NotImplementedError):
+        raise BadInput(
+            "cannot be given back in the type that the schema names",
+            field=column.name,
+            remedy="ask the owner for a new release",
+        ) from None
 
 
 class TableWriter:

@@ -73,7 +73,13 @@ def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     assert (before[0] == after[0], before[1] == after[1]) == (True, False)
 
 
-@pytest.mark.parametrize("name", [system.name for system in registry.SYSTEMS if system.name != "decaf"])
+SAME_BUT_FOR_EPSILON = {"fair4free-eps3", "fair4free-eps8", "microdata-eps1"}
+NEEDS_AN_ENVIRONMENT = {"decaf"}
+
+
+@pytest.mark.parametrize(
+    "name", [one.name for one in registry.SYSTEMS if one.name not in SAME_BUT_FOR_EPSILON | NEEDS_AN_ENVIRONMENT]
+)
 def test_every_system_truly_runs(name: str, tmp_path: Path) -> None:
     found = cell(Key(study=COMPAS, system=name, seed=0, fold=0), tmp_path)
     assert found.failure is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner.disclosure import disclose, merge_rare, quantile_table
+from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
 from data_owner.ingest import Records
 from shared.errors import PolicyRefusal
 from shared.schema import MERGED, CategoricalColumn
@@ -78,3 +78,62 @@ def test_too_small_a_class_is_refused(records: Records) -> None:
     frame["died"] = np.where(frame.index < 4, "1", "0")
     with pytest.raises(PolicyRefusal, match="class of the target"):
         disclose(Records(frame, records.columns, records.positive), MINIMUM)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(10, 4000), min_size=2, max_size=6), st.integers(0, 5), st.data())
+def test_shares_of_groups_tell_no_count_more_closely_than_to_ten(
+    counts: list[int], place: int, data: st.DataObject
+) -> None:
+    place %= len(counts)
+    other = list(counts)
+    other[place] = data.draw(st.integers(max(10, tens(counts[place]) - 5), tens(counts[place]) + 4))
+    assert shares(np.array(counts)) == shares(np.array(other))
+    assert sum(shares(np.array(counts))) == pytest.approx(1.0, abs=1e-2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(10, 400), st.integers(10, 400), st.integers(0, 4), st.integers(0, 4))
+def test_how_often_a_shared_value_occurs_is_told_to_ten(zeros: int, others: int, more: int, fewer: int) -> None:
+    def table(zeros: int, others: int) -> list[float]:
+        values = np.concatenate([np.zeros(zeros), np.full(others, 7.0)])
+        return list(quantile_table(values, MINIMUM, 0).ranks)
+
+    zeros, others = tens(zeros), tens(others)
+    assert table(zeros, others) == table(zeros + more, others - min(more, others - 10))
+    assert table(zeros, others) == table(zeros, others + fewer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=40, max_size=200), st.lists(st.floats(1e5, 1e6), min_size=1, max_size=4))
+def test_an_outlier_cannot_stretch_a_table_to_its_own_value(values: list[float], outliers: list[float]) -> None:
+    table = quantile_table(np.array(values + outliers), MINIMUM, 8)
+    assert table.values[-1] <= (1e3 * (MINIMUM - len(outliers)) + sum(outliers)) / MINIMUM * 1.001
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=60, max_size=300, unique=True))
+def test_no_point_of_a_table_moves_far_with_one_record(values: list[float]) -> None:
+    ordered = np.sort(np.array(values))
+    before = quantile_table(ordered, MINIMUM, 9)
+    moved = ordered.copy()
+    moved[len(moved) // 2] = min(moved[len(moved) // 2] + 1e-3, moved[len(moved) // 2 + 1])
+    after = quantile_table(moved, MINIMUM, 9)
+    assert np.abs(np.array(before.values) - np.array(after.values)).max() <= 1e-3 / MINIMUM + 1e-6
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 3000), st.floats(0.0, 1.0))
+def test_a_rate_is_published_only_if_it_and_its_complement_stand_for_ten(records: int, share: float) -> None:
+    positive = round(share * records)
+    published = publishable_rate(positive / records, records, MINIMUM)
+    assert (published is None) == (positive < MINIMUM or records - positive < MINIMUM)
+    assert published is None or published == round(positive / records, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("aaaaaaaabc"), min_size=40, max_size=200))
+def test_what_is_left_of_a_column_beside_any_category_stands_for_ten_or_is_nothing(labels: list[str]) -> None:
+    counts = merge_rare(pd.Series(labels, dtype="str"), MINIMUM).value_counts(dropna=False)
+    rest = len(labels) - counts
+    assert ((rest == 0) | (rest >= MINIMUM)).all()

@@ -116,7 +116,7 @@ def cell(key: Key, place: Path) -> Cell:
 def judge(system: System, key: Key, scratch: Path) -> Cell:
     """Run a system on its fold and judge what comes out, on real held-out rows."""
     schema, training, held_out = split(key.study, key.seed, key.fold)
-    fold = Fold(schema, training, held_out, key.seed, key.study.effort, scratch)
+    fold = Fold(key.study.dataset, schema, training, held_out, key.seed, key.study.effort, scratch)
     models = (random_forest(key.seed), boosting(key.seed))
     start = _processor_time()
     try:

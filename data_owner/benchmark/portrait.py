@@ -49,7 +49,7 @@ def portrait(study: cells.Study, place: Path) -> Portrait:
     if path.is_file():
         return Portrait.model_validate_json(path.read_bytes())
     schema, training, held_out = cells.split(study, key.seed, key.fold)
-    found = _draw(Fold(schema, training, held_out, key.seed, study.effort, place))
+    found = _draw(Fold(study.dataset, schema, training, held_out, key.seed, study.effort, place))
     folder.write(path, found.model_dump_json().encode())
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
-from data_owner.benchmark import fair4free
+from data_owner.benchmark import fair4free, private
 from data_owner.benchmark.baselines import (
     decaf,
     fair4free_published,
@@ -16,6 +16,7 @@ from data_owner.benchmark.baselines import (
     fairgan,
     fairlearn_methods,
     fldgm,
+    private_training,
     tabfairgan,
 )
 from data_owner.benchmark.systems import Fold, Generator, Predictor, System
@@ -38,6 +39,11 @@ ODDS = "fair4free-odds"
 SYSTEMS: tuple[System, ...] = (
     Generator(OURS, "Fair4Free, parity", fair4free.parity),
     Generator(ODDS, "Fair4Free, odds", fair4free.odds),
+    Generator("fair4free-eps8", "Fair4Free, parity, ε = 8", private.epsilon_8),
+    Generator("fair4free-eps3", "Fair4Free, parity, ε = 3", private.epsilon_3),
+    Generator("fair4free-eps1", "Fair4Free, parity, ε = 1", private.epsilon_1),
+    Generator("private-training-eps1", "DP-SGD on the teacher, ε = 1", private_training.epsilon_1),
+    Generator("microdata-eps1", "private marginals alone, ε = 1", private.microdata_1),
     Generator("fair4free-published", "Fair4Free as published", fair4free_published.generate),
     Generator("fairdisco", "FairDisco", fairdisco.generate),
     Generator("fldgm-gan", "FLDGM, GAN", fldgm.generate_by_gan),

@@ -15,12 +15,13 @@ from shared.schema import Schema
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of canonical tables.
+    """One fold of canonical tables of a data set.
 
     `effort` scales training steps, below 1 for a quick look. `scratch` is a folder in which systems of one fold
     share what they trained.
     """
 
+    dataset: str
     schema: Schema
     training: pd.DataFrame
     held_out: pd.DataFrame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,3 +83,9 @@ def load(name: str, sensitive: tuple[str, ...] = ()) -> pd.DataFrame:
         largest = table["race"].value_counts().index[:2]
         table = table[table["race"].isin(largest)].reset_index(drop=True)
     return table
+
+
+def codebook(name: str) -> Mapping[str, tuple[float, float] | tuple[str, ...]]:
+    """Public bounds or categories of each column of a data set that ships; empty where nobody wrote them down."""
+    declared = tomllib.loads((FOLDER / "codebook.toml").read_text(encoding="utf-8")).get(dataset(name).name, {})
+    return {column: tuple(values) for column, values in declared.items()}

@@ -1,0 +1,105 @@
+"""Our system under differential privacy: microdata from private marginals, and everything else trained on that.
+
+What a record could tell is known from the data set's codebook; the fold's own schema, made from its records, serves
+only to read the rows that come out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from data_owner.benchmark import fair4free
+from data_owner.benchmark.systems import Fold, Unsuitable
+from data_owner.datasets import codebook
+from data_owner.disclosure import disclose
+from data_owner.ingest import infer, ingest, read
+from data_owner.privacy.domain import domains
+from data_owner.privacy.microdata import varied
+from data_owner.privacy.private_marginals import draw, plan
+from data_owner.settings import OwnerSettings, PrivacySettings
+from data_owner.teacher import TeacherSettings
+from shared.codec import Layout
+from shared.conform import conform
+from shared.schema import MERGED, Schema
+
+
+def epsilon_1(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 1.0)
+
+
+def epsilon_3(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 3.0)
+
+
+def epsilon_8(fold: Fold) -> pd.DataFrame:
+    return generate(fold, 8.0)
+
+
+def microdata_1(fold: Fold) -> pd.DataFrame:
+    """The microdata itself, its fold's rows times over: what a teacher on it has to work with."""
+    _, table = microdata(fold, 1.0)
+    return readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), fold)
+
+
+def generate(fold: Fold, epsilon: float) -> pd.DataFrame:
+    """The same teacher, release and student as without privacy, on microdata alone."""
+    schema, table = microdata(fold, epsilon)
+    private = replace(fold, schema=schema, training=table, held_out=table.iloc[:0])
+    made = fair4free.train_and_distil(private, fair4free.PARITY, TeacherSettings()).synthesiser
+    return readable(made.table(fold.seed, fold.rows), fold)
+
+
+def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
+    """Microdata at (ε, 1e-5), in a schema made from it."""
+    settings, training = declared(fold, epsilon)
+    records = read(training, settings)
+    privacy = settings.privacy
+    assert privacy is not None
+    asked = plan(domains(records.columns, settings), privacy)
+    drawn, kept = varied(draw(records, settings, asked, lambda step, total, message: None), settings)
+    return disclose(ingest(drawn, kept), kept.policy.minimum_count)
+
+
+def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
+    """Settings with the codebook's declarations, and the training rows; what the fold's schema merged is a gap."""
+    public = codebook(fold.dataset)
+    found = infer(
+        fold.training,
+        name=fold.dataset,
+        source=fold.dataset,
+        target=fold.schema.target.name,
+        sensitive=tuple(column.name for column in fold.schema.sensitive),
+        positive=fold.schema.positive,
+        small_groups="merge",
+    )
+    if set(public) != set(found.columns):
+        raise Unsuitable("no codebook says what its columns can hold")
+    if any(MERGED in column.categories for column in fold.schema.sensitive):
+        raise Unsuitable("small groups were merged by looking at the records")
+    columns = {
+        name: entry.model_copy(
+            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
+        )
+        for name, entry in found.columns.items()
+    }
+    settings = found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
+    return settings, fold.training.replace(MERGED, None)
+
+
+def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
+    """Rows in the fold's schema, without those that have a group or a gap it has no place for.
+
+    A column of which the noise left one value is its lowest or first.
+    """
+    layout = Layout(fold.schema)
+    first: dict[str, float | str] = {column.name: column.quantiles.values[0] for column in layout.numeric}
+    first |= {column.name: column.categories[0] for column in layout.categorical}
+    rows = rows.assign(**{name: value for name, value in first.items() if name not in rows.columns})
+    groups = {group.values for group in fold.schema.groups}
+    names = [column.name for column in fold.schema.sensitive]
+    known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
+    optional = [column.name for column in (*layout.numeric, *layout.categorical) if column.optional]
+    full = rows[[name for name in fold.schema.names if name not in optional]].notna().all(axis=1)
+    return conform(fold.schema, rows[known & full].reset_index(drop=True))

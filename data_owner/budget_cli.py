@@ -1,0 +1,73 @@
+"""fair4free-owner budget: what differential privacy was charged, item by item, and what a draw would be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import shell
+
+
+def budget(
+    node: Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")] = False,
+) -> None:
+    """Show the privacy budget: what was charged, what is left, and what the next draw would ask. Spends nothing."""
+    from data_owner import steps
+    from data_owner.node import Node
+    from data_owner.privacy.accounting import Query, guarantee
+    from data_owner.privacy.budget import Budget
+
+    with shell("budget", json) as out:
+        opened = Node.open(node)
+        settings = steps.read_settings(opened)
+        ledger = Budget(opened.budget)
+        privacy = settings.privacy
+        if privacy is None:
+            charged = len(ledger.charges())
+            text = f"no [privacy] in owner.toml: nothing bounds what a release may have memorised. {charged} charges."
+            out.result({"epsilon": None, "charges": charged}, text)
+            return
+        from data_owner.privacy import microdata
+
+        def items(queries: tuple[Query, ...]) -> list[str]:
+            return [f"    {query.count:4} × {query.what}, noise × {query.noise_multiplier:.1f}" for query in queries]
+
+        charges = ledger.charges()
+        lines, before = [], list[Query]()
+        for charge in charges:
+            before += charge.queries
+            when = f"{datetime.fromtimestamp(charge.at, UTC):%Y-%m-%d %H:%M}"
+            made = "microdata drawn" if charge.sha256 else "nothing drawn: it was stopped, and is spent all the same"
+            total = guarantee(before, privacy.delta).epsilon
+            lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *items(charge.queries)]
+        spent = guarantee(before, privacy.delta)
+        _, asked = microdata.planned(opened, settings, privacy)
+        after = guarantee([*before, *asked.queries], privacy.delta)
+        fits = after.epsilon <= privacy.epsilon
+        verdict = "allowed" if fits else "refused: microdata that was drawn serves again"
+        lines += [f"the next draw would make it ε {after.epsilon:.3f}, {verdict}", *items(asked.queries)]
+        head = f"ε {spent.epsilon:.3f} of {privacy.epsilon:g} is spent, δ = {privacy.delta:g}."
+        out.result(
+            {
+                "epsilon": privacy.epsilon,
+                "spent": {**spent.model_dump(), "epsilon": spent.epsilon},
+                "charges": [
+                    {
+                        "at": charge.at,
+                        "drawn": charge.sha256,
+                        "queries": [query.model_dump() for query in charge.queries],
+                    }
+                    for charge in charges
+                ],
+                "next": {
+                    "epsilon": after.epsilon,
+                    "allowed": fits,
+                    "queries": [query.model_dump() for query in asked.queries],
+                },
+            },
+            "\n".join([head, *lines]),
+        )

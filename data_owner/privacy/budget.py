@@ -1,0 +1,143 @@
+"""The budget's ledger: what was charged against ε, item by item, in SQLite, append-only.
+
+A charge is on disk before the first noisy answer is drawn. A stop between the two leaves a charge without a result:
+spent, never free. Processes that charge at the same time take turns, so the last ε is spent once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from data_owner.privacy.accounting import Guarantee, Query, guarantee
+from data_owner.settings import PrivacySettings
+from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+
+_TABLES = """
+CREATE TABLE charges (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, key TEXT NOT NULL, queries BLOB NOT NULL
+) STRICT;
+CREATE TABLE results (charge INTEGER PRIMARY KEY REFERENCES charges, sha256 TEXT NOT NULL) STRICT;
+CREATE TRIGGER charges_keep BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER charges_stay BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER results_keep BEFORE UPDATE ON results BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER results_stay BEFORE DELETE ON results BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+"""
+_QUERIES = TypeAdapter(tuple[Query, ...])
+
+
+@dataclass(frozen=True)
+class Charge:
+    """`key` says of which records and settings; `sha256` is of what was made, None if it never was."""
+
+    place: int
+    at: int
+    key: str
+    queries: tuple[Query, ...]
+    sha256: str | None
+
+
+class Budget:
+    """The ledger of one node. Nothing is held open between calls."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `Unreachable` if the file is not there: a budget that vanished is never begun anew."""
+        if not path.is_file():
+            raise Unreachable("the budget's ledger is not there", field=str(path), remedy="restore it from its backup")
+        self._path = path
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Begin an empty ledger. Raises `BadInput` if there is one."""
+        if path.exists():
+            raise BadInput("there is a budget already", field=str(path), remedy="keep it: it is never replaced")
+        fresh = path.with_name(f".{path.name}")
+        try:
+            fresh.unlink(missing_ok=True)
+            fresh.touch(0o600)
+            with closing(sqlite3.connect(fresh)) as database:
+                database.executescript(_TABLES)
+            fresh.rename(path)
+        except (OSError, sqlite3.Error) as error:
+            raise Unreachable(
+                "the budget's ledger cannot be made", field=str(path), remedy="free space or fix permissions"
+            ) from error
+
+    def charge(self, queries: Sequence[Query], settings: PrivacySettings, key: str, now: int) -> int:
+        """Charge for all of `queries`; they may be asked when this returns. Returns the charge's place.
+
+        Raises `PolicyRefusal` if everything charged so far and these would pass ε; nothing is charged then.
+        """
+        with self._transaction() as database:
+            before = [query for charge in _charges(database) for query in charge.queries]
+            after = guarantee([*before, *queries], settings.delta)
+            if after.epsilon > settings.epsilon:
+                spent = guarantee(before, settings.delta).epsilon
+                raise PolicyRefusal(
+                    f"the privacy budget does not allow it: ε {spent:.3f} of {settings.epsilon:g} is spent, "
+                    f"and this would make it {after.epsilon:.3f}",
+                    field="privacy.epsilon",
+                    remedy="go on with what was made already, or let the people responsible raise epsilon",
+                )
+            row = database.execute(
+                "INSERT INTO charges (at, key, queries) VALUES (?, ?, ?)",
+                (now, key, _QUERIES.dump_json(tuple(queries))),
+            )
+            assert row.lastrowid is not None
+            return row.lastrowid
+
+    def keep_result(self, charge: int, sha256: str) -> None:
+        """Note what a charge has made. Raises `PolicyRefusal` if it has made something already."""
+        with self._transaction() as database:
+            if database.execute("SELECT 1 FROM results WHERE charge = ?", (charge,)).fetchone():
+                raise PolicyRefusal("this charge was used already", field="privacy", remedy="charge again")
+            database.execute("INSERT INTO results VALUES (?, ?)", (charge, sha256))
+
+    def charges(self) -> list[Charge]:
+        """Every charge, oldest first."""
+        with self._transaction() as database:
+            return _charges(database)
+
+    def made(self, key: str) -> set[str]:
+        """SHA-256 of everything that was made under `key`."""
+        return {charge.sha256 for charge in self.charges() if charge.key == key and charge.sha256}
+
+    def spent(self, delta: float) -> Guarantee:
+        """What everything charged so far costs together."""
+        return guarantee([query for charge in self.charges() for query in charge.queries], delta)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it on disk, or none of it; one process at a time."""
+        try:
+            with closing(
+                sqlite3.connect(self._path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None)
+            ) as database:
+                database.execute("PRAGMA synchronous = FULL")
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield database
+                    database.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):  # a failed COMMIT has rolled back already
+                        database.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise Unreachable(
+                "the budget's ledger cannot be used",
+                field=str(self._path),
+                remedy="free space, fix permissions, or restore it from its backup",
+            ) from error
+
+
+def _charges(database: sqlite3.Connection) -> list[Charge]:
+    rows = database.execute(
+        "SELECT place, at, key, queries, sha256 FROM charges LEFT JOIN results ON charge = place ORDER BY place"
+    )
+    return [Charge(place, at, key, _QUERIES.validate_json(bytes(raw)), made) for place, at, key, raw, made in rows]

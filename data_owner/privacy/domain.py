@@ -1,0 +1,131 @@
+"""The public domain of each column: the cells its values can fall in, known before a record is looked at.
+
+Everything here comes from what owner.toml declares and from the format of the table (names and data types). Records
+are held to it at ingestion, so neighbours are tables over this domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log10
+from typing import Literal, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_owner.ingest import ColumnFacts
+from data_owner.settings import OwnerSettings
+from shared.errors import PolicyRefusal
+from shared.schema import MISSING, CategoricalColumn, NumericColumn, Quantiles, Role
+from shared.table import restore_column
+
+STEPS = 1000
+"""A number whose decimals are not declared is kept to at least so many steps between its bounds."""
+
+DAY = 86_400.0
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NumericDomain:
+    """Cells `low`, `low` + 10^-decimals, ... and a last one for missing. Dates count days."""
+
+    facts: ColumnFacts
+    low: float
+    cells: int
+    decimals: int
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    def encode(self, values: pd.Series) -> Integers:
+        """Cell of each canonical value, (n,)."""
+        numbers = values.to_numpy(float, na_value=np.nan)
+        if self.facts.unit == "s":
+            numbers = np.floor(numbers / DAY)
+        cell = np.rint((np.nan_to_num(numbers, nan=self.low) - self.low) * 10.0**self.decimals)
+        return np.where(np.isnan(numbers), self.cells - 1, np.clip(cell, 0, self.cells - 2)).astype(np.int64)
+
+    def decode(self, cells: Integers) -> pd.Series:
+        """Values of the table's own type, of cells (n,)."""
+        present = np.round(self.low + cells / 10.0**self.decimals, self.decimals)
+        values = np.where(cells == self.cells - 1, np.nan, present)
+        return restore_column(
+            pd.Series(values),
+            NumericColumn(
+                name=self.name,
+                kind=cast(Literal["number", "integer", "date"], self.facts.kind),
+                dtype=self.facts.dtype,
+                optional=True,
+                quantiles=Quantiles(ranks=(0.0, 1.0), values=(self.low, self.low + 1.0)),
+                decimals=self.decimals,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class CategoricalDomain:
+    """A cell a declared category and, unless it is the target, a last one for missing."""
+
+    facts: ColumnFacts
+    categories: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def cells(self) -> int:
+        return len(self.categories) + (self.facts.role is not Role.TARGET)
+
+    def encode(self, values: pd.Series) -> Integers:
+        found = pd.Index(self.categories).get_indexer(pd.Index(values.mask(values == MISSING)))
+        return np.where(found < 0, len(self.categories), found).astype(np.int64)
+
+    def decode(self, cells: Integers) -> pd.Series:
+        values = pd.Series(pd.array([*self.categories, None], dtype="str").take(cells))
+        kind = cast(Literal["category", "boolean"], self.facts.kind)
+        return restore_column(
+            values,
+            CategoricalColumn(
+                name=self.name, kind=kind, dtype=self.facts.dtype, optional=True, categories=self.categories
+            ),
+        )
+
+
+Domain = NumericDomain | CategoricalDomain
+
+
+def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[Domain, ...]:
+    """The domain of every column. Raises `PolicyRefusal` naming one that declares neither bounds nor categories."""
+    return tuple(_domain(facts, settings) for facts in columns)
+
+
+def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain:
+    entry = settings.columns[facts.name]
+    if facts.kind in ("category", "boolean"):
+        if entry.categories is None:
+            raise _undeclared(facts.name, 'categories = ["...", "..."]')
+        return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
+    if entry.limits is None:
+        raise _undeclared(facts.name, "bounds = [low, high]")
+    low, high = entry.limits
+    decimals = 0
+    if facts.kind == "number":
+        decimals = enough_decimals(high - low) if entry.decimals is None else entry.decimals
+    return NumericDomain(facts, low, round((high - low) * 10**decimals) + 2, decimals)
+
+
+def enough_decimals(width: float) -> int:
+    """Decimals that give a range of this width at least `STEPS` steps."""
+    return int(np.clip(np.ceil(log10(STEPS / width)), 0, 9))
+
+
+def _undeclared(column: str, setting: str) -> PolicyRefusal:
+    return PolicyRefusal(
+        "with privacy.epsilon, what a column can hold must be declared: derived from the records it would leak",
+        field=column,
+        remedy=f"write {setting} in its section of owner.toml, from public knowledge and not from the records",
+    )

@@ -1,0 +1,79 @@
+"""A node's microdata: charged for, then drawn, then kept, and read in place of the records from then on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from data_owner.ingest import Records, read
+from data_owner.node import Node
+from data_owner.privacy.budget import Budget
+from data_owner.privacy.domain import domains
+from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan
+from data_owner.settings import OwnerSettings, PrivacySettings
+from shared import folder
+from shared.errors import PolicyRefusal
+from shared.table import read_table
+
+Progress = Callable[[int, int, str], None]
+
+
+def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress: Progress) -> None:
+    """Draw microdata, unless it was drawn from these records under these settings already, which then serves again.
+
+    Raises `PolicyRefusal` if the budget does not allow it, or a column does not declare what it can hold.
+    """
+    if _is_made(node, settings):
+        return
+    records, asked = planned(node, settings, privacy)
+    charge = Budget(node.budget).charge(
+        asked.queries, privacy, _key(node, settings), int(datetime.now(UTC).timestamp())
+    )
+    data = draw(records, settings, asked, progress).to_parquet(index=False, compression="zstd")
+    folder.write(node.microdata, data, folder.PRIVATE)
+    Budget(node.budget).keep_result(charge, hashlib.sha256(data).hexdigest())
+
+
+def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
+    """The microdata, and the settings of its columns. Raises `PolicyRefusal` if there is none of these settings."""
+    if not _is_made(node, settings):
+        raise PolicyRefusal(
+            "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
+        )
+    return varied(read_table(node.microdata), settings)
+
+
+def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
+    """Microdata and settings without the features of which noise left one value, which have nothing to tell."""
+    kept = [
+        name
+        for name in drawn.columns
+        if settings.columns[name].role != "feature" or drawn[name].nunique(dropna=True) > 1
+    ]
+    columns = {name: settings.columns[name] for name in kept}
+    return drawn[kept], settings.model_copy(update={"columns": columns})
+
+
+def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, Plan]:
+    """The records, each person's as many as are allowed, and what a draw would ask of them."""
+    records = read(of_each_person(read_table(node.records), privacy), settings)
+    return records, plan(domains(records.columns, settings), privacy)
+
+
+def _is_made(node: Node, settings: OwnerSettings) -> bool:
+    if not node.microdata.is_file():
+        return False
+    data = node.microdata.read_bytes()
+    return hashlib.sha256(data).hexdigest() in Budget(node.budget).made(_key(node, settings))
+
+
+def _key(node: Node, settings: OwnerSettings) -> str:
+    """What microdata depends on: columns, the privacy settings and the records, hex."""
+    parts = (
+        settings.model_dump_json(include={"columns", "privacy", "positive"}).encode(),
+        folder.read(node.records, "restore records.parquet from its backup"),
+    )
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()

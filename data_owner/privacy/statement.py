@@ -1,0 +1,38 @@
+"""What a release says of its privacy, in plain words: signed in the manifest and printed on the card."""
+
+from __future__ import annotations
+
+from data_owner.privacy.accounting import Guarantee
+from data_owner.settings import UNBOUNDED, OwnerSettings, PrivacySettings
+from shared.card import Card
+
+MEASURED_ON = (
+    " Under differential privacy, original and held-out rows are microdata drawn under it, not people's records."
+)
+
+
+def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarantee) -> str:
+    """The guarantee, with all it rests on, and the owner's own words if there are any."""
+    if privacy.person is None:
+        unit = "one record, which the owner vouches is one person"
+    else:
+        unit = f"all records of one person, of which at most {privacy.rows_per_person} are used"
+    text = (
+        f"Differentially private: ε = {spent.epsilon:.3f}, δ = {spent.delta:g}, for everything this node has let out "
+        f"and this release together; its budget is ε = {privacy.epsilon:g}. "
+        f"Unit: {unit}. Neighbours: tables with and without that person, whose records fit the declared columns. "
+        "Public: names and types of columns, declared categories, bounds and decimals. "
+        "Mechanism: counts of records with Gaussian noise, asked of all records (no sampling, none counted on); "
+        "microdata is drawn from a model of those counts, and decoder, statistics, schema, card and gate are made "
+        "from microdata alone. "
+        f"Accountants: Rényi (ε = {spent.rdp:.3f}) and privacy loss distributions (ε = {spent.pld:.3f}) of "
+        "dp_accounting; the larger is stated. "
+        "Numerics: whole counts, an exact discrete Gaussian sampler, randomness of the operating system. "
+        "Not covered: how long computations take, and what people decide after looking at the records themselves."
+    )
+    return text if settings.policy.privacy == UNBOUNDED else f"{text} {settings.policy.privacy}"
+
+
+def on_card(card: Card, stated: str) -> Card:
+    """The card with that statement, saying what its figures were measured on."""
+    return card.model_copy(update={"privacy": stated, "protocol": card.protocol + MEASURED_ON})

@@ -1,0 +1,135 @@
+"""The budget: charged before anything is drawn, by one process at a time, and never less than was spent."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_owner.privacy.accounting import Query, affordable, guarantee
+from data_owner.privacy.budget import Budget
+from data_owner.settings import PrivacySettings
+from shared.errors import BadInput, PolicyRefusal, Unreachable
+
+ROOT = Path(__file__).parent.parent
+ONE = PrivacySettings(epsilon=1.0)
+ALL = Query(what="all of it", noise_multiplier=(1.0 / (2.0 * affordable(1.0, 1e-5))) ** 0.5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    Budget.create(tmp_path / "budget.sqlite")
+    return tmp_path / "budget.sqlite"
+
+
+def start(path: Path, how: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.charge", str(path), "1.0", how],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_processes_that_race_for_the_last_of_it_one_gets_it(path: Path) -> None:
+    racing = [start(path, "wait") for _ in range(4)]
+    for process in racing:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    codes = sorted(process.wait(60) for process in racing)
+    for process in racing:
+        process.communicate()
+    assert codes == [0, 1, 1, 1]
+    assert len(Budget(path).charges()) == 1
+
+
+def test_a_kill_between_charge_and_draw_leaves_it_spent(path: Path) -> None:
+    process = start(path, "stop")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    (charge,) = Budget(path).charges()
+    assert charge.sha256 is None
+    assert Budget(path).spent(1e-5).epsilon == pytest.approx(1.0, abs=1e-3)
+    assert start(path, "").wait(60) == 1
+
+
+def test_a_build_that_does_not_charge_is_caught_by_the_race(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: a charge that checks and writes nothing lets two through."""
+    assert Budget(path).charge([ALL], ONE, "a", 0) == 1
+    with pytest.raises(PolicyRefusal):
+        Budget(path).charge([ALL], ONE, "b", 0)
+    monkeypatch.setattr("data_owner.privacy.budget._charges", lambda database: [])
+    assert Budget(path).charge([ALL], ONE, "b", 0) == 2
+    monkeypatch.undo()
+    assert Budget(path).spent(1e-5).epsilon > 1.0
+
+
+def test_a_refusal_says_what_is_spent_and_spends_nothing(path: Path) -> None:
+    Budget(path).charge([ALL], ONE, "a", 0)
+    with pytest.raises(PolicyRefusal, match=r"ε 1\.000 of 1 is spent") as refused:
+        Budget(path).charge([ALL], ONE, "b", 0)
+    assert refused.value.field == "privacy.epsilon"
+    assert len(Budget(path).charges()) == 1
+
+
+def test_a_larger_budget_or_a_smaller_one_is_held_to_all_that_was_charged(path: Path) -> None:
+    Budget(path).charge([ALL], ONE, "a", 0)
+    Budget(path).charge([ALL], PrivacySettings(epsilon=2.0), "a", 0)
+    small = Query(what="small", noise_multiplier=1000.0)
+    with pytest.raises(PolicyRefusal):
+        Budget(path).charge([small], ONE, "a", 0)
+
+
+def test_charges_can_be_neither_changed_nor_deleted(path: Path) -> None:
+    charge = Budget(path).charge([ALL], ONE, "a", 0)
+    Budget(path).keep_result(charge, "0" * 64)
+    with sqlite3.connect(path) as database:
+        for change in ("UPDATE charges SET at = 1", "DELETE FROM charges", "UPDATE results SET sha256 = ''"):
+            with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+                database.execute(change)
+
+
+def test_one_charge_makes_one_thing(path: Path) -> None:
+    charge = Budget(path).charge([ALL], ONE, "a", 0)
+    Budget(path).keep_result(charge, "0" * 64)
+    with pytest.raises(PolicyRefusal):
+        Budget(path).keep_result(charge, "1" * 64)
+    assert Budget(path).made("a") == {"0" * 64}
+    assert Budget(path).made("b") == set()
+
+
+def test_a_budget_that_vanished_is_not_begun_anew(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(BadInput):
+        Budget.create(path)
+    path.unlink()
+    with pytest.raises(Unreachable):
+        Budget(path)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(st.floats(5.0, 100.0), min_size=1, max_size=4))
+def test_whatever_is_asked_for_what_is_charged_never_passes_the_budget(
+    tmp_path_factory: pytest.TempPathFactory, multipliers: list[float]
+) -> None:
+    path = tmp_path_factory.mktemp("budget") / "budget.sqlite"
+    Budget.create(path)
+    allowed = []
+    for multiplier in multipliers:
+        query = Query(what="one", noise_multiplier=multiplier)
+        try:
+            Budget(path).charge([query], ONE, "a", 0)
+        except PolicyRefusal:
+            assert guarantee([*allowed, query], 1e-5).epsilon > 1.0
+            continue
+        allowed.append(query)
+    assert Budget(path).spent(1e-5).epsilon <= 1.0
+    assert [query for charge in Budget(path).charges() for query in charge.queries] == allowed

@@ -1,0 +1,232 @@
+"""Noise that is what it says, bins that hold what they say, and microdata made of what was charged and nothing else."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from data_owner.ingest import infer, read
+from data_owner.privacy import histogram, private_marginals
+from data_owner.privacy.accounting import Query, guarantee
+from data_owner.privacy.domain import domains
+from data_owner.privacy.noise import Counts, discrete_gaussian
+from data_owner.settings import OwnerSettings, PrivacySettings
+from shared.errors import PolicyRefusal
+
+Sampler = Callable[[Counts, float], Counts]
+SCALE = 12.0
+
+
+def is_discrete_gaussian(sampler: Sampler, scale: float, draws: int = 40_000) -> bool:
+    """Chi-squared against the exact probabilities exp(-k²/2σ²)/Z; wrong one time in 10^5 if the sampler is right."""
+    drawn = sampler(np.zeros(draws, np.int64), scale)
+    reach = int(3 * scale)
+    places = np.arange(-reach, reach + 1)
+    exact = np.exp(-(places**2) / (2.0 * scale**2))
+    wide = np.arange(-20 * reach, 20 * reach + 1)
+    exact /= np.exp(-(wide**2) / (2.0 * scale**2)).sum()
+    inside = drawn[np.abs(drawn) <= reach]
+    seen = np.bincount(inside + reach, minlength=len(places))
+    expected = np.append(exact, 1.0 - exact.sum()) * draws
+    return bool(chisquare(np.append(seen, draws - len(inside)), expected).pvalue > 1e-5)
+
+
+@pytest.mark.parametrize("scale", [2.0, SCALE])
+def test_noise_is_discrete_gaussian_of_its_scale(scale: float) -> None:
+    assert is_discrete_gaussian(discrete_gaussian, scale)
+
+
+@pytest.mark.parametrize("factor", [1 / 64, 0.9, 1.1])
+def test_noise_off_by_a_factor_is_caught(factor: float) -> None:
+    assert not is_discrete_gaussian(lambda counts, scale: discrete_gaussian(counts, factor * scale), SCALE)
+
+
+def test_rounded_continuous_noise_is_told_apart_where_it_differs() -> None:
+    def rounded(counts: Counts, scale: float) -> Counts:
+        return counts + np.rint(np.random.default_rng(0).normal(0.0, scale, counts.shape)).astype(np.int64)
+
+    assert not is_discrete_gaussian(rounded, 0.5)
+
+
+def test_noise_is_not_drawn_from_a_seed_that_the_process_can_set() -> None:
+    drawn = []
+    for _ in range(2):
+        np.random.seed(0)
+        drawn.append(discrete_gaussian(np.zeros(50, np.int64), 100.0).tolist())
+    assert drawn[0] != drawn[1]
+
+
+def no_noise(counts: Counts) -> Counts:
+    return counts
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 5000), st.lists(st.floats(0, 1), min_size=1, max_size=200), st.booleans())
+def test_without_noise_a_histogram_counts_every_record_once(cells: int, places: list[float], ordered: bool) -> None:
+    values = np.minimum((np.array(places) * cells).astype(np.int64), cells - 1)
+    found = histogram.count(values, cells, ordered=ordered, noise=no_noise, scale=1.0)
+    assert found.starts[0] == 0
+    assert found.starts[-1] == cells - 1
+    assert (found.starts[1:] == (found.starts + found.widths)[:-1]).all()
+    leaf = np.searchsorted(found.starts, values, "right") - 1
+    assert np.allclose(found.records, np.bincount(leaf, minlength=len(found.starts)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 100_000), st.lists(st.floats(0, 1), min_size=1, max_size=100))
+def test_a_histogram_asks_no_more_than_is_charged_and_each_time_of_every_record_once(
+    cells: int, places: list[float]
+) -> None:
+    values = np.minimum((np.array(places) * cells).astype(np.int64), cells - 1)
+    asked: list[int] = []
+
+    def noise(counts: Counts) -> Counts:
+        asked.append(int(counts.sum()))
+        return counts
+
+    histogram.count(values, cells, ordered=True, noise=noise, scale=0.01)
+    assert len(asked) <= histogram.levels(cells, ordered=True)
+    assert all(records <= len(values) for records in asked)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 3000), st.lists(st.floats(0, 1), min_size=5, max_size=200), st.floats(1.0, 50.0))
+def test_a_cell_comes_back_in_its_own_bin(cells: int, places: list[float], least: float) -> None:
+    values = np.minimum((np.array(places) * cells).astype(np.int64), cells - 1)
+    found = histogram.count(values, cells, ordered=True, noise=no_noise, scale=1.0)
+    bins = histogram.neighbours(found, least, 1.0)
+    encoded = bins.encode(values)
+    back = bins.decode(encoded, np.random.default_rng(0))
+    assert (bins.encode(back) == encoded).all()
+    assert sorted(set(bins.of_leaf)) == list(range(bins.count))
+
+
+def people(rows: int = 2000) -> pd.DataFrame:
+    draw = np.random.default_rng(3)
+    sex = draw.choice(["f", "m"], rows, p=[0.4, 0.6])
+    age = draw.integers(18, 90, rows)
+    gain = np.where(draw.random(rows) < 0.8, 0, draw.integers(1000, 50_000, rows))
+    ward = pd.Series(draw.choice(["a", "b", "c"], rows), dtype="str")
+    ward[draw.random(rows) < 0.2] = None
+    return pd.DataFrame(
+        {
+            "age": age,
+            "gain": gain,
+            "ward": ward,
+            "weight": np.round(draw.normal(70, 10, rows).clip(40, 110), 1),
+            "sex": pd.Series(sex, dtype="str"),
+            "died": (draw.random(rows) < 1 / (1 + np.exp(-(age - 60) / 8 - (sex == "m")))).astype(int),
+        }
+    )
+
+
+PUBLIC: dict[str, dict[str, object]] = {
+    "age": {"bounds": (18.0, 90.0)},
+    "gain": {"bounds": (0.0, 100_000.0)},
+    "ward": {"categories": ("a", "b", "c", "d")},
+    "weight": {"bounds": (40.0, 110.0), "decimals": 1},
+    "sex": {"categories": ("f", "m")},
+    "died": {"categories": ("0", "1")},
+}
+
+
+def declared(table: pd.DataFrame, **privacy: object) -> OwnerSettings:
+    found = infer(table, name="p", source="frame", target="died", sensitive=("sex",), positive="1")
+    columns = {name: entry.model_copy(update=PUBLIC.get(name, {})) for name, entry in found.columns.items()}
+    return found.model_copy(
+        update={"columns": columns, "privacy": PrivacySettings.model_validate({"epsilon": 1.0, **privacy})}
+    )
+
+
+def planned(table: pd.DataFrame, found: OwnerSettings) -> private_marginals.Plan:
+    assert found.privacy is not None
+    return private_marginals.plan(domains(read(table, found).columns, found), found.privacy)
+
+
+def quiet(step: int, total: int, message: str) -> None:
+    pass
+
+
+def test_a_draw_asks_exactly_what_was_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every noisy answer is taken down with its scale; together they cost no more than the charge."""
+    table = people()
+    found = declared(table)
+    asked = planned(table, found)
+    answers: list[tuple[int, float]] = []
+
+    def noting(counts: Counts, scale: float) -> Counts:
+        answers.append((len(counts), scale))
+        return discrete_gaussian(counts, scale)
+
+    monkeypatch.setattr(private_marginals, "discrete_gaussian", noting)
+    drawn = private_marginals.draw(read(table, found), found, asked, quiet)
+    sensitivity = {asked.choice_scale: len(asked.candidates) ** 0.5}
+    done = [Query(what="done", noise_multiplier=scale / sensitivity.get(scale, 1.0)) for _, scale in answers]
+    charged = guarantee(asked.queries, 1e-5).epsilon
+    assert charged <= 1.0
+    assert guarantee(done, 1e-5).epsilon <= charged + 1e-6
+    assert sum(query.count for query in asked.queries) >= len(answers) > len(table.columns)
+    assert list(drawn.columns) == list(table.columns)
+    assert abs(len(drawn) - len(table)) < 0.1 * len(table)
+    assert abs(float((drawn["gain"] == 0).mean()) - 0.8) < 0.1
+    assert 0.1 < float(drawn["ward"].isna().mean()) < 0.3
+
+
+def test_at_a_large_budget_microdata_has_the_records_marginals() -> None:
+    table = people(4000)[["age", "gain", "sex", "died"]]
+    found = declared(table, epsilon=100.0)
+    drawn = private_marginals.draw(read(table, found), found, planned(table, found), quiet)
+    for group in ("f", "m"):
+        ours, theirs = (float(one.loc[one["sex"] == group, "died"].mean()) for one in (drawn, table))
+        assert ours == pytest.approx(theirs, abs=0.02)
+    assert float(drawn["age"].corr(drawn["died"])) == pytest.approx(float(table["age"].corr(table["died"])), abs=0.05)
+
+
+def test_what_is_asked_depends_on_no_record() -> None:
+    few, many = people(300), people(3000)
+    assert planned(few, declared(few)) == planned(many, declared(many))
+
+
+def test_all_rows_of_a_person_are_covered_by_more_noise() -> None:
+    table = people().assign(person=lambda frame: frame.index // 4)
+    one, three = (declared(table, person="person", rows_per_person=rows) for rows in (1, 3))
+    for found in (one, three):
+        found.columns["person"] = found.columns["person"].model_copy(update={"kind": "exclude"})
+    assert three.privacy is not None
+    kept = private_marginals.of_each_person(table, three.privacy)
+    assert kept.groupby("person").size().max() == 3
+    a, b = planned(table, one), planned(table, three)
+    assert a.queries == b.queries
+    assert b.outcome_scale == pytest.approx(3 * a.outcome_scale)
+    assert b.choice_scale == pytest.approx(3 * a.choice_scale)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 1999))
+def test_one_person_moves_each_count_by_one(gone: int) -> None:
+    """The sensitivity that the noise is scaled to, on the counts themselves."""
+    table = people()
+    found = declared(table)
+    spaces = domains(read(table, found).columns, found)
+    frame = read(table, found).frame
+    for space in spaces:
+        ours = space.encode(frame[space.name])
+        theirs = np.delete(ours, gone)
+        moved = np.bincount(ours, minlength=space.cells) - np.bincount(theirs, minlength=space.cells)
+        assert np.linalg.norm(moved) == 1.0
+
+
+@pytest.mark.parametrize("column", list(PUBLIC))
+def test_a_column_that_declares_nothing_is_refused_and_named(column: str) -> None:
+    table = people()
+    found = declared(table)
+    undeclared = found.columns[column].model_copy(update={"bounds": None, "categories": None})
+    settings_ = found.model_copy(update={"columns": {**found.columns, column: undeclared}})
+    with pytest.raises(PolicyRefusal) as refused:
+        domains(read(table, settings_).columns, settings_)
+    assert refused.value.field == column
+    assert "public knowledge" in refused.value.remedy

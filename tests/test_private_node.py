@@ -1,0 +1,134 @@
+"""A node with a budget: records are charged for and read once, and all that leaves is made of microdata."""
+
+from pathlib import Path
+
+import pytest
+
+from data_owner import steps
+from data_owner.ingest import infer, ingest
+from data_owner.node import Node
+from data_owner.owner_toml import dump, parse
+from data_owner.privacy import microdata
+from data_owner.privacy.budget import Budget
+from data_owner.settings import UNBOUNDED, Floors
+from protocol.artefacts import Artefact
+from shared.card import Card
+from shared.errors import BadInput, PolicyRefusal
+from shared.table import read_table
+from tests.conftest import QUICK, patients
+from tests.test_private_marginals import PUBLIC, people
+
+COLUMNS = ["age", "gain", "sex", "died"]
+NO_FLOORS = Floors(**dict.fromkeys(Floors.model_fields, 0.0))
+
+
+def edit(node: Node, **changes: object) -> None:
+    """What a person does in owner.toml."""
+    found = steps.read_settings(node)
+    node.settings.write_text(dump(found.model_copy(update=changes)), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    node = Node(tmp_path_factory.mktemp("owner") / "hospital")
+    steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    found = steps.read_settings(node)
+    with pytest.raises(PolicyRefusal, match="must be declared"):
+        steps.train(node.folder)
+    assert Budget(node.budget).charges() == []
+    edit(
+        node,
+        columns={name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()},
+        policy=found.policy.model_copy(update={"floors": NO_FLOORS}),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "TeacherSettings", lambda: QUICK)
+        steps.train(node.folder)
+    return node
+
+
+def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def noting(path: Path) -> object:
+        read.append(path)
+        return read_table(path)
+
+    monkeypatch.setattr(microdata, "read_table", noting)
+    monkeypatch.setattr(steps, "read_table", noting)
+    steps.gate(trained.folder)
+    assert read == [trained.microdata]
+    manifest = steps.approve(trained.folder, by="Dr. Test")
+    card = Card.from_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
+    assert manifest.privacy == card.privacy
+    for said in ("ε = ", "δ = 1e-05", "Unit: ", "Neighbours: ", "no sampling", "Accountants: ", "Numerics: "):
+        assert said in manifest.privacy
+    assert "microdata drawn under it, not people's records" in card.protocol
+
+
+def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "TeacherSettings", lambda: QUICK)
+    before = trained.microdata.read_bytes()
+    edit(trained, training=steps.read_settings(trained).training.model_copy(update={"repair": 0.5}))
+    steps.train(trained.folder)
+    assert trained.microdata.read_bytes() == before
+    assert len(Budget(trained.budget).charges()) == 1
+    assert Budget(trained.budget).spent(1e-5).epsilon <= 1.0
+
+
+def test_changed_columns_need_another_draw_which_the_budget_refuses(trained: Node) -> None:
+    found = steps.read_settings(trained)
+    wider = found.columns["age"].model_copy(update={"bounds": (0.0, 120.0)})
+    edit(trained, columns={**found.columns, "age": wider})
+    try:
+        with pytest.raises(PolicyRefusal, match="budget does not allow it"):
+            steps.train(trained.folder)
+        with pytest.raises(PolicyRefusal, match="no microdata of these records"):
+            steps.prepare(trained, steps.read_settings(trained))
+    finally:
+        edit(trained, columns=found.columns)
+
+
+def test_microdata_that_was_tampered_with_is_not_used(trained: Node) -> None:
+    before = trained.microdata.read_bytes()
+    trained.microdata.write_bytes(trained.records.read_bytes())
+    try:
+        with pytest.raises(PolicyRefusal, match="no microdata of these records"):
+            steps.prepare(trained, steps.read_settings(trained))
+    finally:
+        trained.microdata.write_bytes(before)
+
+
+def test_without_a_budget_the_release_says_that_nothing_bounds_it(tmp_path: Path) -> None:
+    node = Node(tmp_path / "hospital")
+    found = steps.init(node.folder, data=patients(), target="died", sensitive=("région",), positive="1")
+    assert found.privacy is None
+    assert steps.privacy_statement(node, found) == UNBOUNDED
+    assert "without differential privacy: nothing bounds" in UNBOUNDED
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "epsilon = 0.0",
+        "epsilon = 1.0\ndelta = 0.5",
+        "epsilon = 1.0\nrows_per_person = 3",
+        'epsilon = 1.0\nperson = "age"',
+        'epsilon = 1.0\nperson = "nobody"',
+        "delta = 1e-6",
+    ],
+)
+def test_a_budget_that_says_nothing_sound_is_refused(section: str, tmp_path: Path) -> None:
+    node = Node(tmp_path / "hospital")
+    steps.init(node.folder, data=patients(), target="died", sensitive=("région",), positive="1")
+    text = node.settings.read_text(encoding="utf-8")
+    with pytest.raises(BadInput, match="privacy"):
+        parse(text.replace("\n[columns", f"\n[privacy]\n{section}\n\n[columns", 1))
+
+
+def test_a_feature_of_which_noise_left_one_value_is_left_out_and_not_refused() -> None:
+    table = people(200)[COLUMNS].assign(gain=0)
+    found = infer(people(200)[COLUMNS], name="p", source="f", target="died", sensitive=("sex",), positive="1")
+    drawn, kept = microdata.varied(table, found)
+    assert list(drawn.columns) == list(kept.columns) == ["age", "sex", "died"]
+    ingest(drawn, kept)
