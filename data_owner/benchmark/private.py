@@ -15,10 +15,11 @@ from data_owner.benchmark.systems import Fold, Unsuitable
 from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest, read
+from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.microdata import varied
 from data_owner.privacy.private_marginals import draw, plan
-from data_owner.settings import OwnerSettings, PrivacySettings
+from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
 from shared.schema import MERGED, NumericColumn, Schema
@@ -77,14 +78,7 @@ def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
         raise Unsuitable("no codebook says what its columns can hold")
     if any(MERGED in column.categories for column in fold.schema.sensitive):
         raise Unsuitable("small groups were merged by looking at the records")
-    columns = {
-        name: entry.model_copy(
-            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
-        )
-        for name, entry in found.columns.items()
-    }
-    settings = found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
-    return settings, fold.training.replace(MERGED, None)
+    return with_budget(found, epsilon, public), fold.training.replace(MERGED, None)
 
 
 def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
