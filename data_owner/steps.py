@@ -14,7 +14,6 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -37,9 +36,10 @@ from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy.budget import Budget
-from data_owner.privacy.statement import on_card, statement
+from data_owner.privacy.declarations import with_budget
+from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.repair import repaired_targets
-from data_owner.settings import OwnerSettings, PrivacySettings, TrainingSettings
+from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, default_settings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
@@ -49,7 +49,7 @@ from shared import folder
 from shared.card import AttackVerdict
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
-from shared.schema import Schema, describe
+from shared.schema import Schema
 from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
@@ -133,7 +133,7 @@ def init(
         small_groups=small_groups,
     )
     if epsilon is not None:
-        settings = _private(settings, epsilon, dataset_name)
+        settings = with_budget(settings, epsilon, codebook(dataset_name) if dataset_name else {})
     try:
         records = table.to_parquet(index=False, compression="zstd")
     except (pa.ArrowException, TypeError, ValueError):
@@ -380,13 +380,6 @@ def policy_id(settings: OwnerSettings) -> str:
     return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()
 
 
-def privacy_statement(node: Node, settings: OwnerSettings) -> str:
-    """What a release of this node says of its privacy: with a budget, what everything charged so far adds up to."""
-    if settings.privacy is None:
-        return settings.policy.privacy
-    return statement(settings, settings.privacy, Budget(node.budget).spent(settings.privacy.delta))
-
-
 def read_settings(node: Node) -> OwnerSettings:
     return parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
 
@@ -427,24 +420,6 @@ def _check_unchanged(node: Node, version: int) -> None:
 def _trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
-
-
-def _private(settings: OwnerSettings, epsilon: float, dataset_name: str | None) -> OwnerSettings:
-    """The settings with a budget, and with a shipped data set's public declarations."""
-    public = codebook(dataset_name) if dataset_name else {}
-    columns = {
-        name: entry.model_copy(
-            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
-        )
-        if name in public
-        else entry
-        for name, entry in settings.columns.items()
-    }
-    try:
-        privacy = PrivacySettings(epsilon=epsilon)
-    except ValidationError as error:
-        raise BadInput(describe(error), field="--epsilon", remedy="give a number above 0, such as 1") from None
-    return settings.model_copy(update={"columns": columns, "privacy": privacy})
 
 
 def _settings_digest(node: Node) -> str:

@@ -10,6 +10,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import microdata
 from data_owner.privacy.budget import Budget
+from data_owner.privacy.statement import privacy_statement
 from data_owner.settings import UNBOUNDED, Floors
 from protocol.artefacts import Artefact
 from shared.card import Card
@@ -103,7 +104,7 @@ def test_without_a_budget_the_release_says_that_nothing_bounds_it(tmp_path: Path
     node = Node(tmp_path / "hospital")
     found = steps.init(node.folder, data=patients(), target="died", sensitive=("région",), positive="1")
     assert found.privacy is None
-    assert steps.privacy_statement(node, found) == UNBOUNDED
+    assert privacy_statement(node, found) == UNBOUNDED
     assert "without differential privacy: nothing bounds" in UNBOUNDED
 
 

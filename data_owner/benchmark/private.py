@@ -15,14 +15,15 @@ from data_owner.benchmark.systems import Fold, Unsuitable
 from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest, read
+from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.microdata import varied
 from data_owner.privacy.private_marginals import draw, plan
-from data_owner.settings import OwnerSettings, PrivacySettings
+from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.codec import Layout
 from shared.conform import conform
-from shared.schema import MERGED, Schema
+from shared.schema import MERGED, CategoricalColumn, NumericColumn, Schema
 
 
 def epsilon_1(fold: Fold) -> pd.DataFrame:
@@ -78,14 +79,7 @@ def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
         raise Unsuitable("no codebook says what its columns can hold")
     if any(MERGED in column.categories for column in fold.schema.sensitive):
         raise Unsuitable("small groups were merged by looking at the records")
-    columns = {
-        name: entry.model_copy(
-            update={"categories" if entry.kind in ("category", "boolean") else "bounds": public[name]}
-        )
-        for name, entry in found.columns.items()
-    }
-    settings = found.model_copy(update={"columns": columns, "privacy": PrivacySettings(epsilon=epsilon)})
-    return settings, fold.training.replace(MERGED, None)
+    return with_budget(found, epsilon, public), fold.training.replace(MERGED, None)
 
 
 def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
@@ -100,6 +94,7 @@ def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
     groups = {group.values for group in fold.schema.groups}
     names = [column.name for column in fold.schema.sensitive]
     known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
-    optional = [column.name for column in (*layout.numeric, *layout.categorical) if column.optional]
+    columns: tuple[NumericColumn | CategoricalColumn, ...] = (*layout.numeric, *layout.categorical)
+    optional = [column.name for column in columns if column.optional]
     full = rows[[name for name in fold.schema.names if name not in optional]].notna().all(axis=1)
     return conform(fold.schema, rows[known & full].reset_index(drop=True))

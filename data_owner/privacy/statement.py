@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from data_owner.node import Node
 from data_owner.privacy.accounting import Guarantee
+from data_owner.privacy.budget import Budget
 from data_owner.settings import UNBOUNDED, OwnerSettings, PrivacySettings
 from shared.card import Card
 
 MEASURED_ON = (
     " Under differential privacy, original and held-out rows are microdata drawn under it, not people's records."
 )
+
+
+def privacy_statement(node: Node, settings: OwnerSettings) -> str:
+    """What a release of this node says: with a budget, what everything charged so far adds up to."""
+    if settings.privacy is None:
+        return settings.policy.privacy
+    return statement(settings, settings.privacy, Budget(node.budget).spent(settings.privacy.delta))
 
 
 def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarantee) -> str:

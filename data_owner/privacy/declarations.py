@@ -1,0 +1,29 @@
+"""Turning differential privacy on: a budget, and what is public about each column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from data_owner.settings import OwnerSettings, PrivacySettings
+from shared.errors import BadInput
+from shared.schema import describe
+
+Public = Mapping[str, tuple[float, float] | tuple[str, ...]]
+
+
+def with_budget(settings: OwnerSettings, epsilon: float, public: Public) -> OwnerSettings:
+    """The settings with a budget of ε, and with the bounds and categories that are public.
+
+    Raises `BadInput` for an ε that is none.
+    """
+    columns = dict(settings.columns)
+    for name in public.keys() & columns.keys():
+        field = "categories" if columns[name].kind in ("category", "boolean") else "bounds"
+        columns[name] = columns[name].model_copy(update={field: public[name]})
+    try:
+        privacy = PrivacySettings(epsilon=epsilon)
+    except ValidationError as error:
+        raise BadInput(describe(error), field="--epsilon", remedy="give a number above 0, such as 1") from None
+    return settings.model_copy(update={"columns": columns, "privacy": privacy})
