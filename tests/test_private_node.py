@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
         policy=found.policy.model_copy(update={"floors": NO_FLOORS}),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "TeacherSettings", lambda: QUICK)
+        patch.setattr(steps, "default_settings", lambda schema: QUICK)
         steps.train(node.folder)
     return node
 
@@ -68,7 +68,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
 
 
 def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "TeacherSettings", lambda: QUICK)
+    monkeypatch.setattr(steps, "default_settings", lambda schema: QUICK)
     before = trained.microdata.read_bytes()
     edit(trained, training=steps.read_settings(trained).training.model_copy(update={"repair": 0.5}))
     steps.train(trained.folder)
