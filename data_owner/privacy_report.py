@@ -13,6 +13,7 @@ from data_owner.attack_gate import exceeding, judged, limit, verdicts
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
+from data_owner.privacy.statement import MEASURED_ON
 from data_owner.release import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
@@ -66,6 +67,12 @@ NOT_COVERED = (
     ),
 )
 
+BEHIND_MICRODATA = (
+    "people behind the microdata",
+    "Under the budget microdata stands in for records, here too: the attacks were made on its rows. What the release "
+    "tells of people themselves is bounded by the guarantee alone.",
+)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -82,6 +89,7 @@ class Subject:
 
 def privacy_report(subject: Subject) -> Report:
     card, found = subject.card, subject.battery
+    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if card.protocol.endswith(MEASURED_ON) else NOT_COVERED
     served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
     return Report(
         title=f"Privacy of release {subject.version} of {card.node}",
@@ -98,7 +106,7 @@ def privacy_report(subject: Subject) -> Report:
             Section(
                 "What is not covered",
                 "The limits of what this page can say.",
-                (Table(("not covered", "why it matters"), NOT_COVERED),),
+                (Table(("not covered", "why it matters"), not_covered),),
             ),
             _decisions(subject),
         ),

@@ -65,6 +65,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
     for said in ("ε = ", "δ = 1e-05", "Unit: ", "Neighbours: ", "no sampling", "Accountants: ", "Numerics: "):
         assert said in manifest.privacy
     assert "microdata drawn under it, not people's records" in card.protocol
+    assert "people behind the microdata" in trained.privacy_report.read_text("utf-8")
 
 
 def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
