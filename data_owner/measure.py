@@ -89,18 +89,18 @@ def measure(
     )
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
     rates = group_rates(test, predicted, schema)
-    behind = np.bincount(group_positions(schema, held_out), minlength=len(schema.groups))
+
+    def rate(of_group: dict[str, float], rows: pd.DataFrame, index: int) -> float | None:
+        label = schema.groups[index].label
+        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
+            return None
+        behind = int((group_positions(schema, rows) == index).sum())
+        return publishable_rate(of_group[label], behind, settings.policy.minimum_count)
+
     pictures: PictureScores | None = None
     if isinstance(judge, ImageJudge):
         pictures = picture_scores(judge, synthetic, test, predicted, from_original, schema)
         pictures = with_latents(pictures, teacher, held_out, schema, seed)
-
-    def rate(of_group: dict[str, float], index: int) -> float | None:
-        label = schema.groups[index].label
-        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
-            return None
-        return publishable_rate(of_group[label], int(behind[index]), settings.policy.minimum_count)
-
     card = Card(
         node=settings.name,
         target=schema.target.name,
@@ -116,8 +116,8 @@ def measure(
             GroupSize(
                 label=group.label,
                 records=tens(int(sizes[index])),
-                recorded_rate=rate(recorded, index),
-                predicted_rate=rate(rates, index),
+                recorded_rate=rate(recorded, held_out, index),
+                predicted_rate=rate(rates, test, index),
             )
             for index, group in enumerate(schema.groups)
         ),

@@ -186,9 +186,9 @@ class OwnerSettings(Written):
                 raise ValueError('beside an image every other feature must have kind "exclude"')
             if self.training.repair > 0.0:
                 raise ValueError("images need repair = 0.0: their labels are not predicted from columns")
-            if self.privacy is not None:
-                raise ValueError("images cannot be released under differential privacy: remove [privacy]")
         person = self.privacy.person if self.privacy else None
         if person is not None and (person not in self.columns or self.columns[person].kind != "exclude"):
             raise ValueError('privacy.person must be a column of kind "exclude"')
+        if self.privacy is not None and "image" in kept:
+            raise ValueError("privacy is for tables: leave the section out, or the image")
         return self

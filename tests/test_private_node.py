@@ -11,7 +11,7 @@ from data_owner.owner_toml import dump, parse
 from data_owner.privacy import microdata
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement
-from data_owner.settings import UNBOUNDED, Floors
+from data_owner.settings import UNBOUNDED, AttackLimits, Floors
 from protocol.artefacts import Artefact
 from shared.card import Card
 from shared.errors import BadInput, PolicyRefusal
@@ -21,6 +21,10 @@ from tests.test_private_marginals import PUBLIC, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
 NO_FLOORS = Floors(**dict.fromkeys(Floors.model_fields, 0.0))
+# what chance does to a small release's attacks is not the matter here
+NO_LIMITS = AttackLimits(
+    **{name: 1.0 for name in AttackLimits.model_fields if name not in ("required", "inconclusive")}
+)
 
 
 def edit(node: Node, **changes: object) -> None:
@@ -40,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
     edit(
         node,
         columns={name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()},
-        policy=found.policy.model_copy(update={"floors": NO_FLOORS}),
+        policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "default_settings", lambda schema: QUICK)

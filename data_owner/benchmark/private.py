@@ -21,9 +21,8 @@ from data_owner.privacy.microdata import varied
 from data_owner.privacy.private_marginals import draw, plan
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
-from shared.codec import Layout
 from shared.conform import conform
-from shared.schema import MERGED, CategoricalColumn, NumericColumn, Schema
+from shared.schema import MERGED, ImageColumn, NumericColumn, Schema
 
 
 def epsilon_1(fold: Fold) -> pd.DataFrame:
@@ -87,14 +86,16 @@ def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
 
     A column of which the noise left one value is its lowest or first.
     """
-    layout = Layout(fold.schema)
-    first: dict[str, float | str] = {column.name: column.quantiles.values[0] for column in layout.numeric}
-    first |= {column.name: column.categories[0] for column in layout.categorical}
-    rows = rows.assign(**{name: value for name, value in first.items() if name not in rows.columns})
+    for column in fold.schema.features:
+        if column.name not in rows.columns and not isinstance(column, ImageColumn):
+            only = column.quantiles.values[0] if isinstance(column, NumericColumn) else column.categories[0]
+            rows = rows.assign(**{column.name: only})
     groups = {group.values for group in fold.schema.groups}
     names = [column.name for column in fold.schema.sensitive]
     known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
-    columns: tuple[NumericColumn | CategoricalColumn, ...] = (*layout.numeric, *layout.categorical)
-    optional = [column.name for column in columns if column.optional]
-    full = rows[[name for name in fold.schema.names if name not in optional]].notna().all(axis=1)
+    full = rows[_without_gaps(fold.schema)].notna().all(axis=1)
     return conform(fold.schema, rows[known & full].reset_index(drop=True))
+
+
+def _without_gaps(schema: Schema) -> list[str]:
+    return [one.name for one in schema.columns if not isinstance(one, ImageColumn) and not one.optional]
