@@ -8,13 +8,15 @@ from protocol.transport import require_tls_1_3
 
 require_tls_1_3()
 
-__all__ = ["approve", "attack", "deny", "gate", "init", "override", "train", "write_privacy_report"]
+STEPS = ("init", "train", "gate", "approve", "deny")
+ATTACK_STEPS = ("attack", "override", "write_privacy_report")
+__all__ = [*STEPS, *ATTACK_STEPS]
 
 
 def __getattr__(name: str) -> Any:
     """Import the steps when one is first asked for: `--help` should not wait for torch."""
     if name not in __all__:
         raise AttributeError(name)
-    from data_owner import steps
+    from data_owner import attack_steps, steps
 
-    return getattr(steps, name)
+    return getattr(steps if name in STEPS else attack_steps, name)

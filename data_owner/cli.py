@@ -125,11 +125,11 @@ def attack(
     json: Json = False,
 ) -> None:
     """Attack the newest measured release with all there is: adds shadow releases and planted canaries."""
-    from data_owner import steps
+    from data_owner import attack_steps
 
     with shell("attack", json) as out:
         with out.progress("attacking") as progress:
-            found = steps.attack(node, shadows=shadows, progress=progress)
+            found = attack_steps.attack(node, shadows=shadows, progress=progress)
         _refuse(Node(node), (), found.exceeded)
         words = {each.attack: each.finding for each in found.verdicts}
         lines = [f"{finding:12}  {name}" for name, finding in words.items()]
@@ -144,11 +144,11 @@ def override(
     node: NodePath, by: By, reason: Annotated[str, typer.Option(help="Why it may leave.")], json: Json = False
 ) -> None:
     """Let the newest release out over an attack that succeeded. Two people must, each by this command."""
-    from data_owner import steps
+    from data_owner import attack_steps
     from data_owner.release import OVERRIDES
 
     with shell("override", json) as out:
-        people = len(steps.override(node, by=by, reason=reason))
+        people = len(attack_steps.override(node, by=by, reason=reason))
         then = "Next: approve." if people >= OVERRIDES else "Another person must override it too."
         out.result({"people": people, "needed": OVERRIDES}, f"logged, {people} of {OVERRIDES}. {then}")
 
@@ -160,10 +160,10 @@ def privacy(
     json: Json = False,
 ) -> None:
     """Write what a privacy officer reads: what left, the guarantee, attacks, and what is not covered."""
-    from data_owner import steps
+    from data_owner import attack_steps
 
     with shell("privacy", json) as out:
-        page = steps.write_privacy_report(node, version=version)
+        page = attack_steps.write_privacy_report(node, version=version)
         out.result({"report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
 
 

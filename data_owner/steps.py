@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from data_owner import authority, findings, release, roots
-from data_owner.attack_gate import exceeded, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
 from data_owner.datasets import codebook, colored_mnist, dataset
@@ -46,7 +45,6 @@ from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
-from shared.card import AttackVerdict
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Schema
@@ -54,7 +52,6 @@ from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
 HELD_OUT_SHARE = 0.2
-SHADOWS = 16
 
 
 def quiet(step: int, total: int, message: str) -> None:
@@ -142,7 +139,7 @@ def init(
     if not undecided:
         ingest(table, settings)
     authority.create_keys(node, settings.name, datetime.now(UTC))
-    roots.create(node, settings.name, _now())
+    roots.create(node, settings.name, now())
     Ledger.create(node.ledger)
     Budget.create(node.budget)
     folder.write(node.records, records, folder.PRIVATE)
@@ -184,7 +181,7 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
     folder.write(node.encoder, save_tensors(encoder), folder.PRIVATE)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     folder.write(node.history, json.dumps(history).encode())
-    version = release.write_draft(node, artefacts(prepared.schema, trained), run, _now())
+    version = release.write_draft(node, artefacts(prepared.schema, trained), run, now())
     node.checkpoint.unlink(missing_ok=True)
     return version
 
@@ -227,15 +224,6 @@ def artefacts(schema: Schema, trained: Trained) -> dict[Artefact, bytes]:
 
 
 @dataclass(frozen=True)
-class Attacked:
-    """What all attacks found, in a word each, and what is beyond the policy."""
-
-    battery: Battery
-    verdicts: tuple[AttackVerdict, ...]
-    exceeded: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Gated:
     """What was measured and attacked, and why it may not be approved: `failures` by nobody, `exceeded` but by two."""
 
@@ -250,9 +238,9 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    _check_unchanged(node, version)
+    check_unchanged(node, version)
     prepared = prepare(node, settings)
-    drafted = _trained_artefacts(node, version)
+    drafted = trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
     seed = settings.training.seed
     synthesiser, distilled = reference(
@@ -269,7 +257,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
     ).with_training_of(findings.last(node, version))
     limits = settings.policy.attacks
-    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), _now())
+    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now())
     measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
     failures = (*status.failures, *status.exceeded)
@@ -279,72 +267,6 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     folder.write(node.figures, report.to_json().encode())
     findings.write_page(node, version, found, limits)
     return Gated(measured, found, status.failures, status.exceeded)
-
-
-def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) -> Attacked:
-    """Add to the newest measured release the attacks that train: `shadows` shadow releases and one with canaries.
-
-    A release that is already approved or served is attacked too; it then stays what it is until a person denies it.
-    """
-    if shadows < 2 or shadows % 2:
-        raise BadInput("shadow releases come in pairs", field="--shadows", remedy="give an even number from 2")
-    node = Node.open(path)
-    settings = read_settings(node)
-    version = release.latest(node)
-    _check_unchanged(node, version)
-    before, status = findings.last(node, version), release.status(node, version)
-    if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
-        raise PolicyRefusal(
-            f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
-        )
-    if status.policy_id != policy_id(settings):
-        raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
-        )
-    prepared = prepare(node, settings)
-    if prepared.schema.image is not None:
-        raise PolicyRefusal(
-            "attacks that train are made on tables alone", field="release", remedy="rely on those that gate makes"
-        )
-
-    def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
-        training = settings.training.model_copy(update={"seed": seed})
-        return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training))
-
-    found = battery.with_training(
-        before,
-        _trained_artefacts(node, version),
-        trained,
-        prepared.training,
-        prepared.held_out,
-        shadows,
-        settings.training.seed,
-        progress,
-    )
-    limits = settings.policy.attacks
-    if status.state is release.State.MEASURED:
-        findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), _now())
-    else:
-        folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
-    findings.write_page(node, version, found, limits)
-    return Attacked(found, verdicts(found, limits), exceeded(found, limits))
-
-
-def override(path: Path, *, by: str, reason: str) -> frozenset[str]:
-    """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
-    node = Node.open(path)
-    return release.override(node, release.latest(node), by=by, reason=reason, now=_now())
-
-
-def write_privacy_report(path: Path, *, version: int | None = None) -> Path:
-    """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
-    node = Node.open(path)
-    version = version or release.latest(node)
-    found = findings.last(node, version)
-    if found is None:
-        raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    findings.write_page(node, version, found, read_settings(node).policy.attacks)
-    return node.privacy_report
 
 
 def approve(path: Path, *, by: str) -> Manifest:
@@ -361,7 +283,7 @@ def approve(path: Path, *, by: str) -> Manifest:
         policy_id=policy_id(settings),
         privacy=privacy_statement(node, settings),
         days=settings.policy.release_days,
-        now=_now(),
+        now=now(),
     )
     found = findings.last(node, version)
     if found is not None:
@@ -372,7 +294,7 @@ def approve(path: Path, *, by: str) -> Manifest:
 def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> release.Status:
     """Deny a release, the newest unless named, for good."""
     node = Node.open(path)
-    return release.deny(node, version or release.latest(node), by=by, reason=reason, now=_now())
+    return release.deny(node, version or release.latest(node), by=by, reason=reason, now=now())
 
 
 def policy_id(settings: OwnerSettings) -> str:
@@ -408,7 +330,8 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
 
 
-def _check_unchanged(node: Node, version: int) -> None:
+def check_unchanged(node: Node, version: int) -> None:
+    """Raises `PolicyRefusal` if what the release was trained on or by is no longer what is there."""
     if release.status(node, version).settings_sha256 != _settings_digest(node):
         raise PolicyRefusal(
             "owner.toml or the records changed since this release was trained",
@@ -417,7 +340,8 @@ def _check_unchanged(node: Node, version: int) -> None:
         )
 
 
-def _trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
+def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
+    """The three that training made, as they are kept."""
     kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
 
@@ -433,5 +357,6 @@ def _settings_digest(node: Node) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
-def _now() -> int:
+def now() -> int:
+    """Seconds since 1970-01-01 UTC."""
     return int(datetime.now(UTC).timestamp())

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, findings, ledger_export, release, steps
+from data_owner import attack_gate, attack_steps, findings, ledger_export, release, steps
 from data_owner.attacks import battery, canaries, membership, reconstruction
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -178,9 +178,9 @@ def test_the_gate_blocks_a_memorised_release_and_says_which_attack_succeeds(bloc
 
 
 def test_one_person_alone_cannot_override_however_the_name_is_spelt(blocked: Node) -> None:
-    assert len(steps.override(blocked.folder, by="Dr. Ada Quinn", reason="urgent")) == 1
+    assert len(attack_steps.override(blocked.folder, by="Dr. Ada Quinn", reason="urgent")) == 1
     with pytest.raises(PolicyRefusal, match="already"):
-        steps.override(blocked.folder, by=" dr.  ada QUINN ", reason="still urgent")
+        attack_steps.override(blocked.folder, by=" dr.  ada QUINN ", reason="still urgent")
     with pytest.raises(PolicyRefusal, match="reconstruction"):
         steps.approve(blocked.folder, by="Dr. Ada Quinn")
 
@@ -188,12 +188,12 @@ def test_one_person_alone_cannot_override_however_the_name_is_spelt(blocked: Nod
 @pytest.mark.parametrize(("by", "reason"), [(" ", "urgent"), ("Ada", " ")])
 def test_an_override_needs_a_name_and_a_reason(blocked: Node, by: str, reason: str) -> None:
     with pytest.raises(PolicyRefusal):
-        steps.override(blocked.folder, by=by, reason=reason)
+        attack_steps.override(blocked.folder, by=by, reason=reason)
 
 
 def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(blocked: Node) -> None:
-    steps.override(blocked.folder, by="Ada", reason="no other data on this disease")
-    assert len(steps.override(blocked.folder, by="Ben", reason="seen and accepted")) == 2
+    attack_steps.override(blocked.folder, by="Ada", reason="no other data on this disease")
+    assert len(attack_steps.override(blocked.folder, by="Ben", reason="seen and accepted")) == 2
     manifest = steps.approve(blocked.folder, by="Ada")
     file = ledger_export.export(blocked)
     logged = [each for each in map(parse_entry, (text.encode() for text in file.entries)) if isinstance(each, Override)]
@@ -212,7 +212,7 @@ def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(bl
 
 def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
     for person in ("Ada", "Ben"):
-        steps.override(blocked.folder, by=person, reason="urgent")
+        attack_steps.override(blocked.folder, by=person, reason="urgent")
     found = findings.last(blocked, 1)
     assert found is not None
     for policy, people in (("ab" * 32, 0), (release.status(blocked, 1).policy_id, 2)):
@@ -225,7 +225,7 @@ def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
     release.write_draft(blocked, {}, "", now())
     for _ in range(2):  # a draft, then measured without a finding
         with pytest.raises(PolicyRefusal, match="no successful attack"):
-            steps.override(blocked.folder, by="Ada", reason="in case")
+            attack_steps.override(blocked.folder, by="Ada", reason="in case")
         release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
 
 
@@ -262,15 +262,15 @@ def test_the_privacy_report_has_what_left_the_guarantee_attacks_and_what_is_not_
 
 def test_shadows_come_in_pairs(blocked: Node) -> None:
     with pytest.raises(BadInput, match="pairs"):
-        steps.attack(blocked.folder, shadows=3)
+        attack_steps.attack(blocked.folder, shadows=3)
 
 
 def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
     blocked: Node, prepared: steps.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = by_heart(prepared.schema, prepared.training, seed=1)
-    monkeypatch.setattr(steps, "fit", lambda prepared, training: None)
-    monkeypatch.setattr(steps, "artefacts", lambda schema, fitted: trained)
+    monkeypatch.setattr(attack_steps, "fit", lambda prepared, training: None)
+    monkeypatch.setattr(attack_steps, "artefacts", lambda schema, fitted: trained)
     done = CliRunner().invoke(app, ["attack", str(blocked.folder), "--shadows", "2", "--json"])
     assert done.exit_code == 1, done.output
     assert "reconstruction" in json.loads(done.stdout)["error"]["problem"]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from consumer import steps as consumer
 from consumer.study import Study
-from data_owner import authority, steps
+from data_owner import attack_steps, authority, steps
 from data_owner.image_encoder import ImageEncoder
 from data_owner.node import Node
 from data_owner.teacher import default_settings
@@ -231,7 +231,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert [verdict.attack for verdict in card.attacks] == ["reconstruction", "density ratio"]
     assert not gated.failures
     with pytest.raises(PolicyRefusal, match="tables alone"):
-        steps.attack(path, shadows=2)
+        attack_steps.attack(path, shadows=2)
 
 
 def _trained_and_gated(path: Path) -> steps.Gated:
