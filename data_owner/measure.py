@@ -6,7 +6,7 @@ under the protocol of `shared.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from data_owner.disclosure import publishable_rate, tens
 from data_owner.measure_pictures import picture_scores, with_latents
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import Teacher
+from protocol.artefacts import Artefact
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.decoder import Decoder
@@ -42,14 +43,14 @@ class Measured:
     pictures: PictureScores | None = None
 
 
-def reference(schema: bytes, decoder: bytes, statistics: bytes, seed: int) -> tuple[Synthesiser, Distilled]:
+def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) -> tuple[Synthesiser, Distilled]:
     """The owner's own student, distilled from the bytes of a release alone."""
-    parsed = Schema.from_bytes(schema)
-    model = Decoder.from_bytes(decoder, parsed)
-    latent, groups, classes = model.architecture.latent, len(parsed.groups), len(parsed.target.categories)
-    found = LatentStatistics.from_bytes(statistics, latent, groups, classes)
-    distilled = distil(found, group_shares(parsed), StudentSettings(seed=seed))
-    return Synthesiser(parsed, model, found, distilled.student), distilled
+    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
+    decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
+    latent, groups, classes = decoder.architecture.latent, len(schema.groups), len(schema.target.categories)
+    statistics = LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, groups, classes)
+    distilled = distil(statistics, group_shares(schema), settings)
+    return Synthesiser(schema, decoder, statistics, distilled.student), distilled
 
 
 def measure(

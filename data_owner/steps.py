@@ -48,6 +48,7 @@ from shared import folder
 from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Schema
+from shared.student import StudentSettings
 from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
@@ -243,9 +244,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     drafted = trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
     seed = settings.training.seed
-    synthesiser, distilled = reference(
-        drafted[Artefact.SCHEMA], drafted[Artefact.DECODER], drafted[Artefact.STATISTICS], seed
-    )
+    synthesiser, distilled = reference(drafted, StudentSettings(seed=seed))
     teacher = None
     if prepared.schema.image is not None:
         encoder = folder.read(node.encoder, "train again")

@@ -19,11 +19,13 @@ import pytest
 from data_owner import authority, release, server, steps
 from data_owner.disclosure import disclose
 from data_owner.ingest import Records, infer, ingest
+from data_owner.measure import measure, reference
 from data_owner.node import Node
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared.schema import Schema
+from shared.student import StudentSettings
 from tests.pictures import QUICK_IMAGES, picture_settings, pictures
 
 QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
@@ -126,10 +128,8 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     node = Node(path)
     settings = steps.read_settings(node)
     prepared = steps.prepare(node, settings)
-    synthesiser, distilled = steps.reference(
-        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], 0
-    )
-    measured = steps.measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
+    synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
+    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
     version = release.write_draft(node, artefacts, "", now())
     release.record_measured(
         node, version, measured.card.to_bytes(), measured.card.records, (), steps.policy_id(settings), now()

@@ -1,7 +1,5 @@
 """The measures against hand-counted figures and slow, simple versions of themselves."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +9,9 @@ from hypothesis import strategies as st
 from data_owner import steps
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
+from data_owner.measure import measure, reference
 from data_owner.release_gate import checks, failures
 from data_owner.settings import Policy
-from protocol.artefacts import Artefact
 from shared.associations import associations
 from shared.metrics import (
     Fidelity,
@@ -60,16 +58,15 @@ def test_many_classes_are_scored_one_against_the_rest() -> None:
     assert found.accuracy == pytest.approx((truth == predicted).mean())
 
 
-def test_a_table_of_three_classes_is_trained_on_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_three_classes_is_trained_on_and_measured() -> None:
     table = patients()
     table["died"] = np.where(table["died"] == 1, "yes", np.where(table["age"] > 60, "unknown", "no"))
     settings = infer(table, name="n", source="s", target="died", sensitive=("région",))
     prepared = steps.split(table, settings)
     assert prepared.schema.positive == "yes"
     found = steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, QUICK))
-    parts = (found[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
-    monkeypatch.setattr("data_owner.measure.StudentSettings", partial(StudentSettings, steps=100))
-    measured = steps.measure(*steps.reference(*parts, 0), prepared.training, prepared.held_out, settings)
+    student = StudentSettings(steps=100)
+    measured = measure(*reference(found, student), prepared.training, prepared.held_out, settings)
     assert set(measured.synthetic["died"]) == {"yes", "no", "unknown"}
     positive = outcome(measured.synthetic, prepared.schema) == 1
     assert positive.tolist() == (measured.synthetic["died"] == "yes").tolist()

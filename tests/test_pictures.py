@@ -17,6 +17,7 @@ from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import attack_steps, authority, steps
 from data_owner.image_encoder import ImageEncoder
+from data_owner.measure import reference
 from data_owner.node import Node
 from data_owner.teacher import default_settings
 from protocol.artefacts import Artefact
@@ -43,7 +44,7 @@ def short_distillation() -> Iterator[None]:
     """A student, and a classifier, of tiny pictures need few steps."""
     short = partial(StudentSettings, steps=100)
     with (
-        patch("data_owner.measure.StudentSettings", short),
+        patch("data_owner.steps.StudentSettings", short),
         patch("consumer.steps.StudentSettings", short),
         patch("shared.image_classifier.STEPS", 150),
     ):
@@ -52,8 +53,7 @@ def short_distillation() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def synthesiser(image_artefacts: dict[Artefact, bytes]) -> Synthesiser:
-    parts = (image_artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
-    return steps.reference(*parts, 0)[0]
+    return reference(image_artefacts, StudentSettings(steps=100))[0]
 
 
 def test_pictures_come_back_to_the_pixel(image_records: steps.Prepared) -> None:

@@ -12,7 +12,7 @@ import pytest
 from consumer import steps as consumer_steps
 from consumer.audit_report import Lineage, audit_report, quantile_distance, released_dependence
 from data_owner import steps
-from data_owner.measure import LEAST_PUBLISHED, measure
+from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from protocol.artefacts import Artefact
@@ -21,6 +21,7 @@ from shared.card import Card
 from shared.errors import BadInput
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn
+from shared.student import StudentSettings
 from shared.table import restore
 from tests.conftest import settings_for
 
@@ -32,9 +33,7 @@ OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@im
 def measured(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> tuple[object, ...]:
     settings = settings_for(table)
     prepared = steps.split(table, settings)
-    synthesiser, distilled = steps.reference(
-        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], 0
-    )
+    synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
     found = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
     return found, synthesiser, prepared.held_out
 

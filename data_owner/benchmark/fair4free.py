@@ -13,8 +13,8 @@ from data_owner.measure import reference
 from data_owner.settings import TrainingSettings
 from data_owner.teacher import TeacherSettings
 from data_owner.training import Trained
-from protocol.artefacts import Artefact
 from shared.generation import Synthesiser
+from shared.student import StudentSettings
 
 PARITY = TrainingSettings()
 ODDS = TrainingSettings(criterion="odds", repair=0.0)
@@ -51,10 +51,9 @@ def train_and_distil(fold: Fold, training: TrainingSettings, teacher: TeacherSet
     prepared = steps.Prepared(fold.schema, fold.training, fold.held_out)
     seeded = training.model_copy(update={"seed": fold.seed})
     trained = steps.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
-    released = steps.artefacts(fold.schema, trained)
-    synthesiser, _ = reference(
-        released[Artefact.SCHEMA], released[Artefact.DECODER], released[Artefact.STATISTICS], fold.seed
-    )
+    student = StudentSettings(seed=fold.seed)
+    student = replace(student, steps=fold.steps(student.steps))
+    synthesiser, _ = reference(steps.artefacts(fold.schema, trained), student)
     return Both(trained, synthesiser)
 
 

@@ -15,7 +15,6 @@ from data_owner.datasets import colored_mnist
 from data_owner.measure import reference
 from data_owner.measure_pictures import picture_scores, restored_teacher, with_latents
 from data_owner.node import Node
-from protocol.artefacts import Artefact
 from shared import folder
 from shared.conform import conform
 from shared.errors import BadInput
@@ -23,6 +22,7 @@ from shared.judge import ImageJudge
 from shared.metrics import Fidelity, Scores, ceiling, downstream_rows, floor, scores
 from shared.picture_scores import PictureScores
 from shared.schema import Frozen
+from shared.student import StudentSettings
 
 
 class Unbiased(Frozen):
@@ -47,12 +47,8 @@ def judge_node(path: Path) -> Unbiased:
     if name not in colored_mnist.BIAS:
         raise BadInput("not a node of Colored-MNIST", field=str(path), remedy="make one with --dataset colored-mnist")
     prepared, seed = steps.prepare(node, settings), settings.training.seed
-    place = node.releases / str(release.latest(node))
-    schema_bytes, decoder, statistics = (
-        folder.read(place / kind.filename, "train again")
-        for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
-    )
-    synthesiser, _ = reference(schema_bytes, decoder, statistics, seed)
+    drafted = steps.trained_artefacts(node, release.latest(node))
+    synthesiser, _ = reference(drafted, StudentSettings(seed=seed))
     schema = synthesiser.schema
     test = conform(schema, colored_mnist.load(name, "test"))
     judge = ImageJudge(schema, prepared.training, seed)
