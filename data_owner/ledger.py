@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -19,6 +19,7 @@ from typing import Self, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from data_owner import append_only
 from protocol.checkpoint import Checkpoint
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing, parse_entry
 from protocol.ledger_file import Countersigned
@@ -81,19 +82,7 @@ class Ledger:
     @classmethod
     def create(cls, path: Path) -> None:
         """Begin an empty log. Raises `BadInput` if there is one."""
-        if path.exists():
-            raise BadInput("there is a log already", field=str(path), remedy="keep it: a log is never replaced")
-        fresh = path.with_name(f".{path.name}")
-        try:
-            fresh.unlink(missing_ok=True)
-            fresh.touch(0o600)
-            with closing(sqlite3.connect(fresh)) as database:
-                database.executescript(_TABLES)
-            fresh.rename(path)
-        except (OSError, sqlite3.Error) as error:
-            raise Unreachable(
-                "the egress log cannot be made", field=str(path), remedy="free space or fix permissions"
-            ) from error
+        append_only.create(path, _TABLES, "the egress log")
 
     def __enter__(self) -> Self:
         return self

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from data_owner import append_only
 from data_owner.privacy.accounting import Guarantee, Query, guarantee
 from data_owner.settings import PrivacySettings
-from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
 _TABLES = """
@@ -55,19 +56,7 @@ class Budget:
     @classmethod
     def create(cls, path: Path) -> None:
         """Begin an empty ledger. Raises `BadInput` if there is one."""
-        if path.exists():
-            raise BadInput("there is a budget already", field=str(path), remedy="keep it: it is never replaced")
-        fresh = path.with_name(f".{path.name}")
-        try:
-            fresh.unlink(missing_ok=True)
-            fresh.touch(0o600)
-            with closing(sqlite3.connect(fresh)) as database:
-                database.executescript(_TABLES)
-            fresh.rename(path)
-        except (OSError, sqlite3.Error) as error:
-            raise Unreachable(
-                "the budget's ledger cannot be made", field=str(path), remedy="free space or fix permissions"
-            ) from error
+        append_only.create(path, _TABLES, "the budget's ledger")
 
     def charge(self, queries: Sequence[Query], settings: PrivacySettings, key: str, now: int) -> int:
         """Charge for all of `queries`; they may be asked when this returns. Returns the charge's place.
