@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,11 +119,17 @@ def generate(
     target = out or path / "synthetic.parquet"
     done = 0
     lineage |= {"fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
-    with _writer(target, synthesiser.schema, start, lineage) as writer:
+    # one block is written while the next is made
+    with _writer(target, synthesiser.schema, start, lineage) as writer, ThreadPoolExecutor(1) as pool:
+        written: Future[None] | None = None
         for block in synthesiser.rows(seed, start, stop):
-            writer.write(restore(block, synthesiser.schema))
+            if written is not None:
+                written.result()
+            written = pool.submit(lambda rows: writer.write(restore(rows, synthesiser.schema)), block)
             done += len(block)
             progress(done, stop - start, f"{done:,} rows")
+        if written is not None:
+            written.result()
     return Generated(target, start, stop)
 
 
