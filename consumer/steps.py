@@ -24,13 +24,12 @@ from protocol.ledger_file import Ledger
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
-from shared.decoder import Decoder, metadata
+from shared.decoder import metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
-from shared.generation import Synthesiser, group_shares, shard_bounds
+from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
 from shared.image_folder import ImageFolderWriter, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from shared.schema import Schema
-from shared.statistics import LatentStatistics
 from shared.student import Distilled, StudentSettings, distil
 from shared.table import TableWriter, read_table, restore
 
@@ -75,14 +74,8 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
     """Distil the student from noise and the released statistics; write it beside its lineage."""
     study = Study(path)
     trusted = _whole(study)
-    schema = Schema.from_bytes(trusted.artefacts[Artefact.SCHEMA])
-    decoder = Decoder.from_bytes(trusted.artefacts[Artefact.DECODER], schema)
-    statistics = LatentStatistics.from_bytes(
-        trusted.artefacts[Artefact.STATISTICS],
-        decoder.architecture.latent,
-        len(schema.groups),
-        len(schema.target.categories),
-    )
+    parts = (trusted.artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
+    schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
     student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
     folder.write(study.student, student)

@@ -36,6 +36,6 @@ class ImageEncoder(nn.Module):
 
 
 def reconstruction(outputs: Tensor, pixels: Tensor) -> Tensor:
-    """Cross-entropy of all channels' intensities under logits (n, channels, height, width); nats a picture."""
+    """Cross-entropy of all channels' intensities under logits (n, channels, height, width): (n,) in nats."""
     intensity = pixels.to(outputs.dtype) / 255.0
-    return binary_cross_entropy_with_logits(outputs, intensity, reduction="none").flatten(1).sum(1).mean()
+    return binary_cross_entropy_with_logits(outputs, intensity, reduction="none").flatten(1).sum(1)

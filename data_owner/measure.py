@@ -20,13 +20,11 @@ from data_owner.teacher import Teacher
 from protocol.artefacts import Artefact
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
-from shared.decoder import Decoder
-from shared.generation import Synthesiser, group_shares
+from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
 from shared.metrics import ceiling, downstream_rows, floor, group_rates, outcome, scores
 from shared.picture_scores import PictureScores
 from shared.schema import Schema
-from shared.statistics import LatentStatistics
 from shared.student import Distilled, StudentSettings, distil
 
 Progress = Callable[[int, int, str], None]
@@ -45,10 +43,9 @@ class Measured:
 
 def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) -> tuple[Synthesiser, Distilled]:
     """The owner's own student, distilled from the bytes of a release alone."""
-    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
-    decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
-    latent, groups, classes = decoder.architecture.latent, len(schema.groups), len(schema.target.categories)
-    statistics = LatentStatistics.from_bytes(artefacts[Artefact.STATISTICS], latent, groups, classes)
+    schema, decoder, statistics = parse_release(
+        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS]
+    )
     distilled = distil(statistics, group_shares(schema), settings)
     return Synthesiser(schema, decoder, statistics, distilled.student), distilled
 

@@ -149,7 +149,7 @@ class Teacher(nn.Module):
     def _reconstruction(self, records: Encoded, outputs: Tensor) -> Tensor:
         """Negative log-likelihood of the features that are present, mean over records."""
         if self.shows_pictures:
-            return reconstruction(outputs, records.pixels)
+            return reconstruction(outputs, records.pixels).mean()
         layout = self.layout
         mass = log_mass(layout.mixtures(outputs), records.low, records.high)
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()

@@ -40,15 +40,8 @@ class Synthesiser:
     @classmethod
     def from_bytes(cls, schema: bytes, decoder: bytes, statistics: bytes, student: bytes) -> Self:
         """From verified artefacts. Raises `BadContent` if they do not fit each other."""
-        parsed = Schema.from_bytes(schema)
-        model = Decoder.from_bytes(decoder, parsed)
-        latent = model.architecture.latent
-        return cls(
-            parsed,
-            model,
-            LatentStatistics.from_bytes(statistics, latent, len(parsed.groups), len(parsed.target.categories)),
-            Student.from_bytes(student, latent),
-        )
+        parsed, model, found = parse_release(schema, decoder, statistics)
+        return cls(parsed, model, found, Student.from_bytes(student, model.architecture.latent))
 
     @property
     def block_rows(self) -> int:
@@ -88,6 +81,14 @@ class Synthesiser:
             block = self.block(seed, index)
             low, high = max(start - index * size, 0), min(stop - index * size, size)
             yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
+
+
+def parse_release(schema: bytes, decoder: bytes, statistics: bytes) -> tuple[Schema, Decoder, LatentStatistics]:
+    """The three that training made, from their bytes. Raises `BadContent` if they do not fit each other."""
+    parsed = Schema.from_bytes(schema)
+    model = Decoder.from_bytes(decoder, parsed)
+    latent, groups, classes = model.architecture.latent, len(parsed.groups), len(parsed.target.categories)
+    return parsed, model, LatentStatistics.from_bytes(statistics, latent, groups, classes)
 
 
 def pictures(decoder: Decoder, z: Tensor, membership: Tensor) -> Tensor:

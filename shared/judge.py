@@ -82,7 +82,7 @@ class ImageJudge:
     def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
         draw = np.random.default_rng(self._seed)
         points, others = (
-            self.classifier.features(_some(table, rows, draw), self._schema)
+            self.classifier.features(metrics.draw_rows(table, rows, draw), self._schema)
             for table, rows in ((real, FIDELITY_ROWS), (other, 4 * FIDELITY_ROWS))
         )
         return metrics.nearness(points, others)
@@ -112,7 +112,3 @@ def as_outcome(predicted: Integers, schema: Schema) -> Integers:
     """Class positions (n,) numbered as `metrics.outcome` does."""
     names = pd.Series(np.asarray(schema.target.categories, dtype=object)[predicted], dtype="str")
     return metrics.outcome(pd.DataFrame({schema.target.name: names}), schema)
-
-
-def _some(table: pd.DataFrame, rows: int, draw: np.random.Generator) -> pd.DataFrame:
-    return table if len(table) <= rows else table.iloc[np.sort(draw.choice(len(table), rows, replace=False))]

@@ -184,8 +184,8 @@ def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = Fa
 def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, seed: int) -> Fidelity:
     """Of `other` against `real`, on at most `FIDELITY_ROWS` real and four times as many other rows, drawn by seed."""
     generator = np.random.default_rng(seed)
-    points = design_matrix(_draw(real, FIDELITY_ROWS, generator), schema, with_target=True)
-    others = design_matrix(_draw(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
+    points = design_matrix(draw_rows(real, FIDELITY_ROWS, generator), schema, with_target=True)
+    others = design_matrix(draw_rows(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
     numeric = _numeric_width(schema)
     centre, spread = points[:, :numeric].mean(0), points[:, :numeric].std(0)
     spread[spread == 0.0] = 1.0
@@ -214,7 +214,8 @@ def group_rates(table: pd.DataFrame, positive: Integers, schema: Schema) -> dict
     }
 
 
-def _draw(table: pd.DataFrame, rows: int, generator: np.random.Generator) -> pd.DataFrame:
+def draw_rows(table: pd.DataFrame, rows: int, generator: np.random.Generator) -> pd.DataFrame:
+    """At most `rows` rows, in their order."""
     if len(table) <= rows:
         return table
     return table.iloc[np.sort(generator.choice(len(table), rows, replace=False))]

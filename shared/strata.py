@@ -28,7 +28,11 @@ class Strata:
 
     def unwhiten(self, whitened: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(n, d) whitened points to latents, each of a class drawn by its share."""
-        of = torch.multinomial(self.shares, len(whitened), replacement=True, generator=generator)
+        drawn = torch.multinomial(self.shares, len(whitened), replacement=True, generator=generator)
+        return self.of_classes(whitened, drawn)
+
+    def of_classes(self, whitened: Tensor, of: Tensor) -> Tensor:
+        """(n, d) whitened points to latents of the classes `of`, (n,)."""
         latents = torch.empty_like(whitened)
         for index, factor in enumerate(self.factor()):
             latents[of == index] = self.mean[index] + whitened[of == index] @ factor.T

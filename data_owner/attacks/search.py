@@ -16,11 +16,13 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot
+from torch.nn.functional import logsigmoid, one_hot
 
+from data_owner.image_encoder import reconstruction
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, Layout
 from shared.decoder import Decoder
+from shared.generation import parse_release
 from shared.logistic import log_mass
 from shared.schema import Schema
 from shared.statistics import LatentStatistics
@@ -41,13 +43,9 @@ class Released:
     @classmethod
     def of(cls, artefacts: Mapping[Artefact, bytes]) -> Self:
         """From the bytes that leave. Raises `BadContent` if they do not fit each other."""
-        schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
-        decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
-        latent = decoder.architecture.latent
-        statistics = LatentStatistics.from_bytes(
-            artefacts[Artefact.STATISTICS], latent, len(schema.groups), len(schema.target.categories)
+        return cls(
+            *parse_release(artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS])
         )
-        return cls(schema, decoder, statistics)
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,7 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
     label = _chosen(released.decoder.label(z), records.target)
     if released.schema.image is not None:
-        intensity = records.pixels.to(outputs.dtype) / 255.0
-        entropy = binary_cross_entropy_with_logits(outputs, intensity, reduction="none")
-        return torch.cat([-entropy.flatten(1).sum(1, keepdim=True), label], 1)
+        return torch.cat([-reconstruction(outputs, records.pixels).unsqueeze(1), label], 1)
     numbers = log_mass(layout.mixtures(outputs), records.low, records.high).masked_fill(records.absent, 0.0)
     if layout.optional:
         places = list(layout.optional)
@@ -121,8 +117,7 @@ def _latents(released: Released, whitened: Tensor, records: Encoded) -> Tensor:
     strata = released.statistics.strata
     if strata is None:
         return released.statistics.unwhiten(whitened)
-    factors = strata.factor()[records.target]
-    return strata.mean[records.target] + torch.einsum("nij,nj->ni", factors, whitened)
+    return strata.of_classes(whitened, records.target)
 
 
 def _chosen(logits: Tensor, position: Tensor) -> Tensor:
