@@ -1,10 +1,10 @@
 """The boundary itself: what the contract can say, and every byte that a real owner process sends."""
 
+import asyncio
 import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -164,7 +164,10 @@ CASES = {
 
 
 class Recorder:
-    """Stands between consumer and owner with both their keys, and keeps every byte the owner sends, in the clear."""
+    """Stands between consumer and owner with both their keys, and keeps every byte the owner sends, in the clear.
+
+    One thread for both directions: before Python 3.13 two must not read and write a TLS connection at once.
+    """
 
     def __init__(self, node: Node, study: Study, target: str) -> None:
         self.sent = bytearray()
@@ -177,26 +180,27 @@ class Recorder:
         self._far.load_cert_chain(study.certificate, study.key)
         for context in (self._near, self._far):
             context.set_alpn_protocols(["h2"])
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        listening = asyncio.start_server(self._between, "127.0.0.1", 0, ssl=self._near)
+        self._server = asyncio.run_coroutine_threadsafe(listening, loop).result(30)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    def _accept(self) -> None:
-        while True:
-            plain, _ = self._listener.accept()
-            near = self._near.wrap_socket(plain, server_side=True)
-            far = self._far.wrap_socket(socket.create_connection((self._target[0], int(self._target[2]))))
-            for source, sink, record in ((near, far, False), (far, near, True)):
-                threading.Thread(target=self._pump, args=(source, sink, record), daemon=True).start()
+    async def _between(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+        far, to_far = await asyncio.open_connection(self._target[0], int(self._target[2]), ssl=self._far)
+        await asyncio.gather(self._pump(near, to_far, record=False), self._pump(far, to_near, record=True))
 
-    def _pump(self, source: ssl.SSLSocket, sink: ssl.SSLSocket, record: bool) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bool) -> None:
         try:
-            while data := source.recv(65_536):
+            while data := await source.read(65_536):
                 if record:
                     self.sent += data
-                sink.sendall(data)
+                sink.write(data)
+                await sink.drain()
         except OSError:
             return
+        finally:
+            sink.close()
 
 
 @pytest.fixture(params=CASES)

@@ -1,5 +1,6 @@
 """DP-SGD as it is compared: Poisson samples that are drawn, and noise of the size that is accounted for."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from data_owner.benchmark.baselines import private_training
 from data_owner.benchmark.baselines.private_training import BATCH, CLIP, SIZES, private_steps
+from data_owner.benchmark.cells import Study, split
+from data_owner.benchmark.systems import Fold
+from data_owner.privacy.histogram import Integers
 from data_owner.teacher import Teacher
 from shared.codec import Encoded, encode
 from shared.schema import Schema
@@ -70,3 +74,16 @@ def test_the_chosen_noise_spends_the_budget_and_not_more() -> None:
     noise = private_training._noise(histograms, rate, 300, 1.0)
     steps = Query(what="gradients", noise_multiplier=noise, count=300, sampling=rate)
     assert 0.98 < guarantee([histograms, steps], 1e-5).epsilon <= 1.0
+
+
+def test_noise_where_no_record_has_a_gap_makes_no_group_of_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_few_gaps(counts: Integers, scale: float) -> Integers:
+        return np.append(counts[:-1], counts[-1] + 5)
+
+    monkeypatch.setattr(private_training, "discrete_gaussian", a_few_gaps)
+    study = Study(dataset="compas", sensitive=("sex",), folds=5)
+    schema, training, held_out = split(study, 0, 0)
+    fold = Fold("compas", schema, training, held_out, seed=0, effort=0.01, scratch=tmp_path)
+    assert set(private_training.epsilon_1(fold)["sex"]) == {"Female", "Male"}

@@ -102,9 +102,10 @@ def _schema(records: Records, settings: OwnerSettings, epsilon: float) -> tuple[
             noise=lambda exact: discrete_gaussian(exact, scale),
             scale=scale,
         )
-        leaves = histogram.Bins(noisy, np.arange(len(noisy.starts)))
-        drawn = generator.choice(len(noisy.starts), max(round(noisy.total), 1000), p=noisy.records / noisy.total)
-        columns[domain.name] = domain.decode(leaves.decode(drawn, generator))
+        clear = histogram.categories(noisy, scale, merge=False).histogram
+        rows = max(round(clear.total), 1000)
+        as_one = histogram.Bins(clear, np.zeros(len(clear.starts), np.int64))
+        columns[domain.name] = domain.decode(as_one.decode(np.zeros(rows, np.int64), generator))
     rows = min(len(values) for values in columns.values())
     frame = pd.DataFrame({name: values.iloc[:rows] for name, values in columns.items()})
     schema, _ = disclose(ingest(*varied(frame, settings)), settings.policy.minimum_count)
