@@ -13,8 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from shared.codec import group_positions, positions
-from shared.metrics import design_matrix
+from shared.codec import Layout, group_positions, positions
 from shared.schema import Schema
 
 FOLDS = 5
@@ -22,18 +21,32 @@ SHARPNESS = 2.0
 """Repaired probabilities are raised to this power: labels less noisy than recorded ones, which a model of x and s
 finds again however well x tells them apart in each group."""
 
+MOST_CATEGORIES = 255
+"""The booster splits so many in any way, and more of them by their order."""
+
 
 def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
     """P(y = c | x, s) for each record, from models that did not see it, (n, classes)."""
+    matrix, is_categorical = _features(schema, table)
     model = HistGradientBoostingClassifier(
-        learning_rate=0.05, max_iter=150, max_leaf_nodes=15, l2_regularization=1.0, random_state=seed
+        max_iter=75, max_leaf_nodes=15, l2_regularization=1.0, categorical_features=is_categorical, random_state=seed
     )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     target = positions(schema.target, table[schema.target.name])
     # one thread: on a busy machine OpenMP's waiting costs far more than a second thread brings
     with threadpool_limits(1, user_api="openmp"):
-        scores = cross_val_predict(model, design_matrix(table, schema), target, cv=folds, method="predict_proba")
+        scores = cross_val_predict(model, matrix, target, cv=folds, method="predict_proba")
     return np.asarray(scores, np.float64)
+
+
+def _features(schema: Schema, table: pd.DataFrame) -> tuple[NDArray[np.float64], list[bool]]:
+    """x and s as the booster takes them, (n, columns): numbers with their gaps, and numbered categories."""
+    layout = Layout(schema)
+    categorical = (*layout.categorical, *schema.sensitive)
+    parts = [table[column.name].to_numpy(float, na_value=np.nan) for column in layout.numeric]
+    parts += [positions(column, table[column.name]).astype(np.float64) for column in categorical]
+    few = [len(column.categories) < MOST_CATEGORIES for column in categorical]
+    return np.column_stack(parts), [False] * len(layout.numeric) + few
 
 
 def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -32,19 +32,23 @@ from shared.sketch import conditional_dependence, dependence, draw_frequencies, 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures."""
+    """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
+
+    Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
+    """
 
     criterion: Literal["parity", "odds"] = "parity"
     latent: int = 16
     encoder_hidden: tuple[int, ...] = (128, 128)
     hidden: tuple[int, ...] = (128, 128)
     head: tuple[int, ...] = (64,)
-    kl_weight: float = 0.45
+    kl_weight: float = 0.8
     beta: float = 500.0
     target_weight: float = 1.0
     frequencies: int = 128
     batch: int = 512
     steps: int = 3000
+    epochs: int = 160
     learning_rate: float = 8e-3
     maps: tuple[int, ...] = ()
     by_class: bool = False

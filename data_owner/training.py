@@ -82,8 +82,8 @@ def train_teacher(
     training_targets = targets[order[held:]].to(device)
     batch = min(settings.batch, len(training))
     per_epoch = len(training) // batch
-    epochs = math.ceil(settings.steps / per_epoch)
-    optimiser = torch.optim.AdamW(teacher.parameters(), settings.learning_rate, weight_decay=1e-4)
+    epochs = min(math.ceil(settings.steps / per_epoch), settings.epochs)
+    optimiser = torch.optim.AdamW(teacher.parameters(), settings.learning_rate, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
     )
