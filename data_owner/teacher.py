@@ -61,7 +61,7 @@ IMAGE_TEACHER = TeacherSettings(
     kl_weight=1.0,
     target_weight=10.0,
     batch=256,
-    steps=2500,
+    steps=5000,
     learning_rate=2e-3,
     by_class=True,
 )
