@@ -13,12 +13,11 @@ from data_owner import findings, release
 from data_owner.attack_gate import exceeded, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
+from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
 from data_owner.steps import (
     Progress,
-    artefacts,
     check_unchanged,
-    fit,
     now,
     policy_id,
     prepare,

@@ -13,18 +13,14 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
-import torch
 from safetensors.torch import save as save_tensors
-from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 from data_owner import authority, findings, release, roots
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
 from data_owner.datasets import codebook, colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
-from data_owner.disclosure import disclose
+from data_owner.fitting import Prepared, artefacts, fit, split
 from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
 from data_owner.ingest import infer, ingest
@@ -37,35 +33,20 @@ from data_owner.owner_toml import dump, parse
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
-from data_owner.repair import repaired_targets
-from data_owner.settings import OwnerSettings, TrainingSettings
-from data_owner.teacher import TeacherSettings, default_settings
-from data_owner.training import Trained, train_teacher
+from data_owner.settings import OwnerSettings
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
-from shared.codec import encode
 from shared.errors import BadInput, PolicyRefusal
-from shared.schema import Schema
 from shared.student import StudentSettings
 from shared.table import read_table
 
 Progress = Callable[[int, int, str], None]
-HELD_OUT_SHARE = 0.2
 
 
 def quiet(step: int, total: int, message: str) -> None:
     """No progress shown."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a teacher is trained and measured on: canonical tables, all in the schema's categories."""
-
-    schema: Schema
-    training: pd.DataFrame
-    held_out: pd.DataFrame
 
 
 def init(
@@ -187,43 +168,6 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
     return version
 
 
-def fit(
-    prepared: Prepared,
-    training: TrainingSettings,
-    teacher: TeacherSettings | None = None,
-    *,
-    load: Callable[[], bytes | None] = lambda: None,
-    save: Callable[[bytes], None] = lambda data: None,
-    progress: Progress = quiet,
-) -> Trained:
-    """Train on the training part alone."""
-    encoded = encode(prepared.schema, prepared.training)
-    seed = training.seed
-    targets: Tensor = one_hot(encoded.target, len(prepared.schema.target.categories)).float()
-    if training.repair > 0.0:
-        progress(0, 1, "out-of-fold scores for repaired targets")
-        targets = torch.from_numpy(repaired_targets(prepared.schema, prepared.training, training.repair, seed)).float()
-    return train_teacher(
-        prepared.schema,
-        encoded,
-        targets,
-        dataclasses.replace(teacher or default_settings(prepared.schema), criterion=training.criterion),
-        seed,
-        load=load,
-        save=save,
-        progress=progress,
-    )
-
-
-def artefacts(schema: Schema, trained: Trained) -> dict[Artefact, bytes]:
-    """The three that training makes; the card comes from the gate and the manifest from approval."""
-    return {
-        Artefact.DECODER: trained.teacher.decoder.to_bytes(),
-        Artefact.STATISTICS: trained.statistics.to_bytes(),
-        Artefact.SCHEMA: schema.to_bytes(),
-    }
-
-
 @dataclass(frozen=True)
 class Gated:
     """What was measured and attacked, and why it may not be approved: `failures` by nobody, `exceeded` but by two."""
@@ -315,18 +259,6 @@ def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     from data_owner.privacy import microdata
 
     return split(*microdata.load(node, settings))
-
-
-def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
-    """A fifth is held out, in proportion to the target's classes."""
-    schema, canonical = disclose(ingest(table, settings), settings.policy.minimum_count)
-    training, held_out = train_test_split(
-        canonical,
-        test_size=HELD_OUT_SHARE,
-        random_state=settings.training.seed,
-        stratify=canonical[schema.target.name],
-    )
-    return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
 
 
 def check_unchanged(node: Node, version: int) -> None:

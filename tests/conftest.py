@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner import authority, release, server, steps
+from data_owner import authority, fitting, release, server, steps
 from data_owner.disclosure import disclose
 from data_owner.ingest import Records, infer, ingest
 from data_owner.measure import measure, reference
@@ -81,8 +81,8 @@ def disclosed(records: Records) -> tuple[Schema, pd.DataFrame]:
 @pytest.fixture(scope="session")
 def artefacts(table: pd.DataFrame) -> dict[Artefact, bytes]:
     """Decoder, statistics and schema of a quickly trained teacher."""
-    prepared = steps.split(table, settings_for(table))
-    return steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(table).training, QUICK))
+    prepared = fitting.split(table, settings_for(table))
+    return fitting.artefacts(prepared.schema, fitting.fit(prepared, settings_for(table).training, QUICK))
 
 
 @pytest.fixture(scope="session")
@@ -95,16 +95,16 @@ def approved_node(tmp_path_factory: pytest.TempPathFactory, artefacts: dict[Arte
 
 
 @pytest.fixture(scope="session")
-def image_records() -> steps.Prepared:
+def image_records() -> fitting.Prepared:
     """Small pictures of three shapes in two colours."""
-    return steps.split(pictures(), picture_settings(pictures()))
+    return fitting.split(pictures(), picture_settings(pictures()))
 
 
 @pytest.fixture(scope="session")
-def image_artefacts(image_records: steps.Prepared) -> dict[Artefact, bytes]:
+def image_artefacts(image_records: fitting.Prepared) -> dict[Artefact, bytes]:
     """Decoder, statistics and schema of a teacher of pictures."""
-    trained = steps.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
-    return steps.artefacts(image_records.schema, trained)
+    trained = fitting.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
+    return fitting.artefacts(image_records.schema, trained)
 
 
 @pytest.fixture(scope="session")

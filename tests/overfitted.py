@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data_owner import steps
+from data_owner import fitting
 from data_owner.ingest import ingest
 from data_owner.teacher import Teacher, TeacherSettings
 from data_owner.training import Trained, latent_statistics
@@ -48,4 +48,4 @@ def by_heart(schema: Schema, training: pd.DataFrame, seed: int = 0) -> Mapping[A
             loss.backward()
             optimiser.step()
     teacher.eval()
-    return steps.artefacts(schema, Trained(teacher, latent_statistics(teacher, records, seed), ()))
+    return fitting.artefacts(schema, Trained(teacher, latent_statistics(teacher, records, seed), ()))

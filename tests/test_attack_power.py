@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, attack_steps, findings, ledger_export, release, steps
+from data_owner import attack_gate, attack_steps, findings, fitting, ledger_export, release, steps
 from data_owner.attacks import battery, canaries, membership, reconstruction
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -40,20 +40,20 @@ Artefacts = dict[Artefact, bytes]
 
 
 @pytest.fixture(scope="module")
-def prepared() -> steps.Prepared:
+def prepared() -> fitting.Prepared:
     """200 patients to be learned by heart, in a schema of theirs, and 400 others."""
     table = laboratory_patients(250, seed=0)
-    found = steps.split(table, settings_for(table))
-    return steps.Prepared(found.schema, found.training, canonical(400, seed=1))
+    found = fitting.split(table, settings_for(table))
+    return fitting.Prepared(found.schema, found.training, canonical(400, seed=1))
 
 
 @pytest.fixture(scope="module")
-def memorised(prepared: steps.Prepared) -> Artefacts:
+def memorised(prepared: fitting.Prepared) -> Artefacts:
     return dict(by_heart(prepared.schema, prepared.training))
 
 
 @pytest.fixture(scope="module")
-def targets(prepared: steps.Prepared) -> Targets:
+def targets(prepared: fitting.Prepared) -> Targets:
     return draw(prepared.schema, prepared.training, prepared.held_out, seed=0)
 
 
@@ -70,7 +70,7 @@ def test_reconstruction_tells_members_of_a_memorised_release(memorised: Artefact
 
 
 def test_shadow_releases_tell_members_of_a_memorised_release(
-    memorised: Artefacts, prepared: steps.Prepared, targets: Targets
+    memorised: Artefacts, prepared: fitting.Prepared, targets: Targets
 ) -> None:
     def train(records: pd.DataFrame, seed: int) -> Artefacts:
         return dict(by_heart(prepared.schema, records, seed))
@@ -83,7 +83,7 @@ def test_shadow_releases_tell_members_of_a_memorised_release(
 
 
 def test_canaries_refute_a_small_epsilon_of_a_training_that_memorises(
-    memorised: Artefacts, prepared: steps.Prepared
+    memorised: Artefacts, prepared: fitting.Prepared
 ) -> None:
     found = canaries.audit(
         Released.of(memorised),
@@ -96,17 +96,17 @@ def test_canaries_refute_a_small_epsilon_of_a_training_that_memorises(
     assert found.epsilon > 1.0
 
 
-def trained_on_other_people(prepared: steps.Prepared) -> Artefacts:
+def trained_on_other_people(prepared: fitting.Prepared) -> Artefacts:
     """The same training, as far over-fitted, on 200 people of whom none is attacked."""
     return dict(by_heart(prepared.schema, canonical(200, seed=2)))
 
 
-HARMLESS: dict[str, Callable[[steps.Prepared], Artefacts]] = {"trained on other people": trained_on_other_people}
+HARMLESS: dict[str, Callable[[fitting.Prepared], Artefacts]] = {"trained on other people": trained_on_other_people}
 """Releases that hold next to nothing about the members."""
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_no_attack_beats_its_control_on_a_release_without_its_members(name: str, prepared: steps.Prepared) -> None:
+def test_no_attack_beats_its_control_on_a_release_without_its_members(name: str, prepared: fitting.Prepared) -> None:
     artefacts = HARMLESS[name](prepared)
     found = at_every_gate(artefacts, prepared)
     assert found.made >= set(AT_EVERY_GATE)
@@ -114,7 +114,7 @@ def test_no_attack_beats_its_control_on_a_release_without_its_members(name: str,
     assert "succeeded" not in {each.finding for each in attack_gate.verdicts(found, AttackLimits())}
 
 
-def at_every_gate(artefacts: Artefacts, prepared: steps.Prepared) -> Battery:
+def at_every_gate(artefacts: Artefacts, prepared: fitting.Prepared) -> Battery:
     released = Released.of(artefacts)
     untrained = Student(len(released.statistics.mean)).eval()  # near the Gaussian of the moments
     rows = Synthesiser(released.schema, released.decoder, released.statistics, untrained).table(0, 2000)
@@ -132,9 +132,9 @@ def test_no_attack_beats_its_control_on_a_release_at_epsilon_1(tmp_path: Path) -
 def attacked_at_epsilon_1(seed: int, scratch: Path) -> Battery:
     schema, training, held_out = split(Study(dataset="compas", sensitive=("sex",), folds=2), seed, 0)
     public, microdata = private.microdata(Fold("compas", schema, training, held_out, seed, 1.0, scratch), 1.0)
-    trained = steps.fit(steps.Prepared(public, microdata, microdata.iloc[:0]), TrainingSettings(), QUICK)
+    trained = fitting.fit(fitting.Prepared(public, microdata, microdata.iloc[:0]), TrainingSettings(), QUICK)
     people = [conform(public, told(public, table)) for table in (training, held_out)]
-    found = at_every_gate(steps.artefacts(public, trained), steps.Prepared(public, *people))
+    found = at_every_gate(fitting.artefacts(public, trained), fitting.Prepared(public, *people))
     assert found.made >= set(AT_EVERY_GATE)
     return found
 
@@ -150,7 +150,7 @@ def told(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: steps.Prepared, memorised: Artefacts) -> Path:
+def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Prepared, memorised: Artefacts) -> Path:
     """A node whose newest release is memorised, after its gate. The floors are lifted: only attacks speak."""
     path = tmp_path_factory.mktemp("owner") / "hospital"
     steps.init(path, data=laboratory_patients(250, seed=0), target="died", sensitive=("région",), positive="1")
@@ -272,7 +272,7 @@ def test_shadows_come_in_pairs(blocked: Node) -> None:
 
 
 def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
-    blocked: Node, prepared: steps.Prepared, monkeypatch: pytest.MonkeyPatch
+    blocked: Node, prepared: fitting.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = by_heart(prepared.schema, prepared.training, seed=1)
     monkeypatch.setattr(attack_steps, "fit", lambda prepared, training: None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from data_owner import attack_gate, steps
+from data_owner import attack_gate, fitting
 from data_owner.attacks import attribute_inference, battery, canaries, density_ratio, linkability, score, singling_out
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -215,11 +215,11 @@ def test_targets_have_groups_and_a_tenth_that_is_rarest(disclosed: Disclosed) ->
 @pytest.mark.parametrize("kept", [["ward", "ventilated"], ["age", "days in ward"], ["ventilated"]])
 def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept: list[str]) -> None:
     small = table[[*kept, "région", "died"]].iloc[:150]
-    prepared = steps.split(small, settings_for(small))
+    prepared = fitting.split(small, settings_for(small))
     records = encode(prepared.schema, prepared.training)
     teacher = Teacher(prepared.schema, QUICK).eval()
     statistics = latent_statistics(teacher, records, 0)
-    artefacts = steps.artefacts(prepared.schema, Trained(teacher, statistics, ()))
+    artefacts = fitting.artefacts(prepared.schema, Trained(teacher, statistics, ()))
     found = battery.at_every_gate(
         artefacts, prepared.training, prepared.training, prepared.held_out, 0, lambda step, total, message: None
     )

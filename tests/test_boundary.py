@@ -22,7 +22,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from consumer import steps as consumer
 from consumer.fetching import Fetched
 from consumer.study import Study
-from data_owner import authority, steps
+from data_owner import authority, fitting, steps
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.teacher import TeacherSettings
@@ -218,7 +218,7 @@ def serving(tmp_path: Path, case: Case) -> Iterator[tuple[Node, str]]:
     settings = steps.init(path, **source, **case.roles, small_groups="merge")
     node = Node(path)
     prepared = steps.prepare(node, settings)
-    approve(path, steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, case.teacher)))
+    approve(path, fitting.artefacts(prepared.schema, fitting.fit(prepared, settings.training, case.teacher)))
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -14,7 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from data_owner import steps
+from data_owner import fitting
 from data_owner.datasets import DATASETS, load
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
@@ -139,8 +139,8 @@ def test_a_release_of_twice_the_rows_is_no_larger() -> None:
     table = patients(6000)
     sizes = []
     for rows in (table, pd.concat([table, table], ignore_index=True)):
-        prepared = steps.split(rows, settings_for(rows))
-        released = steps.artefacts(prepared.schema, steps.fit(prepared, settings_for(rows).training, QUICK))
+        prepared = fitting.split(rows, settings_for(rows))
+        released = fitting.artefacts(prepared.schema, fitting.fit(prepared, settings_for(rows).training, QUICK))
         sizes.append({kind: len(data) for kind, data in released.items()})
     once, twice = sizes
     assert twice[Artefact.DECODER] == once[Artefact.DECODER]

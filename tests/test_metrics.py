@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import steps
+from data_owner import fitting
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
 from data_owner.measure import measure, reference
@@ -62,9 +62,9 @@ def test_a_table_of_three_classes_is_trained_on_and_measured() -> None:
     table = patients()
     table["died"] = np.where(table["died"] == 1, "yes", np.where(table["age"] > 60, "unknown", "no"))
     settings = infer(table, name="n", source="s", target="died", sensitive=("région",))
-    prepared = steps.split(table, settings)
+    prepared = fitting.split(table, settings)
     assert prepared.schema.positive == "yes"
-    found = steps.artefacts(prepared.schema, steps.fit(prepared, settings.training, QUICK))
+    found = fitting.artefacts(prepared.schema, fitting.fit(prepared, settings.training, QUICK))
     student = StudentSettings(steps=100)
     measured = measure(*reference(found, student), prepared.training, prepared.held_out, settings)
     assert set(measured.synthetic["died"]) == {"yes", "no", "unknown"}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from consumer import steps as consumer
 from consumer.study import Study
-from data_owner import attack_steps, authority, steps
+from data_owner import attack_steps, authority, fitting, steps
 from data_owner.image_encoder import ImageEncoder
 from data_owner.measure import reference
 from data_owner.node import Node
@@ -56,7 +56,7 @@ def synthesiser(image_artefacts: dict[Artefact, bytes]) -> Synthesiser:
     return reference(image_artefacts, StudentSettings(steps=100))[0]
 
 
-def test_pictures_come_back_to_the_pixel(image_records: steps.Prepared) -> None:
+def test_pictures_come_back_to_the_pixel(image_records: fitting.Prepared) -> None:
     schema, table = image_records.schema, image_records.training
     given = restore(table, schema)
     pd.testing.assert_frame_equal(conform(schema, given), table)
@@ -131,7 +131,7 @@ def _schema(side: int, classes: int) -> bytes:
     return json.dumps(content).encode()
 
 
-def test_an_image_is_the_only_feature(image_records: steps.Prepared) -> None:
+def test_an_image_is_the_only_feature(image_records: fitting.Prepared) -> None:
     content = json.loads(image_records.schema.to_bytes())
     content["columns"].append({**content["columns"][0], "name": "second"})
     with pytest.raises(BadInput, match="only feature"):
@@ -139,10 +139,10 @@ def test_an_image_is_the_only_feature(image_records: steps.Prepared) -> None:
 
 
 def test_training_is_repeatable_and_the_same_latent_differs_between_groups_in_colour_alone(
-    image_records: steps.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
+    image_records: fitting.Prepared, image_artefacts: dict[Artefact, bytes], synthesiser: Synthesiser
 ) -> None:
-    again = steps.artefacts(
-        image_records.schema, steps.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
+    again = fitting.artefacts(
+        image_records.schema, fitting.fit(image_records, picture_settings(pictures()).training, QUICK_IMAGES)
     )
     assert again == image_artefacts
     z = synthesiser.latents(50, torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
@@ -165,7 +165,7 @@ def test_generation_of_pictures_is_repeatable_and_divisible(
 
 
 def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
-    image_records: steps.Prepared,
+    image_records: fitting.Prepared,
 ) -> None:
     test = balanced(image_records.held_out, image_records.schema, seed=0)
     counts = pd.crosstab(test["shape"], test["colour"])
@@ -237,7 +237,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
 def _trained_and_gated(path: Path) -> steps.Gated:
     """As `train` and `gate` do it, with a short training."""
     with (
-        patch("data_owner.steps.default_settings", lambda schema: QUICK_IMAGES),
+        patch("data_owner.fitting.default_settings", lambda schema: QUICK_IMAGES),
         patch("data_owner.measure_pictures.default_settings", lambda schema: QUICK_IMAGES),
     ):
         steps.train(path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_owner import steps
+from data_owner import fitting, steps
 from data_owner.ingest import infer, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
         policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "default_settings", lambda schema: QUICK)
+        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
         steps.train(node.folder)
     return node
 
@@ -73,7 +73,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
 
 
 def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "default_settings", lambda schema: QUICK)
+    monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
     before = trained.microdata.read_bytes()
     edit(trained, training=steps.read_settings(trained).training.model_copy(update={"repair": 0.5}))
     steps.train(trained.folder)

@@ -11,7 +11,7 @@ import pytest
 
 from consumer import steps as consumer_steps
 from consumer.audit_report import Lineage, audit_report, quantile_distance, released_dependence
-from data_owner import steps
+from data_owner import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
@@ -32,7 +32,7 @@ OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@im
 @pytest.fixture(scope="module")
 def measured(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> tuple[object, ...]:
     settings = settings_for(table)
-    prepared = steps.split(table, settings)
+    prepared = fitting.split(table, settings)
     synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
     found = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
     return found, synthesiser, prepared.held_out

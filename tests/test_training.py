@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from data_owner import steps
+from data_owner import fitting
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from data_owner.repair import barycentre, repaired_targets
@@ -126,7 +126,7 @@ def test_training_stops_after_so_many_epochs(disclosed: Disclosed) -> None:
 
 
 def test_held_out_records_are_never_trained_on(table: pd.DataFrame) -> None:
-    prepared = steps.split(table, settings_for(table))
+    prepared = fitting.split(table, settings_for(table))
     together = pd.concat([prepared.training, prepared.held_out])
     assert len(together) == len(table)
     assert len(prepared.held_out) == len(table) // 5

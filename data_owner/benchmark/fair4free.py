@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from data_owner import steps
+from data_owner import fitting
 from data_owner.benchmark.systems import Fold
 from data_owner.measure import reference
 from data_owner.settings import TrainingSettings
@@ -48,12 +48,12 @@ def parity_at(beta: float, repair: float) -> Callable[[Fold], pd.DataFrame]:
 
 def train_and_distil(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> Both:
     """Train, write the release, distil from its bytes alone."""
-    prepared = steps.Prepared(fold.schema, fold.training, fold.held_out)
+    prepared = fitting.Prepared(fold.schema, fold.training, fold.held_out)
     seeded = training.model_copy(update={"seed": fold.seed})
-    trained = steps.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
+    trained = fitting.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
     student = StudentSettings(seed=fold.seed)
     student = replace(student, steps=fold.steps(student.steps))
-    synthesiser, _ = reference(steps.artefacts(fold.schema, trained), student)
+    synthesiser, _ = reference(fitting.artefacts(fold.schema, trained), student)
     return Both(trained, synthesiser)
 
 

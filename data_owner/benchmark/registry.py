@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import pandas as pd
-from sklearn.base import ClassifierMixin
-
 from data_owner.benchmark import fair4free, private
 from data_owner.benchmark.baselines import (
     decaf,
@@ -18,20 +14,10 @@ from data_owner.benchmark.baselines import (
     fldgm,
     private_training,
     tabfairgan,
+    trivial,
 )
-from data_owner.benchmark.systems import Fold, Generator, Predictor, System
+from data_owner.benchmark.systems import Generator, Predictor, System
 from shared.errors import BadInput
-from shared.metrics import Integers, outcome
-
-
-def _original(fold: Fold) -> pd.DataFrame:
-    return fold.training
-
-
-def _constant(fold: Fold, model: ClassifierMixin) -> Integers:
-    commoner = int(outcome(fold.training, fold.schema).mean() > 0.5)
-    return np.full(len(fold.held_out), commoner)
-
 
 OURS = "fair4free"
 ODDS = "fair4free-odds"
@@ -54,8 +40,8 @@ SYSTEMS: tuple[System, ...] = (
     Predictor("correlation-remover", "Correlation Remover", fairlearn_methods.correlation_remover),
     Predictor("threshold-parity", "Threshold Optimizer, parity", fairlearn_methods.threshold_optimizer_parity),
     Predictor("threshold-odds", "Threshold Optimizer, odds", fairlearn_methods.threshold_optimizer_odds),
-    Generator("original", "original data", _original),
-    Predictor("constant", "constant classifier", _constant),
+    Generator("original", "original data", trivial.original),
+    Predictor("constant", "constant classifier", trivial.constant),
 )
 
 BETAS = (0.0, 50.0, 500.0, 5000.0)

@@ -1,0 +1,86 @@
+"""From a table to what a release is made of: records split, labels repaired, a teacher trained, its artefacts.
+
+Functions of values: `data_owner.steps` runs them over a node, the benchmark over folds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from data_owner.disclosure import disclose
+from data_owner.ingest import ingest
+from data_owner.repair import repaired_targets
+from data_owner.settings import OwnerSettings, TrainingSettings
+from data_owner.teacher import TeacherSettings, default_settings
+from data_owner.training import Progress, Trained, train_teacher
+from protocol.artefacts import Artefact
+from shared.codec import encode
+from shared.schema import Schema
+
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a teacher is trained and measured on: canonical tables, all in the schema's categories."""
+
+    schema: Schema
+    training: pd.DataFrame
+    held_out: pd.DataFrame
+
+
+def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
+    """A fifth is held out, in proportion to the target's classes."""
+    schema, canonical = disclose(ingest(table, settings), settings.policy.minimum_count)
+    training, held_out = train_test_split(
+        canonical,
+        test_size=HELD_OUT_SHARE,
+        random_state=settings.training.seed,
+        stratify=canonical[schema.target.name],
+    )
+    return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
+
+
+def fit(
+    prepared: Prepared,
+    training: TrainingSettings,
+    teacher: TeacherSettings | None = None,
+    *,
+    load: Callable[[], bytes | None] = lambda: None,
+    save: Callable[[bytes], None] = lambda data: None,
+    progress: Progress = lambda step, total, message: None,
+) -> Trained:
+    """Train on the training part alone."""
+    encoded = encode(prepared.schema, prepared.training)
+    seed = training.seed
+    targets: Tensor = one_hot(encoded.target, len(prepared.schema.target.categories)).float()
+    if training.repair > 0.0:
+        progress(0, 1, "out-of-fold scores for repaired targets")
+        targets = torch.from_numpy(repaired_targets(prepared.schema, prepared.training, training.repair, seed)).float()
+    return train_teacher(
+        prepared.schema,
+        encoded,
+        targets,
+        dataclasses.replace(teacher or default_settings(prepared.schema), criterion=training.criterion),
+        seed,
+        load=load,
+        save=save,
+        progress=progress,
+    )
+
+
+def artefacts(schema: Schema, trained: Trained) -> dict[Artefact, bytes]:
+    """The three that training makes; the card comes from the gate and the manifest from approval."""
+    return {
+        Artefact.DECODER: trained.teacher.decoder.to_bytes(),
+        Artefact.STATISTICS: trained.statistics.to_bytes(),
+        Artefact.SCHEMA: schema.to_bytes(),
+    }
