@@ -10,11 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from data_owner import findings, release
-from data_owner.attack_gate import exceeded, verdicts
+from data_owner.attack_gate import exceeded, exceeded_on_people, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
+from data_owner.attacks.search import Released
 from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
+from data_owner.privacy.budget import Budget
+from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import (
     Progress,
     check_unchanged,
@@ -36,19 +39,21 @@ SHADOWS = 16
 
 @dataclass(frozen=True)
 class Attacked:
-    """What all attacks found, in a word each, and what is beyond the policy."""
+    """What all attacks found, in a word each, and what is beyond the policy. A rehearsal blocks nothing."""
 
     battery: Battery
     verdicts: tuple[AttackVerdict, ...]
     exceeded: tuple[str, ...]
+    is_rehearsal: bool = False
 
 
-def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) -> Attacked:
+def attack(path: Path, *, shadows: int | None = None, progress: Progress = quiet) -> Attacked:
     """Add to the newest measured release the attacks that train: `shadows` shadow releases and one with canaries.
 
+    With a budget the whole mechanism is rehearsed on people instead, and what is found stays off card and gate.
     A release that is already approved or served is attacked too; it then stays what it is until a person denies it.
     """
-    if shadows < 2 or shadows % 2:
+    if shadows is not None and (shadows < 2 or shadows % 2):
         raise BadInput("shadow releases come in pairs", field="--shadows", remedy="give an even number from 2")
     node = Node.open(path)
     settings = read_settings(node)
@@ -63,6 +68,14 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
         raise PolicyRefusal(
             "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
         )
+    if settings.privacy is not None:
+        if shadows is not None:
+            raise BadInput(
+                "with a budget no shadow releases are made: each would be a draw",
+                field="--shadows",
+                remedy="leave it out: the mechanism is rehearsed once, with canaries",
+            )
+        return _rehearse(node, version, settings, settings.privacy, progress)
     prepared = prepare(node, settings)
     if prepared.schema.image is not None:
         raise PolicyRefusal(
@@ -79,7 +92,7 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
         trained,
         prepared.training,
         prepared.held_out,
-        shadows,
+        shadows or SHADOWS,
         settings.training.seed,
         progress,
     )
@@ -88,8 +101,24 @@ def attack(path: Path, *, shadows: int = SHADOWS, progress: Progress = quiet) ->
         findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
-    findings.write_page(node, version, found, limits)
+    findings.write_page(node, version, found, settings)
     return Attacked(found, verdicts(found, limits), exceeded(found, limits))
+
+
+def _rehearse(
+    node: Node, version: int, settings: OwnerSettings, privacy: PrivacySettings, progress: Progress
+) -> Attacked:
+    from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
+
+    records, persons, asked = microdata.planned(node, settings, privacy)
+    released = trained_artefacts(node, version)
+    found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), progress)
+    found = found.model_copy(update={"release": battery.release_digest(released)})
+    folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
+    write_privacy_report(node.folder, version=version)
+    limits, claimed = settings.policy.attacks, Budget(node.budget).spent(privacy.delta).epsilon
+    reasons = exceeded_on_people(found, limits, claimed)
+    return Attacked(found, verdicts(found, limits), reasons, is_rehearsal=True)
 
 
 def override(path: Path, *, by: str, reason: str) -> frozenset[str]:
@@ -105,5 +134,5 @@ def write_privacy_report(path: Path, *, version: int | None = None) -> Path:
     found = findings.last(node, version)
     if found is None:
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    findings.write_page(node, version, found, read_settings(node).policy.attacks)
+    findings.write_page(node, version, found, read_settings(node))
     return node.privacy_report

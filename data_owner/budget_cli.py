@@ -45,7 +45,7 @@ def budget(
             total = guarantee(before, privacy.delta).epsilon
             lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *items(charge.queries)]
         spent = guarantee(before, privacy.delta)
-        _, asked = microdata.planned(opened, settings, privacy)
+        _, _, asked = microdata.planned(opened, settings, privacy)
         after = guarantee([*before, *asked.queries], privacy.delta)
         fits = after.epsilon <= privacy.epsilon
         verdict = "allowed" if fits else "refused: microdata that was drawn serves again"

@@ -121,20 +121,28 @@ def gate(node: NodePath, json: Json = False) -> None:
 @app.command()
 def attack(
     node: NodePath,
-    shadows: Annotated[int, typer.Option(help="Shadow releases to train, an even number.")] = 16,
+    shadows: Annotated[int | None, typer.Option(help="Shadow releases to train, an even number; 16.")] = None,
     json: Json = False,
 ) -> None:
-    """Attack the newest measured release with all there is: adds shadow releases and planted canaries."""
+    """Attack the newest measured release with all there is: adds shadow releases and planted canaries.
+
+    With a budget the whole mechanism is rehearsed on people instead; what that finds stays in the house.
+    """
     from data_owner import attack_steps
 
     with shell("attack", json) as out:
         with out.progress("attacking") as progress:
             found = attack_steps.attack(node, shadows=shadows, progress=progress)
-        _refuse(Node(node), (), found.exceeded)
+        if not found.is_rehearsal:
+            _refuse(Node(node), (), found.exceeded)
         words = {each.attack: each.finding for each in found.verdicts}
         lines = [f"{finding:12}  {name}" for name, finding in words.items()]
+        if found.is_rehearsal:
+            lines.append("Found on people, in a rehearsal: it stays in this house, off card and gate.")
+        if found.exceeded:
+            lines.append("An attack on people succeeds: deny the release, and find out what is wrong.")
         out.result(
-            {"attacks": words, "report": str(Node(node).privacy_report)},
+            {"attacks": words, "rehearsal": found.is_rehearsal, "report": str(Node(node).privacy_report)},
             "\n".join([*lines, f"Read {Node(node).privacy_report}."]),
         )
 

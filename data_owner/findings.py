@@ -10,9 +10,10 @@ from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.privacy.budget import Budget
 from data_owner.privacy_report import Subject, privacy_report
 from data_owner.release_gate import failures
-from data_owner.settings import AttackLimits
+from data_owner.settings import AttackLimits, OwnerSettings
 from protocol.artefacts import Artefact
 from protocol.entry import parse_entry
 from shared import folder
@@ -51,7 +52,14 @@ def card(node: Node, version: int) -> Card:
     return Card.from_bytes(folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again"))
 
 
-def write_page(node: Node, version: int, found: Battery, limits: AttackLimits) -> None:
+def rehearsed(node: Node, version: int, digest: str) -> Battery | None:
+    """What a rehearsal of the release with that digest found on people, None if there was none."""
+    path = node.rehearsal(version)
+    found = Battery.from_bytes(folder.read(path, "run attack again")) if path.is_file() else None
+    return found if found is not None and found.release == digest else None
+
+
+def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings) -> None:
     """Write the privacy officer's page and its figures, for the owner's eyes."""
     files = {kind: node.releases / str(version) / kind.filename for kind in Artefact}
     with Ledger(node.ledger) as log:
@@ -62,7 +70,9 @@ def write_page(node: Node, version: int, found: Battery, limits: AttackLimits) -
             status=release.status(node, version),
             card=card(node, version),
             battery=found,
-            limits=limits,
+            limits=settings.policy.attacks,
+            claimed=settings.privacy and Budget(node.budget).spent(settings.privacy.delta),
+            rehearsal=rehearsed(node, version, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,
         )

@@ -94,6 +94,9 @@ class Node:
     def attacks(self, version: int) -> Path:
         return self.folder / "attacks" / f"{version}.json"
 
+    def rehearsal(self, version: int) -> Path:
+        return self.folder / "attacks" / f"{version}-rehearsal.json"
+
     @property
     def privacy_report(self) -> Path:
         return self.folder / "privacy.html"

@@ -7,6 +7,7 @@ import tomllib
 import tomlkit
 from pydantic import ValidationError
 
+from data_owner.attacks.attack import AT_EVERY_GATE
 from data_owner.settings import OwnerSettings
 from shared.errors import BadInput
 from shared.schema import describe
@@ -74,12 +75,19 @@ def dump(settings: OwnerSettings) -> str:
 def parse(text: str) -> OwnerSettings:
     """Raises `BadInput` with the line, or the setting, that is wrong."""
     try:
-        return OwnerSettings.model_validate(tomllib.loads(text))
+        settings = OwnerSettings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         place = str(error).rpartition("(")[2].rstrip(")")
         raise BadInput(f"not TOML, {place}", field="owner.toml", remedy="mend that line") from None
     except ValidationError as error:
         raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
+    if settings.privacy is not None and not {*settings.policy.attacks.required} <= {*AT_EVERY_GATE}:
+        raise BadInput(
+            "with a budget the gate requires no attack that trains: its outcome would be an answer nobody charged",
+            field="policy.attacks.required",
+            remedy="leave membership and canaries out; `fair4free-owner attack` makes them for the house alone",
+        )
+    return settings
 
 
 def _item(value: object) -> tomlkit.items.Item:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from data_owner.attack_gate import exceeding, judged, limit, verdicts
+from data_owner.attack_gate import exceeded_on_people, exceeding, judged, limit, verdicts
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
+from data_owner.privacy.accounting import Guarantee
 from data_owner.privacy.statement import MEASURED_ON
 from data_owner.release import State, Status
 from data_owner.settings import AttackLimits
@@ -69,14 +70,17 @@ NOT_COVERED = (
 
 BEHIND_MICRODATA = (
     "people behind the microdata",
-    "Under the budget microdata stands in for records, here too: the attacks were made on its rows. What the release "
-    "tells of people themselves is bounded by the guarantee alone.",
+    "Under the budget microdata stands in for records, at the gate too: its attacks were made on those rows. What the "
+    "release tells of people themselves is bounded by the guarantee, and shown by a rehearsal alone.",
 )
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The release that is reported on. `lengths`: bytes of the artefacts that exist; `entries`: the egress log."""
+    """The release that is reported on. `lengths`: bytes of the artefacts that exist; `entries`: the egress log.
+
+    Under a budget, `claimed` is what it guarantees and `rehearsal` what attacks found on people.
+    """
 
     version: int
     status: Status
@@ -85,6 +89,8 @@ class Subject:
     limits: AttackLimits
     lengths: Mapping[Artefact, int]
     entries: tuple[Entry, ...]
+    claimed: Guarantee | None = None
+    rehearsal: Battery | None = None
 
 
 def privacy_report(subject: Subject) -> Report:
@@ -101,6 +107,7 @@ def privacy_report(subject: Subject) -> Report:
             _left(subject, served),
             _guarantee(subject),
             _attacks(found, subject.limits),
+            *_rehearsal(subject),
             _parts(found, subject.limits),
             _nearest(found),
             Section(
@@ -124,11 +131,23 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
                 "resisted": "Within the policy's limit, the whole interval.",
             }[finding]
             yield Verdict(LEVELS[finding], f"Attacks: {finding}", f"{', '.join(names)}. {meaning}", str(len(names)))
-    if not subject.battery.shadows:
+    if subject.claimed is not None:
+        yield _on_people(subject)
+    elif not subject.battery.shadows:
         text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
         yield Verdict("caution", "Attacks: not made", text, "membership")
     if subject.card.overridden:
         yield Verdict("bad", "Overridden", "Approved over a failed attack by two people.", "two people")
+
+
+def _on_people(subject: Subject) -> Verdict:
+    if subject.rehearsal is None or subject.claimed is None:
+        text = "Attacks at the gate are on microdata's rows: `fair4free-owner attack` rehearses the release on people."
+        return Verdict("caution", "Attacks on people", text, "not made")
+    reasons = exceeded_on_people(subject.rehearsal, subject.limits, subject.claimed.epsilon)
+    if reasons:
+        return Verdict("bad", "Attacks on people", f"Deny the release: {'; '.join(reasons)}.", "succeeded")
+    return Verdict("good", "Attacks on people", "None is beyond the limits in the rehearsal.", "within the limits")
 
 
 def _left_verdict(served: list[Served]) -> Verdict:
@@ -151,25 +170,26 @@ def _left(subject: Subject, served: list[Served]) -> Section:
 
 
 def _guarantee(subject: Subject) -> Section:
-    audit = subject.battery.audit
+    audit = (subject.rehearsal or subject.battery).audit
+    claimed = subject.claimed and round(subject.claimed.epsilon, 3)
     if audit is None:
         return Section(
             "Guarantee",
             f"As signed: {subject.card.privacy} No canaries were planted; `fair4free-owner attack` does.",
         )
-    row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, subject.limits.canary_epsilon)
+    allowed = subject.limits.canary_epsilon
+    row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, claimed, allowed)
     return Section(
         "Guarantee",
         f"As signed: {subject.card.privacy} Beside it what a run of the same training with canaries refutes, at "
         "95 % confidence (Steinke et al. 2023): no claim of a smaller ε can be true. It is a lower bound; a small "
         "one is no proof of privacy.",
-        (Table(("canaries", "guesses", "correct", "δ", "ε is at least", "policy allows"), (row,)),),
+        (Table(("canaries", "guesses", "correct", "δ", "ε is at least", "ε as claimed", "policy allows"), (row,)),),
     )
 
 
 def _attacks(found: Battery, limits: AttackLimits) -> Section:
     results = judged(found)
-    rows = tuple((result.name, *_cells(result.overall), limit(result.attack, limits)) for result in results)
     questions = tuple((attack.words, question) for attack, question in WHO_IS_GUESSED.items() if attack in found.made)
     shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
     return Section(
@@ -180,7 +200,7 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
         f"are 95 % Wilson intervals.{shadows}",
         (
             Table(("attack", "question"), questions),
-            Table(("attack", "main", "control", "baseline", "risk", "beats baseline", "limit"), rows),
+            _rates(found, limits),
         ),
         (
             intervals(
@@ -190,6 +210,22 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
             ),
         ),
     )
+
+
+def _rates(found: Battery, limits: AttackLimits) -> Table:
+    rows = tuple((result.name, *_cells(result.overall), limit(result.attack, limits)) for result in judged(found))
+    return Table(("attack", "main", "control", "baseline", "risk", "beats baseline", "limit"), rows)
+
+
+def _rehearsal(subject: Subject) -> Iterable[Section]:
+    if subject.rehearsal is not None:
+        yield Section(
+            "Attacks on people, in a rehearsal",
+            "All that made this release, done once more with four fifths of the people and canaries among them, and "
+            "attacked on the people themselves; the other fifth is the control. This answer was charged to nobody: it "
+            "stays in the house, and neither card nor gate knows of it.",
+            (_rates(subject.rehearsal, subject.limits),),
+        )
 
 
 def _parts(found: Battery, limits: AttackLimits) -> Section:

@@ -208,7 +208,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     report = write_report(measured, failures, synthesiser, prepared.held_out, history)
     folder.write(node.report, report.to_html().encode())
     folder.write(node.figures, report.to_json().encode())
-    findings.write_page(node, version, found, limits)
+    findings.write_page(node, version, found, settings)
     return Gated(measured, found, status.failures, status.exceeded)
 
 
@@ -230,7 +230,7 @@ def approve(path: Path, *, by: str) -> Manifest:
     )
     found = findings.last(node, version)
     if found is not None:
-        findings.write_page(node, version, found, settings.policy.attacks)
+        findings.write_page(node, version, found, settings)
     return manifest
 
 

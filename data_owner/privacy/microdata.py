@@ -28,7 +28,7 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
     """
     if _is_made(node, settings):
         return
-    records, asked = planned(node, settings, privacy)
+    records, _, asked = planned(node, settings, privacy)
     charge = Budget(node.budget).charge(
         asked.queries, privacy, _key(node, settings), int(datetime.now(UTC).timestamp())
     )
@@ -57,10 +57,12 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
     return drawn[kept], settings.model_copy(update={"columns": columns})
 
 
-def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, Plan]:
-    """The records, each person's as many as are allowed, and what a draw would ask of them."""
-    records = read(of_each_person(read_table(node.records), privacy), settings)
-    return records, plan(domains(records.columns, settings), privacy)
+def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, pd.Series, Plan]:
+    """The records, each person's as many as are allowed, whose each is, and what a draw would ask of them."""
+    table = of_each_person(read_table(node.records), privacy)
+    records = read(table, settings)
+    persons = table[privacy.person] if privacy.person else table.index.to_series()
+    return records, persons, plan(domains(records.columns, settings), privacy)
 
 
 def _is_made(node: Node, settings: OwnerSettings) -> bool:

@@ -1,0 +1,147 @@
+"""Under a budget attacks on people are a rehearsal of the whole mechanism, which no card, gate or analyst hears of."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from data_owner import attack_gate, findings, fitting, steps
+from data_owner.attacks import canaries
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from data_owner.attacks.search import Released
+from data_owner.cli import app
+from data_owner.ingest import read
+from data_owner.node import Node
+from data_owner.owner_toml import dump, parse
+from data_owner.privacy import rehearsal
+from data_owner.settings import AttackLimits, OwnerSettings
+from shared.errors import BadInput
+from shared.schema import CategoricalColumn
+from tests.conftest import QUICK, patients, settings_for
+from tests.overfitted import by_heart, laboratory_patients
+from tests.test_private_marginals import declared, people, planned
+from tests.test_private_node import COLUMNS, NO_FLOORS, NO_LIMITS
+
+LIMITS = AttackLimits()
+
+
+def with_policy(settings: OwnerSettings, **changes: object) -> OwnerSettings:
+    return settings.model_copy(update={"policy": settings.policy.model_copy(update=changes)})
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node at ε = 1 whose release has been through its gate."""
+    node = Node(tmp_path_factory.mktemp("owner") / "hospital")
+    table = people()[COLUMNS]
+    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    found = with_policy(declared(table), floors=NO_FLOORS, attacks=NO_LIMITS)
+    node.settings.write_text(dump(found.model_copy(update={"source": "frame"})), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+        steps.train(node.folder)
+        steps.gate(node.folder)
+        yield node
+
+
+def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
+    leaves = {path: path.read_bytes() for path in (gated.releases / "1").iterdir()}
+    budget = gated.budget.read_bytes()
+    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)["result"]
+    assert said["rehearsal"]
+    assert set(said["attacks"]) == {attack.words for attack in (*AT_EVERY_GATE, Attack.CANARIES)}
+    assert {path: path.read_bytes() for path in (gated.releases / "1").iterdir()} == leaves
+    assert gated.budget.read_bytes() == budget, "no answer leaves, so none is charged"
+    assert gated.rehearsal(1).stat().st_mode & 0o077 == 0
+    sections = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["sections"]}
+    assert "neither card nor gate" in sections["Attacks on people, in a rehearsal"]["text"]
+    (table,) = sections["Guarantee"]["tables"]
+    row = dict(zip(table["columns"], table["rows"][0], strict=True))
+    assert row["ε is at least"] <= row["ε as claimed"] <= 1.0
+
+
+def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> None:
+    found = findings.last(gated, 1)
+    assert found is not None
+    gated.rehearsal(1).write_bytes(found.model_copy(update={"release": "of another"}).to_bytes())
+    assert findings.rehearsed(gated, 1, found.release) is None
+    gated.rehearsal(1).write_bytes(found.to_bytes())
+    assert findings.rehearsed(gated, 1, found.release) == found
+
+
+def test_shadow_releases_are_refused_under_a_budget(gated: Node) -> None:
+    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--shadows", "2", "--json"])
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["field"] == "--shadows"
+
+
+@pytest.mark.parametrize("attack", [Attack.MEMBERSHIP, Attack.CANARIES])
+def test_the_gate_of_a_budget_cannot_require_an_attack_that_nobody_charged(attack: Attack) -> None:
+    limits = AttackLimits(required=(*AT_EVERY_GATE, attack))
+    text = dump(with_policy(declared(people()[COLUMNS]), attacks=limits))
+    with pytest.raises(BadInput, match="nobody charged") as caught:
+        parse(text)
+    assert caught.value.field == "policy.attacks.required"
+
+
+def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: microdata is the records themselves, and the teacher learns them by heart."""
+    table = laboratory_patients(250, seed=0).drop(columns="admitted")
+    settings = settings_for(table)
+    records = read(table, settings)
+    prepared = fitting.split(table, settings)
+    released = Released.of(by_heart(prepared.schema, prepared.training))
+    monkeypatch.setattr(canaries, "LEAST", 120)
+    monkeypatch.setattr(rehearsal, "draw", lambda records, settings, asked, progress: records.frame)
+    monkeypatch.setattr(rehearsal, "fit", lambda prepared, training, progress: prepared.training)
+    monkeypatch.setattr(rehearsal, "artefacts", by_heart)
+    asked = planned(people()[COLUMNS], declared(people()[COLUMNS]))
+    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, steps.quiet)
+    reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
+    assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
+    assert any("reconstruction" in reason for reason in reasons)
+
+
+def test_a_person_with_many_rows_is_member_or_control_and_never_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[pd.DataFrame] = []
+
+    def stop(records: Any, *rest: Any) -> Callable[..., pd.DataFrame]:
+        seen.append(records.frame)
+        raise InterruptedError
+
+    monkeypatch.setattr(rehearsal, "draw", stop)
+    monkeypatch.setattr(canaries, "LEAST", 0)
+    monkeypatch.setattr(canaries, "SHARE", 0.005)
+    table = people(300)[COLUMNS].assign(age=lambda found: 18 + found.index // 6)  # as many rows of an age: a person
+    settings = declared(table)
+    with pytest.raises(InterruptedError):
+        rehearsal.rehearse(
+            read(table, settings),
+            table["age"],
+            settings,
+            planned(table, settings),
+            None,
+            steps.quiet,  # type: ignore[arg-type]
+        )
+    planted = 1  # at most, of 240 members
+    counts = seen[0]["age"].value_counts()
+    assert (counts.isin([6, 6 + planted, planted])).all()
+    assert len(counts[counts >= 6]) == 40
+
+
+def test_people_are_told_in_the_words_that_noise_left_or_not_at_all() -> None:
+    table = patients(300)
+    schema = fitting.split(table, settings_for(table)).schema
+    name = next(each.name for each in schema.features if isinstance(each, CategoricalColumn))
+    records = fitting.split(table, settings_for(table)).training
+    strange = records.copy()
+    strange.loc[:4, name] = "nobody has this"
+    rows, has_words = rehearsal.told(schema, strange)
+    assert not has_words[:5].any()
+    assert has_words[5:].all()
+    pd.testing.assert_frame_equal(rows, records.iloc[5:].reset_index(drop=True))
