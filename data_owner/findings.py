@@ -71,7 +71,7 @@ def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings
             card=card(node, version),
             battery=found,
             limits=settings.policy.attacks,
-            claimed=settings.privacy and Budget(node.budget).spent(settings.privacy.delta),
+            claimed=None if settings.privacy is None else Budget(node.budget).spent(settings.privacy.delta),
             rehearsal=rehearsed(node, version, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,

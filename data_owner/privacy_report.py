@@ -171,7 +171,7 @@ def _left(subject: Subject, served: list[Served]) -> Section:
 
 def _guarantee(subject: Subject) -> Section:
     audit = (subject.rehearsal or subject.battery).audit
-    claimed = subject.claimed and round(subject.claimed.epsilon, 3)
+    claimed = None if subject.claimed is None else round(subject.claimed.epsilon, 3)
     if audit is None:
         return Section(
             "Guarantee",

@@ -47,13 +47,9 @@ def rehearse(
     prepared = split(*varied(drawn, settings))
     made = artefacts(prepared.schema, fit(prepared, settings.training, progress=progress))
     synthesiser, _ = reference(made, StudentSettings(seed=seed))
-    found = battery.at_every_gate(
-        made,
-        synthesiser.table(seed, battery.SYNTHETIC_ROWS),
-        *(told(prepared.schema, people)[0] for people in (members, control)),
-        seed,
-        progress,
-    )
+    synthetic = synthesiser.table(seed, battery.SYNTHETIC_ROWS)
+    (inside, _), (outside, _) = (told(prepared.schema, people) for people in (members, control))
+    found = battery.at_every_gate(made, synthetic, inside, outside, seed, progress)
     gain = explained(Released.of(made), planted.rows) - explained(released, planted.rows)
     return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside)})
 
