@@ -116,6 +116,9 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Rows to train models on: groups halfway to equally often.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Stream synthetic rows to a file."""
@@ -123,7 +126,9 @@ def generate(
 
     with shell("generate", json) as out:
         with out.progress("generating") as progress:
-            found = steps.generate(study, rows=rows, out=out_file, seed=seed, shard=shard, progress=progress)
+            found = steps.generate(
+                study, rows=rows, out=out_file, seed=seed, shard=shard, balanced=balanced, progress=progress
+            )
         out.result(
             {"path": str(found.path), "start": found.start, "stop": found.stop},
             f"{found.stop - found.start:,} rows in {found.path}. Next: audit.",

@@ -96,11 +96,12 @@ def generate(
     out: Path | None = None,
     seed: int = 0,
     shard: str = "1/1",
+    balanced: bool = False,
     progress: Progress = quiet,
 ) -> Generated:
     """Stream synthetic rows to CSV or Parquet, pictures to Parquet or, without a suffix, to a folder of PNG files.
 
-    The same seed gives the same rows; `shard` "i/n" its i-th part.
+    The same seed gives the same rows; `shard` "i/n" its i-th part. `balanced` rows are for models to be trained on.
     """
     study = Study(path)
     if not 1 <= rows <= LIMITS.rows:
@@ -112,10 +113,11 @@ def generate(
     target = out or path / "synthetic.parquet"
     done = 0
     lineage |= {"fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
+    lineage |= {"fair4free.groups": "balanced" if balanced else "as recorded"}
     # one block is written while the next is made
     with _writer(target, synthesiser.schema, start, lineage) as writer, ThreadPoolExecutor(1) as pool:
         written: Future[None] | None = None
-        for block in synthesiser.rows(seed, start, stop):
+        for block in synthesiser.rows(seed, start, stop, balanced):
             if written is not None:
                 written.result()
             written = pool.submit(lambda rows: writer.write(restore(rows, synthesiser.schema)), block)

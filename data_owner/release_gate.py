@@ -11,18 +11,21 @@ def checks(
     policy: Policy,
     *,
     smallest_group: int,
-    smallest_category: int,
+    smallest_category: int | None,
     synthetic: Scores,
     original: Scores,
     ceiling: Scores,
     fidelity: Fidelity,
     fidelity_ceiling: Fidelity,
 ) -> tuple[Check, ...]:
-    """Every check of the policy, passed or not. Counts are of training records."""
+    """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to."""
     floors = policy.floors
+    counts = {
+        "records in the smallest sensitive group": smallest_group,
+        "records behind the rarest category": smallest_category,
+    }
     return (
-        _check("records in the smallest sensitive group", smallest_group, policy.minimum_count),
-        _check("records behind the rarest category", smallest_category, policy.minimum_count),
+        *(_check(name, count, policy.minimum_count) for name, count in counts.items() if count is not None),
         _check(
             "demographic parity, share of ceiling",
             _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),

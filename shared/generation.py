@@ -27,6 +27,10 @@ TILE = 4096
 PICTURES = 256
 """The same of pictures, each of which is thousands of numbers."""
 
+BALANCE = 0.5
+"""How far balanced rows go from recorded group shares (0) to equal ones (1): a model learns of small groups from more
+rows, while z, and with it the label, stays independent of the group."""
+
 
 @dataclass(frozen=True)
 class Synthesiser:
@@ -53,12 +57,17 @@ class Synthesiser:
         return self.statistics.unwhiten(self.student.draw(count, generator), generator)
 
     @torch.inference_mode()
-    def block(self, seed: int, index: int) -> pd.DataFrame:
-        """Block `index` of run `seed` as a canonical table of `block_rows` rows."""
+    def block(self, seed: int, index: int, balanced: bool = False) -> pd.DataFrame:
+        """Block `index` of run `seed` as a canonical table of `block_rows` rows.
+
+        `balanced` draws groups `BALANCE` of the way to equally often; latents and labels stay the same.
+        """
         generator = torch.Generator().manual_seed(block_seed(seed, index))
         rows = self.block_rows
         z = self.latents(rows, generator)
         shares = group_shares(self.schema)
+        if balanced:
+            shares = shares.lerp(torch.full_like(shares, 1.0 / len(shares)), BALANCE)
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
         target = sample_level(self.decoder.label(z), uniform[1])
@@ -70,15 +79,15 @@ class Synthesiser:
         drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
         return decode(self.schema, drawn, target, group)
 
-    def table(self, seed: int, rows: int) -> pd.DataFrame:
+    def table(self, seed: int, rows: int, balanced: bool = False) -> pd.DataFrame:
         """The first `rows` rows of run `seed` as one canonical table."""
-        return pd.concat(self.rows(seed, 0, rows), ignore_index=True)
+        return pd.concat(self.rows(seed, 0, rows, balanced), ignore_index=True)
 
-    def rows(self, seed: int, start: int, stop: int) -> Iterator[pd.DataFrame]:
+    def rows(self, seed: int, start: int, stop: int, balanced: bool = False) -> Iterator[pd.DataFrame]:
         """Rows start..stop-1 of run `seed`, block by block."""
         size = self.block_rows
         for index in range(start // size, -(-stop // size)):
-            block = self.block(seed, index)
+            block = self.block(seed, index, balanced)
             low, high = max(start - index * size, 0), min(stop - index * size, size)
             yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
 

@@ -26,9 +26,10 @@ IMAGE_PROTOCOL = (
 
 
 class Judge(Protocol):
-    """`protocol` says in words what the two figures are."""
+    """`protocol` says in words what the two figures are. `balanced`: whether models are to learn from balanced rows."""
 
     protocol: str
+    balanced: bool
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
         """The held-out rows that predictions are scored on."""
@@ -45,6 +46,7 @@ class Judge(Protocol):
 
 class TableJudge:
     protocol = metrics.PROTOCOL
+    balanced = True
 
     def __init__(self, schema: Schema, seed: int) -> None:
         self._schema, self._seed = schema, seed
@@ -63,6 +65,7 @@ class ImageJudge:
     """`reference`: the pictures that a classifier learns from whose features pictures are compared in."""
 
     protocol = IMAGE_PROTOCOL
+    balanced = False  # its classifier weights the groups of a class alike
 
     def __init__(self, schema: Schema, reference: pd.DataFrame, seed: int) -> None:
         self._schema, self._seed, self.reference = schema, seed, reference

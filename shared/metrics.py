@@ -32,10 +32,11 @@ Integers = NDArray[np.int64]
 
 PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
-    "x and s; 16 synthetic rows for each training record, at most 60,000. Groups with fewer than 50 held-out rows are "
-    "judged together. Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. "
-    "Density and coverage (k = 5) of as many synthetic rows as training records against real held-out rows, on "
-    "z-scored numbers and one-hot categories, target included; their ceiling is real training rows against the same."
+    "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
+    "equally often (`generate --balanced`). Groups with fewer than 50 held-out rows are judged together. Ceiling: the "
+    "same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage (k = 5) of as "
+    "many synthetic rows as training records against real held-out rows, on z-scored numbers and one-hot categories, "
+    "target included; their ceiling is real training rows against the same."
 )
 
 

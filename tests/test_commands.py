@@ -98,6 +98,7 @@ def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(t
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(30) == 0
     analyst("distill")
+    analyst("generate", "--rows", "300", "--balanced", "--out", str(tmp_path / "for-models.csv"))
     analyst("generate", "--rows", "5000")
     assert "report" in analyst("audit")
     assert "report" in analyst("audit", "--real", "Zählung 2024.csv")
@@ -112,6 +113,9 @@ def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(t
     assert (rows["days in ward"] == 0.0).mean() == pytest.approx((kept["days in ward"] == 0.0).mean(), abs=0.06)
     assert rows["Blutdruck (mmHg) – früh"].mean() == pytest.approx(kept["Blutdruck (mmHg) – früh"].mean(), abs=3.0)
     assert (str(rows["age"].dtype), str(rows["ventilated"].dtype)) == ("int64", "bool")
+    for_models = pd.read_csv(tmp_path / "for-models.csv")
+    assert len(for_models) == 300
+    assert list(for_models) == list(rows)
     metadata = parquet.read_metadata(tmp_path / "study" / "synthetic.parquet").metadata
     assert {b"fair4free.manifest_sha256", b"fair4free.student_sha256", b"fair4free.seed", b"fair4free.version"} <= set(
         metadata

@@ -176,6 +176,10 @@ def test_the_gate_passes_what_is_within_the_policy() -> None:
     assert gate() == ()
 
 
+def test_the_gate_holds_no_category_to_a_count_where_nobody_is_behind_it() -> None:
+    assert gate(smallest_category=None) == ()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -69,6 +69,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
     for said in ("ε = ", "δ = 1e-05", "Unit: ", "Neighbours: ", "no sampling", "Accountants: ", "Numerics: "):
         assert said in manifest.privacy
     assert "microdata drawn under it, not people's records" in card.protocol
+    assert "rarest category" not in str(card.checks), "nobody is behind microdata, and categories are declared"
     assert "people behind the microdata" in trained.privacy_report.read_text("utf-8")
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -161,6 +162,18 @@ def test_generated_groups_and_labels_are_independent_and_in_their_shares(artefac
     for group in synthesiser.schema.groups:
         assert shares[group.values[0]] == pytest.approx(group.share, abs=0.01)
     rates = table.groupby("région")["died"].apply(lambda labels: (labels == "1").mean())
+    assert rates.max() - rates.min() < 0.02
+
+
+def test_balanced_rows_are_halfway_to_equal_groups_and_change_nobodys_outcome(artefacts: dict[Artefact, bytes]) -> None:
+    synthesiser = make(artefacts)
+    recorded, balanced = (synthesiser.table(0, 60_000, balanced=each) for each in (False, True))
+    shares = balanced["région"].value_counts(normalize=True)
+    groups = synthesiser.schema.groups
+    for group in groups:
+        assert shares[group.values[0]] == pytest.approx((group.share + 1.0 / len(groups)) / 2.0, abs=0.01)
+    pd.testing.assert_series_equal(balanced["died"], recorded["died"])
+    rates = balanced.groupby("région")["died"].apply(lambda labels: (labels == "1").mean())
     assert rates.max() - rates.min() < 0.02
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from data_owner.benchmark import registry
-from data_owner.benchmark.systems import Fold, Generator, System, Unsuitable
+from data_owner.benchmark.systems import Fold, Generator, Rows, System, Unsuitable
 from data_owner.datasets import dataset, load
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest
@@ -123,20 +123,20 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
         if not isinstance(system, Generator):
             predicted = [system.predict(fold, model) for model in models]
             return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]), seconds=_processor_time() - start)
-        rows = system.generate(fold)
+        made = system.generate(fold)
     except Unsuitable as reason:
         return Cell(failure=str(reason))
     except (ValueError, RuntimeError, IndexError, KeyError, ArithmeticError, Fair4FreeError) as error:
         return Cell(failure=f"{type(error).__name__} while training")
     seconds = _processor_time() - start
-    forest, boosted = (predict(rows, held_out, schema, model) for model in models)
-    like_training = rows.iloc[: len(training)]
+    rows = made if isinstance(made, Rows) else Rows(made, made.iloc[: len(training)])
+    forest, boosted = (predict(rows.for_models, held_out, schema, model) for model in models)
     return Cell(
         forest=_digits(forest),
         boosting=_digits(boosted),
-        own=synthetic_only(rows.iloc[:OWN_ROWS], schema),
-        fidelity=density_coverage(held_out, like_training, schema, key.seed),
-        columns=table_fidelity(held_out, like_training, schema),
+        own=synthetic_only(rows.for_models.iloc[:OWN_ROWS], schema),
+        fidelity=density_coverage(held_out, rows.like_training, schema, key.seed),
+        columns=table_fidelity(held_out, rows.like_training, schema),
         seconds=seconds,
     )
 

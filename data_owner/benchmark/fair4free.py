@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
 from data_owner import fitting
-from data_owner.benchmark.systems import Fold
+from data_owner.benchmark.systems import Fold, Rows
 from data_owner.measure import reference
 from data_owner.settings import TrainingSettings
 from data_owner.teacher import TeacherSettings
@@ -28,18 +26,18 @@ class Both:
     synthesiser: Synthesiser
 
 
-def parity(fold: Fold) -> pd.DataFrame:
+def parity(fold: Fold) -> Rows:
     return _rows(fold, PARITY, TeacherSettings())
 
 
-def odds(fold: Fold) -> pd.DataFrame:
+def odds(fold: Fold) -> Rows:
     return _rows(fold, ODDS, TeacherSettings())
 
 
-def parity_at(beta: float, repair: float) -> Callable[[Fold], pd.DataFrame]:
+def parity_at(beta: float, repair: float) -> Callable[[Fold], Rows]:
     """Our system with another weight of the penalty, on labels repaired with strength `repair`."""
 
-    def generate(fold: Fold) -> pd.DataFrame:
+    def generate(fold: Fold) -> Rows:
         training = PARITY.model_copy(update={"repair": repair})
         return _rows(fold, training, replace(TeacherSettings(), beta=beta))
 
@@ -57,5 +55,12 @@ def train_and_distil(fold: Fold, training: TrainingSettings, teacher: TeacherSet
     return Both(trained, synthesiser)
 
 
-def _rows(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> pd.DataFrame:
-    return train_and_distil(fold, training, teacher).synthesiser.table(fold.seed, fold.rows)
+def rows(synthesiser: Synthesiser, fold: Fold) -> Rows:
+    """Balanced rows for models, and others as the training records are."""
+    return Rows(
+        synthesiser.table(fold.seed, fold.rows, balanced=True), synthesiser.table(fold.seed, len(fold.training))
+    )
+
+
+def _rows(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> Rows:
+    return rows(train_and_distil(fold, training, teacher).synthesiser, fold)

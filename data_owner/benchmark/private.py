@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from data_owner.benchmark import fair4free
-from data_owner.benchmark.systems import Fold, Unsuitable
+from data_owner.benchmark.systems import Fold, Rows, Unsuitable
 from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
 from data_owner.ingest import infer, ingest, read
@@ -25,15 +25,15 @@ from shared.conform import conform
 from shared.schema import MERGED, ImageColumn, NumericColumn, Schema
 
 
-def epsilon_1(fold: Fold) -> pd.DataFrame:
+def epsilon_1(fold: Fold) -> Rows:
     return generate(fold, 1.0)
 
 
-def epsilon_3(fold: Fold) -> pd.DataFrame:
+def epsilon_3(fold: Fold) -> Rows:
     return generate(fold, 3.0)
 
 
-def epsilon_8(fold: Fold) -> pd.DataFrame:
+def epsilon_8(fold: Fold) -> Rows:
     return generate(fold, 8.0)
 
 
@@ -43,12 +43,13 @@ def microdata_1(fold: Fold) -> pd.DataFrame:
     return readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), fold)
 
 
-def generate(fold: Fold, epsilon: float) -> pd.DataFrame:
+def generate(fold: Fold, epsilon: float) -> Rows:
     """The same teacher, release and student as without privacy, on microdata alone."""
     schema, table = microdata(fold, epsilon)
     private = replace(fold, schema=schema, training=table, held_out=table.iloc[:0])
     made = fair4free.train_and_distil(private, fair4free.PARITY, TeacherSettings()).synthesiser
-    return readable(made.table(fold.seed, fold.rows), fold)
+    found = fair4free.rows(made, fold)
+    return Rows(readable(found.for_models, fold), readable(found.like_training, fold))
 
 
 def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:

@@ -44,12 +44,21 @@ class Unsuitable(Exception):
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Canonical tables of a system that draws groups as it is told: `fold.rows` rows for models to be trained on, and
+    as many as there are training records with groups as often as those have them."""
+
+    for_models: pd.DataFrame
+    like_training: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Generator:
-    """A system that makes rows: `generate` returns a canonical table of `fold.rows` rows."""
+    """A system that makes rows: `generate` returns a canonical table of `fold.rows` rows, which serves as both."""
 
     name: str
     title: str
-    generate: Callable[[Fold], pd.DataFrame]
+    generate: Callable[[Fold], pd.DataFrame | Rows]
 
 
 @dataclass(frozen=True)
