@@ -23,6 +23,9 @@ from shared.schema import Frozen, Schema
 
 Progress = Callable[[int, int, str], None]
 
+CELLS_A_PROCESS = 20
+"""A worker then starts anew: what compilers and allocators keep of many draws and trainings grows to gigabytes."""
+
 
 class Spread(Frozen):
     """Mean of a figure over seeds, with the lowest and the highest."""
@@ -192,7 +195,7 @@ def _run(
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[Key, Cell] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, max_tasks_per_child=CELLS_A_PROCESS) as pool:
         running = {pool.submit(cell, key, place): key for key in keys}
         picture = pool.submit(portrait, drawn, place) if drawn else None
         try:
