@@ -102,6 +102,12 @@ def init(
             field="--target" if target is None else "--sensitive",
             remedy="give --target COL and --sensitive COL",
         )
+    if epsilon is not None and positive is None:
+        raise BadInput(
+            "with a budget the positive class is public, not read off the records",
+            field="--positive",
+            remedy="name one of the target's classes",
+        )
     settings = infer(
         table,
         name=name or path.resolve().name,

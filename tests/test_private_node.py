@@ -114,6 +114,13 @@ def test_without_a_budget_the_release_says_that_nothing_bounds_it(tmp_path: Path
     assert "without differential privacy: nothing bounds" in UNBOUNDED
 
 
+def test_under_a_budget_the_positive_class_is_named_and_not_read_off_the_records(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="public") as caught:
+        steps.init(tmp_path / "hospital", data=people()[COLUMNS], target="died", sensitive=("sex",), epsilon=1.0)
+    assert caught.value.field == "--positive"
+    assert not (tmp_path / "hospital").exists()
+
+
 @pytest.mark.parametrize(
     "section",
     [

@@ -30,7 +30,7 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
         f"Differentially private: ε = {spent.epsilon:.3f}, δ = {spent.delta:g}, for everything this node has let out "
         f"and this release together; its budget is ε = {privacy.epsilon:g}. "
         f"Unit: {unit}. Neighbours: tables with and without that person, whose records fit the declared columns. "
-        "Public: names and types of columns, declared categories, bounds and decimals. "
+        "Public: names and types of columns, the positive class, declared categories, bounds and decimals. "
         "Mechanism: counts of records with Gaussian noise, asked of all records (no sampling, none counted on); "
         "microdata is drawn from a model of those counts, and decoder, statistics, schema, card and gate are made "
         "from microdata alone. "
