@@ -204,7 +204,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
     statistics = synthesiser.statistics
     with torch.no_grad():
         student = synthesiser.latents(LATENTS, generator)
-    released = statistics.unwhiten(torch.randn(student.shape, generator=generator), generator)
+    released = statistics.strata.unwhiten(torch.randn(student.shape, generator=generator), generator)
     steps = [entry[0] for entry in distillation["history"]]
     return Section(
         "Latents",

@@ -106,7 +106,9 @@ def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         student = synthesiser.latents(1000, generator).numpy()
-    gaussian = synthesiser.statistics.unwhiten(torch.randn(student.shape, generator=generator), generator).numpy()
+    gaussian = synthesiser.statistics.strata.unwhiten(
+        torch.randn(student.shape, generator=generator), generator
+    ).numpy()
     return Section(
         "Latents",
         f"The reference student's squared distance to the released sketch, on frequencies it was not trained "

@@ -21,6 +21,9 @@ SHARPNESS = 2.0
 """Repaired probabilities are raised to this power: labels less noisy than recorded ones, which a model of x and s
 finds again however well x tells them apart in each group."""
 
+ROUNDS = 50
+"""Scalings of sharpened probabilities, each of which brings the shares of the classes nearer to what they were."""
+
 MOST_CATEGORIES = 255
 """The booster splits so many in any way, and more of them by their order."""
 
@@ -74,5 +77,19 @@ def repaired_targets(schema: Schema, table: pd.DataFrame, strength: float, seed:
     groups = group_positions(schema, table)
     scores = out_of_fold_scores(schema, table, seed)
     moved = np.column_stack([barycentre(column, groups) for column in scores.T])
-    sharpened = (strength * moved + (1.0 - strength) * scores) ** SHARPNESS
-    return sharpened / sharpened.sum(1, keepdims=True)
+    return sharpened(strength * moved + (1.0 - strength) * scores)
+
+
+def sharpened(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (n, classes) made more decided, p_c^SHARPNESS · w_c, with w such that each class keeps its share.
+
+    Without w a rare class would become rarer. w is found by scaling to the shares in turn (iterative proportional
+    fitting).
+    """
+    rows = probabilities / probabilities.sum(1, keepdims=True)
+    shares = rows.mean(0)
+    decided = rows**SHARPNESS
+    for _ in range(ROUNDS):
+        decided /= decided.sum(1, keepdims=True)
+        decided *= shares / decided.mean(0)
+    return np.asarray(decided / decided.sum(1, keepdims=True))

@@ -134,8 +134,8 @@ def latent_statistics(teacher: Teacher, records: Encoded, seed: int) -> LatentSt
     """The statistics of all records' posteriors."""
     mean, variance = posteriors(teacher, records)
     architecture = teacher.decoder.architecture
-    classes = one_hot(records.target, architecture.classes) if teacher.settings.by_class else None
-    return measure(mean, variance, one_hot(records.group, architecture.groups), seed, classes)
+    groups, classes = one_hot(records.group, architecture.groups), one_hot(records.target, architecture.classes)
+    return measure(mean, variance, groups, classes, seed)
 
 
 def posteriors(teacher: Teacher, records: Encoded) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ class Synthesiser:
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent) latents z'."""
-        return self.statistics.unwhiten(self.student.draw(count, generator), generator)
+        return self.statistics.strata.unwhiten(self.student.draw(count, generator), generator)
 
     @torch.inference_mode()
     def block(self, seed: int, index: int, balanced: bool = False) -> pd.DataFrame:

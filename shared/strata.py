@@ -1,7 +1,7 @@
-"""Moments of the latents by class of the target, for latents that keep classes apart.
+"""Moments of the latents by class of the target.
 
-Where a record's features fix its class, as a picture fixes its digit, z is a mixture with a part for each class. Its
-clusters are released as the moments of each part, and z is whitened by those of its own class.
+Each class has a prior of its own, so z is a mixture with a part for each. Its clusters are released as the moments of
+each part, and z is whitened by those of its own class. Shares of the classes come out exactly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from shared.sketch import Sketch, sketch
 
@@ -38,11 +39,28 @@ class Strata:
             latents[of == index] = self.mean[index] + whitened[of == index] @ factor.T
         return latents
 
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and covariance (d, d) of all classes together."""
+        mean = self.shares @ self.mean
+        apart = self.mean - mean
+        within = (self.shares[:, None, None] * self.covariance).sum(0)
+        return mean, within + apart.T @ (self.shares[:, None] * apart)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log Σ_k π_k N(z; mean_k, covariance_k) at z (n, d): (n,)."""
+        within = MultivariateNormal(self.mean, scale_tril=self.factor(), validate_args=False)
+        parts: Tensor = within.log_prob(z.unsqueeze(1))  # type: ignore[no-untyped-call]
+        return (self.shares.log() + parts).logsumexp(1)
+
     @classmethod
     def measure(cls, mean: Tensor, variance: Tensor, classes: Tensor) -> Strata:
-        """Of Gaussian posteriors N(mean_i, diag variance_i), (n, d) each, in one-hot classes (n, k); none is empty."""
+        """Of Gaussian posteriors N(mean_i, diag variance_i), (n, d) each, in one-hot classes (n, k).
+
+        A class without a record has share 0, and everyone's moments, which nothing is drawn by.
+        """
         means, covariances = [], []
-        for member in classes.bool().T:
+        for chosen in classes.bool().T:
+            member = chosen if chosen.any() else torch.ones_like(chosen)
             inside = mean[member]
             means.append(inside.mean(0))
             spread = torch.cov(inside.T, correction=0).reshape(mean.shape[1], mean.shape[1])

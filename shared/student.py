@@ -95,7 +95,7 @@ def distil(
 ) -> Distilled:
     """Distil a student from noise. shares: group shares, (groups,)."""
     generator = torch.Generator().manual_seed(settings.seed)
-    latent = len(statistics.mean)
+    latent = statistics.latent
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         student = Student(latent)
@@ -151,11 +151,8 @@ def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.
 
 
 def _prior(frequencies: Tensor, statistics: LatentStatistics) -> tuple[Tensor, Tensor]:
-    """The characteristic function of the prior N(0, I) of z in whitened coordinates, there N(-L⁻¹ mean, L⁻¹ L⁻ᵀ)."""
+    """The characteristic function of z ~ N(0, I) in whitened coordinates, N(-L⁻¹ mean, L⁻¹ L⁻ᵀ) in each class."""
     strata = statistics.strata
-    if strata is None:
-        raw = torch.linalg.solve_triangular(statistics.factor().T, frequencies.T, upper=True).T
-        return _gaussian(raw, -statistics.mean)
     raws = torch.linalg.solve_triangular(strata.factor().mT, frequencies.T, upper=True).mT
     parts = [_gaussian(raw, -mean) for raw, mean in zip(raws, strata.mean, strict=True)]
     real, imaginary = (torch.stack(part) for part in zip(*parts, strict=True))

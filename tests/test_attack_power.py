@@ -116,7 +116,7 @@ def test_no_attack_beats_its_control_on_a_release_without_its_members(name: str,
 
 def at_every_gate(artefacts: Artefacts, prepared: fitting.Prepared) -> Battery:
     released = Released.of(artefacts)
-    untrained = Student(len(released.statistics.mean)).eval()  # near the Gaussian of the moments
+    untrained = Student(released.statistics.latent).eval()  # near the Gaussian of the moments
     rows = Synthesiser(released.schema, released.decoder, released.statistics, untrained).table(0, 2000)
     return battery.at_every_gate(
         artefacts, rows, prepared.training, prepared.held_out, 0, lambda step, total, message: None

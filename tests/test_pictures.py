@@ -112,7 +112,7 @@ def test_a_release_of_pictures_stays_under_two_megabytes() -> None:
         decoder = Decoder(ConvolutionalArchitecture.for_schema(schema, teacher.latent, teacher.maps, teacher.head))
         labels = torch.nn.functional.one_hot(torch.arange(900) % classes)
         latents = torch.randn(900, teacher.latent)
-        statistics = measure(latents, torch.ones_like(latents), labels[:, :2], seed=0, classes=labels)
+        statistics = measure(latents, torch.ones_like(latents), labels[:, :2], labels, seed=0)
         assert len(decoder.to_bytes()) + len(statistics.to_bytes()) < 1_900_000
 
 

@@ -96,7 +96,7 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     records = read(table, settings)
     prepared = fitting.split(table, settings)
     released = Released.of(by_heart(prepared.schema, prepared.training))
-    monkeypatch.setattr(canaries, "LEAST", 120)
+    monkeypatch.setattr(canaries, "LEAST", 200)
     monkeypatch.setattr(rehearsal, "draw", lambda records, settings, asked, progress: records.frame)
     monkeypatch.setattr(rehearsal, "fit", lambda prepared, training, progress: prepared.training)
     monkeypatch.setattr(rehearsal, "artefacts", by_heart)

@@ -139,8 +139,7 @@ def test_released_dependence_is_zero_for_equal_groups(measured: tuple[object, ..
     synthesiser = measured[1]
     statistics = synthesiser.statistics  # type: ignore[attr-defined]
     same = type(statistics)(
-        statistics.mean,
-        statistics.covariance,
+        statistics.strata,
         statistics.frequencies,
         statistics.real[:1].expand_as(statistics.real),
         statistics.imaginary[:1].expand_as(statistics.imaginary),

@@ -14,6 +14,7 @@ from shared.errors import VerificationFailure
 from shared.generation import Synthesiser
 from shared.schema import Schema
 from shared.statistics import FREQUENCIES, LatentStatistics, measure
+from shared.strata import Strata
 from shared.student import Student, StudentSettings, distil
 
 
@@ -24,7 +25,7 @@ def five_modes(rows: int = 20_000, dimensions: int = 4) -> LatentStatistics:
     chosen = torch.randint(5, (rows,), generator=generator)
     mean = centres[chosen] + 0.2 * torch.randn(rows, dimensions, generator=generator)
     groups = torch.nn.functional.one_hot(torch.randint(2, (rows,), generator=generator), 2)
-    return measure(mean, torch.full_like(mean, 0.02), groups, seed=0)
+    return measure(mean, torch.full_like(mean, 0.02), groups, torch.ones(rows, 1), seed=0)
 
 
 HALVES = torch.tensor([0.5, 0.5])
@@ -55,9 +56,9 @@ def test_drawn_latents_have_the_released_moments() -> None:
     statistics = five_modes()
     student = distil(statistics, HALVES, StudentSettings()).student
     with torch.no_grad():
-        drawn = statistics.unwhiten(student.draw(50_000, torch.Generator().manual_seed(1)))
-    scale = statistics.covariance.diagonal().sqrt()
-    assert float(((drawn.mean(0) - statistics.mean) / scale).abs().max()) < 0.1
+        drawn = statistics.strata.unwhiten(student.draw(50_000, torch.Generator().manual_seed(1)))
+    scale = statistics.strata.covariance[0].diagonal().sqrt()
+    assert float(((drawn.mean(0) - statistics.strata.mean[0]) / scale).abs().max()) < 0.1
     assert float((drawn.std(0) / scale - 1.0).abs().max()) < 0.15
 
 
@@ -65,10 +66,19 @@ def test_statistics_are_those_of_the_posteriors() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, variance = torch.randn(4000, 3, generator=generator), torch.rand(4000, 3, generator=generator)
     groups = torch.nn.functional.one_hot(torch.arange(4000) % 2, 2)
-    found = measure(mean, variance, groups, seed=0)
+    classes = torch.nn.functional.one_hot(torch.arange(4000) % 3 // 2, 2)
+    mean = mean + 2.0 * classes[:, :1]
+    found = measure(mean, variance, groups, classes, seed=0)
+    strata, of = found.strata, classes.argmax(1).repeat(50)
     drawn = mean.repeat(50, 1) + variance.repeat(50, 1).sqrt() * torch.randn(200_000, 3, generator=generator)
-    torch.testing.assert_close(found.covariance, torch.cov(drawn.T), atol=0.02, rtol=0.02)
-    whitened = torch.linalg.solve_triangular(found.factor(), (drawn - found.mean).T, upper=False).T
+    whitened = torch.empty_like(drawn)
+    for index in (0, 1):
+        own = drawn[of == index]
+        torch.testing.assert_close(strata.covariance[index], torch.cov(own.T), atol=0.02, rtol=0.02)
+        torch.testing.assert_close(strata.mean[index], own.mean(0), atol=0.01, rtol=0.01)
+        centred = (own - strata.mean[index]).T
+        whitened[of == index] = torch.linalg.solve_triangular(strata.factor()[index], centred, upper=False).T
+    torch.testing.assert_close(strata.shares, classes.float().mean(0))
     phase = whitened @ found.frequencies[:20].T
     torch.testing.assert_close(found.pooled(HALVES)[0][:20], torch.cos(phase).mean(0), atol=0.01, rtol=0.0)
     torch.testing.assert_close(found.pooled(HALVES)[1][:20], torch.sin(phase).mean(0), atol=0.01, rtol=0.0)
@@ -77,8 +87,32 @@ def test_statistics_are_those_of_the_posteriors() -> None:
 def test_one_extreme_record_is_clipped() -> None:
     mean = torch.zeros(1000, 4)
     mean[0] = 1e6
-    found = measure(mean + 0.01 * torch.randn(1000, 4), torch.ones(1000, 4), torch.ones(1000, 1), seed=0)
-    assert float(found.mean.abs().max()) <= 4.0 * math.sqrt(4) / 1000 + 0.01
+    found = measure(
+        mean + 0.01 * torch.randn(1000, 4), torch.ones(1000, 4), torch.ones(1000, 1), torch.ones(1000, 1), seed=0
+    )
+    assert float(found.strata.mean.abs().max()) <= 4.0 * math.sqrt(4) / 1000 + 0.01
+
+
+def test_a_class_without_a_record_is_never_drawn() -> None:
+    classes = torch.nn.functional.one_hot(torch.zeros(500, dtype=torch.int64), 2)
+    found = measure(torch.randn(500, 3), torch.ones(500, 3), torch.ones(500, 1), classes, seed=0)
+    read = LatentStatistics.from_bytes(found.to_bytes(), latent=3, groups=1, classes=2)
+    assert read.strata.shares.tolist() == [1.0, 0.0]
+    assert bool(torch.isfinite(read.strata.unwhiten(torch.randn(10_000, 3))).all())
+
+
+def test_the_density_of_latents_is_that_of_what_is_drawn() -> None:
+    """The oracle: the share of draws in a small ball, where two classes overlap."""
+    apart = torch.tensor([[0.0, 0.0], [1.5, 0.5]])
+    strata = Strata(torch.tensor([0.3, 0.7]), apart, torch.stack([torch.eye(2), 0.5 * torch.eye(2)]))
+    generator = torch.Generator().manual_seed(0)
+    drawn = strata.unwhiten(torch.randn(400_000, 2, generator=generator), generator)
+    mean, covariance = strata.pooled()
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.01, rtol=0.0)
+    torch.testing.assert_close(torch.cov(drawn.T), covariance, atol=0.01, rtol=0.0)
+    for place in torch.tensor([[0.0, 0.0], [1.0, 0.3], [2.0, 1.0]]):
+        inside = ((drawn - place).norm(dim=1) < 0.15).float().mean() / (math.pi * 0.15**2)
+        assert float(strata.log_density(place[None]).exp()) == pytest.approx(float(inside), rel=0.06)
 
 
 def edits(artefacts: dict[Artefact, bytes]) -> list[bytes]:

@@ -1,11 +1,12 @@
 """Searching the latent space of a released decoder for the z that explains a record best.
 
-The attacker has no encoder. It has D(z, s), h(z) and the moments of z, so it climbs
+The attacker has no encoder. It has D(z, s), h(z) and the moments of z by class, so it climbs
 
-    Σ_known columns log p(column | z, s) + log N(z; mean, covariance)
+    Σ_known columns log p(column | z, s) + log Σ_y π_y N(z; mean_y, covariance_y)
 
-from the centre, in whitened coordinates. Columns that it does not know are left out of the sum; the rest of z then
-says what the release believes them to be. (Chen et al., GAN-Leaks, CCS 2020, section 4.4: full access to a decoder.)
+from the centre of the record's class, or of everyone where the class is not known. Columns that it does not know are
+left out of the sum; the rest of z then says what the release believes them to be. (Chen et al., GAN-Leaks, CCS 2020,
+section 4.4: full access to a decoder.)
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ class Released:
 
 @dataclass(frozen=True)
 class Found:
-    """The best z of each record, (n, latent), and log p(column | z, s) there, (n, columns); `prior` is log N(z), (n,),
-    but for a constant."""
+    """Best z of each record, (n, latent); `fit` log p(column | z, s) there, (n, columns); `prior` log p(z), (n,)."""
 
     z: Tensor
     fit: Tensor
@@ -93,31 +93,30 @@ def search(released: Released, records: Encoded, known: Tensor | None = None, st
 
 
 def _search(released: Released, records: Encoded, known: Tensor | None, steps: int) -> Found:
-    whitened = torch.zeros(len(records), len(released.statistics.mean), requires_grad=True)
-    optimiser = torch.optim.Adam([whitened], LEARNING_RATE)
+    strata = released.statistics.strata
+    centre, covariance = strata.pooled()
+    start = strata.mean[records.target]
+    if known is not None:
+        start = torch.where(known[:, -1:].bool(), start, centre)
+    scale = torch.linalg.cholesky(covariance).T
+    step = torch.zeros(len(records), released.statistics.latent, requires_grad=True)
+    optimiser = torch.optim.Adam([step], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for parameter in released.decoder.parameters():
         parameter.requires_grad_(False)
     for _ in range(steps):
-        fit = log_likelihood(released, _latents(released, whitened, records), records)
+        z = start + step @ scale
+        fit = log_likelihood(released, z, records)
         if known is not None:
             fit = fit * known
-        loss = 0.5 * whitened.square().sum() - fit.sum()
+        loss = -(fit.sum() + strata.log_density(z).sum())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        z = _latents(released, whitened, records)
-        return Found(z, log_likelihood(released, z, records), -0.5 * whitened.square().sum(1))
-
-
-def _latents(released: Released, whitened: Tensor, records: Encoded) -> Tensor:
-    """Latents of whitened points (n, latent): by the moments of each record's own class where those are released."""
-    strata = released.statistics.strata
-    if strata is None:
-        return released.statistics.unwhiten(whitened)
-    return strata.of_classes(whitened, records.target)
+        z = start + step @ scale
+        return Found(z, log_likelihood(released, z, records), strata.log_density(z))
 
 
 def _chosen(logits: Tensor, position: Tensor) -> Tensor:

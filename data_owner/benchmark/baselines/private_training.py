@@ -40,7 +40,7 @@ HISTOGRAMS = 0.15
 
 BATCH, EPOCHS, CLIP, RATE = 512, 30, 1.0, 2e-3
 SIZES = TeacherSettings(
-    beta=0.0, kl_weight=1.0, latent=8, encoder_hidden=(64,), hidden=(64,), head=(32,), target_weight=1.0
+    beta=0.0, kl_weight=1.0, latent=8, encoder_hidden=(64,), hidden=(64,), head=(32,), by_class=False
 )
 
 
