@@ -44,7 +44,7 @@ COMMENTS = {
     "membership": "risk of telling members by shadow releases",
     "canary_epsilon": "the largest ε that planted canaries may refute",
     "criterion": '"parity": latents independent of the group; "odds": independent of it within a class',
-    "repair": "1.0: labels without their group's effect; 0.0: as they were recorded",
+    "repair": "0.0: labels as recorded; 1.0: without their group's effect; more: past that, as models mute it",
     "shape": "height, width and channels, 1 for grey or 3",
     "epsilon": "what everything that ever leaves may reveal about one person; smaller is safer",
     "delta": "probability with which epsilon may not hold; far below one over the number of people",

@@ -24,6 +24,9 @@ finds again however well x tells them apart in each group."""
 ROUNDS = 50
 """Scalings of sharpened probabilities, each of which brings the shares of the classes nearer to what they were."""
 
+LEAST = 1e-6
+"""No class is less likely than this, however far its score was moved."""
+
 MOST_CATEGORIES = 255
 """The booster splits so many in any way, and more of them by their order."""
 
@@ -72,12 +75,13 @@ def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArra
 def repaired_targets(schema: Schema, table: pd.DataFrame, strength: float, seed: int) -> NDArray[np.float64]:
     """Probability of each class for each record, (n, classes); rows add up to 1.
 
-    `strength` 1 moves scores all the way to the barycentre, less moves them in proportion.
+    `strength` 1 moves scores all the way to the barycentre, less moves them in proportion. A model of x and s that is
+    trained on the labels mutes what s does to them, and more than 1 makes up for that.
     """
     groups = group_positions(schema, table)
     scores = out_of_fold_scores(schema, table, seed)
     moved = np.column_stack([barycentre(column, groups) for column in scores.T])
-    return sharpened(strength * moved + (1.0 - strength) * scores)
+    return sharpened((scores + strength * (moved - scores)).clip(LEAST))
 
 
 def sharpened(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

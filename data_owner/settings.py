@@ -147,7 +147,7 @@ class TrainingSettings(Written):
     """How the teacher is trained (DESIGN section 2)."""
 
     criterion: Literal["parity", "odds"] = "parity"
-    repair: float = Field(default=1.0, ge=0.0, le=1.0)
+    repair: float = Field(default=1.2, ge=0.0, le=LIMITS.repair)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")

@@ -56,7 +56,7 @@ class Card(Frozen):
     positive: Label
     sensitive: tuple[Name, ...]
     criterion: Literal["parity", "odds"]
-    repair: float = Field(ge=0.0, le=1.0)
+    repair: float = Field(ge=0.0, le=LIMITS.repair)
     privacy: str = Field(max_length=4000)
     protocol: str = Field(max_length=4000)
     records: int = Field(ge=0)

@@ -20,6 +20,9 @@ class Limits:
     name_characters: int = 200
     groups: int = 64
 
+    # training: how far a score may be moved, 1 being to the barycentre
+    repair: float = 1.5
+
     # images
     image_side: int = 256
     source_pixels: int = 64_000_000

@@ -115,6 +115,16 @@ def test_repaired_targets_have_equal_rates_in_all_groups(disclosed: Disclosed) -
     assert rates.max() - rates.min() < 0.02 < recorded.max() - recorded.min()
 
 
+def test_repair_beyond_the_barycentre_turns_the_order_of_the_groups(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    further = repaired_targets(schema, table, strength=1.5, seed=0)
+    assert further.min() > 0.0
+    np.testing.assert_allclose(further.sum(1), 1.0)
+    whose = table["région"].to_numpy()
+    recorded = (table["died"] == "1").groupby(whose).mean()
+    assert pd.Series(further[:, 1]).groupby(whose).mean().corr(recorded) < 0.0
+
+
 @given(arrays(float, (60, 3), elements=st.floats(0.01, 1.0)))
 def test_sharpened_probabilities_are_more_decided_and_keep_the_shares_of_the_classes(
     found: NDArray[np.float64],

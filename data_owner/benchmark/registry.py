@@ -51,7 +51,7 @@ SWEEP: Mapping[str, tuple[Generator, ...]] = {
         Generator(f"beta-{beta:g}-{labels}", f"β {beta:,.0f}, {labels} labels", fair4free.parity_at(beta, repair))
         for beta in BETAS
     )
-    for labels, repair in (("recorded", 0.0), ("repaired", 1.0))
+    for labels, repair in (("recorded", 0.0), ("repaired", fair4free.PARITY.repair))
 }
 """The frontier of our system: named lines over the weight of the fairness penalty."""
 
