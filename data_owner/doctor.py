@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
-from data_owner.ingest import ingest
+from data_owner.ingest import ingest, read
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import parse
@@ -43,7 +43,8 @@ def diagnose(node: Node) -> list[Finding]:
 
 def _records(node: Node, now: datetime) -> Finding:
     settings = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
-    records = ingest(read_table(node.records), settings)
+    table = read_table(node.records)
+    records = ingest(table, settings) if settings.privacy is None else read(table, settings, as_declared=True)
     return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
 
 

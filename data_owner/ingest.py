@@ -32,6 +32,7 @@ IDENTIFIER_NAME = re.compile(
 )
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
 OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
+WHOLE = re.compile(r"-?\d+")
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
 
@@ -128,10 +129,15 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in found.columns), found.positive)
 
 
-def read(table: pd.DataFrame, settings: OwnerSettings) -> Records:
-    """Canonical records with every group as it is; `ingest` goes on to merge or refuse the small ones."""
+def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = False) -> Records:
+    """Canonical records with every group as it is; `ingest` goes on to merge or refuse the small ones.
+
+    With `as_declared` no single record decides what is refused or in which type a column comes back, for that would
+    tell of it: a number outside its column's bounds counts as the nearest inside, a category that is not declared as
+    missing, and a row without a declared class is left out. The frame keeps the table's index.
+    """
     check_names(list(table.columns))
-    if len(table) < LEAST_ROWS:
+    if len(table) < LEAST_ROWS and not as_declared:
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field="table", remedy="add records")
     unknown = [column for column in table.columns if column not in settings.columns]
     if unknown:
@@ -150,13 +156,17 @@ def read(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     for name, entry in settings.columns.items():
         if entry.kind == "exclude":
             continue
-        fact, values = _column(table[name], name, entry)
+        fact, values = _column(table[name], name, entry, as_declared)
         facts.append(fact)
         columns[name] = values
     frame = pd.DataFrame(columns)
     (target,) = (fact.name for fact in facts if fact.role is Role.TARGET)
-    check_target(frame[target], target)
-    if settings.positive not in set(frame[target]):
+    if as_declared:
+        frame = frame[frame[target].notna()]
+    else:
+        check_target(frame[target], target)
+    classes = settings.columns[target].categories if as_declared else None
+    if settings.positive not in set(frame[target] if classes is None else classes):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
     return Records(frame, tuple(facts), settings.positive)
 
@@ -178,16 +188,16 @@ def check_target(values: pd.Series, name: str) -> None:
         raise BadInput("holds long text", field=name, remedy="give its classes short names")
 
 
-def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[ColumnFacts, pd.Series]:
+def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
     if entry.kind == "image" and entry.shape is not None:
         column = image_column(name, entry.shape)
         fact = ColumnFacts(name=name, kind="image", dtype="image", role=Role.FEATURE, image=column)
         return fact, canonical_images(values, column)
     values = plain(values, name)
-    if bool(values.isna().all()):
+    if bool(values.isna().all()) and not as_declared:
         raise BadInput("every value is missing", field=name, remedy='set kind = "exclude" in owner.toml')
     if entry.kind in ("category", "boolean"):
-        return _labels(values, name, entry)
+        return _labels(values, name, entry, as_declared)
     unit: Literal["D", "s"] = "D"
     if entry.kind == "date":
         seconds = canonical(values, name, "date", "s")
@@ -195,30 +205,34 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
     kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
     numbers = canonical(values, name, kind, unit)
     present = numbers.dropna()
-    if present.nunique() < 2:
+    if present.nunique() < 2 and not as_declared:
         raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
-    if kind == "integer" and bool((present % 1 != 0).any()):
+    if kind == "integer" and bool((present % 1 != 0).any()) and not as_declared:
         raise BadInput("holds numbers that are not whole", field=name, remedy='set kind = "number"')
     bounds = entry.limits
     if bounds is not None and unit == "s":
         bounds = bounds[0] * 86_400.0, (bounds[1] + 1.0) * 86_400.0 - 1.0  # to the end of the last day
-    if bounds is not None and not bool(present.between(*bounds).all()):
+    if bounds is not None and as_declared:
+        numbers = numbers.clip(*bounds)
+    elif bounds is not None and not bool(present.between(*bounds).all()):
         raise BadInput("holds values outside its bounds", field=name, remedy="widen them in owner.toml")
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_dtype(values, kind),
+        dtype=_dtype(values, kind, whole=True if as_declared else None),
         role=Role.FEATURE,
-        decimals=_decimals_of(present, values, entry) if kind == "number" else 0,
+        decimals=_decimals_of(present, values, entry) if kind == "number" and not as_declared else 0,
         unit=unit,
         declared_bounds=bounds,
     )
     return fact, numbers
 
 
-def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[ColumnFacts, pd.Series]:
+def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
     kind: Kind = "boolean" if entry.kind == "boolean" else "category"
     labels = canonical(values, name, kind)
+    if as_declared and entry.categories is not None:
+        labels = labels.where(labels.isin(entry.categories))
     if entry.role == "sensitive":
         labels = labels.fillna(MISSING)
     found = labels.dropna().unique()
@@ -230,14 +244,14 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
         )
     if kind == "boolean" and len(found) > 2:
         raise BadInput("a boolean with more than two values", field=name, remedy='set kind = "category"')
-    if len(found) < 2 and entry.role == "feature" and not bool(labels.isna().any()):
+    if len(found) < 2 and entry.role == "feature" and not bool(labels.isna().any()) and not as_declared:
         raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
     if any(len(label) > LIMITS.name_characters for label in found):
         raise BadInput("holds long text", field=name, remedy='set kind = "exclude" in owner.toml')
     declared = entry.categories or ()
     if len(set(declared)) < len(declared):
         raise BadInput("declares a category twice", field=name, remedy="remove one from owner.toml")
-    if entry.role == "target" and not set(declared) <= set(found):
+    if entry.role == "target" and not set(declared) <= set(found) and not as_declared:
         raise BadInput("declares a class that no record has", field=name, remedy="remove it from owner.toml")
     if len(declared) not in (0, 2) and kind == "boolean":
         raise BadInput("must declare two categories", field=name, remedy="correct them in owner.toml")
@@ -250,7 +264,7 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings) -> tuple[Column
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_dtype(values, kind),
+        dtype=_dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared) if as_declared else None),
         role=Role(entry.role),
         declared_categories=entry.categories,
     )
@@ -358,8 +372,9 @@ def _is_counter(present: pd.Series) -> bool:
     return bool(present.max() - present.min() < 2 * len(present))
 
 
-def _dtype(values: pd.Series, kind: Kind) -> str:
-    """What a plain column is given back in. CSV readers turn whole numbers with gaps to floats: they were whole."""
+def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
+    """What a plain column is given back in. `whole`: floats stand for whole numbers; None asks the values, for CSV
+    readers turn whole numbers with gaps to floats."""
     dtype = str(values.dtype)
     if kind == "date":
         if pd.api.types.is_datetime64_any_dtype(values):
@@ -370,7 +385,9 @@ def _dtype(values: pd.Series, kind: Kind) -> str:
     if pd.api.types.is_bool_dtype(values):
         return "int64" if kind == "integer" else "bool"
     if pd.api.types.is_float_dtype(values):
-        return "int64" if bool(values.isna().any()) and bool((values.dropna() % 1 == 0).all()) else dtype.lower()
+        if whole is None:
+            whole = bool(values.isna().any()) and bool((values.dropna() % 1 == 0).all())
+        return "int64" if whole else dtype.lower()
     if pd.api.types.is_numeric_dtype(values):
         return dtype.lower()
     if kind == "integer":

@@ -131,6 +131,12 @@ class Ledger:
             self._catch_up()
             return version in self._standing.denied
 
+    def approved(self) -> list[int]:
+        """Versions that were ever approved, rising."""
+        with self._lock, self._guarded():
+            self._catch_up()
+            return sorted(self._standing.approved)
+
     def overrides(self, version: int, findings: str) -> frozenset[str]:
         """The different people who overrode these findings about a release."""
         with self._lock, self._guarded():

@@ -52,7 +52,8 @@ class Status(Frozen):
     """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
 
     `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
-    what attacks found, for which an override holds.
+    what attacks found, for which an override holds. `charges` is how many the privacy budget's ledger held when it was
+    made, 0 without a budget.
     """
 
     state: State
@@ -63,6 +64,7 @@ class Status(Frozen):
     exceeded: tuple[str, ...] = ()
     findings: str = Field(default="", max_length=64)
     settings_sha256: str = Field(default="", max_length=64)
+    charges: int = Field(default=0, ge=0)
     policy_id: str = Field(default="", max_length=64)
     records: int = Field(default=0, ge=0)
 
@@ -129,10 +131,19 @@ def status(node: Node, version: int) -> Status:
     return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
 
 
-def write_draft(node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int) -> int:
+def unbounded(node: Node) -> list[int]:
+    """Versions that were approved, if only for a time, and that no privacy budget bounds."""
+    with Ledger(node.ledger) as log:
+        approved = log.approved()
+    return [version for version in approved if not status(node, version).charges]
+
+
+def write_draft(
+    node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int, *, charges: int = 0
+) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
     version = max(versions(node), default=0) + 1
-    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256)
+    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, charges=charges)
     files = {kind.filename: data for kind, data in artefacts.items()}
     folder.create(node.releases / str(version), {**files, "state.json": _encode(first)})
     return version

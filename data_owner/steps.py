@@ -23,7 +23,7 @@ from data_owner.datasets import load as load_dataset
 from data_owner.fitting import Prepared, artefacts, fit, split
 from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
-from data_owner.ingest import infer, ingest
+from data_owner.ingest import infer, ingest, read
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
@@ -38,7 +38,7 @@ from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.student import StudentSettings
 from shared.table import read_table
 
@@ -124,8 +124,10 @@ def init(
     except (pa.ArrowException, TypeError, ValueError):
         raise BadInput("a column mixes types", field="table", remedy="give each column one type") from None
     undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
-    if not undecided:
+    if not undecided and epsilon is None:
         ingest(table, settings)
+    elif not undecided:
+        read(table, settings, as_declared=True)
     authority.create_keys(node, settings.name, datetime.now(UTC))
     roots.create(node, settings.name, now())
     Ledger.create(node.ledger)
@@ -147,12 +149,15 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
     """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version."""
     node = Node.open(path)
     settings = read_settings(node)
+    charges = 0
     if settings.privacy is not None:
         from data_owner.privacy import microdata  # brings JAX, which nothing else needs
 
+        check_bounded(node)
         microdata.make(node, settings, settings.privacy, progress)
+        charges = len(Budget(node.budget).charges())
     prepared = prepare(node, settings)
-    run = _settings_digest(node)
+    run = settings_digest(node)
     marker = node.checkpoint.with_suffix(".run")
     resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == run
     if not resumes:
@@ -169,7 +174,7 @@ def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> i
     folder.write(node.encoder, save_tensors(encoder), folder.PRIVATE)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     folder.write(node.history, json.dumps(history).encode())
-    version = release.write_draft(node, artefacts(prepared.schema, trained), run, now())
+    version = release.write_draft(node, artefacts(prepared.schema, trained), run, now(), charges=charges)
     node.checkpoint.unlink(missing_ok=True)
     return version
 
@@ -223,6 +228,14 @@ def approve(path: Path, *, by: str) -> Manifest:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
+    check_unchanged(node, version)
+    privacy = privacy_statement(node, settings)
+    if settings.privacy is not None:
+        check_bounded(node)
+        if findings.card(node, version).privacy != privacy:
+            raise PolicyRefusal(
+                "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"
+            )
     manifest = release.approve(
         node,
         version,
@@ -230,7 +243,7 @@ def approve(path: Path, *, by: str) -> Manifest:
         by=by,
         key=roots.signing_key(node, Role.RELEASE),
         policy_id=policy_id(settings),
-        privacy=privacy_statement(node, settings),
+        privacy=privacy,
         days=settings.policy.release_days,
         now=now(),
     )
@@ -269,11 +282,31 @@ def prepare(node: Node, settings: OwnerSettings) -> Prepared:
 
 def check_unchanged(node: Node, version: int) -> None:
     """Raises `PolicyRefusal` if what the release was trained on or by is no longer what is there."""
-    if release.status(node, version).settings_sha256 != _settings_digest(node):
+    if release.status(node, version).settings_sha256 != settings_digest(node):
         raise PolicyRefusal(
             "owner.toml or the records changed since this release was trained",
             field="owner.toml",
             remedy="train again",
+        )
+
+
+def check_bounded(node: Node) -> None:
+    """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that.
+
+    Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from.
+    """
+    known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
+    if len(Budget(node.budget).charges()) < known:
+        raise Unreachable(
+            "the budget's ledger is older than a release made under it",
+            field=str(node.budget),
+            remedy="restore the newest copy of it",
+        )
+    if release.unbounded(node):
+        raise PolicyRefusal(
+            "a release without a privacy budget was approved here, so none can cover all that this node let out",
+            field="privacy",
+            remedy="begin a new node with --epsilon",
         )
 
 
@@ -283,7 +316,7 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
 
 
-def _settings_digest(node: Node) -> str:
+def settings_digest(node: Node) -> str:
     """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
     settings = read_settings(node)
     parts = (

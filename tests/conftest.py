@@ -130,7 +130,7 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     prepared = steps.prepare(node, settings)
     synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, "", now())
+    version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
     release.record_measured(
         node, version, measured.card.to_bytes(), measured.card.records, (), steps.policy_id(settings), now()
     )

@@ -162,7 +162,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.settings.write_text("\n".join(lines))
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
-    release.write_draft(node, memorised, steps._settings_digest(node), now())
+    release.write_draft(node, memorised, steps.settings_digest(node), now())
     gated = steps.gate(path)
     assert gated.failures == ()
     assert any("reconstruction" in reason for reason in gated.exceeded)

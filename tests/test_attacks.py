@@ -50,7 +50,7 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     artefacts = {kind: (node.releases / "1" / kind.filename).read_bytes() for kind in PAYLOAD}
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
-    version = release.write_draft(node, artefacts, "", now())
+    version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
     release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
     steps.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:

@@ -89,6 +89,16 @@ def test_a_larger_budget_or_a_smaller_one_is_held_to_all_that_was_charged(path: 
         Budget(path).charge([small], ONE, "a", 0)
 
 
+def test_draws_that_protect_different_units_do_not_add_up(path: Path) -> None:
+    small = Query(what="small", noise_multiplier=1000.0)
+    Budget(path).charge([small], ONE, "a", 0)
+    by_patient = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=10)
+    with pytest.raises(PolicyRefusal, match="another unit") as refused:
+        Budget(path).charge([small], by_patient, "a", 0)
+    assert refused.value.field == "privacy.person"
+    assert len(Budget(path).charges()) == 1
+
+
 def test_charges_can_be_neither_changed_nor_deleted(path: Path) -> None:
     charge = Budget(path).charge([ALL], ONE, "a", 0)
     Budget(path).keep_result(charge, "0" * 64)

@@ -16,6 +16,7 @@ from data_owner.privacy.domain import domains
 from data_owner.privacy.noise import Counts, discrete_gaussian
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
+from shared.schema import MISSING
 
 Sampler = Callable[[Counts, float], Counts]
 SCALE = 12.0
@@ -144,7 +145,8 @@ def declared(table: pd.DataFrame, **privacy: object) -> OwnerSettings:
 
 def planned(table: pd.DataFrame, found: OwnerSettings) -> private_marginals.Plan:
     assert found.privacy is not None
-    return private_marginals.plan(domains(read(table, found).columns, found), found.privacy)
+    columns = read(table, found, as_declared=True).columns
+    return private_marginals.plan(domains(columns, found), found.privacy)
 
 
 def quiet(step: int, total: int, message: str) -> None:
@@ -201,8 +203,74 @@ def test_all_rows_of_a_person_are_covered_by_more_noise() -> None:
     assert kept.groupby("person").size().max() == 3
     a, b = planned(table, one), planned(table, three)
     assert a.queries == b.queries
-    assert b.outcome_scale == pytest.approx(3 * a.outcome_scale)
-    assert b.choice_scale == pytest.approx(3 * a.choice_scale)
+    for scale in ("histogram_scale", "outcome_scale", "choice_scale", "pair_scale"):
+        assert getattr(b, scale) == pytest.approx(3 * getattr(a, scale))
+
+
+@pytest.mark.parametrize("gone", ["person 0", "person 77"])
+def test_a_person_moves_every_answer_by_no_more_than_its_noise_is_scaled_to(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole draw with and without a person, the noisy answers and so the model between them being the same."""
+    table = people(600).assign(person=lambda frame: [f"person {row // 5}" if row % 7 else None for row in frame.index])
+    found = declared(table, person="person", rows_per_person=3)
+    found.columns["person"] = found.columns["person"].model_copy(update={"kind": "exclude"})
+    assert found.privacy is not None
+    asked = planned(table, found)
+    heard: list[tuple[Counts, float, Counts]] = []
+    again: list[tuple[Counts, float]] = []
+
+    def answering(counts: Counts, scale: float) -> Counts:
+        heard.append((counts, scale, discrete_gaussian(counts, scale)))
+        return heard[-1][2]
+
+    def repeating(counts: Counts, scale: float) -> Counts:
+        again.append((counts, scale))
+        return heard[len(again) - 1][2]
+
+    neighbour = table[table["person"] != gone].reset_index(drop=True)
+    for one, noise in ((table, answering), (neighbour, repeating)):
+        monkeypatch.setattr(private_marginals, "discrete_gaussian", noise)
+        kept = private_marginals.of_each_person(one, found.privacy)
+        private_marginals.draw(read(kept, found, as_declared=True), found, asked, quiet)
+    assert len(heard) == len(again) > len(PUBLIC)
+    moved = [float(np.linalg.norm(ours - theirs)) for (ours, _, _), (theirs, _) in zip(heard, again, strict=True)]
+    allowed = [3.0 * (len(asked.candidates) ** 0.5 if scale == asked.choice_scale else 1.0) for _, scale, _ in heard]
+    assert all(distance <= bound + 1e-9 for distance, bound in zip(moved, allowed, strict=True))
+    assert max(moved) > 1.0
+
+
+def test_rows_that_name_nobody_are_left_out() -> None:
+    table = people(400).assign(person=lambda frame: [None if row < 50 else f"person {row}" for row in frame.index])
+    kept = private_marginals.of_each_person(table, PrivacySettings(epsilon=1.0, person="person"))
+    assert len(kept) == 350
+    assert kept["person"].notna().all()
+
+
+def test_no_record_is_refused_for_what_it_holds() -> None:
+    table = people()
+    strange = table.astype({"died": "str"})
+    strange.loc[0, "age"], strange.loc[1, "sex"], strange.loc[2, "ward"] = 107, "x", "z"
+    strange.loc[3, "died"], strange.loc[4, "died"] = "perhaps", None
+    found = declared(table)
+    records = read(strange, found, as_declared=True)
+    assert records.frame["age"].max() == 90.0
+    assert records.frame.loc[1, "sex"] == MISSING
+    assert pd.isna(records.frame.loc[2, "ward"])
+    assert list(records.frame.index) == [0, 1, 2, *range(5, len(table))]
+    assert planned(strange, found) == planned(table, found)
+    lonely = table.assign(gain=0, ward=None)[:5]
+    assert read(lonely, found, as_declared=True).columns == read(table, found, as_declared=True).columns
+
+
+@pytest.mark.parametrize("column", ["age", "died"])
+def test_a_gap_does_not_show_in_the_type_that_a_column_comes_back_in(column: str) -> None:
+    table = people().astype({column: "float64"})
+    gap = table.copy()
+    gap.loc[0, column] = np.nan
+    found = declared(people())
+    whole, gapped = (read(one, found, as_declared=True).columns for one in (table, gap))
+    assert whole == gapped
 
 
 @settings(max_examples=8, deadline=None)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from data_owner import fitting, steps
-from data_owner.ingest import infer, ingest
+from data_owner import fitting, release, steps
+from data_owner.ingest import Records, infer, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import microdata
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement
-from data_owner.settings import UNBOUNDED, AttackLimits, Floors
+from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.table import read_table
 from tests.conftest import QUICK, patients
 from tests.test_private_marginals import PUBLIC, people
@@ -104,6 +104,86 @@ def test_microdata_that_was_tampered_with_is_not_used(trained: Node) -> None:
             steps.prepare(trained, steps.read_settings(trained))
     finally:
         trained.microdata.write_bytes(before)
+
+
+def test_a_draw_that_fails_has_spent_its_charge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path / "hospital")
+    table = people(400)[COLUMNS].assign(patient=lambda frame: [f"patient {row // 4}" for row in frame.index])
+    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    found = steps.read_settings(node)
+    columns = {name: entry.model_copy(update=PUBLIC.get(name, {})) for name, entry in found.columns.items()}
+    columns["patient"] = found.columns["patient"].model_copy(update={"kind": "exclude"})
+    assert found.privacy is not None
+    privacy = found.privacy.model_copy(update={"person": "patient", "rows_per_person": 2})
+    edit(node, columns=columns, privacy=privacy)
+    seen: list[int] = []
+
+    def failing(records: Records, *rest: object) -> None:
+        seen.append(len(records.frame))
+        raise InterruptedError
+
+    monkeypatch.setattr(microdata, "draw", failing)
+    with pytest.raises(InterruptedError):
+        steps.train(node.folder)
+    assert seen == [200], "two rows of each patient"
+    (charge,) = Budget(node.budget).charges()
+    assert charge.sha256 is None
+    with pytest.raises(PolicyRefusal, match="budget does not allow it"):
+        steps.train(node.folder)
+
+
+@pytest.fixture(scope="module")
+def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node without a budget whose release has been through its gate."""
+    node = Node(tmp_path_factory.mktemp("owner") / "hospital")
+    steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1")
+    found = steps.read_settings(node)
+    edit(node, policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+        steps.train(node.folder)
+        steps.gate(node.folder)
+    return node
+
+
+def test_what_was_made_without_a_budget_is_never_signed_as_private(unbounded: Node) -> None:
+    edit(unbounded, privacy=PrivacySettings(epsilon=1.0))
+    with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
+        steps.approve(unbounded.folder, by="Dr. Test")
+    edit(unbounded, privacy=None)
+    assert steps.approve(unbounded.folder, by="Dr. Test").privacy == UNBOUNDED
+
+
+def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbounded: Node) -> None:
+    steps.deny(unbounded.folder, by="Dr. Test", reason="it has left all the same")
+    found = steps.read_settings(unbounded)
+    columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()}
+    edit(unbounded, privacy=PrivacySettings(epsilon=1.0), columns=columns)
+    with pytest.raises(PolicyRefusal, match="without a privacy budget"):
+        steps.train(unbounded.folder)
+    assert Budget(unbounded.budget).charges() == []
+
+
+def test_a_card_that_states_another_guarantee_is_not_approved(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = release.latest(trained)
+    monkeypatch.setattr(steps, "privacy_statement", lambda node, settings: "another")
+    monkeypatch.setattr(steps, "check_unchanged", lambda node, version: None)
+    gated = trained.releases / str(version) / Artefact.CARD.filename
+    gated.write_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
+    with pytest.raises(PolicyRefusal, match="another privacy guarantee"):
+        steps.approve(trained.folder, by="Dr. Test")
+
+
+def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(trained: Node) -> None:
+    spent = trained.budget.read_bytes()
+    trained.budget.unlink()
+    Budget.create(trained.budget)
+    try:
+        with pytest.raises(Unreachable, match="older than a release"):
+            steps.train(trained.folder)
+        assert Budget(trained.budget).charges() == []
+    finally:
+        trained.budget.write_bytes(spent)
 
 
 def test_without_a_budget_the_release_says_that_nothing_bounds_it(tmp_path: Path) -> None:

@@ -54,14 +54,16 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
 
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
-    release.write_draft(node, {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}, "", now())
+    draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
+    release.write_draft(node, draft, steps.settings_digest(node), now())
     with pytest.raises(PolicyRefusal) as caught:
         steps.approve(node.folder, by="Ada")
     assert "gate" in caught.value.remedy
 
 
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
-    release.write_draft(node, {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}, "", now())
+    draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
+    release.write_draft(node, draft, steps.settings_digest(node), now())
     settings = steps.read_settings(node)
     release.record_measured(node, 2, b"{}", 600, (), steps.policy_id(settings), now())
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))

@@ -55,7 +55,7 @@ def generate(fold: Fold, epsilon: float) -> Rows:
 def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     """Microdata at (ε, 1e-5), in a schema made from it."""
     settings, training = declared(fold, epsilon)
-    records = read(training, settings)
+    records = read(training, settings, as_declared=True)
     privacy = settings.privacy
     assert privacy is not None
     asked = plan(domains(records.columns, settings), privacy)

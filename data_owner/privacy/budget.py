@@ -22,7 +22,8 @@ from shared.limits import LIMITS
 
 _TABLES = """
 CREATE TABLE charges (
-    place INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, key TEXT NOT NULL, queries BLOB NOT NULL
+    place INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, key TEXT NOT NULL, person TEXT NOT NULL,
+    queries BLOB NOT NULL
 ) STRICT;
 CREATE TABLE results (charge INTEGER PRIMARY KEY REFERENCES charges, sha256 TEXT NOT NULL) STRICT;
 CREATE TRIGGER charges_keep BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'append-only'); END;
@@ -61,9 +62,17 @@ class Budget:
     def charge(self, queries: Sequence[Query], settings: PrivacySettings, key: str, now: int) -> int:
         """Charge for all of `queries`; they may be asked when this returns. Returns the charge's place.
 
-        Raises `PolicyRefusal` if everything charged so far and these would pass ε; nothing is charged then.
+        Raises `PolicyRefusal` if everything charged so far and these would pass ε, or was charged for another unit
+        than these; nothing is charged then.
         """
         with self._transaction() as database:
+            units = {row[0] for row in database.execute("SELECT person FROM charges")}
+            if units - {settings.person or ""}:
+                raise PolicyRefusal(
+                    "what was charged before protects another unit, and the two do not add up",
+                    field="privacy.person",
+                    remedy="set it back, or begin a new node",
+                )
             before = [query for charge in _charges(database) for query in charge.queries]
             after = guarantee([*before, *queries], settings.delta)
             if after.epsilon > settings.epsilon:
@@ -75,8 +84,8 @@ class Budget:
                     remedy="go on with what was made already, or let the people responsible raise epsilon",
                 )
             row = database.execute(
-                "INSERT INTO charges (at, key, queries) VALUES (?, ?, ?)",
-                (now, key, _QUERIES.dump_json(tuple(queries))),
+                "INSERT INTO charges (at, key, person, queries) VALUES (?, ?, ?, ?)",
+                (now, key, settings.person or "", _QUERIES.dump_json(tuple(queries))),
             )
             assert row.lastrowid is not None
             return row.lastrowid

@@ -60,9 +60,9 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
 def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, pd.Series, Plan]:
     """The records, each person's as many as are allowed, whose each is, and what a draw would ask of them."""
     table = of_each_person(read_table(node.records), privacy)
-    records = read(table, settings)
+    records = read(table, settings, as_declared=True)
     persons = table[privacy.person] if privacy.person else table.index.to_series()
-    return records, persons, plan(domains(records.columns, settings), privacy)
+    return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy)
 
 
 def _is_made(node: Node, settings: OwnerSettings) -> bool:

@@ -119,11 +119,14 @@ def plan(found: tuple[Domain, ...], privacy: PrivacySettings) -> Plan:
 
 
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:
-    """The first rows of each person, as many as are allowed; all rows where a row is a person."""
+    """The first rows of each person, as many as are allowed; all rows where a row is a person.
+
+    Rows that name no person are left out: of those nobody can say whose they are, or of how many people.
+    """
     if privacy.person is None:
         return table
-    first = table.groupby(privacy.person, dropna=False, sort=False).head(privacy.rows_per_person)
-    return first.reset_index(drop=True)
+    named = table[table[privacy.person].notna()]
+    return named.groupby(privacy.person, sort=False).head(privacy.rows_per_person).reset_index(drop=True)
 
 
 def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progress) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def rehearse(
     `released` never saw the canaries: how much better the rehearsal explains one is the guess of its coin.
     """
     seed = settings.training.seed
-    whose, _ = pd.factorize(persons)  # rows of nobody in particular are one person's, as the budget counts them
+    whose, _ = pd.factorize(persons)
     parts = GroupShuffleSplit(1, test_size=HELD_OUT_SHARE, random_state=seed).split(records.frame, groups=whose)
     members, control = (records.frame.iloc[rows].reset_index(drop=True) for rows in next(parts))
     planted = canaries.plant(control, len(members), seed)

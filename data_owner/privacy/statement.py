@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from data_owner.node import Node
 from data_owner.privacy.accounting import Guarantee
 from data_owner.privacy.budget import Budget
@@ -26,10 +28,12 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
         unit = "one record, which the owner vouches is one person"
     else:
         unit = f"all records of one person, of which at most {privacy.rows_per_person} are used"
+    epsilon = ceil(1000.0 * spent.epsilon) / 1000.0
     text = (
-        f"Differentially private: ε = {spent.epsilon:.3f}, δ = {spent.delta:g}, for everything this node has let out "
+        f"Differentially private: ε = {epsilon:.3f}, δ = {spent.delta:g}, for everything this node has let out "
         f"and this release together; its budget is ε = {privacy.epsilon:g}. "
-        f"Unit: {unit}. Neighbours: tables with and without that person, whose records fit the declared columns. "
+        f"Unit: {unit}. Neighbours: tables with and without that person; a number outside its column's bounds counts "
+        "as the nearest inside, an undeclared category as missing, and a row without a declared class not at all. "
         "Public: names and types of columns, the positive class, declared categories, bounds and decimals. "
         "Mechanism: counts of records with Gaussian noise, asked of all records (no sampling, none counted on); "
         "microdata is drawn from a model of those counts, and decoder, statistics, schema, card and gate are made "
