@@ -75,8 +75,8 @@ def _own_section(judge: ImageJudge, rows: pd.DataFrame, own: pd.DataFrame, schem
     groups = group_accuracies(own, predicted, predicted, schema)
     section = Section(
         "On your own pictures",
-        f"Trained on synthetic pictures, tested on the {len(own):,} real ones you gave. They went nowhere. Density and "
-        "coverage are in the features of the classifier trained on the synthetic pictures.",
+        f"Trained on synthetic pictures, tested on {len(own):,} of the real ones you gave. They went nowhere. Density "
+        "and coverage are in the features of the classifier trained on the synthetic pictures.",
         (
             Table(
                 (*names, "density", "coverage"),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from shared.card import Card
 from shared.decoder import metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
-from shared.image_folder import ImageFolderWriter, read_image_folder, read_lineage
+from shared.image_folder import LABELS, ImageFolderWriter, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.student import Distilled, StudentSettings, distil
@@ -151,6 +151,11 @@ def audit(
         _lineage(table_path, expected),
         _read(real, synthesiser.schema) if real is not None else None,
     )
+    drawn = (
+        *_drawn("Synthetic pictures", table_path, synthesiser.schema),
+        *(_drawn("Your own pictures", real, synthesiser.schema) if real is not None else ()),
+    )
+    found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
     folder.write(study.figures, found.report.to_json().encode())
@@ -234,10 +239,16 @@ def _writer(path: Path, schema: Schema, start: int, lineage: dict[str, str]) -> 
 
 
 def _read(path: Path, schema: Schema) -> pd.DataFrame:
-    """A table, or a folder of pictures with labels.csv."""
+    """A table, or a folder of pictures with labels.csv; of a larger folder as many as are audited, drawn by seed."""
     if schema.image is not None and path.is_dir():
-        return read_image_folder(path, schema.image, AUDITED_ROWS)
+        return read_image_folder(path, schema.image, AUDITED_ROWS, seed=0)
     return read_table(path)
+
+
+def _drawn(name: str, path: Path, schema: Schema) -> tuple[tuple[str, str], ...]:
+    """A fact for the report: of how many pictures those that were read are, where a folder holds more."""
+    held = len(read_table(path / LABELS)) if schema.image is not None and path.is_dir() else 0
+    return ((name, f"{AUDITED_ROWS:,} of {held:,}, drawn at random"),) if held > AUDITED_ROWS else ()
 
 
 def _now() -> int:

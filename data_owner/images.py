@@ -7,6 +7,7 @@ caller's policy says.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from shared.errors import BadInput, Unreachable
 from shared.image_codec import Pixels, as_png, centre_of, read_image
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
-from shared.table import read_table
+from shared.table import check_names, read_table
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_id")
@@ -72,6 +73,10 @@ def read_labelled(
     rows = _celeba_list(labels) if celeba else read_table(labels)
     with _source(images) as source:
         key = None if isinstance(source, _Array) else _file_column(rows, labels)
+        if key != "image" and "image" in rows.columns:
+            raise BadInput(
+                "the labels have a column named as the pictures will be", field="image", remedy="rename or remove it"
+            )
         names = source.names if key is None else rows[key].astype("str").tolist()
         if key is None and len(rows) != len(names):
             raise BadInput(
@@ -156,8 +161,7 @@ def _source(path: Path) -> Iterator[_Source]:
             files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
             yield _checked(_Files({name: file for name, file in files.items() if _is_picture(name)}), path)
         elif path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            yield _Array(array, path.name)
+            yield _Array(_memory_map(path), path.name)
         elif path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 yield _checked(_Archive(archive), path)
@@ -167,7 +171,17 @@ def _source(path: Path) -> Iterator[_Source]:
             raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions")
     except OSError as error:
         raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions") from error
-    except (zipfile.BadZipFile, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        raise BadInput("a damaged file", field=str(path), remedy="give the file again") from None
+
+
+def _memory_map(path: Path) -> np.ndarray:
+    """The array of a .npy file. Raises `OSError` and `BadInput`."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception:  # NumPy raises errors of many kinds on damaged headers
         raise BadInput("a damaged file", field=str(path), remedy="give the file again") from None
 
 
@@ -204,12 +218,15 @@ class _Archive:
         self.names = list(self._members)
 
     def picture(self, name: str, size: int | None) -> Pixels:
-        member = self._members[name]
-        if self._archive.getinfo(member).file_size > LIMITS.source_bytes:
+        member = self._archive.getinfo(self._members[name])
+        if member.file_size > LIMITS.source_bytes:
             raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BadInput("is compressed otherwise than by deflate", field=name, remedy="zip it again with deflate")
         try:
-            data = self._archive.read(member)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError):
+            with self._archive.open(member) as stream:
+                data = stream.read(member.file_size)  # no more is inflated than the archive says there is
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError):
             raise BadInput("cannot be read out of the archive", field=name, remedy="give it again") from None
         return read_image(data, name, size)
 
@@ -218,7 +235,8 @@ class _Array:
     """Rows of an array (n, height, width) or (n, height, width, channels) of uint8."""
 
     def __init__(self, array: np.ndarray, name: str) -> None:
-        if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
+        channels = array.shape[3] if array.ndim == 4 else 1
+        if array.dtype != np.uint8 or array.ndim not in (3, 4) or channels not in (1, 3) or array.size == 0:
             raise BadInput(
                 "not an array of pictures",
                 field=name,
@@ -252,6 +270,7 @@ def _celeba_list(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", field=str(path), remedy="save it as UTF-8") from None
     names = lines[1].split() if len(lines) > 1 else []
+    check_names([FILE_COLUMNS[0], *names])
     rows = []
     for number, line in enumerate(lines[2:], 3):
         cells = line.split()

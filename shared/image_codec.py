@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from shared.errors import BadInput
@@ -22,6 +22,8 @@ from shared.schema import ImageColumn
 
 MODES = {"L": 1, "RGB": 3}
 """Pillow's modes that are taken, with their channels."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""Pillow's formats that are taken, whatever a file is called: some of the others start programs."""
 
 Pixels = NDArray[np.uint8]
 
@@ -29,12 +31,14 @@ Pixels = NDArray[np.uint8]
 def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
     """The pixels of a picture file, (height, width, channels) uint8; with `side`, its centre resized to a square.
 
+    It is turned as its EXIF orientation says.
+
     Raises `BadInput` naming `name` if it is no picture, is cut short, too large, or of another mode than L and RGB.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            image: Image.Image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > LIMITS.source_pixels:
                 raise BadInput("the picture is larger than the limit", field=name, remedy="give a smaller one")
             if image.mode not in MODES:
@@ -42,6 +46,7 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
                     f"the picture is of mode {image.mode}", field=name, remedy="convert it to 8-bit grey (L) or RGB"
                 )
             image.load()
+            image = ImageOps.exif_transpose(image)
     except BadInput:
         raise
     except Exception:  # Pillow's decoders raise errors of many kinds on damaged files

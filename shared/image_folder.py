@@ -11,6 +11,7 @@ from typing import Self
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
+from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import read_table
 
@@ -69,21 +70,36 @@ class ImageFolderWriter:
         )
 
 
-def read_image_folder(path: Path, column: ImageColumn, rows: int) -> pd.DataFrame:
-    """The first `rows` rows of such a folder: PNG pictures and labels. Raises `BadInput` and `Unreachable`."""
-    labels = read_table(path / LABELS).head(rows)
+def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> pd.DataFrame:
+    """PNG pictures and labels of such a folder, in the order of labels.csv; of more than `rows`, as many by `seed`.
+
+    Raises `BadInput` and `Unreachable`.
+    """
+    labels = read_table(path / LABELS)
     if "file" not in labels.columns:
         raise BadInput("labels.csv lacks this column", field="file", remedy="name the file of each row")
+    if bool(labels["file"].isna().any()):
+        raise BadInput("a row names no file", field="file", remedy="remove the row")
+    if column.name != "file" and column.name in labels.columns:
+        raise BadInput(
+            "labels.csv has a column named as the pictures are", field=column.name, remedy="rename or remove it"
+        )
+    # not the first ones: labels may be sorted by class
+    labels = labels.sample(min(rows, len(labels)), random_state=seed).sort_index().reset_index(drop=True)
     inside = path.resolve()
     pictures = []
     for name in labels["file"].astype("str"):
-        place = (path / name).resolve()
-        if not place.is_relative_to(inside):
-            raise BadInput("a file outside of the folder", field=str(path / LABELS), remedy="remove that row")
         try:
+            place = (path / name).resolve()
+            if not place.is_relative_to(inside):
+                raise BadInput("a file outside of the folder", field=str(path / LABELS), remedy="remove that row")
+            if place.stat().st_size > LIMITS.source_bytes:
+                raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
             pictures.append(place.read_bytes())
         except OSError as error:
             raise Unreachable("cannot be read", field=name, remedy="remove its row from labels.csv") from error
+        except ValueError:
+            raise BadInput("not the name of a file", field=str(path / LABELS), remedy="remove that row") from None
     table = labels.drop(columns="file")
     table.insert(0, column.name, pd.Series(pictures, dtype="object"))
     return table

@@ -1,8 +1,11 @@
 """Pictures read with their labels: what is taken, and every way in which a folder can be bad."""
 
+import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -46,6 +49,23 @@ def test_pictures_are_cropped_at_the_centre_and_resized() -> None:
     found = read_image(as_png(wide), "wide", 20)
     assert found.shape == (20, 20, 3)
     assert (found == 255).all()
+
+
+def test_a_picture_is_turned_as_its_orientation_says() -> None:
+    original = np.zeros((12, 20, 3), np.uint8)
+    original[:, :10] = 255
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(original).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(read_image(file.getvalue(), "phone"), np.rot90(original, -1))
+
+
+def test_a_file_of_postscript_starts_no_program() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (SIDE, SIDE)).save(file, "EPS")
+    with patch("PIL.EpsImagePlugin.Ghostscript") as started, pytest.raises(BadInput, match="not a whole picture"):
+        read_image(file.getvalue(), "picture.png")
+    started.assert_not_called()
 
 
 def truncated(place: Path) -> None:
@@ -123,6 +143,57 @@ def test_a_bad_file_is_named_and_refused_or_skipped_as_the_policy_says(name: str
     assert {entry.name for entry in found.skipped} >= {caught.value.field}
 
 
+def zipped(place: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    """The folder as an archive; picture 0003 alone is packed by `compression`."""
+    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+        for file in sorted((place / "images").iterdir()):
+            archive.write(file, file.name, compression if file.name == "0003.png" else zipfile.ZIP_STORED)
+    return place / "images.zip"
+
+
+def bzip2(place: Path) -> Path:
+    return zipped(place, zipfile.ZIP_BZIP2)
+
+
+def corrupt_member(place: Path) -> Path:
+    path = zipped(place)
+    start, _, end = path.read_bytes().partition(b"0003.png")
+    path.write_bytes(start + b"0003.png" + b"\xff" * 8 + end[8:])
+    return path
+
+
+def understated(place: Path) -> Path:
+    """A member of 200 MB that is said to have 100 bytes."""
+    (place / "images" / "0003.png").unlink()
+    path = zipped(place)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0003.png", bytes(200_000_000))
+        archive.getinfo("0003.png").file_size = 100
+    return path
+
+
+BAD_MEMBERS = {
+    "bzip2": (bzip2, "otherwise than by deflate"),
+    "corrupt": (corrupt_member, "cannot be read out of the archive"),
+    "understated": (understated, "cannot be read out of the archive"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MEMBERS)
+def test_a_bad_member_of_an_archive_is_named_or_skipped_and_costs_little(name: str, place: Path) -> None:
+    damage, said = BAD_MEMBERS[name]
+    archive = damage(place)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=said) as caught:
+        read_labelled(archive, place / "labels.csv")
+    found = read_labelled(archive, place / "labels.csv", skip_bad_files=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert caught.value.field == "0003.png"
+    assert [entry.name for entry in found.skipped] == ["0003.png"]
+
+
 def empty_folder(place: Path) -> None:
     for file in (place / "images").iterdir():
         file.unlink()
@@ -147,12 +218,17 @@ def labels_of_other_files(place: Path) -> None:
     labels.assign(file="x" + labels["file"]).to_csv(place / "labels.csv", index=False)
 
 
+def a_column_of_pictures(place: Path) -> None:
+    pd.read_csv(place / "labels.csv").assign(image=1).to_csv(place / "labels.csv", index=False)
+
+
 ALL_BAD: dict[str, tuple[Callable[[Path], None], type[Fair4FreeError], str]] = {
     "empty folder": (empty_folder, BadInput, "holds no picture"),
     "no folder": (no_folder, Unreachable, "cannot be read"),
     "no file column": (no_file_column, BadInput, "no column says which file"),
     "a text file": (a_text_file, BadInput, "neither a folder"),
     "labels of other files": (labels_of_other_files, BadInput, "no picture can be used"),
+    "a column of pictures": (a_column_of_pictures, BadInput, "named as the pictures"),
 }
 
 
@@ -168,7 +244,12 @@ def test_what_no_policy_can_skip_is_refused(name: str, place: Path) -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((30, 12, 12), np.float32), np.zeros((30, 12), np.uint8), np.zeros((30, 12, 12, 4), np.uint8)],
+    [
+        np.zeros((30, 12, 12), np.float32),
+        np.zeros((30, 12), np.uint8),
+        np.zeros((30, 12, 12, 4), np.uint8),
+        np.zeros((3_000_000, 0, 0), np.uint8),
+    ],
 )
 def test_an_array_that_is_none_of_pictures_is_refused(array: np.ndarray, place: Path) -> None:
     np.save(place / "images.npy", array)
@@ -178,8 +259,15 @@ def test_an_array_that_is_none_of_pictures_is_refused(array: np.ndarray, place: 
 
 def test_arrays_and_archives_from_outside_are_data_alone(place: Path) -> None:
     np.save(place / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.savez(place / "several.npz", np.zeros((30, 12, 12), np.uint8))
+    (place / "several.npz").rename(place / "several.npy")
+    (place / "empty.npy").touch()
+    (place / "header.npy").write_bytes(b"\x93NUMPY\x01\x00\x02\x00{\n")
     (place / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
-    for name in ("objects.npy", "broken.zip"):
+    later = bytearray(zipped(place).read_bytes())
+    later[later.index(b"PK\x01\x02") + 6] = 99  # the version of the format that is needed
+    (place / "later.zip").write_bytes(later)
+    for name in ("objects.npy", "several.npy", "empty.npy", "header.npy", "broken.zip", "later.zip"):
         with pytest.raises(BadInput, match="damaged"):
             read_labelled(place / name, place / "labels.csv")
 
@@ -220,11 +308,20 @@ def test_the_celeba_layout_is_read_cropped_to_64_and_its_bad_file_is_named_and_s
         read_labelled(images, labels, skip_bad_files=False)
 
 
-@pytest.mark.parametrize("text", ["", "2\nMale Young\n000001.jpg 1\n", "1\nMale\n000001.jpg yes\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2\nMale Young\n000001.jpg 1\n",
+        "1\nMale\n000001.jpg yes\n",
+        "1\nfile\n000001.jpg 1\n",
+        "1\nimage\n000001.jpg 1\n",
+    ],
+)
 def test_a_bad_list_of_attributes_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
     images, labels = celeba(tmp_path, faces=8)
     labels.write_text(text)
-    with pytest.raises(BadInput, match=r"list|line 3"):
+    with pytest.raises(BadInput, match=r"as CelebA has it|name repeats|named as the pictures"):
         read_labelled(images, labels)
 
 

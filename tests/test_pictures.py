@@ -29,6 +29,7 @@ from shared.decoder import Decoder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
+from shared.image_folder import read_image_folder
 from shared.judge import balanced
 from shared.limits import LIMITS
 from shared.schema import Schema
@@ -36,7 +37,7 @@ from shared.statistics import measure
 from shared.student import StudentSettings
 from shared.table import restore
 from tests.conftest import Running
-from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures
+from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures, write_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -206,6 +207,48 @@ def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, t
     html = study.report.read_text("utf-8")
     assert html.count("data:image/png;base64") > 30
     assert "http://" not in html.replace("http://www.w3.org", "")
+    with patch("consumer.steps.AUDITED_ROWS", 100):
+        found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
+    assert ("Synthetic pictures", "100 of 150, drawn at random") in found.report.facts
+    assert "Your own pictures" not in dict(found.report.facts)
+
+
+BAD_LABELS = {
+    "another column of pictures": ({"image": 1}, "image"),
+    "a blank cell": ({"file": ["", *["0001.png"] * 3]}, "file"),
+    "a NUL in a name": ({"file": "00\x0001.png"}, "labels.csv"),
+    "outside of the folder": ({"file": "../labels.csv"}, "labels.csv"),
+    "a file beyond the limit": ({}, "0000.png"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_a_bad_folder_of_the_analyst_s_is_refused_by_name(
+    name: str, image_records: fitting.Prepared, tmp_path: Path
+) -> None:
+    change, field = BAD_LABELS[name]
+    folder, labels = write_folder(pictures(4), tmp_path)
+    pd.read_csv(labels).assign(**change).to_csv(folder / "labels.csv", index=False)
+    assert image_records.schema.image is not None
+    with (
+        patch("shared.image_folder.LIMITS", LIMITS.__class__(source_bytes=LIMITS.source_bytes if change else 10)),
+        pytest.raises(BadInput) as caught,
+    ):
+        read_image_folder(folder, image_records.schema.image, 4, seed=0)
+    assert caught.value.field.endswith(field)
+    assert caught.value.remedy
+
+
+def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    table = pictures(120).sort_values("shape", ignore_index=True)
+    folder, labels = write_folder(table, tmp_path)
+    labels.rename(folder / "labels.csv")
+    assert image_records.schema.image is not None
+    found = read_image_folder(folder, image_records.schema.image, 60, seed=0)
+    assert len(found) == 60
+    assert set(found["shape"]) == set(table["shape"])
+    whole = read_image_folder(folder, image_records.schema.image, 120, seed=0)
+    pd.testing.assert_frame_equal(whole, table)
 
 
 def _real(place: Path) -> Path:
