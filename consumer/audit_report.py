@@ -209,8 +209,8 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
     return Section(
         "Latents",
         "The student learned the latents from noise and the released sketch. Its squared distance to the sketch, on "
-        "frequencies it was not trained on, beside the Gaussian of the released moments and the prior. Then how far "
-        "the released latents depend on the sensitive group (V², 0 is independence), from the sketch by group.",
+        "frequencies it was not trained on, beside Gaussians of the released moments and of unit variance. Then how "
+        "far the latents of a class depend on the sensitive group (V², 0 is independence), from the sketch by group.",
         (
             Table(
                 ("latents", "squared sketch distance"),
@@ -219,13 +219,13 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
                     for name, key in (
                         ("student", "distance"),
                         ("Gaussian of the moments", "gaussian_distance"),
-                        ("prior", "prior_distance"),
+                        ("Gaussians of unit variance, the prior", "prior_distance"),
                     )
                 ),
             ),
             Table(
                 ("released latents", "V²"),
-                (("dependence on the group", f"{released_dependence(synthesiser):.2e}"),),
+                (("dependence on the group within a class", f"{released_dependence(synthesiser):.2e}"),),
             ),
         ),
         (
@@ -244,7 +244,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
 
 
 def released_dependence(synthesiser: Synthesiser) -> float:
-    """V²(z, s) of the released characteristic functions: E_t Σ_c π_c² |φ_c(t) - φ(t)|²."""
+    """V²(z, s) of z whitened by class: E_t Σ_c π_c² |φ_c(t) - φ(t)|² of the released characteristic functions."""
     statistics = synthesiser.statistics
     shares = torch.tensor([group.share for group in synthesiser.schema.groups])
     real, imaginary = statistics.pooled(shares / shares.sum())

@@ -78,7 +78,7 @@ def frame(card: Card, failures: tuple[str, ...], sections: tuple[Section, ...]) 
         verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
         facts=(
             ("Training records", f"{card.records:,} (to the nearest ten)"),
-            ("Criterion", f"{card.criterion}, labels repaired by {card.repair:.0%}"),
+            ("Criterion", f"{card.criterion}, labels repaired with strength {card.repair:g}"),
             ("Privacy", card.privacy),
             ("Protocol", card.protocol),
         ),

@@ -32,7 +32,7 @@ LEVELS: Mapping[str, Literal["good", "caution", "bad"]] = {
 CONTENT = {
     Artefact.MANIFEST: "names and digests of the other four, the privacy statement, expiry; signed",
     Artefact.DECODER: "weights of a model trained on the records: the one place where a record could be memorised",
-    Artefact.STATISTICS: "mean, covariance and characteristic function of the latents, sums over all records",
+    Artefact.STATISTICS: "mean and covariance of the latents by class and their characteristic function by group",
     Artefact.SCHEMA: "column names, categories, quantile points and group shares, each of at least the minimum count",
     Artefact.CARD: "scores to two decimals, counts to tens, one word for each attack",
 }

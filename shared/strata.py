@@ -1,7 +1,7 @@
 """Moments of the latents by class of the target.
 
 Each class has a prior of its own, so z is a mixture with a part for each. Its clusters are released as the moments of
-each part, and z is whitened by those of its own class. Shares of the classes come out exactly.
+each part, and z is whitened by those of its own class.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from shared.sketch import Sketch, sketch
+
+LEAST = 10
+"""Records that a class needs for moments of its own, which of fewer would be those of single people."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class Strata:
     def measure(cls, mean: Tensor, variance: Tensor, classes: Tensor) -> Strata:
         """Of Gaussian posteriors N(mean_i, diag variance_i), (n, d) each, in one-hot classes (n, k).
 
-        A class without a record has share 0, and everyone's moments, which nothing is drawn by.
+        A class of fewer than `LEAST` records has everyone's moments.
         """
         means, covariances = [], []
         for chosen in classes.bool().T:
-            member = chosen if chosen.any() else torch.ones_like(chosen)
+            member = chosen if chosen.sum() >= LEAST else torch.ones_like(chosen)
             inside = mean[member]
             means.append(inside.mean(0))
             spread = torch.cov(inside.T, correction=0).reshape(mean.shape[1], mean.shape[1])

@@ -139,7 +139,7 @@ def distil(
     return Distilled(
         student.eval(),
         best,
-        gaussian_distance=_difference(*_gaussian(frequencies, torch.zeros(latent)), *target),
+        gaussian_distance=_difference(_gaussian(frequencies), torch.zeros(split), *target),
         prior_distance=_difference(*_prior(frequencies, statistics), *target),
         history=tuple(history),
     )
@@ -151,19 +151,15 @@ def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.
 
 
 def _prior(frequencies: Tensor, statistics: LatentStatistics) -> tuple[Tensor, Tensor]:
-    """The characteristic function of z ~ N(0, I) in whitened coordinates, N(-L⁻¹ mean, L⁻¹ L⁻ᵀ) in each class."""
+    """The characteristic function of z ~ N(mean, I) in each class in whitened coordinates, there N(0, L⁻¹ L⁻ᵀ)."""
     strata = statistics.strata
     raws = torch.linalg.solve_triangular(strata.factor().mT, frequencies.T, upper=True).mT
-    parts = [_gaussian(raw, -mean) for raw, mean in zip(raws, strata.mean, strict=True)]
-    real, imaginary = (torch.stack(part) for part in zip(*parts, strict=True))
-    return strata.shares @ real, strata.shares @ imaginary
+    return strata.shares @ _gaussian(raws), torch.zeros(len(frequencies))
 
 
-def _gaussian(frequencies: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of the characteristic function of N(mean, I): exp(i t·mean - ½|t|²)."""
-    modulus = torch.exp(-0.5 * frequencies.square().sum(1))
-    phase = frequencies @ mean
-    return modulus * phase.cos(), modulus * phase.sin()
+def _gaussian(frequencies: Tensor) -> Tensor:
+    """The characteristic function exp(-½|t|²) of N(0, I), which is real, over the last dimension of frequencies."""
+    return torch.exp(-0.5 * frequencies.square().sum(-1))
 
 
 def _difference(first_real: Tensor, first_imaginary: Tensor, real: Tensor, imaginary: Tensor) -> float:

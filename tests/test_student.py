@@ -96,9 +96,22 @@ def test_one_extreme_record_is_clipped() -> None:
 def test_a_class_without_a_record_is_never_drawn() -> None:
     classes = torch.nn.functional.one_hot(torch.zeros(500, dtype=torch.int64), 2)
     found = measure(torch.randn(500, 3), torch.ones(500, 3), torch.ones(500, 1), classes, seed=0)
-    read = LatentStatistics.from_bytes(found.to_bytes(), latent=3, groups=1, classes=2)
-    assert read.strata.shares.tolist() == [1.0, 0.0]
-    assert bool(torch.isfinite(read.strata.unwhiten(torch.randn(10_000, 3))).all())
+    strata = LatentStatistics.from_bytes(found.to_bytes(), latent=3, groups=1, classes=2).strata
+    assert strata.shares.tolist() == [1.0, 0.0]
+    nowhere = Strata(strata.shares, strata.mean + torch.tensor([[0.0], [math.nan]]), strata.covariance)
+    assert bool(torch.isfinite(nowhere.unwhiten(torch.randn(10_000, 3))).all())
+
+
+@pytest.mark.parametrize("records", [0, 1, 9])
+def test_moments_of_a_few_records_are_not_released(records: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, variance = torch.randn(500, 3, generator=generator), torch.rand(500, 3, generator=generator)
+    mean[:records] += 3.0
+    classes = torch.nn.functional.one_hot((torch.arange(500) < records).long(), 2)
+    strata = measure(mean, variance, torch.ones(500, 1), classes, seed=0).strata
+    everyone = measure(mean, variance, torch.ones(500, 1), torch.ones(500, 1), seed=0).strata
+    torch.testing.assert_close(strata.mean[1], everyone.mean[0])
+    torch.testing.assert_close(strata.covariance[1], everyone.covariance[0])
 
 
 def test_the_density_of_latents_is_that_of_what_is_drawn() -> None:

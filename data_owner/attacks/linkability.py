@@ -48,7 +48,7 @@ def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...
 
 def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, generator: torch.Generator) -> Tensor:
     """Whether the right one is picked for each record, (n,) bool. known, linked: positions of columns."""
-    columns = torch.zeros(len(released.schema.features) + 1).index_fill(0, known, 1.0)
+    columns = torch.zeros(len(released.schema.features) + 1, dtype=torch.bool).index_fill(0, known, True)
     z = search(released, records, columns.expand(len(records), -1)).z
     with torch.no_grad():
         scores = torch.stack(

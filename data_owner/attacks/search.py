@@ -4,8 +4,8 @@ The attacker has no encoder. It has D(z, s), h(z) and the moments of z by class,
 
     Σ_known columns log p(column | z, s) + log Σ_y π_y N(z; mean_y, covariance_y)
 
-from the centre of the record's class, or of everyone where the class is not known. Columns that it does not know are
-left out of the sum; the rest of z then says what the release believes them to be. (Chen et al., GAN-Leaks, CCS 2020,
+from the centre of the record's class, or of each where the class is not known. Columns that it does not know are left
+out of the sum; the rest of z then says what the release believes them to be. (Chen et al., GAN-Leaks, CCS 2020,
 section 4.4: full access to a decoder.)
 """
 
@@ -84,7 +84,10 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
 
 
 def search(released: Released, records: Encoded, known: Tensor | None = None, steps: int = STEPS) -> Found:
-    """Find the z of each record. known: columns the attacker knows, (n, columns) bool; all if not given."""
+    """Find the z of each record. known: columns the attacker knows, (n, columns) bool; all if not given.
+
+    Where the class is hidden the search starts from each in turn, and the likeliest end counts.
+    """
     parts = []
     for start in range(0, len(records), BATCH):
         rows = torch.arange(start, min(start + BATCH, len(records)))
@@ -93,23 +96,31 @@ def search(released: Released, records: Encoded, known: Tensor | None = None, st
 
 
 def _search(released: Released, records: Encoded, known: Tensor | None, steps: int) -> Found:
+    means = released.statistics.strata.mean
+    own = means[records.target]
+    if known is None:
+        known = torch.ones(len(records), 1, dtype=torch.bool)
+    is_told = known[:, -1:]
+    starts = [own] if bool(is_told.all()) else [torch.where(is_told, own, mean) for mean in means]
+    ends = [_climb(released, records, known, start, steps) for start in starts]
+    best = torch.stack([(end.fit * known).sum(1) + end.prior for end in ends]).argmax(0)
+    rows = torch.arange(len(records))
+    return Found(
+        *(torch.stack(values)[best, rows] for values in zip(*(vars(end).values() for end in ends), strict=True))
+    )
+
+
+def _climb(released: Released, records: Encoded, known: Tensor, start: Tensor, steps: int) -> Found:
     strata = released.statistics.strata
-    centre, covariance = strata.pooled()
-    start = strata.mean[records.target]
-    if known is not None:
-        start = torch.where(known[:, -1:].bool(), start, centre)
-    scale = torch.linalg.cholesky(covariance).T
-    step = torch.zeros(len(records), released.statistics.latent, requires_grad=True)
+    scale = torch.linalg.cholesky(strata.pooled()[1]).T
+    step = torch.zeros_like(start, requires_grad=True)
     optimiser = torch.optim.Adam([step], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for parameter in released.decoder.parameters():
         parameter.requires_grad_(False)
     for _ in range(steps):
         z = start + step @ scale
-        fit = log_likelihood(released, z, records)
-        if known is not None:
-            fit = fit * known
-        loss = -(fit.sum() + strata.log_density(z).sum())
+        loss = -((log_likelihood(released, z, records) * known).sum() + strata.log_density(z).sum())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
