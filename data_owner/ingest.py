@@ -1,7 +1,4 @@
-"""Ingestion: from a table and `owner.toml` to canonical records, or a precise reason why not.
-
-`infer` proposes what each column is; a person decides. `ingest` holds the table to what was decided.
-"""
+"""Ingestion: from a table and `owner.toml` to canonical records, or a precise reason why not."""
 
 from __future__ import annotations
 
@@ -11,29 +8,17 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
-from data_owner.attacks.attack import ON_PICTURES
-from data_owner.images import holds_images, image_column, image_settings
-from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
+from data_owner.images import image_column
+from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, ImageColumn, Role, describe
-from shared.table import DATE32, EXACT, ISO_TEXT, Kind, canonical, check_names, plain
+from shared.schema import MERGED, MISSING, ImageColumn, Role
+from shared.table import DATE32, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
-FREE_TEXT_CHARACTERS = 40
-FREE_TEXT_SHARE = 0.2
-MOSTLY = 0.9
-IDENTIFIER_SHARE = 0.2
-IDENTIFIER_NAME = re.compile(
-    r"(^|[^a-zA-Z])(?i:id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$|[a-z](Id|ID|Nr|No|Key)$|^(?i:id)[^a-zA-Z]|(?i:subject|patient)id$"
-)
-ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
-OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
 WHOLE = re.compile(r"-?\d+")
-TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
 
 @dataclass(frozen=True)
@@ -62,64 +47,6 @@ class Records:
     @property
     def sensitive(self) -> list[str]:
         return [column.name for column in self.columns if column.role is Role.SENSITIVE]
-
-
-def infer(
-    table: pd.DataFrame,
-    *,
-    name: str,
-    source: str,
-    target: str,
-    sensitive: tuple[str, ...],
-    positive: str | None = None,
-    small_groups: Literal["refuse", "merge"] = "refuse",
-) -> OwnerSettings:
-    """Propose settings. Raises `BadInput` when the named columns cannot play their part.
-
-    The positive class is `positive`, else "1", "True" or "yes", else the rarer class.
-    """
-    check_names(list(table.columns))
-    if len(set(sensitive)) != len(sensitive):
-        raise BadInput("a sensitive column is named twice", field="--sensitive", remedy="name each column once")
-    for column in (target, *sensitive):
-        if column not in table.columns:
-            raise BadInput("there is no such column", field=column, remedy="check the spelling of the name")
-    if target in sensitive:
-        raise BadInput("both target and sensitive", field=target, remedy="choose two different columns")
-    if not set(table.columns) - {target, *sensitive}:
-        raise BadInput(
-            "there is no feature", field="table", remedy="give a column that is neither target nor sensitive"
-        )
-    pictures = [column for column in table.columns if holds_images(table[column])]
-    columns = {
-        column: image_settings(table[column], column)
-        if column in pictures
-        else ColumnSettings(kind="exclude", reason="the image is the only feature")
-        if pictures and column not in (target, *sensitive)
-        else _guess(plain(table[column], column))
-        for column in table.columns
-    }
-    for column in (target, *sensitive):
-        role: Literal["target", "sensitive"] = "target" if column == target else "sensitive"
-        kind: Literal["boolean", "category"] = "boolean" if columns[column].kind == "boolean" else "category"
-        columns[column] = ColumnSettings(kind=kind, role=role)
-    classes = canonical(table[target], target, "category").dropna()
-    check_target(classes, target)
-    if positive is None:
-        likely = [label for label in classes.unique() if label.lower() in ("1", "true", "yes")]
-        positive = str(likely[0] if likely else classes.value_counts().index[-1])
-    if positive not in set(classes):
-        raise BadInput("not a class of the target", field="--positive", remedy="name one of its classes")
-    try:
-        limits = AttackLimits(required=ON_PICTURES) if pictures else AttackLimits()
-        policy = Policy(small_groups=small_groups, attacks=limits)
-        # a picture fixes its class, so its labels can be rebalanced but not repaired
-        training = TrainingSettings(criterion="odds", repair=0.0) if pictures else TrainingSettings()
-        return OwnerSettings(
-            name=name, source=source, positive=positive, policy=policy, training=training, columns=columns
-        )
-    except ValidationError as error:
-        raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
 
 
 def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
@@ -309,67 +236,6 @@ def _with_groups(frame: pd.DataFrame, sensitive: list[str], policy: Policy) -> p
             remedy="name fewer sensitive columns, or give them fewer categories",
         )
     return frame
-
-
-def _guess(values: pd.Series) -> ColumnSettings:
-    """The likely kind of a plain column, or "undecided" with the reason why a person must look."""
-    present = values.dropna()
-    name = str(values.name)
-    if present.empty:
-        return ColumnSettings(kind="undecided", reason="every value is missing")
-    distinct = present.nunique()
-    if distinct == 1 and len(present) == len(values):
-        return ColumnSettings(kind="undecided", reason="constant")
-    if pd.api.types.is_bool_dtype(present):
-        return ColumnSettings(kind="boolean")
-    if pd.api.types.is_datetime64_any_dtype(present) or pd.api.types.infer_dtype(present) == "date":
-        return ColumnSettings(kind="date")
-    if IDENTIFIER_NAME.search(name) and distinct > IDENTIFIER_SHARE * len(present):
-        return ColumnSettings(kind="undecided", reason="looks like an identifier: by its name, and few values repeat")
-    if pd.api.types.is_numeric_dtype(present):
-        return _guess_number(present.astype("float64"), distinct)
-    return _guess_text(present.astype("str"), distinct)
-
-
-def _guess_number(present: pd.Series, distinct: int) -> ColumnSettings:
-    whole = bool((present % 1 == 0).all())
-    if whole and set(present.unique()) <= {0.0, 1.0}:
-        return ColumnSettings(kind="boolean")
-    if distinct == 1:
-        return ColumnSettings(kind="undecided", reason="constant wherever it is not missing")
-    if whole and distinct == len(present) and (len(present) >= LEAST_ROWS or _is_counter(present)):
-        return ColumnSettings(kind="undecided", reason="looks like an identifier: every value is different")
-    if whole and bool((present.abs() > EXACT).any()):
-        return ColumnSettings(kind="undecided", reason="holds whole numbers beyond 2^53, more like keys than amounts")
-    return ColumnSettings(kind="integer" if whole else "number")
-
-
-def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
-    if bool(present.str.fullmatch(ISO_DATE).all()):
-        return ColumnSettings(kind="date")
-    if bool(present.str.fullmatch(OTHER_DATE).mean() > MOSTLY):
-        return ColumnSettings(kind="undecided", reason="looks like dates, but not all are written as YYYY-MM-DD")
-    numeric = pd.to_numeric(present, errors="coerce").notna().mean()
-    if numeric == 1.0:
-        return ColumnSettings(kind="undecided", reason="holds numbers kept as text: amounts, or codes")
-    if numeric > MOSTLY:
-        return ColumnSettings(kind="undecided", reason="mixes numbers with other text")
-    if distinct > MOSTLY * len(present):
-        return ColumnSettings(kind="undecided", reason="looks like an identifier or free text: few values repeat")
-    if distinct > LIMITS.categories:
-        return ColumnSettings(kind="undecided", reason=f"has more than {LIMITS.categories} categories")
-    lengths = present.str.len()
-    if lengths.max() > LIMITS.name_characters or (
-        lengths.mean() > FREE_TEXT_CHARACTERS and distinct > FREE_TEXT_SHARE * len(present)
-    ):
-        return ColumnSettings(kind="undecided", reason="looks like free text: long and seldom repeated")
-    two = {label.lower() for label in present.unique()} if distinct == 2 else set()
-    return ColumnSettings(kind="boolean" if two in TWO_WORDS else "category")
-
-
-def _is_counter(present: pd.Series) -> bool:
-    """Whether whole numbers, all different, leave few gaps: row numbers and keys do."""
-    return bool(present.max() - present.min() < 2 * len(present))
 
 
 def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:

@@ -23,7 +23,8 @@ from data_owner.datasets import load as load_dataset
 from data_owner.fitting import Prepared, artefacts, fit, split
 from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
-from data_owner.ingest import infer, ingest, read
+from data_owner.infer import infer
+from data_owner.ingest import ingest, read
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher

@@ -18,7 +18,8 @@ import pytest
 
 from data_owner import authority, fitting, release, server, steps
 from data_owner.disclosure import disclose
-from data_owner.ingest import Records, infer, ingest
+from data_owner.infer import infer
+from data_owner.ingest import Records, ingest
 from data_owner.measure import measure, reference
 from data_owner.node import Node
 from data_owner.settings import OwnerSettings

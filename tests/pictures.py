@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_owner.ingest import infer
+from data_owner.infer import infer
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import IMAGE_TEACHER, TeacherSettings
 from shared.image_codec import as_png

@@ -17,7 +17,8 @@ import torch
 from data_owner import fitting
 from data_owner.datasets import DATASETS, load
 from data_owner.disclosure import disclose
-from data_owner.ingest import infer, ingest
+from data_owner.infer import infer
+from data_owner.ingest import ingest
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared.architecture import Architecture

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data_owner import steps
 from data_owner.disclosure import disclose
-from data_owner.ingest import infer, ingest
+from data_owner.infer import infer
+from data_owner.ingest import ingest
 from data_owner.node import Node
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from data_owner import fitting
 from data_owner.disclosure import disclose
-from data_owner.ingest import infer, ingest
+from data_owner.infer import infer
+from data_owner.ingest import ingest
 from data_owner.measure import measure, reference
 from data_owner.release_gate import checks, failures
 from data_owner.settings import Policy

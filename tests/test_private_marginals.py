@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from data_owner.ingest import infer, read
+from data_owner.infer import infer
+from data_owner.ingest import read
 from data_owner.privacy import histogram, private_marginals
 from data_owner.privacy.accounting import Query, guarantee
 from data_owner.privacy.domain import domains

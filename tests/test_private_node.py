@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_owner import fitting, release, steps
-from data_owner.ingest import Records, infer, ingest
+from data_owner.infer import infer
+from data_owner.ingest import Records, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import microdata

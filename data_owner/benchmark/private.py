@@ -14,7 +14,8 @@ from data_owner.benchmark import fair4free
 from data_owner.benchmark.systems import Fold, Rows, Unsuitable
 from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
-from data_owner.ingest import infer, ingest, read
+from data_owner.infer import infer
+from data_owner.ingest import ingest, read
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.microdata import varied
