@@ -42,12 +42,11 @@ class Strata:
             latents[of == index] = self.mean[index] + whitened[of == index] @ factor.T
         return latents
 
-    def pooled(self) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and covariance (d, d) of all classes together."""
-        mean = self.shares @ self.mean
-        apart = self.mean - mean
+    def pooled_covariance(self) -> Tensor:
+        """Covariance of all classes together, (d, d)."""
+        apart = self.mean - self.shares @ self.mean
         within = (self.shares[:, None, None] * self.covariance).sum(0)
-        return mean, within + apart.T @ (self.shares[:, None] * apart)
+        return within + apart.T @ (self.shares[:, None] * apart)
 
     def log_density(self, z: Tensor) -> Tensor:
         """log Σ_k π_k N(z; mean_k, covariance_k) at z (n, d): (n,)."""

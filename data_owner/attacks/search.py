@@ -112,7 +112,7 @@ def _search(released: Released, records: Encoded, known: Tensor | None, steps: i
 
 def _climb(released: Released, records: Encoded, known: Tensor, start: Tensor, steps: int) -> Found:
     strata = released.statistics.strata
-    scale = torch.linalg.cholesky(strata.pooled()[1]).T
+    scale = torch.linalg.cholesky(strata.pooled_covariance()).T
     step = torch.zeros_like(start, requires_grad=True)
     optimiser = torch.optim.Adam([step], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
