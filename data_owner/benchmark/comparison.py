@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from concurrent.futures import as_completed
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pandas as pd
-import torch
 
 from data_owner.benchmark.cells import Cell, Key, Study, cell, predictions, prepared, split
 from data_owner.benchmark.portrait import Portrait, portrait
+from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.systems import System
 from shared.column_fidelity import TableFidelity, table_fidelity
@@ -24,7 +21,6 @@ from shared.schema import Frozen, Schema
 Progress = Callable[[int, int, str], None]
 
 CELLS_A_PROCESS = 20
-"""A worker then starts anew: what compilers and allocators keep of many draws and trainings grows to gigabytes."""
 
 
 class Spread(Frozen):
@@ -188,35 +184,14 @@ def _pooled(digits: Iterable[str]) -> Integers:
 def _run(
     keys: list[Key], drawn: Study | None, place: Path, workers: int, progress: Progress
 ) -> tuple[dict[Key, Cell], Portrait | None]:
-    """Each cell once, and the portrait of `drawn`. A killed run keeps what it finished; interrupting it starts
-    nothing new."""
+    """Each cell once, and the portrait of `drawn`. A killed run keeps what it finished."""
     place.mkdir(parents=True, exist_ok=True)
-    # one thread a process: OpenMP's waiting threads would starve the other processes
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[Key, Cell] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, max_tasks_per_child=CELLS_A_PROCESS) as pool:
-        running = {pool.submit(cell, key, place): key for key in keys}
-        picture = pool.submit(portrait, drawn, place) if drawn else None
-        try:
-            for done in as_completed(running):
-                key = running[done]
-                found[key] = done.result()
-                progress(len(found), len(keys), f"{key.system}, seed {key.seed}, fold {key.fold + 1}")
-            return found, picture.result() if picture else None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed run leaves no process behind that goes on with what was asked of it."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    with Processes(workers, CELLS_A_PROCESS) as processes:
+        running = {processes.submit(cell, key, place): key for key in keys}
+        picture = processes.submit(portrait, drawn, place) if drawn else None
+        for done in as_completed(running):
+            key = running[done]
+            found[key] = done.result()
+            progress(len(found), len(keys), f"{key.system}, seed {key.seed}, fold {key.fold + 1}")
+        return found, picture.result() if picture else None
