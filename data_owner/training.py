@@ -71,6 +71,21 @@ def train_teacher(
 
     `load` returns the last checkpoint, if any, and `save` keeps one atomically.
     """
+    # of a GPU's convolutions only some add up in the same order each time
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        return _train(schema, records, targets, settings, seed, load, save, progress)
+
+
+def _train(
+    schema: Schema,
+    records: Encoded,
+    targets: Tensor,
+    settings: TeacherSettings,
+    seed: int,
+    load: Callable[[], bytes | None],
+    save: Callable[[bytes], None],
+    progress: Progress,
+) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from shared.image_codec import as_png
 SIDE = 12
 SHAPES, COLOURS = ("bar", "cross", "post"), ("green", "red")
 QUICK_IMAGES: TeacherSettings = replace(
-    IMAGE_TEACHER, steps=200, batch=64, learning_rate=1e-2, encoder_hidden=(32,), maps=(8,), head=(16,), latent=4
+    IMAGE_TEACHER, steps=400, batch=64, learning_rate=1e-2, encoder_hidden=(32,), maps=(8,), head=(16,), latent=4
 )
 
 
