@@ -27,7 +27,7 @@ from shared.card import Card
 from shared.decoder import metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
-from shared.image_folder import LABELS, ImageFolderWriter, read_image_folder, read_lineage
+from shared.image_folder import ImageFolderWriter, drawn_rows, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.student import Distilled, StudentSettings, distil
@@ -139,7 +139,8 @@ def audit(
     study = Study(path)
     table_path = synthetic or path / "synthetic.parquet"
     synthesiser, expected = _synthesiser(study)
-    table = _read(table_path, synthesiser.schema)
+    table, held = _read(table_path, synthesiser.schema)
+    own, own_held = _read(real, synthesiser.schema) if real is not None else (None, 0)
     trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
@@ -149,13 +150,15 @@ def audit(
         table,
         json.loads(folder.read(study.distillation, "run `fair4free distill`")),
         _lineage(table_path, expected),
-        _read(real, synthesiser.schema) if real is not None else None,
+        own,
     )
-    drawn = (
-        *_drawn("Synthetic pictures", table_path, synthesiser.schema),
-        *(_drawn("Your own pictures", real, synthesiser.schema) if real is not None else ()),
-    )
-    found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
+    if synthesiser.schema.image is not None:
+        drawn = tuple(
+            (name, f"{AUDITED_ROWS:,} of {count:,}, drawn at random")
+            for name, count in (("Synthetic pictures", held), ("Your own pictures", own_held))
+            if count > AUDITED_ROWS
+        )
+        found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
     folder.write(study.figures, found.report.to_json().encode())
@@ -238,17 +241,13 @@ def _writer(path: Path, schema: Schema, start: int, lineage: dict[str, str]) -> 
     return ImageFolderWriter(path, schema.image, start, lineage)
 
 
-def _read(path: Path, schema: Schema) -> pd.DataFrame:
-    """A table, or a folder of pictures with labels.csv; of a larger folder as many as are audited, drawn by seed."""
+def _read(path: Path, schema: Schema) -> tuple[pd.DataFrame, int]:
+    """A table or a folder of pictures, and how many rows there are; of more pictures than are audited so many, drawn
+    by seed."""
     if schema.image is not None and path.is_dir():
         return read_image_folder(path, schema.image, AUDITED_ROWS, seed=0)
-    return read_table(path)
-
-
-def _drawn(name: str, path: Path, schema: Schema) -> tuple[tuple[str, str], ...]:
-    """A fact for the report: of how many pictures those that were read are, where a folder holds more."""
-    held = len(read_table(path / LABELS)) if schema.image is not None and path.is_dir() else 0
-    return ((name, f"{AUDITED_ROWS:,} of {held:,}, drawn at random"),) if held > AUDITED_ROWS else ()
+    table = read_table(path)
+    return table if schema.image is None else drawn_rows(table, AUDITED_ROWS, seed=0), len(table)
 
 
 def _now() -> int:

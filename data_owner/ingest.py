@@ -121,8 +121,6 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         fact = ColumnFacts(name=name, kind="image", dtype="image", role=Role.FEATURE, image=column)
         return fact, canonical_images(values, column)
     values = plain(values, name)
-    if bool(values.isna().all()) and not as_declared:
-        raise BadInput("every value is missing", field=name, remedy='set kind = "exclude" in owner.toml')
     if entry.kind in ("category", "boolean"):
         return _labels(values, name, entry, as_declared)
     unit: Literal["D", "s"] = "D"
@@ -131,37 +129,52 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         unit = "D" if bool((seconds.dropna() % 86_400 == 0).all()) else "s"
     kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
     numbers = canonical(values, name, kind, unit)
-    present = numbers.dropna()
-    if present.nunique() < 2 and not as_declared:
-        raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
-    if kind == "integer" and bool((present % 1 != 0).any()) and not as_declared:
-        raise BadInput("holds numbers that are not whole", field=name, remedy='set kind = "number"')
     bounds = entry.limits
     if bounds is not None and unit == "s":
         bounds = bounds[0] * 86_400.0, (bounds[1] + 1.0) * 86_400.0 - 1.0  # to the end of the last day
-    if bounds is not None and as_declared:
-        numbers = numbers.clip(*bounds)
-    elif bounds is not None and not bool(present.between(*bounds).all()):
-        raise BadInput("holds values outside its bounds", field=name, remedy="widen them in owner.toml")
+    decimals = 0
+    if as_declared:
+        numbers = numbers if bounds is None else numbers.clip(*bounds)
+    else:
+        present = numbers.dropna()
+        _check_numbers(present, name, kind, bounds)
+        decimals = _decimals_of(present, values, entry) if kind == "number" else 0
     fact = ColumnFacts(
         name=name,
         kind=kind,
         dtype=_dtype(values, kind, whole=True if as_declared else None),
         role=Role.FEATURE,
-        decimals=_decimals_of(present, values, entry) if kind == "number" and not as_declared else 0,
+        decimals=decimals,
         unit=unit,
         declared_bounds=bounds,
     )
     return fact, numbers
 
 
+def _check_numbers(present: pd.Series, name: str, kind: Kind, bounds: tuple[float, float] | None) -> None:
+    """Raises `BadInput` unless the numbers that are there vary, and are as the column's settings say."""
+    _check_any(present, name)
+    if present.nunique() < 2:
+        raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
+    if kind == "integer" and bool((present % 1 != 0).any()):
+        raise BadInput("holds numbers that are not whole", field=name, remedy='set kind = "number"')
+    if bounds is not None and not bool(present.between(*bounds).all()):
+        raise BadInput("holds values outside its bounds", field=name, remedy="widen them in owner.toml")
+
+
+def _check_any(present: pd.Series, name: str) -> None:
+    if present.empty:
+        raise BadInput("every value is missing", field=name, remedy='set kind = "exclude" in owner.toml')
+
+
 def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
     kind: Kind = "boolean" if entry.kind == "boolean" else "category"
     labels = canonical(values, name, kind)
-    if as_declared and entry.categories is not None:
-        labels = labels.where(labels.isin(entry.categories))
-    if entry.role == "sensitive":
-        labels = labels.fillna(MISSING)
+    declared = entry.categories or ()
+    if not as_declared:
+        _check_labels(labels, name, entry)
+    elif entry.categories is not None:
+        labels = labels.where(labels.isin(declared))
     found = labels.dropna().unique()
     if len(found) > LIMITS.categories:
         raise BadInput(
@@ -171,23 +184,12 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         )
     if kind == "boolean" and len(found) > 2:
         raise BadInput("a boolean with more than two values", field=name, remedy='set kind = "category"')
-    if len(found) < 2 and entry.role == "feature" and not bool(labels.isna().any()) and not as_declared:
-        raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
     if any(len(label) > LIMITS.name_characters for label in found):
         raise BadInput("holds long text", field=name, remedy='set kind = "exclude" in owner.toml')
-    declared = entry.categories or ()
     if len(set(declared)) < len(declared):
         raise BadInput("declares a category twice", field=name, remedy="remove one from owner.toml")
-    if entry.role == "target" and not set(declared) <= set(found) and not as_declared:
-        raise BadInput("declares a class that no record has", field=name, remedy="remove it from owner.toml")
     if len(declared) not in (0, 2) and kind == "boolean":
         raise BadInput("must declare two categories", field=name, remedy="correct them in owner.toml")
-    if entry.categories is not None and not set(found) <= {*entry.categories, MISSING}:
-        raise BadInput(
-            "holds a category that owner.toml does not declare",
-            field=name,
-            remedy="declare it there, or correct the records",
-        )
     fact = ColumnFacts(
         name=name,
         kind=kind,
@@ -195,7 +197,26 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         role=Role(entry.role),
         declared_categories=entry.categories,
     )
-    return fact, labels
+    return fact, labels.fillna(MISSING) if entry.role == "sensitive" else labels
+
+
+def _check_labels(labels: pd.Series, name: str, entry: ColumnSettings) -> None:
+    """Raises `BadInput` unless a feature's labels vary, and all labels are among those declared, if any."""
+    present = labels.dropna()
+    _check_any(present, name)
+    found = set(present)
+    if entry.role == "feature" and len(found) < 2 and len(present) == len(labels):
+        raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
+    if entry.categories is None:
+        return
+    if entry.role == "target" and not set(entry.categories) <= found:
+        raise BadInput("declares a class that no record has", field=name, remedy="remove it from owner.toml")
+    if not found <= {*entry.categories, MISSING}:
+        raise BadInput(
+            "holds a category that owner.toml does not declare",
+            field=name,
+            remedy="declare it there, or correct the records",
+        )
 
 
 def _as_declared(fact: ColumnFacts, labels: pd.Series) -> ColumnFacts:

@@ -70,8 +70,13 @@ class ImageFolderWriter:
         )
 
 
-def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> pd.DataFrame:
-    """PNG pictures and labels of such a folder, in the order of labels.csv; of more than `rows`, as many by `seed`.
+def drawn_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """At most `rows` rows in their order, drawn by `seed`: not the first ones, for a table may be sorted by class."""
+    return table.sample(min(rows, len(table)), random_state=seed).sort_index().reset_index(drop=True)
+
+
+def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> tuple[pd.DataFrame, int]:
+    """At most `rows` PNG pictures of such a folder with their labels, drawn by `seed`, and how many it holds.
 
     Raises `BadInput` and `Unreachable`.
     """
@@ -84,8 +89,8 @@ def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> 
         raise BadInput(
             "labels.csv has a column named as the pictures are", field=column.name, remedy="rename or remove it"
         )
-    # not the first ones: labels may be sorted by class
-    labels = labels.sample(min(rows, len(labels)), random_state=seed).sort_index().reset_index(drop=True)
+    held = len(labels)
+    labels = drawn_rows(labels, rows, seed)
     inside = path.resolve()
     pictures = []
     for name in labels["file"].astype("str"):
@@ -102,7 +107,7 @@ def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> 
             raise BadInput("not the name of a file", field=str(path / LABELS), remedy="remove that row") from None
     table = labels.drop(columns="file")
     table.insert(0, column.name, pd.Series(pictures, dtype="object"))
-    return table
+    return table, held
 
 
 def read_lineage(path: Path) -> dict[str, str]:

@@ -210,7 +210,7 @@ def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, t
     with patch("consumer.steps.AUDITED_ROWS", 100):
         found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
     assert ("Synthetic pictures", "100 of 150, drawn at random") in found.report.facts
-    assert "Your own pictures" not in dict(found.report.facts)
+    assert ("Your own pictures", "100 of 120, drawn at random") in found.report.facts
 
 
 BAD_LABELS = {
@@ -244,11 +244,17 @@ def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fi
     folder, labels = write_folder(table, tmp_path)
     labels.rename(folder / "labels.csv")
     assert image_records.schema.image is not None
-    found = read_image_folder(folder, image_records.schema.image, 60, seed=0)
-    assert len(found) == 60
+    found, held = read_image_folder(folder, image_records.schema.image, 60, seed=0)
+    assert (len(found), held) == (60, 120)
     assert set(found["shape"]) == set(table["shape"])
-    whole = read_image_folder(folder, image_records.schema.image, 120, seed=0)
+    whole, _ = read_image_folder(folder, image_records.schema.image, 120, seed=0)
     pd.testing.assert_frame_equal(whole, table)
+
+
+def test_a_column_named_as_the_pictures_files_are_is_refused_at_once(tmp_path: Path) -> None:
+    table = pictures(120).rename(columns={"colour": "file"})
+    with pytest.raises(BadInput, match='no column can be named "file"'):
+        steps.init(tmp_path / "hospital", data=table, target="shape", sensitive=("file",))
 
 
 def _real(place: Path) -> Path:
