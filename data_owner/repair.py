@@ -58,7 +58,8 @@ def _features(schema: Schema, table: pd.DataFrame) -> tuple[NDArray[np.float64],
 def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scores (n,) of records in groups (n,) moved to the barycentre of the groups' distributions.
 
-    q_i = Σ_c π_c Q_c(r_i), with r_i the record's mid-rank within its group and Q_c the quantile function of c.
+    q_i = Σ_c π_c Q_c(r_i), with r_i the record's rank within its group, from ½/n to 1 - ½/n and tied scores in the
+    order of the records, and Q_c the quantile function of c.
     """
     ranks = np.empty(len(scores))
     for group in np.unique(groups):

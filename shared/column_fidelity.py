@@ -111,7 +111,7 @@ def _category(name: str, optional: bool, real: pd.Series, other: pd.Series) -> C
     rare = shares.index[shares <= RARE]
     return ColumnFidelity(
         name=name,
-        distance=_total_variation(shares, others),
+        distance=_total_variation(shares, others) if len(shares) and len(others) else 1.0,
         rare=float(np.mean([category in others.index for category in rare])) if len(rare) else None,
         missing=_missing(real, other) if optional else None,
     )

@@ -7,7 +7,11 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
+from fairlearn.metrics import (
+    demographic_parity_ratio,
+    false_positive_rate_ratio,
+    true_positive_rate_ratio,
+)
 from numpy.typing import NDArray
 from prdc import prdc
 from pydantic import Field
@@ -33,9 +37,10 @@ Integers = NDArray[np.int64]
 PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
     "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
-    "equally often (`generate --balanced`). Groups with fewer than 50 held-out rows are judged together. Ceiling: the "
-    "same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage (k = 5) of as "
-    "many synthetic rows as training records against real held-out rows, on z-scored numbers and one-hot categories, "
+    "equally often (`generate --balanced`). The schema (categories, quantile tables, group shares) is of all rows. "
+    "Groups with fewer than 50 held-out rows are judged together. Ceiling: the same predictions with s permuted, 20 "
+    "times. Floor: the constant classifier. Density and coverage (k = 5) of as many synthetic rows as training "
+    "records, at most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, "
     "target included; their ceiling is real training rows against the same."
 )
 
@@ -60,7 +65,7 @@ class Scores(Frozen):
             return cls.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
         return cls(
             demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
-            equalized_odds_ratio=_ratio(equalized_odds_ratio(truth, predicted, sensitive_features=groups)),
+            equalized_odds_ratio=_equalized_odds(truth, predicted, groups),
             accuracy=accuracy_score(truth, predicted),
             recall=recall_score(truth, predicted, zero_division=0.0),
             f1=f1_score(truth, predicted, zero_division=0.0),
@@ -127,7 +132,7 @@ def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
     """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol, kept apart."""
     truth = outcome(rows, schema)
     if np.bincount(truth, minlength=2).min() < OWN_FOLDS:
-        return scores(rows, truth, schema)
+        return floor(rows, schema)
     predicted = np.empty(len(rows), np.int64)
     for train, test in StratifiedKFold(OWN_FOLDS, shuffle=True, random_state=0).split(rows, truth):
         predicted[test] = predict(rows.iloc[train], rows.iloc[test], schema, random_forest(0))
@@ -229,6 +234,12 @@ def _categorical(schema: Schema, with_target: bool) -> tuple[CategoricalColumn, 
 
 def _numeric_width(schema: Schema) -> int:
     return sum(1 + column.optional for column in Layout(schema).numeric)
+
+
+def _equalized_odds(truth: Integers, predicted: Integers, groups: Integers) -> float:
+    """The smaller of two ratios; fairlearn's own is NaN, or not, where one of them is 0 to 0."""
+    each = (true_positive_rate_ratio, false_positive_rate_ratio)
+    return min(_ratio(ratio(truth, predicted, sensitive_features=groups)) for ratio in each)
 
 
 def _ratio(value: float) -> float:

@@ -4,19 +4,25 @@ import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
 from data_owner.benchmark import cells, registry
-from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, split
+from data_owner.benchmark.baselines.fair_vae import kept_as
+from data_owner.benchmark.baselines.matrix import Matrix
+from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
 from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, run
+from data_owner.benchmark.systems import Fold
+from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import outcome
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch
@@ -73,6 +79,39 @@ def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     assert (before[0] == after[0], before[1] == after[1]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("system", "named"), [("decaf", "data_owner.benchmark.baselines.decaf"), ("fair4free-eps1", "data_owner.datasets")]
+)
+def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
+    system: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, found = Key(study=COMPAS, system=system, seed=0, fold=0), registry.chosen((system,))[0]
+    constant = {"decaf": "PROCESS"}.get(system, "CODEBOOK")
+    before = content_key(key, found)
+    edited = tmp_path / "edited"
+    edited.write_bytes(getattr(sys.modules[named], constant).read_bytes() + b"\n")
+    monkeypatch.setattr(f"{named}.{constant}", edited)
+    cells._source.cache_clear()
+    after = content_key(key, found)
+    cells._source.cache_clear()
+    assert before != after
+
+
+@pytest.mark.parametrize("dataset", ["compas", "support2"])
+def test_no_two_folds_share_a_fair_vae(dataset: str) -> None:
+    names, folds = set(), 0
+    for sensitive in ("sex", "race"):
+        for seed in range(2):
+            for number in range(5):
+                study = Study(dataset=dataset, sensitive=(sensitive,), folds=5)
+                schema, training, held_out = split(study, seed, number)
+                fold = Fold(dataset, schema, training, held_out, seed, 1.0, Path())
+                records = Matrix(schema, training).encode(training)
+                names.add(kept_as(fold, records, torch.from_numpy(group_positions(schema, training))))
+                folds += 1
+    assert len(names) == folds
+
+
 SAME_BUT_FOR_EPSILON = {"fair4free-eps3", "fair4free-eps8", "microdata-eps1"}
 NEEDS_AN_ENVIRONMENT = {"decaf"}
 
@@ -94,6 +133,33 @@ def test_a_system_that_cannot_run_shows_why(tmp_path: Path, monkeypatch: pytest.
     assert found.failure == "its environment is missing: make decaf"
 
 
+def _nothing(fold: Fold) -> pd.DataFrame:
+    return fold.training.iloc[:0]
+
+
+def _broken(fold: Fold) -> pd.DataFrame:
+    raise TypeError("a package's own mistake")
+
+
+def _strange(fold: Fold) -> pd.DataFrame:
+    return fold.training[["sex"]]
+
+
+@pytest.mark.parametrize(
+    ("generate", "reason"),
+    [
+        (_nothing, "made no rows"),
+        (_broken, "TypeError while it ran"),
+        (_strange, "KeyError while it ran"),
+    ],
+)
+def test_a_system_that_fails_in_any_way_shows_it_and_stops_nobody_else(
+    generate: Callable[[Fold], pd.DataFrame], reason: str, tmp_path: Path
+) -> None:
+    key = Key(study=COMPAS, system="bad", seed=0, fold=0)
+    assert judge(registry.Generator("bad", "Bad", generate), key, tmp_path).failure == reason
+
+
 def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path) -> None:
     request = Request(
         "compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, sweep=False, quick=True
@@ -107,6 +173,14 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
     assert "positive class 1" in found.markdown
     assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".html", ".json", ".md"}
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+
+
+def test_a_look_at_a_few_systems_does_not_take_the_place_of_the_whole() -> None:
+    whole = Request("compas", ("sex",), (), folds=5, seeds=1, sweep=False, quick=False)
+    others = [{"quick": True}, {"systems": ("original",)}, {"systems": ("fairgan",)}, {"sensitive": ("race",)}]
+    names = [whole.name, *(dataclasses.replace(whole, **change).name for change in others)]  # type: ignore[arg-type]
+    assert names[0] == "compas-sex"
+    assert len(set(names)) == 5
 
 
 @pytest.mark.parametrize(
@@ -143,7 +217,9 @@ def test_the_sweep_and_the_portrait_are_in_the_report(tmp_path: Path, monkeypatc
     line = {"over β": registry.SWEEP["Fair4Free, recorded labels, β from 0 to 5,000"][:1]}
     monkeypatch.setattr(registry, "SWEEP", line)
     monkeypatch.setattr("data_owner.benchmark.run.QUICK_EFFORT", 0.005)
-    request = Request("compas", ("sex",), ("fair4free", "threshold-parity"), 5, 1, sweep=True, quick=True)
+    # a point of the sweep that is asked for by name too is run once
+    asked = ("fair4free", "threshold-parity", "beta-0-recorded")
+    request = Request("compas", ("sex",), asked, 5, 1, sweep=True, quick=True)
     found = run(request, tmp_path, workers=2, progress=quiet)
     drawn = found.comparison.portrait
     assert drawn is not None

@@ -61,6 +61,12 @@ def test_repeated_values_are_matched_one_by_one() -> None:
     assert column(table_fidelity(real, half, schema), "capital-gain").repeated == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_column_without_a_value_is_as_far_as_can_be(parts: tuple[Schema, pd.DataFrame, pd.DataFrame]) -> None:
+    schema, real, _ = parts
+    for name in ("age", "income"):
+        assert column(table_fidelity(real, real.assign(**{name: None}), schema), name).distance == 1.0
+
+
 def test_density_and_coverage_are_those_of_the_library() -> None:
     schema, training, held_out = split(Study(dataset="compas", sensitive=("sex",), folds=5), 0, 0)
     others = training.iloc[:2000]

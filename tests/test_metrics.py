@@ -26,6 +26,7 @@ from shared.metrics import (
     predict,
     random_forest,
     scores,
+    synthetic_only,
 )
 from shared.schema import Schema
 from shared.student import StudentSettings
@@ -46,6 +47,21 @@ def test_scores_are_the_hand_counted_ones() -> None:
     assert found.accuracy == pytest.approx(5 / 8)
     assert found.recall == pytest.approx(2 / 4)
     assert found.f1 == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
+
+
+def test_a_rate_that_nobody_has_does_not_hide_the_other() -> None:
+    truth = np.zeros(180, np.int64)
+    groups = np.repeat([0, 1], 90)
+    predicted = np.concatenate([np.arange(90) < 40, np.arange(90) < 5]).astype(np.int64)
+    assert Scores.of(truth, predicted, groups).equalized_odds_ratio == pytest.approx(5 / 40)
+
+
+def test_rows_of_one_class_say_nothing_of_their_own_consistency(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    few = table[table["died"] == schema.positive].head(3)
+    rows = pd.concat([table[table["died"] != schema.positive], few], ignore_index=True)
+    found = synthetic_only(rows, schema)
+    assert (found.recall, found.accuracy) == (0.0, pytest.approx(1 - 3 / len(rows)))
 
 
 def test_many_classes_are_scored_one_against_the_rest() -> None:

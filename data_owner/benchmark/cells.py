@@ -4,7 +4,7 @@ reruns alone."""
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import os
 import sys
 from functools import cache
@@ -22,7 +22,6 @@ from data_owner.infer import infer
 from data_owner.ingest import ingest
 from shared import folder
 from shared.column_fidelity import TableFidelity, table_fidelity
-from shared.errors import Fair4FreeError
 from shared.metrics import (
     Fidelity,
     Integers,
@@ -39,6 +38,7 @@ OWN_ROWS = 10_000
 """Rows of the paper's own protocol."""
 
 PACKAGES = ("data_owner", "shared")
+COMPUTING = ("fairlearn", "numpy", "pandas", "prdc", "scikit-learn", "torch")
 
 
 class Study(Frozen):
@@ -125,28 +125,32 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
             predicted = [system.predict(fold, model) for model in models]
             return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]), seconds=_processor_time() - start)
         made = system.generate(fold)
+        seconds = _processor_time() - start
+        rows = made if isinstance(made, Rows) else Rows(made, made.iloc[: len(training)])
+        if not len(rows.for_models):
+            return Cell(failure="made no rows")
+        forest, boosted = (predict(rows.for_models, held_out, schema, model) for model in models)
+        return Cell(
+            forest=_digits(forest),
+            boosting=_digits(boosted),
+            own=synthetic_only(rows.for_models.iloc[:OWN_ROWS], schema),
+            fidelity=density_coverage(held_out, rows.like_training, schema, key.seed),
+            columns=table_fidelity(held_out, rows.like_training, schema),
+            seconds=seconds,
+        )
     except Unsuitable as reason:
         return Cell(failure=str(reason))
-    except (ValueError, RuntimeError, IndexError, KeyError, ArithmeticError, Fair4FreeError) as error:
-        return Cell(failure=f"{type(error).__name__} while training")
-    seconds = _processor_time() - start
-    rows = made if isinstance(made, Rows) else Rows(made, made.iloc[: len(training)])
-    forest, boosted = (predict(rows.for_models, held_out, schema, model) for model in models)
-    return Cell(
-        forest=_digits(forest),
-        boosting=_digits(boosted),
-        own=synthetic_only(rows.for_models.iloc[:OWN_ROWS], schema),
-        fidelity=density_coverage(held_out, rows.like_training, schema, key.seed),
-        columns=table_fidelity(held_out, rows.like_training, schema),
-        seconds=seconds,
-    )
+    except Exception as error:  # whatever a package raises, the other systems go on
+        return Cell(failure=f"{type(error).__name__} while it ran")
 
 
 def content_key(key: Key, system: System) -> str:
-    """SHA-256 over the cell's place, the data, the system's source and all of ours that it imports."""
+    """SHA-256 over the cell's place, the data, versions of what computes, the system's source and all of ours that it
+    imports, with the files that these name."""
     made_by = system.generate if isinstance(system, Generator) else system.predict
-    digest = hashlib.sha256(key.model_dump_json().encode())
-    digest.update(dataset(key.study.dataset).sha256.encode())
+    versions = [(name, importlib.metadata.version(name)) for name in COMPUTING]
+    place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, versions)
+    digest = hashlib.sha256(repr(place).encode())
     for name in sorted({*_imported(made_by.__module__), *_imported(__name__, stop=registry.__name__)}):
         digest.update(_source(name))
     return digest.hexdigest()[:32]
@@ -170,10 +174,9 @@ def _imported(module: str, stop: str = "") -> set[str]:
 
 @cache
 def _source(module: str) -> bytes:
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        return b""
-    return Path(found.origin).read_bytes()
+    """A module's file, and every file that a constant of its own names."""
+    named = [value for value in vars(sys.modules[module]).values() if isinstance(value, Path) and value.is_file()]
+    return b"".join(path.read_bytes() for path in (Path(str(sys.modules[module].__file__)), *named))
 
 
 def _digits(predicted: Integers) -> str:

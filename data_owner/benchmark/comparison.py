@@ -106,12 +106,8 @@ def compare(
     """
     folds = range(folds_run)
     swept = tuple(system for line in sweep.values() for system in line)
-    keys = [
-        Key(study=study, system=system.name, seed=seed, fold=fold)
-        for system in (*systems, *swept)
-        for seed in seeds
-        for fold in folds
-    ]
+    every = {system.name: system for system in (*systems, *swept)}
+    keys = [Key(study=study, system=name, seed=seed, fold=fold) for name in every for seed in seeds for fold in folds]
     drawn = any(system.name == OURS for system in systems)
     cells, portrait = _run(keys, study if drawn else None, place, workers, progress)
     schema, _ = prepared(study.dataset, study.sensitive)
@@ -124,7 +120,7 @@ def compare(
             tests,
             schema,
         )
-        for system in (*systems, *swept)
+        for system in every.values()
     }
     parts = [(seed, *split(study, seed, fold)[1:]) for seed in seeds for fold in folds]
     return Comparison(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from data_owner import fitting
 from data_owner.benchmark.systems import Fold, Rows
 from data_owner.measure import reference
@@ -28,6 +30,11 @@ class Both:
 
 def parity(fold: Fold) -> Rows:
     return _rows(fold, PARITY, TeacherSettings())
+
+
+def unbalanced(fold: Fold) -> pd.DataFrame:
+    """What a consumer draws without `--balanced`, as every other generator here draws its rows."""
+    return train_and_distil(fold, PARITY, TeacherSettings()).synthesiser.table(fold.seed, fold.rows)
 
 
 def odds(fold: Fold) -> Rows:

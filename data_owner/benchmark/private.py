@@ -39,9 +39,9 @@ def epsilon_8(fold: Fold) -> Rows:
 
 
 def microdata_1(fold: Fold) -> pd.DataFrame:
-    """The microdata itself, its fold's rows times over: what a teacher on it has to work with."""
+    """The microdata itself, once: what a teacher on it has to work with."""
     _, table = microdata(fold, 1.0)
-    return readable(table.sample(fold.rows, replace=True, random_state=fold.seed, ignore_index=True), fold)
+    return readable(table, fold)
 
 
 def generate(fold: Fold, epsilon: float) -> Rows:

@@ -25,11 +25,12 @@ ODDS = "fair4free-odds"
 SYSTEMS: tuple[System, ...] = (
     Generator(OURS, "Fair4Free, parity", fair4free.parity),
     Generator(ODDS, "Fair4Free, odds", fair4free.odds),
+    Generator("fair4free-unbalanced", "Fair4Free, parity, groups as recorded", fair4free.unbalanced),
     Generator("fair4free-eps8", "Fair4Free, parity, ε = 8", private.epsilon_8),
     Generator("fair4free-eps3", "Fair4Free, parity, ε = 3", private.epsilon_3),
     Generator("fair4free-eps1", "Fair4Free, parity, ε = 1", private.epsilon_1),
     Generator("private-training-eps1", "DP-SGD on the teacher, ε = 1", private_training.epsilon_1),
-    Generator("microdata-eps1", "private marginals alone, ε = 1", private.microdata_1),
+    Generator("microdata-eps1", "microdata alone, ε = 1", private.microdata_1),
     Generator("fair4free-published", "Fair4Free as published", fair4free_published.generate),
     Generator("fairdisco", "FairDisco", fairdisco.generate),
     Generator("fldgm-gan", "FLDGM, GAN", fldgm.generate_by_gan),

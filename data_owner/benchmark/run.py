@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ class Request:
     seeds: int
     sweep: bool
     quick: bool
+
+    @property
+    def name(self) -> str:
+        """Of what is written: a quick look or a few systems do not take the place of the whole."""
+        few = hashlib.sha256(" ".join(self.systems).encode()).hexdigest()[:8] if self.systems else ""
+        return "-".join(filter(None, (self.dataset, *self.sensitive, few, "quick" if self.quick else "")))
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def run(request: Request, out: Path, workers: int, progress: Callable[[int, int,
         progress=progress,
     )
     markdown = as_markdown(found)
-    name = "-".join((request.dataset, *request.sensitive))
+    name = request.name
     report = out / f"{name}.html"
     folder.write(report, as_report(found).to_html().encode())
     folder.write(out / f"{name}.json", found.model_dump_json(indent=1).encode())

@@ -15,6 +15,7 @@ from data_owner.datasets import colored_mnist
 from shared.errors import BadInput, VerificationFailure
 
 FOLDER = Path(__file__).parent
+CODEBOOK = FOLDER / "codebook.toml"
 
 
 @dataclass(frozen=True)
@@ -87,5 +88,5 @@ def load(name: str, sensitive: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def codebook(name: str) -> Mapping[str, tuple[float, float] | tuple[str, ...]]:
     """Public bounds or categories of each column of a data set that ships; empty where nobody wrote them down."""
-    declared = tomllib.loads((FOLDER / "codebook.toml").read_text(encoding="utf-8")).get(dataset(name).name, {})
+    declared = tomllib.loads(CODEBOOK.read_text(encoding="utf-8")).get(dataset(name).name, {})
     return {column: tuple(values) for column, values in declared.items()}

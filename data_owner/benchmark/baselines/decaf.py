@@ -20,6 +20,7 @@ from data_owner.benchmark.baselines.matrix import with_groups
 from data_owner.benchmark.systems import Fold, Unsuitable
 from shared.codec import Layout, group_positions, labels, positions
 
+PROCESS = Path(__file__).with_name("decaf_process.py")
 EPOCHS = 50
 PYTHON = "FAIR4FREE_DECAF_PYTHON"
 """Environment variable that names the interpreter; `.venv-decaf` in the working folder if it is not set."""
@@ -35,9 +36,8 @@ def generate(fold: Fold) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place:
         given, made = Path(place) / "given.npz", Path(place) / "made.npy"
         np.savez(given, data=(matrix - low) / spread, rows=fold.rows, epochs=fold.steps(EPOCHS), seed=fold.seed)
-        process = Path(__file__).with_name("decaf_process.py")
         done = subprocess.run(
-            [interpreter, "-P", process, given, made], capture_output=True, text=True, cwd=place, check=False
+            [interpreter, "-P", PROCESS, given, made], capture_output=True, text=True, cwd=place, check=False
         )
         if done.returncode:
             raise Unsuitable(f"its process failed: {done.stderr.strip().splitlines()[-1][:200]}")

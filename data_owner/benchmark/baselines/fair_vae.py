@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from data_owner.benchmark import pairwise
+from data_owner.benchmark.baselines import matrix as matrices
 from data_owner.benchmark.baselines.matrix import Matrix
 from data_owner.benchmark.pairwise import dependence_by_kernel
 from data_owner.benchmark.systems import Fold
@@ -27,6 +30,7 @@ STEPS = 3000
 LEARNING_RATE = 1e-3
 PENALTY_ROWS = 512
 BETA = 1e4
+SOURCES = tuple(Path(str(name)) for name in (__file__, matrices.__file__, pairwise.__file__))
 
 
 class FairVAE(nn.Module):
@@ -75,8 +79,7 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold.seed)
         model = FairVAE(matrix.width, len(fold.schema.groups))
-        name = hashlib.sha256(f"{records.double().sum():.9e} {fold.seed} {fold.effort}".encode()).hexdigest()
-        kept = fold.scratch / f"fair-vae-{name[:16]}.pt"
+        kept = fold.scratch / kept_as(fold, records, group)
         if kept.is_file():
             model.load_state_dict(torch.load(kept, weights_only=True))
             return model
@@ -91,6 +94,14 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
         torch.save(model.state_dict(), buffer)
         folder.write(kept, buffer.getvalue())
     return model
+
+
+def kept_as(fold: Fold, records: Tensor, group: Tensor) -> str:
+    """A file name that no other records, settings or source have."""
+    digest = hashlib.sha256(f"{fold.seed} {fold.effort}".encode())
+    for content in (records.numpy().tobytes(), group.numpy().tobytes(), *(path.read_bytes() for path in SOURCES)):
+        digest.update(hashlib.sha256(content).digest())
+    return f"fair-vae-{digest.hexdigest()[:32]}.pt"
 
 
 def losses(model: FairVAE, matrix: Matrix, records: Tensor, group: Tensor) -> Tensor:

@@ -52,10 +52,6 @@ class Matrix:
         self.shares = torch.from_numpy(shares / shares.sum()).float()
 
     @property
-    def numbers(self) -> list[Block]:
-        return self.blocks[: len(self.numeric)]
-
-    @property
     def levels(self) -> list[Block]:
         """Every block of more than one place, missing flags first, the target last."""
         return self.blocks[len(self.numeric) :]
