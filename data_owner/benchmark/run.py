@@ -34,9 +34,9 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of what is written: a quick look or a few systems do not take the place of the whole."""
-        few = hashlib.sha256(" ".join(self.systems).encode()).hexdigest()[:8] if self.systems else ""
-        return "-".join(filter(None, (self.dataset, *self.sensitive, few, "quick" if self.quick else "")))
+        """Of what is written: no quick look, few systems or few seeds take the place of more."""
+        few = [hashlib.sha256(" ".join(self.systems).encode()).hexdigest()[:8]] if self.systems else []
+        return "-".join((self.dataset, *self.sensitive, *few, "quick" if self.quick else f"seeds{self.seeds}"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Written:
 
 
 def run(request: Request, out: Path, workers: int, progress: Callable[[int, int, str], None]) -> Written:
-    """Run or resume, then write `NAME.html`, `.json` and `.md` into `out`; cells are kept under `out/cells`."""
+    """Run or resume, then write HTML, JSON and Markdown, named by the request, into `out`; cells are kept there too."""
     known = dataset(request.dataset)
     unknown = [name for name in request.sensitive if name not in known.sensitive]
     if unknown:
@@ -71,9 +71,8 @@ def run(request: Request, out: Path, workers: int, progress: Callable[[int, int,
         progress=progress,
     )
     markdown = as_markdown(found)
-    name = request.name
-    report = out / f"{name}.html"
+    report = out / f"{request.name}.html"
     folder.write(report, as_report(found).to_html().encode())
-    folder.write(out / f"{name}.json", found.model_dump_json(indent=1).encode())
-    folder.write(out / f"{name}.md", markdown.encode())
+    folder.write(out / f"{request.name}.json", found.model_dump_json(indent=1).encode())
+    folder.write(out / f"{request.name}.md", markdown.encode())
     return Written(found, markdown, report)
