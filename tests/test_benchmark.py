@@ -99,17 +99,15 @@ def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
 
 @pytest.mark.parametrize("dataset", ["compas", "support2"])
 def test_no_two_folds_share_a_fair_vae(dataset: str) -> None:
-    names, folds = set(), 0
+    names = set()
     for sensitive in ("sex", "race"):
-        for seed in range(2):
-            for number in range(5):
-                study = Study(dataset=dataset, sensitive=(sensitive,), folds=5)
-                schema, training, held_out = split(study, seed, number)
-                fold = Fold(dataset, schema, training, held_out, seed, 1.0, Path())
-                records = Matrix(schema, training).encode(training)
-                names.add(kept_as(fold, records, torch.from_numpy(group_positions(schema, training))))
-                folds += 1
-    assert len(names) == folds
+        study = Study(dataset=dataset, sensitive=(sensitive,), folds=5)
+        for number in range(study.folds):
+            schema, training, held_out = split(study, 0, number)
+            fold = Fold(dataset, schema, training, held_out, 0, 1.0, Path())
+            records = Matrix(schema, training).encode(training)
+            names.add(kept_as(fold, records, torch.from_numpy(group_positions(schema, training))))
+    assert len(names) == 10
 
 
 SAME_BUT_FOR_EPSILON = {"fair4free-eps3", "fair4free-eps8", "microdata-eps1"}
