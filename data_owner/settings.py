@@ -184,7 +184,7 @@ class OwnerSettings(Written):
         if "image" in kept:
             if len(kept) > 1:
                 raise ValueError('beside an image every other feature must have kind "exclude"')
-            if any(name == "file" and column.kind != "exclude" for name, column in self.columns.items()):
+            if "file" in self.columns and self.columns["file"].kind != "exclude":
                 raise ValueError('beside an image no column can be named "file", as labels.csv names the pictures')
             if self.training.repair > 0.0:
                 raise ValueError("images need repair = 0.0: their labels are not predicted from columns")

@@ -71,21 +71,6 @@ def train_teacher(
 
     `load` returns the last checkpoint, if any, and `save` keeps one atomically.
     """
-    # of a GPU's convolutions only some add up in the same order each time
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        return _train(schema, records, targets, settings, seed, load, save, progress)
-
-
-def _train(
-    schema: Schema,
-    records: Encoded,
-    targets: Tensor,
-    settings: TeacherSettings,
-    seed: int,
-    load: Callable[[], bytes | None],
-    save: Callable[[bytes], None],
-    progress: Progress,
-) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,26 +97,28 @@ def _train(
         schedule.load_state_dict(state["schedule"])
         history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
 
-    for epoch in range(len(history), epochs):
-        if _is_stale(history, epochs):
-            break
-        generator = torch.Generator(device).manual_seed((seed << 20) + epoch)
-        teacher.train()
-        epoch_records = with_labels(training, training_targets, generator)
-        shuffled = torch.randperm(len(training), generator=generator, device=device)
-        for step in range(per_epoch):
-            losses = teacher.losses(epoch_records[shuffled[step * batch : (step + 1) * batch]], generator)
-            optimiser.zero_grad()
-            losses.total(settings).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(teacher.parameters(), 10.0)
-            optimiser.step()
-            schedule.step()
-        history.append(_validate(teacher, validation, (epoch + 1) * per_epoch, seed))
-        if history[-1].total <= min(entry.total for entry in history):
-            best = {name: value.clone() for name, value in teacher.state_dict().items()}
-        if (epoch + 1) % max(1, epochs // CHECKPOINTS) == 0:
-            save(_checkpoint(teacher, optimiser, schedule, history, best))
-        progress(epoch + 1, epochs, f"validation loss {history[-1].total:.3f}, V² {history[-1].dependence:.1e}")
+    # of a GPU's convolutions only some add up in the same order each time
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        for epoch in range(len(history), epochs):
+            if _is_stale(history, epochs):
+                break
+            generator = torch.Generator(device).manual_seed((seed << 20) + epoch)
+            teacher.train()
+            epoch_records = with_labels(training, training_targets, generator)
+            shuffled = torch.randperm(len(training), generator=generator, device=device)
+            for step in range(per_epoch):
+                losses = teacher.losses(epoch_records[shuffled[step * batch : (step + 1) * batch]], generator)
+                optimiser.zero_grad()
+                losses.total(settings).backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(teacher.parameters(), 10.0)
+                optimiser.step()
+                schedule.step()
+            history.append(_validate(teacher, validation, (epoch + 1) * per_epoch, seed))
+            if history[-1].total <= min(entry.total for entry in history):
+                best = {name: value.clone() for name, value in teacher.state_dict().items()}
+            if (epoch + 1) % max(1, epochs // CHECKPOINTS) == 0:
+                save(_checkpoint(teacher, optimiser, schedule, history, best))
+            progress(epoch + 1, epochs, f"validation loss {history[-1].total:.3f}, V² {history[-1].dependence:.1e}")
 
     teacher.load_state_dict(best)
     teacher.cpu().eval()

@@ -80,17 +80,20 @@ def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("system", "named"), [("decaf", "data_owner.benchmark.baselines.decaf"), ("fair4free-eps1", "data_owner.datasets")]
+    ("system", "module", "constant"),
+    [
+        ("decaf", "data_owner.benchmark.baselines.decaf", "PROCESS"),
+        ("fair4free-eps1", "data_owner.datasets", "CODEBOOK"),
+    ],
 )
 def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
-    system: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: str, module: str, constant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, found = Key(study=COMPAS, system=system, seed=0, fold=0), registry.chosen((system,))[0]
-    constant = {"decaf": "PROCESS"}.get(system, "CODEBOOK")
     before = content_key(key, found)
     edited = tmp_path / "edited"
-    edited.write_bytes(getattr(sys.modules[named], constant).read_bytes() + b"\n")
-    monkeypatch.setattr(f"{named}.{constant}", edited)
+    edited.write_bytes(getattr(sys.modules[module], constant).read_bytes() + b"\n")
+    monkeypatch.setattr(f"{module}.{constant}", edited)
     cells._source.cache_clear()
     after = content_key(key, found)
     cells._source.cache_clear()

@@ -7,6 +7,7 @@ evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 from pathlib import Path
 
@@ -15,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from data_owner.benchmark import pairwise
-from data_owner.benchmark.baselines import matrix as matrices
 from data_owner.benchmark.baselines.matrix import Matrix
 from data_owner.benchmark.pairwise import dependence_by_kernel
 from data_owner.benchmark.systems import Fold
@@ -30,7 +29,6 @@ STEPS = 3000
 LEARNING_RATE = 1e-3
 PENALTY_ROWS = 512
 BETA = 1e4
-SOURCES = tuple(Path(str(name)) for name in (__file__, matrices.__file__, pairwise.__file__))
 
 
 class FairVAE(nn.Module):
@@ -99,7 +97,8 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
 def kept_as(fold: Fold, records: Tensor, group: Tensor) -> str:
     """A file name that no other records, settings or source have."""
     digest = hashlib.sha256(f"{fold.seed} {fold.effort}".encode())
-    for content in (records.numpy().tobytes(), group.numpy().tobytes(), *(path.read_bytes() for path in SOURCES)):
+    sources = (Path(inspect.getfile(piece)).read_bytes() for piece in (FairVAE, Matrix, dependence_by_kernel))
+    for content in (records.numpy().tobytes(), group.numpy().tobytes(), *sources):
         digest.update(hashlib.sha256(content).digest())
     return f"fair-vae-{digest.hexdigest()[:32]}.pt"
 
