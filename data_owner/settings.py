@@ -184,8 +184,8 @@ class OwnerSettings(Written):
         if "image" in kept:
             if len(kept) > 1:
                 raise ValueError('beside an image every other feature must have kind "exclude"')
-            if "file" in self.columns and self.columns["file"].kind != "exclude":
-                raise ValueError('beside an image no column can be named "file", as labels.csv names the pictures')
+            if "file" in self.columns and self.columns["file"].kind not in ("exclude", "image"):
+                raise ValueError('beside an image no other column can be named "file": labels.csv names pictures in it')
             if self.training.repair > 0.0:
                 raise ValueError("images need repair = 0.0: their labels are not predicted from columns")
         person = self.privacy.person if self.privacy else None

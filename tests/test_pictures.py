@@ -253,8 +253,10 @@ def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fi
 
 def test_a_column_named_as_the_pictures_files_are_is_refused_at_once(tmp_path: Path) -> None:
     table = pictures(120).rename(columns={"colour": "file"})
-    with pytest.raises(BadInput, match='no column can be named "file"'):
+    with pytest.raises(BadInput, match='no other column can be named "file"'):
         steps.init(tmp_path / "hospital", data=table, target="shape", sensitive=("file",))
+    own = pictures(120).rename(columns={"image": "file"})
+    steps.init(tmp_path / "clinic", data=own, target="shape", sensitive=("colour",))
 
 
 def _real(place: Path) -> Path:

@@ -212,7 +212,10 @@ def test_all_rows_of_a_person_are_covered_by_more_noise() -> None:
 def test_a_person_moves_every_answer_by_no_more_than_its_noise_is_scaled_to(
     gone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole draw with and without a person, the noisy answers and so the model between them being the same."""
+    """The whole draw with and without a person, the noisy answers being the same and so is the model between them.
+
+    The model's own rows, which the records are compared with, come from numpy's global generator: one seed for both.
+    """
     table = people(600).assign(person=lambda frame: [f"person {row // 5}" if row % 7 else None for row in frame.index])
     found = declared(table, person="person", rows_per_person=3)
     found.columns["person"] = found.columns["person"].model_copy(update={"kind": "exclude"})
@@ -233,11 +236,13 @@ def test_a_person_moves_every_answer_by_no_more_than_its_noise_is_scaled_to(
     for one, noise in ((table, answering), (neighbour, repeating)):
         monkeypatch.setattr(private_marginals, "discrete_gaussian", noise)
         kept = private_marginals.of_each_person(one, found.privacy)
+        np.random.seed(0)
         private_marginals.draw(read(kept, found, as_declared=True), found, asked, quiet)
     assert len(heard) == len(again) > len(PUBLIC)
     moved = [float(np.linalg.norm(ours - theirs)) for (ours, _, _), (theirs, _) in zip(heard, again, strict=True)]
     allowed = [3.0 * (len(asked.candidates) ** 0.5 if scale == asked.choice_scale else 1.0) for _, scale, _ in heard]
-    assert all(distance <= bound + 1e-9 for distance, bound in zip(moved, allowed, strict=True))
+    beyond = {place: pair for place, pair in enumerate(zip(moved, allowed, strict=True)) if pair[0] > pair[1] + 1e-9}
+    assert not beyond
     assert max(moved) > 1.0
 
 
