@@ -19,7 +19,7 @@ from consumer.audit_report import AUDITED_ROWS, Audit, Lineage, audit_report
 from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
 from consumer.study import Study
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from protocol.ledger_file import Ledger
 from protocol.trust import TrustedRelease
 from shared import folder
@@ -74,7 +74,7 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
     """Distil the student from noise and the released statistics; write it beside its lineage."""
     study = Study(path)
     trusted = _whole(study)
-    parts = (trusted.artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
+    parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
     student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})

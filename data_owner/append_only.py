@@ -22,3 +22,9 @@ def create(path: Path, tables: str, name: str) -> None:
         fresh.rename(path)
     except (OSError, sqlite3.Error) as error:
         raise Unreachable(f"{name} cannot be made", field=str(path), remedy="free space or fix permissions") from error
+
+
+def copy(path: Path, to: Path) -> None:
+    """Copy the file whole, though another process may write to it meanwhile."""
+    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(to)) as other:
+        database.backup(other)

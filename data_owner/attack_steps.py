@@ -4,6 +4,8 @@ one that succeeded, report to a privacy officer. Steps over a node, like those o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from data_owner import findings, release
 from data_owner.attack_gate import exceeded, exceeded_on_people, verdicts
 from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
+from data_owner.attacks.membership import Train
 from data_owner.attacks.search import Released
 from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
@@ -28,7 +31,7 @@ from data_owner.steps import (
     read_settings,
     trained_artefacts,
 )
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from shared import folder
 from shared.card import AttackVerdict
 from shared.errors import BadInput, PolicyRefusal
@@ -50,7 +53,8 @@ class Attacked:
 def attack(path: Path, *, shadows: int | None = None, progress: Progress = quiet) -> Attacked:
     """Add to the newest measured release the attacks that train: `shadows` shadow releases and one with canaries.
 
-    With a budget the whole mechanism is rehearsed on people instead, and what is found stays off card and gate.
+    What was trained is kept until the attack is done, so one that was stopped goes on where it was. With a budget the
+    whole mechanism is rehearsed on people instead, and what is found stays off card and gate.
     A release that is already approved or served is attacked too; it then stays what it is until a person denies it.
     """
     if shadows is not None and (shadows < 2 or shadows % 2):
@@ -89,7 +93,7 @@ def attack(path: Path, *, shadows: int | None = None, progress: Progress = quiet
     found = battery.with_training(
         before,
         trained_artefacts(node, version),
-        trained,
+        _kept(node.shadows(version), settings.training.model_dump_json(), trained),
         prepared.training,
         prepared.held_out,
         shadows or SHADOWS,
@@ -101,8 +105,25 @@ def attack(path: Path, *, shadows: int | None = None, progress: Progress = quiet
         findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
+    shutil.rmtree(node.shadows(version), ignore_errors=True)
     findings.write_page(node, version, found, settings)
     return Attacked(found, verdicts(found, limits), exceeded(found, limits))
+
+
+def _kept(place: Path, settings: str, train: Train) -> Train:
+    """`train`, with what it makes kept under `place` by settings, records and seed."""
+
+    def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
+        rows = pd.util.hash_pandas_object(records).to_numpy().tobytes()
+        digest = hashlib.sha256(f"{settings} {seed} ".encode() + rows).hexdigest()
+        files = {kind: place / digest[:32] / kind.filename for kind in TRAINED}
+        if not all(path.is_file() for path in files.values()):
+            made = train(records, seed)
+            for kind, path in files.items():
+                folder.write(path, made[kind], folder.PRIVATE)
+        return {kind: folder.read(path, "run attack again") for kind, path in files.items()}
+
+    return trained
 
 
 def _rehearse(

@@ -24,7 +24,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import authority, release
+from data_owner import append_only, authority, release
 from data_owner.node import Node
 from data_owner.server import KINDS
 from protocol import identity
@@ -138,8 +138,10 @@ def as_text(found: Measured) -> str:
 def _served(node: Node, place: Path) -> Iterator[Node]:
     """A copy of what the node serves, served by a process of its own."""
     copy = Node(place / "node")
-    left_out = shutil.ignore_patterns(node.records.name, node.encoder.parent.name, node.enrolments.name, ".load-*")
+    names = (node.records.name, node.microdata.name, node.encoder.parent.name, node.enrolments.name)
+    left_out = shutil.ignore_patterns(*names, f"{node.ledger.name}*", ".load-*")
     shutil.copytree(node.folder, copy.folder, ignore=left_out)
+    append_only.copy(node.ledger, copy.ledger)
     copy.invitation.unlink(missing_ok=True)
     start = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(copy.folder)]
     process = subprocess.Popen(

@@ -13,6 +13,7 @@ ledger.sqlite          the egress log: every decision, and every byte that left
 enrolments/            requests of consumers and what was decided
 invitation.json        what is handed to an analyst
 attacks/N.json         what attacks on release N found; never served
+attacks/N-shadows/     releases trained to attack release N, until the attack is done
 report.html            what the owner measured
 privacy.html           what a privacy officer reads
 """
@@ -96,6 +97,9 @@ class Node:
 
     def rehearsal(self, version: int) -> Path:
         return self.folder / "attacks" / f"{version}-rehearsal.json"
+
+    def shadows(self, version: int) -> Path:
+        return self.folder / "attacks" / f"{version}-shadows"
 
     @property
     def privacy_report(self) -> Path:

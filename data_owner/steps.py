@@ -35,7 +35,7 @@ from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
@@ -313,8 +313,7 @@ def check_bounded(node: Node) -> None:
 
 def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     """The three that training made, as they are kept."""
-    kinds = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
-    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in kinds}
+    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}
 
 
 def settings_digest(node: Node) -> str:

@@ -24,5 +24,8 @@ class Artefact(StrEnum):
         return f"{self.value}.safetensors" if tensors else f"{self.value}.json"
 
 
+TRAINED = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
+"""The three that training makes."""
+
 PAYLOAD = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA, Artefact.CARD)
 """The four that the manifest names."""

@@ -24,7 +24,7 @@ from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.settings import AttackLimits, TrainingSettings
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
 from shared.card import Card
 from shared.conform import conform
@@ -269,6 +269,32 @@ def test_the_privacy_report_has_what_left_the_guarantee_attacks_and_what_is_not_
 def test_shadows_come_in_pairs(blocked: Node) -> None:
     with pytest.raises(BadInput, match="pairs"):
         attack_steps.attack(blocked.folder, shadows=3)
+
+
+def test_an_attack_that_was_stopped_goes_on_where_it_was(
+    blocked: Node, memorised: Artefacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def train(prepared: fitting.Prepared, training: TrainingSettings) -> None:
+        if len(seeds) == 2:
+            monkeypatch.undo()
+            monkeypatch.setattr(attack_steps, "artefacts", lambda schema, fitted: memorised)
+            monkeypatch.setattr(attack_steps, "fit", lambda prepared, training: seeds.append(training.seed))
+            raise KeyboardInterrupt
+        seeds.append(training.seed)
+
+    monkeypatch.setattr(attack_steps, "artefacts", lambda schema, fitted: memorised)
+    monkeypatch.setattr(attack_steps, "fit", train)
+    with pytest.raises(KeyboardInterrupt):
+        attack_steps.attack(blocked.folder, shadows=2)
+    kept = list(blocked.shadows(1).rglob("*.*"))
+    assert len(kept) == 2 * len(TRAINED)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in kept)
+    attacked = attack_steps.attack(blocked.folder, shadows=2)
+    assert len(seeds) == 3, "two shadow releases before, the run with canaries after"
+    assert attacked.battery.shadows == 2
+    assert not blocked.shadows(1).exists()
 
 
 def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
