@@ -50,29 +50,32 @@ class Generated:
     stop: int
 
 
-def enrol(path: Path, *, invitation: Path | None = None, name: str = "", wait_seconds: float = 0.0) -> Enrolled:
+def enrol(
+    path: Path | str, *, invitation: Path | str | None = None, name: str = "", wait_seconds: float = 0.0
+) -> Enrolled:
     """Ask the owner to be let in, or collect the certificate once a person there has approved."""
-    return enrol_study(Study(path), invitation, name or path.resolve().name, wait_seconds)
+    offered = None if invitation is None else Path(invitation)
+    return enrol_study(Study(Path(path)), offered, name or Path(path).resolve().name, wait_seconds)
 
 
-def fetch(path: Path, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
+def fetch(path: Path | str, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
     """Fetch and verify a release, the newest unless named."""
-    return fetching.fetch(Study(path), version, _now(), progress)
+    return fetching.fetch(Study(Path(path)), version, _now(), progress)
 
 
-def verify(path: Path) -> fetching.Verified:
+def verify(path: Path | str) -> fetching.Verified:
     """Verify the fetched release and its approval again, without a network."""
-    return fetching.verify(Study(path), _now())
+    return fetching.verify(Study(Path(path)), _now())
 
 
-def verify_ledger(path: Path, exported: Path) -> Ledger:
+def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
     """Verify a ledger that the owner exported, and that it continues what this study has seen."""
-    return fetching.verify_exported(Study(path), folder.read(exported, "give the file the owner exported"))
+    return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))
 
 
-def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
+def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
     """Distil the student from noise and the released statistics; write it beside its lineage."""
-    study = Study(path)
+    study = Study(Path(path))
     trusted = _whole(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
@@ -90,10 +93,10 @@ def distill(path: Path, *, seed: int = 0, progress: Progress = quiet) -> Distill
 
 
 def generate(
-    path: Path,
+    path: Path | str,
     *,
     rows: int,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     shard: str = "1/1",
     balanced: bool = False,
@@ -103,14 +106,14 @@ def generate(
 
     The same seed gives the same rows; `shard` "i/n" its i-th part. `balanced` rows are for models to be trained on.
     """
-    study = Study(path)
+    study = Study(Path(path))
     if not 1 <= rows <= LIMITS.rows:
         raise BadInput("not a number of rows", field="--rows", remedy=f"give 1 to {LIMITS.rows:,}")
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
     synthesiser, lineage = _synthesiser(study)
-    target = out or path / "synthetic.parquet"
+    target = Path(out or study.folder / "synthetic.parquet")
     done = 0
     lineage |= {"fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
     lineage |= {"fair4free.groups": "balanced" if balanced else "as recorded"}
@@ -129,18 +132,18 @@ def generate(
 
 
 def audit(
-    path: Path,
+    path: Path | str,
     *,
-    synthetic: Path | None = None,
-    real: Path | None = None,
+    synthetic: Path | str | None = None,
+    real: Path | str | None = None,
     progress: Progress = quiet,
 ) -> Audit:
     """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
-    study = Study(path)
-    table_path = synthetic or path / "synthetic.parquet"
+    study = Study(Path(path))
+    table_path = Path(synthetic or study.folder / "synthetic.parquet")
     synthesiser, expected = _synthesiser(study)
     table, held = _read(table_path, synthesiser.schema)
-    own, own_held = _read(real, synthesiser.schema) if real is not None else (None, 0)
+    own, own_held = _read(Path(real), synthesiser.schema) if real is not None else (None, 0)
     trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(

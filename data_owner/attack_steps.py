@@ -50,7 +50,7 @@ class Attacked:
     is_rehearsal: bool = False
 
 
-def attack(path: Path, *, shadows: int | None = None, progress: Progress = quiet) -> Attacked:
+def attack(path: Path | str, *, shadows: int | None = None, progress: Progress = quiet) -> Attacked:
     """Add to the newest measured release the attacks that train: `shadows` shadow releases and one with canaries.
 
     What was trained is kept until the attack is done, so one that was stopped goes on where it was. With a budget the
@@ -142,13 +142,13 @@ def _rehearse(
     return Attacked(found, verdicts(found, limits), reasons, is_rehearsal=True)
 
 
-def override(path: Path, *, by: str, reason: str) -> frozenset[str]:
+def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
     """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
     node = Node.open(path)
     return release.override(node, release.latest(node), by=by, reason=reason, now=now())
 
 
-def write_privacy_report(path: Path, *, version: int | None = None) -> Path:
+def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
     """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
     node = Node.open(path)
     version = version or release.latest(node)

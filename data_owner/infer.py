@@ -20,9 +20,12 @@ from shared.table import EXACT, canonical, check_names, plain
 FREE_TEXT_CHARACTERS = 40
 FREE_TEXT_SHARE = 0.2
 MOSTLY = 0.9
-IDENTIFIER_SHARE = 0.2
+IDENTIFIER_SHARE, IDENTIFIER_VALUES = 0.2, 50
+"""A column named like an identifier is one from so many different values on, of its rows or at all: visits repeat."""
 IDENTIFIER_NAME = re.compile(
     r"(^|[^a-zA-Z])(?i:id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$|[a-z](Id|ID|Nr|No|Key)$|^(?i:id)[^a-zA-Z]|(?i:subject|patient)id$"
+    r"|(^|[^a-zA-Z])(?i:((sur|fore|full|first|last|given|family)[ _-]?)?name|e-?mail|(tele)?phone)$"
+    r"|(^|[^a-zA-Z])(?i:address|street|zip|post(al[ _-]?)?code)$"
 )
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
 OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
@@ -100,8 +103,8 @@ def _guess(values: pd.Series) -> ColumnSettings:
         return ColumnSettings(kind="boolean")
     if pd.api.types.is_datetime64_any_dtype(present) or pd.api.types.infer_dtype(present) == "date":
         return ColumnSettings(kind="date")
-    if IDENTIFIER_NAME.search(name) and distinct > IDENTIFIER_SHARE * len(present):
-        return ColumnSettings(kind="undecided", reason="looks like an identifier: by its name, and few values repeat")
+    if IDENTIFIER_NAME.search(name) and distinct >= min(IDENTIFIER_VALUES, IDENTIFIER_SHARE * len(present)):
+        return ColumnSettings(kind="undecided", reason="looks like an identifier, by its name and number of values")
     if pd.api.types.is_numeric_dtype(present):
         return _guess_number(present.astype("float64"), distinct)
     return _guess_text(present.astype("str"), distinct)

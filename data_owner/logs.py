@@ -14,9 +14,8 @@ from typing import Any
 
 OURS = "fair4free"
 FIELDS = (
-    *("method", "code", "seconds", "caller", "role", "refused"),
-    *("version", "kind", "offset", "bytes"),
-    *("address", "enrolment_address", "metrics_address", "problem", "expires"),
+    *("method", "code", "seconds", "caller", "version", "kind"),
+    *("address", "enrolment_address", "metrics_address", "problem"),
 )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from data_owner import release_gate
 from data_owner.disclosure import publishable_rate, tens
 from data_owner.measure_pictures import picture_scores, with_latents
-from data_owner.settings import OwnerSettings
+from data_owner.settings import UNBOUNDED, OwnerSettings
 from data_owner.teacher import Teacher
 from protocol.artefacts import Artefact
 from shared.card import Card, Check, GroupSize, coarse
@@ -108,7 +108,7 @@ def measure(
         sensitive=tuple(column.name for column in schema.sensitive),
         criterion=settings.training.criterion,
         repair=settings.training.repair,
-        privacy=settings.policy.privacy,
+        privacy=settings.policy.stated(UNBOUNDED),
         protocol=judge.protocol,
         records=tens(len(training)),
         held_out=tens(len(held_out)),

@@ -114,9 +114,9 @@ class Node:
         return self.folder / "report.json"
 
     @classmethod
-    def open(cls, folder: Path) -> Node:
+    def open(cls, folder: Path | str) -> Node:
         """An existing node. Raises `BadInput` if `folder` is none."""
-        node = cls(folder)
+        node = cls(Path(folder))
         if not node.settings.is_file():
             raise BadInput(
                 "not a node: it has no owner.toml",

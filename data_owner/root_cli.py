@@ -73,7 +73,9 @@ def propose(
         unknown = set(renew or ()) - set(Role)
         if unknown:
             raise BadInput("not a role", field="--renew", remedy="name release, freshness or log")
-        keys = [folder.read(path, "give the .pub file of a root key").decode().strip() for path in key or ()]
+        keys = [
+            folder.read(path, "give the .pub file of a root key").decode(errors="replace").strip() for path in key or ()
+        ]
         root = roots.propose(
             Node.open(node), int(datetime.now(UTC).timestamp()), keys, threshold, [Role(role) for role in renew or ()]
         )

@@ -138,9 +138,13 @@ class Policy(Written):
     minimum_count: int = Field(default=10, ge=5)
     small_groups: Literal["refuse", "merge"] = "refuse"
     release_days: int = Field(default=90, ge=1, le=LIMITS.release_days)
-    privacy: str = UNBOUNDED
+    privacy: str = Field(default=UNBOUNDED, max_length=2000)
     floors: Floors = Floors()
     attacks: AttackLimits = AttackLimits()
+
+    def stated(self, privacy: str) -> str:
+        """What a release says of its privacy, which its owner may add to and not replace."""
+        return privacy if self.privacy == UNBOUNDED else f"{privacy} {self.privacy}"
 
 
 class TrainingSettings(Written):

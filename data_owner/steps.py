@@ -51,11 +51,11 @@ def quiet(step: int, total: int, message: str) -> None:
 
 
 def init(
-    path: Path,
+    path: Path | str,
     *,
-    data: Path | pd.DataFrame | None = None,
-    images: Path | None = None,
-    labels: Path | None = None,
+    data: Path | str | pd.DataFrame | None = None,
+    images: Path | str | None = None,
+    labels: Path | str | None = None,
     size: int | None = None,
     skip_bad_files: bool | None = None,
     dataset_name: str | None = None,
@@ -71,6 +71,7 @@ def init(
     Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon`
     turns differential privacy on; a data set's codebook, where it has one, then declares its columns.
     """
+    path = Path(path)
     node = Node(path)
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
@@ -84,8 +85,8 @@ def init(
         raise BadInput("pictures and labels go together", field="--labels", remedy="use --images DIR --labels FILE")
     left_out: tuple[Skipped, ...] = ()
     if images is not None and labels is not None:
-        found = read_labelled(images, labels, size=size, skip_bad_files=skip_bad_files)
-        table, left_out, source = found.table, found.skipped, images.name
+        found = read_labelled(Path(images), Path(labels), size=size, skip_bad_files=skip_bad_files)
+        table, left_out, source = found.table, found.skipped, Path(images).name
     elif dataset_name is not None and dataset_name in colored_mnist.BIAS:
         sensitive, target = sensitive or (colored_mnist.SENSITIVE,), target or colored_mnist.TARGET
         table, source = colored_mnist.load(dataset_name), f"dataset:{dataset_name}"
@@ -94,9 +95,10 @@ def init(
         sensitive = sensitive or known.sensitive[:1]
         target, positive = target or known.target, positive or known.positive
         table, source = load_dataset(dataset_name, sensitive), f"dataset:{dataset_name}"
+    elif isinstance(data, (str, Path)):
+        table, source = read_table(Path(data)), Path(data).name
     else:
-        table = read_table(data) if isinstance(data, Path) else pd.DataFrame(data)
-        source = data.name if isinstance(data, Path) else "frame"
+        table, source = pd.DataFrame(data), "frame"
     if target is None or not sensitive:
         raise BadInput(
             "the target and at least one sensitive column must be named",
@@ -146,7 +148,7 @@ def skipped(path: Path) -> list[str]:
     return pd.read_csv(place)["name"].tolist() if place.is_file() else []
 
 
-def train(path: Path, *, progress: Progress = quiet, restart: bool = False) -> int:
+def train(path: Path | str, *, progress: Progress = quiet, restart: bool = False) -> int:
     """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version."""
     node = Node.open(path)
     settings = read_settings(node)
@@ -190,7 +192,7 @@ class Gated:
     exceeded: tuple[str, ...]
 
 
-def gate(path: Path, *, progress: Progress = quiet) -> Gated:
+def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     """Measure and attack the newest release, keep its card and what the gate found, write the reports."""
     node = Node.open(path)
     settings = read_settings(node)
@@ -224,7 +226,7 @@ def gate(path: Path, *, progress: Progress = quiet) -> Gated:
     return Gated(measured, found, status.failures, status.exceeded)
 
 
-def approve(path: Path, *, by: str) -> Manifest:
+def approve(path: Path | str, *, by: str) -> Manifest:
     """Approve the newest release: sign it and allow it to be served."""
     node = Node.open(path)
     settings = read_settings(node)
@@ -254,7 +256,7 @@ def approve(path: Path, *, by: str) -> Manifest:
     return manifest
 
 
-def deny(path: Path, *, by: str, reason: str, version: int | None = None) -> release.Status:
+def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> release.Status:
     """Deny a release, the newest unless named, for good."""
     node = Node.open(path)
     return release.deny(node, version or release.latest(node), by=by, reason=reason, now=now())

@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -54,6 +55,12 @@ def test_an_auditor_reads_what_was_promised_and_never_the_model() -> None:
     assert {kind for kind in Artefact if may_read(Role.AUDITOR, kind)} == {Artefact.MANIFEST, Artefact.CARD}
     assert all(may_read(Role.ANALYST, kind) for kind in Artefact)
     assert not any(may_read(None, kind) for kind in Artefact)
+
+
+def test_a_role_that_no_table_lists_may_nothing() -> None:
+    role = cast(Role, "reader")
+    assert not any(may_call(role, method) for method in RELEASE_METHODS)
+    assert not any(may_read(role, artefact) for artefact in Artefact)
 
 
 @pytest.mark.parametrize("port", [ReleasePort(Node(Path("nowhere"))), EnrolmentPort()])

@@ -189,6 +189,8 @@ def test_ingest_refuses_bad_records_naming_column_and_remedy(name: str) -> None:
         ("postcode", pd.Series([f"0{1000 + number % 50}" for number in range(600)], dtype="str")),
         ("PatientID", pd.Series([(number // 2) * 7919 % 100_003 for number in range(600)])),
         ("subject id", pd.Series([(number // 3) * 7919 % 100_003 for number in range(600)])),
+        ("case_id", pd.Series([1000 + number // 8 for number in range(600)])),
+        ("surname", pd.Series([f"{SECRET}{number % 60}" for number in range(600)], dtype="str")),
         ("journal", pd.Series([number * 7919 % 100_003 for number in range(600)])),
         ("hash", pd.Series([2**60 + number % 7 for number in range(600)])),
         ("seen", pd.Series([f"{1 + number % 28}/3/2021" for number in range(600)], dtype="str")),

@@ -20,6 +20,7 @@ import data_owner
 from consumer.cli import app as consumer_app
 from data_owner import authority
 from data_owner.cli import app as owner_app
+from shared.errors import BadInput
 from tests.conftest import Running
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +60,15 @@ def test_the_public_functions_are_these() -> None:
         "write_privacy_report",
     }
     assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify"}
-    assert callable(data_owner.train)
-    assert callable(consumer.distill)
+
+
+def test_the_steps_take_paths_as_text_and_say_what_is_no_node_or_study() -> None:
+    for step in (data_owner.train, data_owner.gate, data_owner.attack):
+        with pytest.raises(BadInput, match="not a node"):
+            step("nowhere")
+    for step in (consumer.fetch, consumer.distill, consumer.audit):
+        with pytest.raises(BadInput, match="not a study"):
+            step("nowhere")
 
 
 def test_constraints_pin_every_dependency_exactly() -> None:

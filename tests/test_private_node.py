@@ -187,12 +187,14 @@ def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(trained: 
         trained.budget.write_bytes(spent)
 
 
-def test_without_a_budget_the_release_says_that_nothing_bounds_it(tmp_path: Path) -> None:
+def test_without_a_budget_the_release_says_that_nothing_bounds_it_whatever_else_it_says(tmp_path: Path) -> None:
     node = Node(tmp_path / "hospital")
-    found = steps.init(node.folder, data=patients(), target="died", sensitive=("région",), positive="1")
+    found = steps.init(str(node.folder), data=patients(), target="died", sensitive=("région",), positive="1")
     assert found.privacy is None
     assert privacy_statement(node, found) == UNBOUNDED
     assert "without differential privacy: nothing bounds" in UNBOUNDED
+    boasting = found.model_copy(update={"policy": found.policy.model_copy(update={"privacy": "Anonymous."})})
+    assert privacy_statement(node, boasting) == f"{UNBOUNDED} Anonymous."
 
 
 def test_under_a_budget_the_positive_class_is_named_and_not_read_off_the_records(tmp_path: Path) -> None:

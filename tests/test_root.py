@@ -58,6 +58,12 @@ def test_a_root_is_moved_to_two_of_three_keys_on_media_that_never_meet_the_node(
     assert run("root", "install", node.folder, document, code=1)["kind"] in ("Rollback", "UnderThreshold")
 
 
+def test_a_file_that_is_no_public_key_is_refused(tmp_path: Path) -> None:
+    node, other = make_node(tmp_path / "node"), tmp_path / "photo.pub"
+    other.write_bytes(b"\xff\xd8\x00")
+    run("root", "propose", node.folder, "--out", tmp_path / "next.json", "--key", other, code=2)
+
+
 def test_a_sealed_key_is_private_never_replaced_and_not_in_the_clear(tmp_path: Path) -> None:
     path = tmp_path / "root.key"
     run("root", "key", path, passphrase=STICK)

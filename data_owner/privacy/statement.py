@@ -18,12 +18,12 @@ MEASURED_ON = (
 def privacy_statement(node: Node, settings: OwnerSettings) -> str:
     """What a release of this node says: with a budget, what everything charged so far adds up to."""
     if settings.privacy is None:
-        return settings.policy.privacy
+        return settings.policy.stated(UNBOUNDED)
     return statement(settings, settings.privacy, Budget(node.budget).spent(settings.privacy.delta))
 
 
 def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarantee) -> str:
-    """The guarantee, with all it rests on, and the owner's own words if there are any."""
+    """The guarantee, with all it rests on."""
     if privacy.person is None:
         unit = "one record, which the owner vouches is one person"
     else:
@@ -43,7 +43,7 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
         "Numerics: whole counts, an exact discrete Gaussian sampler, randomness of the operating system. "
         "Not covered: how long computations take, and what people decide after looking at the records themselves."
     )
-    return text if settings.policy.privacy == UNBOUNDED else f"{text} {settings.policy.privacy}"
+    return settings.policy.stated(text)
 
 
 def on_card(card: Card, stated: str) -> Card:
