@@ -35,13 +35,13 @@ def init(
     data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of records.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder or .zip of pictures, or .npy array of them.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV with a column `file`, or list_attr_celeba.txt, for --images.")
+        Path | None, typer.Option(help="CSV with a column `file` (none for an array), or list_attr_celeba.txt.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Crop the centre of pictures and resize it to so many pixels.")
+        int | None, typer.Option(help="Crop the centre of pictures and resize it to so many pixels; CelebA's to 64.")
     ] = None,
     skip_bad_files: Annotated[
-        bool | None, typer.Option(help="Leave out pictures that cannot be used, into skipped.csv.")
+        bool | None, typer.Option(help="Leave out pictures that cannot be used, into skipped.csv; CelebA's are.")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="A data set: support2, compas, adult, colored-mnist, colored-mnist-biased.")

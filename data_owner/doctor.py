@@ -93,7 +93,7 @@ def _root(node: Node, now: datetime) -> Finding:
 
 def _ledger(node: Node, now: datetime) -> Finding:
     with Ledger(node.ledger) as log:
-        return Finding("egress log", True, f"{len(log.entries()):,} entries, every one within the policy")
+        return Finding("egress log", True, f"{len(log.entries()):,} entries, every one within its rules")
 
 
 def _releases(node: Node, now: datetime) -> Finding:
