@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from consumer.distillation import Distillation
 from consumer.image_audit import image_audit
+from consumer.lineage import Lineage
+from consumer.reading import AUDITED_ROWS
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
@@ -37,15 +38,8 @@ from shared.plots import correlations, curves, group_bars, marginals, overlay, s
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 
-AUDITED_ROWS = 20_000
 LATENTS = 4_000
 LARGEST = 10
-
-
-class Lineage(StrEnum):
-    PROVED = "made by this student from this release"
-    OTHER = "made by another student or from another release"
-    UNKNOWN = "unknown: only Parquet carries lineage"
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def audit_report(
     card: Card,
     manifest: Manifest,
     table: pd.DataFrame,
-    distillation: dict[str, Any],
+    distillation: Distillation,
     lineage: Lineage,
     real: pd.DataFrame | None,
 ) -> Audit:
@@ -116,8 +110,8 @@ def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scor
 
 
 def _origin(lineage: Lineage) -> Verdict:
-    level = {"PROVED": "good", "OTHER": "bad", "UNKNOWN": "caution"}[lineage.name]
-    value = {"PROVED": "verified", "OTHER": "mismatch", "UNKNOWN": "unproved"}[lineage.name]
+    level = {"PROVED": "good", "ALTERED": "bad", "OTHER": "bad", "UNKNOWN": "caution"}[lineage.name]
+    value = {"PROVED": "verified", "ALTERED": "mismatch", "OTHER": "mismatch", "UNKNOWN": "unproved"}[lineage.name]
     return Verdict(level, "Origin", f"Signed by the owner; these rows: {lineage.value}.", value)  # type: ignore[arg-type]
 
 
@@ -198,13 +192,13 @@ def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
     return float(np.abs(released - empirical).max())
 
 
-def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> Section:
+def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Section:
     generator = torch.Generator().manual_seed(0)
     statistics = synthesiser.statistics
     with torch.no_grad():
         student = synthesiser.latents(LATENTS, generator)
     released = statistics.strata.unwhiten(torch.randn(student.shape, generator=generator), generator)
-    steps = [entry[0] for entry in distillation["history"]]
+    steps = [entry[0] for entry in distillation.history]
     return Section(
         "Latents",
         "The student learned the latents from noise and the released sketch. Its squared distance to the sketch, on "
@@ -214,11 +208,11 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
             Table(
                 ("latents", "squared sketch distance"),
                 tuple(
-                    (name, f"{distillation[key]:.2e}")
-                    for name, key in (
-                        ("student", "distance"),
-                        ("Gaussian of the moments", "gaussian_distance"),
-                        ("Gaussians of unit variance, the prior", "prior_distance"),
+                    (name, f"{distance:.2e}")
+                    for name, distance in (
+                        ("student", distillation.distance),
+                        ("Gaussian of the moments", distillation.gaussian_distance),
+                        ("Gaussians of unit variance, the prior", distillation.prior_distance),
                     )
                 ),
             ),
@@ -234,7 +228,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: dict[str, Any]) -> S
             ),
             curves(
                 steps,
-                {"held-out sketch distance": [max(entry[1], 1e-9) for entry in distillation["history"]]},
+                {"held-out sketch distance": [max(entry[1], 1e-9) for entry in distillation.history]},
                 "Distillation: held-out sketch distance over steps.",
                 log=True,
             ),

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-import pyarrow.parquet as parquet
 from safetensors import SafetensorError
 
-from consumer import fetching
-from consumer.audit_report import AUDITED_ROWS, Audit, Lineage, audit_report
+from consumer import distillation, fetching, lineage
+from consumer.audit_report import Audit, audit_report
+from consumer.distillation import Distillation
 from consumer.enrolment import Enrolled
 from consumer.enrolment import enrol as enrol_study
+from consumer.lineage import Run
+from consumer.reading import read_rows
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
 from protocol.ledger_file import Ledger
@@ -27,14 +28,16 @@ from shared.card import Card
 from shared.decoder import metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
-from shared.image_folder import ImageFolderWriter, drawn_rows, read_image_folder, read_lineage
+from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.student import Distilled, StudentSettings, distil
-from shared.table import TableWriter, read_table, restore
+from shared.table import TableWriter, restore
 
 Progress = Callable[[int, int, str], None]
-MANIFEST_KEY, STUDENT_KEY = "fair4free.manifest_sha256", "fair4free.student_sha256"
+LAST_SEED = 2**64 - 2
+"""Distilling takes this seed and the next, and a generator's seed has 64 bits."""
+LAST_VERSION = 2**31 - 1
 
 
 def quiet(step: int, total: int, message: str) -> None:
@@ -60,6 +63,8 @@ def enrol(
 
 def fetch(path: Path | str, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
     """Fetch and verify a release, the newest unless named."""
+    if version is not None and not 1 <= version <= LAST_VERSION:
+        raise BadInput("not a version", field="--version", remedy=f"give 1 to {LAST_VERSION:,}, or leave it out")
     return fetching.fetch(Study(Path(path)), version, _now(), progress)
 
 
@@ -75,6 +80,8 @@ def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
 
 def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
     """Distil the student from noise and the released statistics; write it beside its lineage."""
+    if not 0 <= seed <= LAST_SEED:
+        raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
     study = Study(Path(path))
     trusted = _whole(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
@@ -82,13 +89,7 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
     student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
     folder.write(study.student, student)
-    history = {
-        "distance": distilled.distance,
-        "gaussian_distance": distilled.gaussian_distance,
-        "prior_distance": distilled.prior_distance,
-        "history": distilled.history,
-    }
-    folder.write(study.distillation, json.dumps(history).encode())
+    folder.write(study.distillation, distillation.to_bytes(distilled))
     return distilled
 
 
@@ -112,13 +113,12 @@ def generate(
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
-    synthesiser, lineage = _synthesiser(study)
+    synthesiser, origin = _synthesiser(study)
     target = Path(out or study.folder / "synthetic.parquet")
     done = 0
-    lineage |= {"fair4free.seed": str(seed), "fair4free.rows": f"{start}-{stop - 1}"}
-    lineage |= {"fair4free.groups": "balanced" if balanced else "as recorded"}
+    origin |= Run(seed, start, stop, balanced).said()
     # one block is written while the next is made
-    with _writer(target, synthesiser.schema, start, lineage) as writer, ThreadPoolExecutor(1) as pool:
+    with _writer(target, synthesiser.schema, start, origin) as writer, ThreadPoolExecutor(1) as pool:
         written: Future[None] | None = None
         for block in synthesiser.rows(seed, start, stop, balanced):
             if written is not None:
@@ -142,24 +142,27 @@ def audit(
     study = Study(Path(path))
     table_path = Path(synthetic or study.folder / "synthetic.parquet")
     synthesiser, expected = _synthesiser(study)
-    table, held = _read(table_path, synthesiser.schema)
-    own, own_held = _read(Path(real), synthesiser.schema) if real is not None else (None, 0)
+    rows = read_rows(table_path, synthesiser.schema)
+    own = read_rows(Path(real), synthesiser.schema) if real is not None else None
+    distilled = Distillation.from_bytes(
+        folder.read(study.distillation, "run `fair4free distill`"), str(study.distillation)
+    )
     trusted = _whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
         Card.from_bytes(trusted.artefacts[Artefact.CARD]),
         trusted.manifest,
-        table,
-        json.loads(folder.read(study.distillation, "run `fair4free distill`")),
-        _lineage(table_path, expected),
-        own,
+        rows.table,
+        distilled,
+        lineage.lineage(table_path, rows, synthesiser, expected),
+        None if own is None else own.table,
     )
     if synthesiser.schema.image is not None:
         drawn = tuple(
-            (name, f"{AUDITED_ROWS:,} of {count:,}, drawn at random")
-            for name, count in (("Synthetic pictures", held), ("Your own pictures", own_held))
-            if count > AUDITED_ROWS
+            (name, f"{len(read.table):,} of {read.held:,}, drawn at random")
+            for name, read in (("Synthetic pictures", rows), ("Your own pictures", own))
+            if read is not None and read.held > len(read.table)
         )
         found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
     progress(2, 3, "report")
@@ -181,9 +184,9 @@ def _whole(study: Study) -> TrustedRelease:
 
 def parse_shard(text: str) -> tuple[int, int]:
     """ "3/16" as (3, 16). Raises `BadInput`."""
-    first, _, second = text.partition("/")
-    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
-        return int(first), int(second)
+    found = re.fullmatch(r"([0-9]{1,20})/([0-9]{1,20})", text)
+    if found is not None and 1 <= int(found[1]) <= int(found[2]):
+        return int(found[1]), int(found[2])
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
@@ -209,48 +212,24 @@ def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
         student,
     )
     return synthesiser, {
-        MANIFEST_KEY: digest,
-        STUDENT_KEY: hashlib.sha256(student).hexdigest(),
+        lineage.MANIFEST: digest,
+        lineage.STUDENT: hashlib.sha256(student).hexdigest(),
         "fair4free.node": trusted.manifest.node,
         "fair4free.version": str(trusted.manifest.version),
     }
 
 
-def _lineage(path: Path, expected: dict[str, str]) -> Lineage:
-    """Whether a file says it was made by this student from this release. CSV cannot say."""
-    if path.is_dir():
-        said = read_lineage(path)
-        if not said:
-            return Lineage.UNKNOWN
-        same = all(said.get(key) == expected[key] for key in (MANIFEST_KEY, STUDENT_KEY))
-        return Lineage.PROVED if same else Lineage.OTHER
-    if path.suffix.lower() != ".parquet":
-        return Lineage.UNKNOWN
-    stored = parquet.read_metadata(path).metadata or {}
-    same = all(stored.get(key.encode()) == expected[key].encode() for key in (MANIFEST_KEY, STUDENT_KEY))
-    return Lineage.PROVED if same else Lineage.OTHER
-
-
-def _writer(path: Path, schema: Schema, start: int, lineage: dict[str, str]) -> TableWriter | ImageFolderWriter:
+def _writer(path: Path, schema: Schema, start: int, origin: dict[str, str]) -> TableWriter | ImageFolderWriter:
     """What writes the rows of a schema to `path`."""
     if schema.image is None or path.suffix.lower() == ".parquet":
-        return TableWriter(path, lineage)
+        return TableWriter(path, origin)
     if path.suffix:
         raise BadInput(
             "pictures do not fit into such a file",
             field=str(path),
             remedy="choose a .parquet file, or a folder for PNG files",
         )
-    return ImageFolderWriter(path, schema.image, start, lineage)
-
-
-def _read(path: Path, schema: Schema) -> tuple[pd.DataFrame, int]:
-    """A table or a folder of pictures, and how many rows there are; of more pictures than are audited so many, drawn
-    by seed."""
-    if schema.image is not None and path.is_dir():
-        return read_image_folder(path, schema.image, AUDITED_ROWS, seed=0)
-    table = read_table(path)
-    return table if schema.image is None else drawn_rows(table, AUDITED_ROWS, seed=0), len(table)
+    return ImageFolderWriter(path, schema.image, start, origin)
 
 
 def _now() -> int:

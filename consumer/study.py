@@ -2,7 +2,7 @@
 
 invitation.json        the root of trust, as the owner handed it over
 identity/              keys (never leave), request, fingerprint, certificate
-last_seen.json         the highest of everything accepted, which nothing older may replace
+last_seen.json         the highest of everything accepted, which nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
 student.safetensors    the distilled student, with student.json beside it
 synthetic.*            whatever was generated
@@ -92,4 +92,11 @@ class Study:
         return LastSeen.from_bytes(self.last_seen_file.read_bytes())
 
     def remember(self, seen: LastSeen) -> None:
-        folder.write(self.last_seen_file, seen.to_bytes())
+        """Keep what was accepted, and of what another fetch has kept meanwhile all that is newer.
+
+        Raises a `VerificationFailure` if the two contradict each other.
+        """
+        with folder.locked(self.folder / "last_seen.lock"):
+            if self.last_seen_file.is_file():
+                seen = seen.joined(LastSeen.from_bytes(self.last_seen_file.read_bytes()))
+            folder.write(self.last_seen_file, seen.to_bytes())

@@ -151,7 +151,7 @@ def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
     """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
     node = Node.open(path)
-    version = version or release.latest(node)
+    version = release.latest(node) if version is None else version
     found = findings.last(node, version)
     if found is None:
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from data_owner import roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
@@ -15,7 +17,7 @@ from protocol.entry import Enrolment as Enrolled
 from protocol.entry import Revocation
 from protocol.invitation import Invitation
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.schema import Frozen
 
@@ -92,7 +94,7 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
     if known.is_file():
-        entry = Enrolment.model_validate_json(folder.read(known, "enrol again"))
+        entry = _read(known)
         if entry.decision is not Decision.APPROVED:
             return entry.decision, b""
         return entry.decision, identity.issue_client_certificate(
@@ -117,15 +119,15 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
 
 def enrolments(node: Node) -> list[Enrolment]:
     """Everyone who asked, oldest first."""
-    found = [Enrolment.model_validate_json(folder.read(path, "enrol again")) for path in node.enrolments.glob("*.json")]
+    found = [_read(path) for path in node.enrolments.glob("*.json")]
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
 
 
 def role(node: Node, fingerprint: str) -> Role | None:
     """As what the holder of this key may call at this moment; None if unknown, not approved or withdrawn."""
     try:
-        entry = Enrolment.model_validate_json(_path(node, fingerprint).read_bytes())
-    except (OSError, ValueError, Unreachable):
+        entry = _read(_path(node, fingerprint))
+    except Fair4FreeError:
         return None
     return entry.role if entry.decision is Decision.APPROVED else None
 
@@ -139,29 +141,37 @@ def decide(
     """
     if not by.strip():
         raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
-    matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
-    if len(fingerprint) < 16 or len(matching) != 1:
-        raise BadInput(
-            "no single request has this fingerprint",
-            field="fingerprint",
-            remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
+    with folder.locked(node.lock):
+        matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
+        if len(fingerprint) < 16 or len(matching) != 1:
+            raise BadInput(
+                "no single request has this fingerprint",
+                field="fingerprint",
+                remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
+            )
+        known = matching[0]
+        person, at = by.strip(), int(now.timestamp())
+        decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
+        granted = decision is Decision.APPROVED
+        entry = (
+            new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
+            if granted
+            else new_entry(Revocation, at=at, by=person, party=known.fingerprint)
         )
-    known = matching[0]
-    person, at = by.strip(), int(now.timestamp())
-    decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
-    granted = decision is Decision.APPROVED
-    entry = (
-        new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
-        if granted
-        else new_entry(Revocation, at=at, by=person, party=known.fingerprint)
-    )
-    with Ledger(node.ledger) as log:
-        if granted:
-            log.append(entry)
-        folder.write(_path(node, known.fingerprint), decided.model_dump_json(indent=2).encode())
-        if not granted:
-            log.append(entry)
-    return decided
+        with Ledger(node.ledger) as log:
+            if granted:
+                log.append(entry)
+            folder.write(_path(node, known.fingerprint), decided.model_dump_json(indent=2).encode())
+            if not granted:
+                log.append(entry)
+        return decided
+
+
+def _read(path: Path) -> Enrolment:
+    try:
+        return Enrolment.model_validate_json(folder.read(path, "enrol again"))
+    except ValidationError:
+        raise Unreachable("not an enrolment", field=str(path), remedy="restore it from its backup") from None
 
 
 def _path(node: Node, fingerprint: str) -> Path:

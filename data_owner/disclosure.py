@@ -34,12 +34,16 @@ ATOM_SHARE = 0.004
 """A value held by this share of records (and by the minimum count) is kept exactly."""
 
 
-def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame]:
+def disclose(
+    records: Records, minimum_count: int, counted: NDArray[np.int64] | None = None
+) -> tuple[Schema, pd.DataFrame]:
     """The schema that may leave, and the canonical table recoded to it.
 
-    Raises `PolicyRefusal` if a class of the target or a sensitive group has fewer than `minimum_count` records.
+    What a teacher will be trained on, rows `counted` or all, has `minimum_count` records behind each category, class
+    and group. Raises `PolicyRefusal` if that is not so of a class or group; categories are merged until it is.
     """
     table = records.frame.copy()
+    counted = np.arange(len(table)) if counted is None else counted
     columns: list[NumericColumn | CategoricalColumn | ImageColumn] = []
     for facts in records.columns:
         values = table[facts.name]
@@ -47,13 +51,16 @@ def disclose(records: Records, minimum_count: int) -> tuple[Schema, pd.DataFrame
             columns.append(facts.image)
         elif facts.kind in ("category", "boolean"):
             if facts.role is Role.FEATURE and facts.declared_categories is None:
-                values = table[facts.name] = merge_rare(values, minimum_count)
-            columns.append(_categorical(facts, values, minimum_count))
+                values = table[facts.name] = merge_rare(values, minimum_count, counted)
+            if facts.role is Role.TARGET:
+                check_classes(values.iloc[counted], facts.name, minimum_count)
+            columns.append(_categorical(facts, values))
         else:
             columns.append(_numeric(facts, values, minimum_count))
     sensitive = [facts.name for facts in records.columns if facts.role is Role.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
-    _require(int(counts.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
+    trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)
+    _require(int(trained.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
     groups = tuple(
         Group(values=key if isinstance(key, tuple) else (key,), share=share)
         for key, share in zip(counts.index, shares(counts.to_numpy()), strict=True)
@@ -78,12 +85,20 @@ def publishable_rate(rate: float, records: int, minimum_count: int) -> float | N
     return round(rate, 2) if min(within, records - within) >= minimum_count else None
 
 
-def merge_rare(values: pd.Series, minimum_count: int) -> pd.Series:
-    """Recode categories (and missing) with fewer than `minimum_count` records to `MERGED`.
+def check_classes(values: pd.Series, name: str, minimum_count: int) -> None:
+    """Raises `PolicyRefusal` if a class of the target has fewer records."""
+    _require(int(values.value_counts().min()) >= minimum_count, name, "a class of the target")
+
+
+def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64] | None = None) -> pd.Series:
+    """Recode categories (and missing) with fewer than `minimum_count` records to `MERGED`, counting rows `counted`.
 
     If those are still too few together, the next rarest category joins them.
     """
     counts = values.value_counts(dropna=False, ascending=True, sort=True)
+    if counted is not None:
+        found = values.iloc[counted].value_counts(dropna=False)
+        counts = found.reindex(counts.index, fill_value=0).sort_values(kind="stable")
     small = counts < minimum_count
     if not small.any():
         return values
@@ -136,10 +151,15 @@ def quantile_table(
 
 
 def _together(neighbours: NDArray[np.float64]) -> float:
-    """One value for at least the minimum count of records: theirs if all share it, else their mean, to six digits."""
+    """One value for at least the minimum count of records: theirs if all share it, else their mean.
+
+    To six digits, unless those would lead beyond the neighbours, whose ends are single records.
+    """
     if neighbours[0] == neighbours[-1]:
         return float(neighbours[0])
-    return float(np.clip(float(f"{neighbours.mean():.6g}"), neighbours[0], neighbours[-1]))
+    mean = float(neighbours.mean())
+    rounded = float(f"{mean:.6g}")
+    return rounded if neighbours[0] <= rounded <= neighbours[-1] else mean
 
 
 def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> NumericColumn:
@@ -158,9 +178,7 @@ def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> Numer
     )
 
 
-def _categorical(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> CategoricalColumn:
-    if facts.role is Role.TARGET:
-        _require(int(values.value_counts().min()) >= minimum_count, facts.name, "a class of the target")
+def _categorical(facts: ColumnFacts, values: pd.Series) -> CategoricalColumn:
     found = sorted(values.dropna().unique())
     return CategoricalColumn(
         name=facts.name,

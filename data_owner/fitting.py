@@ -9,21 +9,22 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
+from data_owner.disclosure import check_classes, disclose
+from data_owner.ingest import read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, default_settings
 from data_owner.training import Progress, Trained, train_teacher
 from protocol.artefacts import Artefact
 from shared.codec import encode
-from shared.schema import Schema
+from shared.schema import Role, Schema
 
 HELD_OUT_SHARE = 0.2
 
@@ -38,15 +39,20 @@ class Prepared:
 
 
 def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
-    """A fifth is held out, in proportion to the target's classes."""
-    schema, canonical = disclose(ingest(table, settings), settings.policy.minimum_count)
+    """A fifth is held out, in proportion to the target's classes. The minimum count is of records that are trained on.
+
+    Raises `BadInput` or `PolicyRefusal` naming the column and the remedy.
+    """
+    found, minimum_count = read(table, settings), settings.policy.minimum_count
+    (target,) = (fact.name for fact in found.columns if fact.role is Role.TARGET)
+    check_classes(found.frame[target], target, minimum_count)
+    rows = np.arange(len(found.frame))
     training, held_out = train_test_split(
-        canonical,
-        test_size=HELD_OUT_SHARE,
-        random_state=settings.training.seed,
-        stratify=canonical[schema.target.name],
+        rows, test_size=HELD_OUT_SHARE, random_state=settings.training.seed, stratify=found.frame[target]
     )
-    return Prepared(schema, training.reset_index(drop=True), held_out.reset_index(drop=True))
+    counted = training if settings.privacy is None else rows  # nobody is behind microdata
+    schema, canonical = disclose(with_groups(found, settings.policy, counted), minimum_count, counted)
+    return Prepared(schema, *(canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)))
 
 
 def fit(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_owner.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
@@ -18,6 +19,8 @@ from shared.schema import MERGED, MISSING, ImageColumn, Role
 from shared.table import DATE32, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
+SMALLEST, LARGEST = 1e-12, 1e100
+"""Between these lies the largest number of a column, whose decimals are then few enough."""
 WHOLE = re.compile(r"-?\d+")
 
 
@@ -51,13 +54,20 @@ class Records:
 
 def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
     """Canonical records. Raises `BadInput` or `PolicyRefusal` naming the column and the remedy."""
-    found = read(table, settings)
-    frame = _with_groups(found.frame, found.sensitive, settings.policy)
+    return with_groups(read(table, settings), settings.policy)
+
+
+def with_groups(found: Records, policy: Policy, counted: NDArray[np.int64] | None = None) -> Records:
+    """Records whose joint groups are as large as the policy asks, counting rows `counted`, all unless given.
+
+    Small groups are merged if the policy says so. Raises `PolicyRefusal` if not, `BadInput` for too few or too many.
+    """
+    frame = _with_groups(found.frame, found.sensitive, policy, counted)
     return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in found.columns), found.positive)
 
 
 def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = False) -> Records:
-    """Canonical records with every group as it is; `ingest` goes on to merge or refuse the small ones.
+    """Canonical records with every group as it is; `with_groups` goes on to merge or refuse the small ones.
 
     With `as_declared` no single record decides what is refused or in which type a column comes back, for that would
     tell of it: a number outside its column's bounds counts as the nearest inside, a category that is not declared as
@@ -138,11 +148,11 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
     else:
         present = numbers.dropna()
         _check_numbers(present, name, kind, bounds)
-        decimals = _decimals_of(present, values, entry) if kind == "number" else 0
+        decimals = _decimals_of(present, values, name, entry) if kind == "number" else 0
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_dtype(values, kind, whole=True if as_declared else None),
+        dtype=_holding(_dtype(values, kind, whole=True if as_declared else None), bounds),
         role=Role.FEATURE,
         decimals=decimals,
         unit=unit,
@@ -205,6 +215,12 @@ def _check_labels(labels: pd.Series, name: str, entry: ColumnSettings) -> None:
     present = labels.dropna()
     _check_any(present, name)
     found = set(present)
+    if entry.role != "sensitive" and found & {MISSING, MERGED}:
+        raise BadInput(
+            f"holds the text {MISSING} or {MERGED}, which stands for something here",
+            field=name,
+            remedy="leave those cells empty, or rename that category",
+        )
     if entry.role == "feature" and len(found) < 2 and len(present) == len(labels):
         raise BadInput("the column is constant", field=name, remedy='set kind = "exclude" in owner.toml')
     if entry.categories is None:
@@ -229,16 +245,18 @@ def _as_declared(fact: ColumnFacts, labels: pd.Series) -> ColumnFacts:
     return replace(fact, declared_categories=(*fact.declared_categories, *added))
 
 
-def _with_groups(frame: pd.DataFrame, sensitive: list[str], policy: Policy) -> pd.DataFrame:
-    """Merge joint groups under the policy's minimum, when it says so, else refuse them."""
+def _with_groups(
+    frame: pd.DataFrame, sensitive: list[str], policy: Policy, counted: NDArray[np.int64] | None
+) -> pd.DataFrame:
     field = ", ".join(sensitive)
     group = frame.groupby(sensitive).ngroup()
-    sizes = group.value_counts().sort_index().sort_values(kind="stable")
+    of = group if counted is None else group.iloc[counted]
+    sizes = pd.Series(np.bincount(of, minlength=group.max() + 1)).sort_values(kind="stable")
     merged = int((sizes < policy.minimum_count).sum())
     if merged:
         if policy.small_groups == "refuse":
             raise PolicyRefusal(
-                f"a sensitive group has fewer than {policy.minimum_count} records",
+                f"a sensitive group has fewer than {policy.minimum_count} records to train on",
                 field=field,
                 remedy='use --merge-small-groups at init, set small_groups = "merge" in owner.toml, or drop the rows',
             )
@@ -267,6 +285,7 @@ def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
         if pd.api.types.is_datetime64_any_dtype(values):
             return dtype
         return DATE32 if pd.api.types.infer_dtype(values, skipna=True) == "date" else ISO_TEXT
+    dtype = "float32" if dtype.lower() == "float16" else dtype
     if kind == "number":
         return dtype.lower() if pd.api.types.is_float_dtype(values) else "float64"
     if pd.api.types.is_bool_dtype(values):
@@ -282,9 +301,22 @@ def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
     return "category" if isinstance(values.dtype, pd.CategoricalDtype) else "str"
 
 
-def _decimals_of(present: pd.Series, values: pd.Series, entry: ColumnSettings) -> int:
+def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:
+    """The type, or a wider one if declared bounds go beyond what an integer type holds."""
+    if bounds is None or "int" not in dtype:
+        return dtype
+    kept = np.iinfo(dtype)
+    return dtype if kept.min <= bounds[0] and bounds[1] <= kept.max else "int64"
+
+
+def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings) -> int:
     if entry.decimals is not None:
         return entry.decimals
+    largest = float(present.abs().max())
+    if not SMALLEST <= largest <= LARGEST:
+        raise BadInput(
+            f"its largest number is not within {SMALLEST:g} and {LARGEST:g}", field=name, remedy="use another unit"
+        )
     return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"))
 
 

@@ -74,13 +74,12 @@ def measure(
     original = scores(test, from_original, schema)
     fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
     fidelity_ceiling = judge.fidelity(held_out, training)
-    everyone = pd.concat([training, held_out])
-    sizes = np.bincount(group_positions(schema, everyone), minlength=len(schema.groups))
+    sizes = np.bincount(group_positions(schema, training), minlength=len(schema.groups))
     checks = release_gate.checks(
         settings.policy,
-        smallest_group=int(sizes.min()),
-        # nobody is behind microdata, and its categories were declared
-        smallest_category=smallest_category(schema, everyone) if settings.privacy is None else None,
+        # nobody is behind microdata
+        smallest_group=int(sizes.min()) if settings.privacy is None else None,
+        smallest_category=smallest_category(schema, training) if settings.privacy is None else None,
         synthetic=found,
         original=original,
         ceiling=best,

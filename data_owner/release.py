@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
@@ -22,7 +22,7 @@ from protocol.signing import Kind, sign
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.card import Card
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.schema import Frozen
 
 
@@ -33,6 +33,8 @@ class State(StrEnum):
     SERVED = "served"
     DENIED = "denied"
 
+
+STATE = "state.json"
 
 OVERRIDES = 2
 """Different people who must override a successful attack."""
@@ -113,9 +115,7 @@ def step(
 
 def versions(node: Node) -> list[int]:
     """All versions of the node, rising."""
-    if not node.releases.is_dir():
-        return []
-    return sorted(int(path.name) for path in node.releases.iterdir() if path.name.isdecimal())
+    return sorted(int(path.parent.name) for path in node.releases.glob(f"*/{STATE}") if path.parent.name.isdecimal())
 
 
 def latest(node: Node) -> int:
@@ -127,8 +127,11 @@ def latest(node: Node) -> int:
 
 
 def status(node: Node, version: int) -> Status:
-    path = node.releases / str(version) / "state.json"
-    return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
+    path = node.releases / str(version) / STATE
+    try:
+        return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
+    except ValidationError:
+        raise Unreachable("not the state of a release", field=str(path), remedy="restore it from its backup") from None
 
 
 def unbounded(node: Node) -> list[int]:
@@ -142,10 +145,11 @@ def write_draft(
     node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int, *, charges: int = 0
 ) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
-    version = max(versions(node), default=0) + 1
     first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, charges=charges)
     files = {kind.filename: data for kind, data in artefacts.items()}
-    folder.create(node.releases / str(version), {**files, "state.json": _encode(first)})
+    with folder.locked(node.lock):
+        version = max(versions(node), default=0) + 1
+        folder.create(node.releases / str(version), {**files, STATE: _encode(first)})
     return version
 
 
@@ -163,11 +167,11 @@ def record_measured(
 ) -> Status:
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
     digest of what attacks found."""
-    after = step(status(node, version), State.MEASURED, at=now, failures=failures)
     found = {"policy_id": policy_id, "records": records, "exceeded": exceeded, "findings": findings}
-    after = after.model_copy(update=found)
-    folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
-    return _keep(node, version, after)
+    with folder.locked(node.lock):
+        after = step(status(node, version), State.MEASURED, at=now, failures=failures).model_copy(update=found)
+        folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
+        return _keep(node, version, after)
 
 
 def approve(
@@ -183,48 +187,49 @@ def approve(
     now: int,
 ) -> Manifest:
     """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`."""
-    before = status(node, version)
-    with Ledger(node.ledger) as log:
-        people = log.overrides(version, before.findings)
-    after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
-    if before.policy_id != policy_id:
-        raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
-        )
-    place = node.releases / str(version)
-    if before.exceeded:
-        card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
-        folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
-    artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
-    digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
-    manifest = Manifest(
-        node=name,
-        version=version,
-        created=now,
-        expires=now + days * 86_400,
-        schema_id=digests[Artefact.SCHEMA].sha256,
-        policy_id=policy_id,
-        privacy=privacy,
-        artefacts=digests,
-    )
-    signed = manifest.to_bytes()
-    folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key]).to_bytes())
-    folder.write(place / Artefact.MANIFEST.filename, signed)
-    with Ledger(node.ledger) as log:
-        log.append(
-            new_entry(
-                Approval,
-                at=now,
-                by=after.by,
-                version=version,
-                manifest=Digest.of(signed),
-                policy_id=policy_id,
-                artefacts=digests,
-                records=before.records,
+    with folder.locked(node.lock):
+        before = status(node, version)
+        with Ledger(node.ledger) as log:
+            people = log.overrides(version, before.findings)
+        after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
+        if before.policy_id != policy_id:
+            raise PolicyRefusal(
+                "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
             )
+        place = node.releases / str(version)
+        if before.exceeded:
+            card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
+            folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
+        artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
+        digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
+        manifest = Manifest(
+            node=name,
+            version=version,
+            created=now,
+            expires=now + days * 86_400,
+            schema_id=digests[Artefact.SCHEMA].sha256,
+            policy_id=policy_id,
+            privacy=privacy,
+            artefacts=digests,
         )
-    _keep(node, version, after)
-    return manifest
+        signed = manifest.to_bytes()
+        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key]).to_bytes())
+        folder.write(place / Artefact.MANIFEST.filename, signed)
+        with Ledger(node.ledger) as log:
+            log.append(
+                new_entry(
+                    Approval,
+                    at=now,
+                    by=after.by,
+                    version=version,
+                    manifest=Digest.of(signed),
+                    policy_id=policy_id,
+                    artefacts=digests,
+                    records=before.records,
+                )
+            )
+        _keep(node, version, after)
+        return manifest
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:
@@ -252,8 +257,8 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
 
     Denying once more is allowed, and logs a denial that was interrupted before it was logged.
     """
-    before = status(node, version)
-    with Ledger(node.ledger) as log:
+    with folder.locked(node.lock), Ledger(node.ledger) as log:
+        before = status(node, version)
         is_new = before.state is not State.DENIED or log.is_denied(version)
         after = step(before, State.DENIED, at=now, by=by, reason=reason) if is_new else before
         entry = new_entry(Denial, at=after.at, by=after.by, version=version, reason=after.reason)
@@ -264,9 +269,11 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
 
 
 def mark_served(node: Node, version: int, now: int) -> None:
-    before = status(node, version)
-    if before.state is State.APPROVED:
-        _keep(node, version, step(before, State.SERVED, at=now, by=before.by))
+    if status(node, version).state is State.APPROVED:
+        with folder.locked(node.lock):
+            before = status(node, version)
+            if before.state is State.APPROVED:
+                _keep(node, version, step(before, State.SERVED, at=now, by=before.by))
 
 
 def servable(node: Node, now: int) -> dict[int, Manifest]:
@@ -297,7 +304,7 @@ def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, 
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:
-    folder.write(node.releases / str(version) / "state.json", _encode(after))
+    folder.write(node.releases / str(version) / STATE, _encode(after))
     return after
 
 

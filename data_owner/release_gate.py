@@ -10,7 +10,7 @@ from shared.metrics import Fidelity, Scores
 def checks(
     policy: Policy,
     *,
-    smallest_group: int,
+    smallest_group: int | None,
     smallest_category: int | None,
     synthetic: Scores,
     original: Scores,
@@ -71,4 +71,5 @@ def _check(name: str, measured: float, required: float) -> Check:
 
 
 def _share(value: float, of: float) -> float:
-    return value / of if of > 0.0 else 1.0
+    """0 where there is nothing to compare with: what cannot be judged does not pass."""
+    return value / of if of > 0.0 else 0.0

@@ -24,7 +24,7 @@ from data_owner.fitting import Prepared, artefacts, fit, split
 from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
 from data_owner.infer import infer
-from data_owner.ingest import ingest, read
+from data_owner.ingest import read
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
@@ -73,6 +73,8 @@ def init(
     """
     path = Path(path)
     node = Node(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BadInput("not a folder", field=str(path), remedy="choose a new folder for the node")
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
     if sum(given is not None for given in (data, images, dataset_name)) != 1:
@@ -128,9 +130,10 @@ def init(
         raise BadInput("a column mixes types", field="table", remedy="give each column one type") from None
     undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
     if not undecided and epsilon is None:
-        ingest(table, settings)
+        split(table, settings)
     elif not undecided:
         read(table, settings, as_declared=True)
+    folder.make(path)
     authority.create_keys(node, settings.name, datetime.now(UTC))
     roots.create(node, settings.name, now())
     Ledger.create(node.ledger)
@@ -230,6 +233,7 @@ def approve(path: Path | str, *, by: str) -> Manifest:
     """Approve the newest release: sign it and allow it to be served."""
     node = Node.open(path)
     settings = read_settings(node)
+    check_name(node, settings)
     version = release.latest(node)
     check_unchanged(node, version)
     privacy = privacy_statement(node, settings)
@@ -259,7 +263,8 @@ def approve(path: Path | str, *, by: str) -> Manifest:
 def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> release.Status:
     """Deny a release, the newest unless named, for good."""
     node = Node.open(path)
-    return release.deny(node, version or release.latest(node), by=by, reason=reason, now=now())
+    version = release.latest(node) if version is None else version
+    return release.deny(node, version, by=by, reason=reason, now=now())
 
 
 def policy_id(settings: OwnerSettings) -> str:
@@ -281,6 +286,14 @@ def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     from data_owner.privacy import microdata
 
     return split(*microdata.load(node, settings))
+
+
+def check_name(node: Node, settings: OwnerSettings) -> None:
+    """Raises `PolicyRefusal` if owner.toml names the node otherwise than its root: no consumer would take its word."""
+    if roots.newest(node).node != settings.name:
+        raise PolicyRefusal(
+            "the node's root document has another name", field="name", remedy="put the old name back into owner.toml"
+        )
 
 
 def check_unchanged(node: Node, version: int) -> None:

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.functional import one_hot
 
 from data_owner.teacher import Losses, Teacher, TeacherSettings
 from shared.codec import Encoded, sample_level
+from shared.errors import BadInput
 from shared.schema import Schema
 from shared.statistics import LatentStatistics, measure
 
@@ -91,7 +93,10 @@ def train_teacher(
     best = {name: value.clone() for name, value in teacher.state_dict().items()}
     checkpoint = load()
     if checkpoint is not None:
-        state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError):
+            raise BadInput("the checkpoint is damaged", field="checkpoint", remedy="train with --restart") from None
         teacher.load_state_dict(state["teacher"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])

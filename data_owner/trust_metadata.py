@@ -42,7 +42,9 @@ class TrustMetadata:
                 Listed(version=version, manifest_sha256=manifest.digest)
                 for version, manifest in release.servable(self._node, now).items()
             )[-LIMITS.releases_listed :]
-            if self._fresh is not None:
+            # a statement from a clock that was ahead would be refused everywhere until its time came
+            is_ahead = self._fresh is not None and self._fresh[0].version > now + LIMITS.clock_skew_seconds
+            if self._fresh is not None and not is_ahead:
                 last = self._fresh[0]
                 is_young = now < last.version + RENEWED_SECONDS
                 if is_young and (last.releases, last.root_version) == (listed, root.version):

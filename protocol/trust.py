@@ -30,6 +30,7 @@ from protocol.refusals import (
     FastForward,
     MixAndMatch,
     NotLogged,
+    Rewritten,
     Rollback,
     WrongDigest,
     WrongLength,
@@ -74,6 +75,28 @@ class LastSeen(Frozen):
         if old.roles[Role.RELEASE] != new.roles[Role.RELEASE]:
             change |= {"release": 0, "manifest_sha256": ""}
         return self.model_copy(update=change)
+
+    def joined(self, other: LastSeen) -> LastSeen:
+        """The higher of everything that two fetches at once have accepted, under the newer root as after a rotation.
+
+        Raises `Equivocation` or `Rewritten` if they were shown different things in the same place.
+        """
+        older, newer = sorted((other, self), key=lambda each: each.trusted_root().version)
+        older = older.after_rotation(newer.root.encode(), newer.root_signatures.encode())
+        release = max(newer, older, key=lambda each: each.release)
+        if newer.release == older.release and newer.manifest_sha256 != older.manifest_sha256:
+            raise Equivocation("two releases were seen under one version", field="manifest", remedy=ASK_OWNER)
+        logs = [_logged(each.checkpoint) for each in (newer, older)]
+        if logs[0][0] == logs[1][0] and logs[0] != logs[1]:
+            raise Rewritten("two logs of one size were seen", field="log", remedy=ASK_OWNER)
+        return newer.model_copy(
+            update={
+                "freshness": max(newer.freshness, older.freshness),
+                "release": release.release,
+                "manifest_sha256": release.manifest_sha256,
+                "checkpoint": (newer if logs[0] >= logs[1] else older).checkpoint,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -178,9 +201,7 @@ def verify_release(
 def verify_growth(root: Root, last_checkpoint: str, note: bytes, consistency: list[bytes]) -> Checkpoint:
     """The log's new checkpoint, proved to continue the last one seen (text of its note, empty if none)."""
     found = verify_checkpoint(root, note)
-    old = Checkpoint.from_text(Note.from_bytes(last_checkpoint.encode()).text) if last_checkpoint else None
-    size, root_hash = (old.size, old.root_hash) if old else (0, EMPTY)
-    verify_consistency(size, root_hash, found.size, found.root_hash, consistency)
+    verify_consistency(*_logged(last_checkpoint), found.size, found.root_hash, consistency)
     return found
 
 
@@ -203,3 +224,11 @@ def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
     ):
         raise MixAndMatch("the approval in the log is of another release", field="log", remedy=ASK_OWNER)
     return found
+
+
+def _logged(checkpoint: str) -> tuple[int, bytes]:
+    """Size and root hash of the log by the text of its note, of an empty log if there is none."""
+    if not checkpoint:
+        return 0, EMPTY
+    found = Checkpoint.from_text(Note.from_bytes(checkpoint.encode()).text)
+    return found.size, found.root_hash

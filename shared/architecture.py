@@ -36,7 +36,7 @@ class Architecture(_Common):
     """A perceptron whose outputs are the parameters of a table's columns."""
 
     kind: Literal["tabular"] = "tabular"
-    outputs: int = Field(ge=1, le=LIMITS.parameters)
+    outputs: int = Field(ge=1, le=LIMITS.activations)
     hidden: Widths
 
     @model_validator(mode="after")

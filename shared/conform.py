@@ -11,7 +11,8 @@ from shared.table import canonical
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
-    """Canonical columns of the schema. A category it does not know becomes the merged one, where it has that.
+    """Canonical columns of the schema. A category it does not know becomes the merged one, where it has that; so does
+    a combination of sensitive values.
 
     Raises `BadInput` naming a column that is absent, or that holds what the schema has no place for.
     """
@@ -40,4 +41,14 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
                 remedy="remove those rows or recode them",
             )
         columns[column.name] = labels
-    return pd.DataFrame(columns)
+    return _with_groups(schema, pd.DataFrame(columns))
+
+
+def _with_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
+    """Joint sensitive values that are no group put into the merged one, where the schema has it."""
+    names = [column.name for column in schema.sensitive]
+    groups = [group.values for group in schema.groups]
+    if (MERGED,) * len(names) not in groups:
+        return table
+    known = pd.MultiIndex.from_frame(table[names]).isin(groups)
+    return table.assign(**{name: table[name].where(known, MERGED) for name in names})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import Unreachable
@@ -51,12 +53,35 @@ def create(path: Path, files: Mapping[str, bytes]) -> None:
         raise _unreachable(path, error) from error
 
 
+def make(path: Path) -> None:
+    """Make the folder `path` unless it is there. Raises `Unreachable`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
 def read(path: Path, remedy: str) -> bytes:
     """All bytes of a file of ours. Raises `Unreachable` with `remedy` if it is not there."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise Unreachable("cannot be read", field=str(path), remedy=remedy) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which only one process and thread can at a time, while the body runs."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _flush(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,7 +32,6 @@ class ImageFolderWriter:
         if path.exists():
             raise BadInput("it is there already", field=str(path), remedy="choose a new folder")
         self._path, self._column, self._next, self._lineage = path, column, start, lineage
-        self._part = path.with_name(f".{path.name}.part")
 
     def write(self, table: pd.DataFrame) -> None:
         rows = range(self._next, self._next + len(table))
@@ -49,7 +50,12 @@ class ImageFolderWriter:
         self._next += len(table)
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._part, ignore_errors=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
+            self._part.chmod(0o755)
+        except OSError as error:
+            raise self._unreachable() from error
         return self
 
     def __exit__(
@@ -75,12 +81,14 @@ def drawn_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     return table.sample(min(rows, len(table)), random_state=seed).sort_index().reset_index(drop=True)
 
 
-def read_image_folder(path: Path, column: ImageColumn, rows: int, seed: int) -> tuple[pd.DataFrame, int]:
+def read_image_folder(
+    path: Path, column: ImageColumn, rows: int, seed: int, *, text: Collection[str] = ()
+) -> tuple[pd.DataFrame, int]:
     """At most `rows` PNG pictures of such a folder with their labels, drawn by `seed`, and how many it holds.
 
-    Raises `BadInput` and `Unreachable`.
+    `text` is of `read_table`. Raises `BadInput` and `Unreachable`.
     """
-    labels = read_table(path / LABELS)
+    labels = read_table(path / LABELS, text=text)
     if "file" not in labels.columns:
         raise BadInput("labels.csv lacks this column", field="file", remedy="name the file of each row")
     if bool(labels["file"].isna().any()):

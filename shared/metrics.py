@@ -21,6 +21,7 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.model_selection import StratifiedKFold
 
 from shared.codec import Layout, group_positions, positions
+from shared.errors import BadInput
 from shared.schema import CategoricalColumn, Frozen, Schema
 
 NEIGHBOURS = 5
@@ -201,8 +202,13 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
 
 
 def nearness(points: Floats, others: Floats) -> Fidelity:
-    """Density and coverage of points (m, d) against real ones (n, d), k = 5."""
-    neighbours = min(NEIGHBOURS, len(points) - 1)
+    """Density and coverage of points (m, d) against real ones (n, d), k = 5, or n - 2 if that is less.
+
+    Raises `BadInput` for fewer than three real points.
+    """
+    neighbours = min(NEIGHBOURS, len(points) - 2)
+    if neighbours < 1:
+        raise BadInput("too few real rows for density and coverage", field="rows", remedy="give more of them")
     # compute_prdc also relates the other rows to each other, for recall: sixteen times the work
     radii = prdc.compute_nearest_neighbour_distances(points, neighbours)
     distances = prdc.compute_pairwise_distance(points, others)

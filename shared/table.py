@@ -8,9 +8,13 @@ that the schema names.
 from __future__ import annotations
 
 import csv
+import os
 import re
+import tempfile
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -22,6 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as parquet
 
 from shared.errors import BadInput, Unreachable
+from shared.folder import PUBLIC
 from shared.image_codec import restore_images
 from shared.limits import LIMITS
 from shared.schema import MERGED, MISSING, CategoricalColumn, Column, ImageColumn, NumericColumn, Schema
@@ -34,11 +39,15 @@ DATE32 = "date32[day][pyarrow]"
 """The dtype of a date without a time, as Parquet has it."""
 EXACT = 2.0**53
 """Whole numbers up to here are exact in float64."""
+EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+"""What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, text: Collection[str] = ()) -> pd.DataFrame:
     """Read a CSV (UTF-8, header row; an empty cell, NA, NaN, null and None mean missing) or Parquet file.
 
+    Columns named in `text` come from a CSV as they are written: codes keep their zeros, only an empty cell is missing.
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -55,7 +64,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadInput("the file is empty", field=str(path), remedy="give a file with a header and rows")
     if size > LIMITS.table_bytes:
         raise BadInput("the file is larger than the limit", field=str(path), remedy="give a sample of it")
-    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    table = _read_csv(path, text) if path.suffix.lower() == ".csv" else _read_parquet(path)
     if table.columns.empty or len(table) == 0:
         raise BadInput("the table has no rows", field=str(path), remedy="give a file with a header and rows")
     return table
@@ -74,6 +83,8 @@ def check_names(names: list[str]) -> None:
             raise BadInput("the column has no name", field=f"column {position}", remedy="name it in the header")
         if len(name) > LIMITS.name_characters:
             raise BadInput("the column name is too long", field=f"column {position}", remedy="shorten it")
+        if UNNAMED_INDEX.fullmatch(name):
+            raise BadInput("the column is named as a row index is", field=f"column {position}", remedy="rename it")
     if len(names) > LIMITS.columns:
         raise BadInput("more columns than the limit", field="table", remedy="leave columns out")
 
@@ -110,8 +121,8 @@ def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] 
         )
     if bool(np.isinf(numbers).any()):
         raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
-    if kind == "integer" and bool((np.abs(numbers) > EXACT).any()):
-        raise BadInput("holds whole numbers beyond 2^53", field=name, remedy='set kind = "exclude" or "number"')
+    if kind == "integer" and bool((np.abs(numbers) >= EXACT).any()):
+        raise BadInput("holds whole numbers of 2^53 and more", field=name, remedy='set kind = "exclude" or "number"')
     return pd.Series(numbers, index=values.index)
 
 
@@ -146,7 +157,7 @@ class TableWriter:
         if path.suffix.lower() not in SUFFIXES:
             raise BadInput("not a .csv or .parquet file", field=str(path), remedy="choose one of those suffixes")
         self._path = path
-        self._part = path.with_name(f".{path.name}.part")
+        self._part: Path | None = None
         self._metadata = metadata
         self._writer: parquet.ParquetWriter | pyarrow.csv.CSVWriter | None = None
 
@@ -155,18 +166,23 @@ class TableWriter:
         try:
             if self._writer is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = self._open(batch.schema)
+                # a name of its own: two runs to one path do not write into each other
+                handle, part = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+                os.close(handle)
+                self._part = Path(part)
+                self._part.chmod(PUBLIC)
+                self._writer = self._open(self._part, batch.schema)
             self._writer.write_table(batch.cast(self._schema))
         except OSError as error:
             raise Unreachable(
                 "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
             ) from error
 
-    def _open(self, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
+    def _open(self, part: Path, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
         self._schema = schema.with_metadata({**(schema.metadata or {}), **self._metadata})
         if self._path.suffix.lower() == ".csv":
-            return pyarrow.csv.CSVWriter(self._part, self._schema)
-        return parquet.ParquetWriter(self._part, self._schema, compression="zstd")
+            return pyarrow.csv.CSVWriter(part, self._schema)
+        return parquet.ParquetWriter(part, self._schema, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
@@ -177,18 +193,19 @@ class TableWriter:
         try:
             if self._writer is not None:
                 self._writer.close()
-                if error is None:
-                    self._part.replace(self._path)
+            if self._part is not None and error is None:
+                self._part.replace(self._path)
         except OSError as failure:
             raise Unreachable(
                 "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
             ) from failure
         finally:
-            with suppress(OSError):
-                self._part.unlink(missing_ok=True)
+            if self._part is not None:
+                with suppress(OSError):
+                    self._part.unlink(missing_ok=True)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
     """Two passes: the shape with the csv module, which can say which line is wrong, then the values."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -206,7 +223,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
                         field=str(path),
                         remedy="mend the line, or quote the cell that holds a comma",
                     )
-        return pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        values = partial(pd.read_csv, path, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        table: pd.DataFrame = values()
+        # long numbers beside gaps were rounded: as text they stay what they are
+        if rounded := [name for name in header if name not in text and _beyond_exact(table[name])]:
+            table[rounded] = values(usecols=rounded, dtype="str")
+        if verbatim := [name for name in header if name in text]:
+            table[verbatim] = values(usecols=verbatim, dtype="str", keep_default_na=False, na_values=[""])
+        return table
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", field=str(path), remedy="save it as UTF-8") from None
     except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError):
@@ -217,9 +241,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     """The columns by their Parquet types alone; what pandas noted beside them may name types we do not take."""
     try:
         found = parquet.read_table(path)
+        found = found.drop_columns([name for name in found.column_names if UNNAMED_INDEX.fullmatch(name)])
         check_names(found.column_names)
-        unnamed_index = [name for name in found.column_names if re.fullmatch(r"__index_level_\d+__", name)]
-        return found.drop_columns(unnamed_index).to_pandas(ignore_metadata=True)
+        table = found.to_pandas(ignore_metadata=True)
+        for name, column in zip(found.column_names, found.columns, strict=True):
+            if column.type in EXACT_TYPES and column.null_count:
+                table[name] = column.to_pandas(types_mapper=EXACT_TYPES.get)
+        return table
     except (pa.ArrowException, ValueError, OSError):
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None
 
@@ -255,7 +283,17 @@ def _plain(values: pd.Series, name: str) -> pd.Series:
             field=name,
             remedy="turn it into numbers, text or dates, or leave it out of the table",
         )
+    if kind in EXACT_TYPES and array.null_count:
+        return array.to_pandas(types_mapper=EXACT_TYPES.get).set_axis(values.index)
     return pd.Series(array.to_pandas().to_numpy(), index=values.index).infer_objects()
+
+
+def _beyond_exact(values: pd.Series) -> bool:
+    """Whether these are whole numbers in floats, too long to be exact."""
+    if not pd.api.types.is_float_dtype(values):
+        return False
+    present = values.dropna()
+    return bool((present % 1 == 0).all()) and bool((present.abs() >= EXACT).any())
 
 
 def _as_text(values: pd.Series) -> pd.Series:
@@ -294,6 +332,7 @@ def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
         return values.round(column.decimals).astype(column.dtype)
     whole = values.astype("Float64").round().astype("Int64")
     if column.kind == "integer":
+        _check_range(whole, column.dtype)
         return whole if column.optional and "int" in column.dtype else whole.astype(column.dtype)
     counts = whole.to_numpy("int64", na_value=np.iinfo(np.int64).min)
     times = pd.Series(counts.view(f"datetime64[{column.unit}]"), index=values.index)
@@ -301,6 +340,14 @@ def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
         return times.dt.strftime("%Y-%m-%d" if column.unit == "D" else "%Y-%m-%dT%H:%M:%S").astype("str")
     zoned = column.dtype.startswith("datetime64[") and "," in column.dtype
     return (times.dt.tz_localize("UTC") if zoned else times).astype(column.dtype)
+
+
+def _check_range(whole: pd.Series, dtype: str) -> None:
+    """Raises `OverflowError` where the integer type would wrap around: pandas says nothing."""
+    if "int" in dtype and whole.notna().any():
+        kept = np.iinfo(dtype)
+        if whole.min() < kept.min or whole.max() > kept.max:
+            raise OverflowError
 
 
 def _restore_label(values: pd.Series, column: CategoricalColumn) -> pd.Series:
@@ -312,8 +359,12 @@ def _restore_label(values: pd.Series, column: CategoricalColumn) -> pd.Series:
         found = values.map({"True": True, "False": False}).astype("boolean")
         return found if optional else found.astype("bool")
     if "int" in column.dtype:
-        whole = values.astype("Int64")
+        whole = values.astype("UInt64" if column.dtype.startswith("uint") else "Int64")
+        _check_range(whole, column.dtype)
         return whole if optional else whole.astype(column.dtype)
     if "float" in column.dtype:
         return values.astype("Float64").astype(column.dtype)
-    return values.astype("category") if column.dtype == "category" else values
+    if column.dtype == "category":  # the same codes in every block of a stream
+        labels = [label for label in column.categories if label != MISSING]
+        return pd.Series(pd.Categorical(values, labels), index=values.index)
+    return values

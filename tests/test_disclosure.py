@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
 from data_owner.ingest import Records
 from shared.errors import PolicyRefusal
 from shared.schema import MERGED, CategoricalColumn
+from tests.conftest import patients, settings_for
 
 MINIMUM = 10
 
@@ -137,3 +139,37 @@ def test_what_is_left_of_a_column_beside_any_category_stands_for_ten_or_is_nothi
     counts = merge_rare(pd.Series(labels, dtype="str"), MINIMUM).value_counts(dropna=False)
     rest = len(labels) - counts
     assert ((rest == 0) | (rest >= MINIMUM)).all()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6])
+@pytest.mark.parametrize("offset", [20_190_000, 1_700_000_000])
+def test_no_point_is_a_value_that_one_record_holds_however_far_from_zero(offset: int, unit: float) -> None:
+    values = offset * unit + np.random.default_rng(0).choice(9_000, 600, replace=False) * unit
+    table = quantile_table(values, MINIMUM, 12)
+    assert values.min() < table.values[0]
+    assert table.values[-1] < values.max()
+    assert len(set(table.values) & set(values)) <= 5, "means hit some by chance"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("abcdef"), min_size=60, max_size=200), st.integers(0, 99))
+def test_the_minimum_holds_among_the_rows_that_are_counted(labels: list[str], seed: int) -> None:
+    values = pd.Series(labels, dtype="str")
+    counted = np.random.default_rng(seed).permutation(len(values))[: len(values) // 2]
+    merged = merge_rare(values, MINIMUM, counted)
+    found = merged.iloc[counted].value_counts(dropna=False)
+    assert set(merged) <= set(found.index)
+    assert (found >= MINIMUM).all()
+
+
+def test_a_group_with_too_few_records_to_train_on_is_refused_or_merged_though_all_together_are_enough() -> None:
+    table = patients()
+    table.loc[: MINIMUM - 1, "région"] = "Corse"
+    for small_groups in ("refuse", "merge"):
+        found = settings_for(table, small_groups=small_groups)
+        if small_groups == "refuse":
+            with pytest.raises(PolicyRefusal, match="to train on"):
+                fitting.split(table, found)
+        else:
+            training = fitting.split(table, found).training
+            assert training["région"].value_counts().min() >= MINIMUM

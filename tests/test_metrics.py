@@ -14,6 +14,7 @@ from data_owner.measure import measure, reference
 from data_owner.release_gate import checks, failures
 from data_owner.settings import Policy
 from shared.associations import associations
+from shared.errors import BadInput
 from shared.metrics import (
     Fidelity,
     Scores,
@@ -22,6 +23,7 @@ from shared.metrics import (
     design_matrix,
     floor,
     judged_groups,
+    nearness,
     outcome,
     predict,
     random_forest,
@@ -124,6 +126,18 @@ def test_rows_far_away_have_no_density_and_no_coverage(disclosed: Disclosed) -> 
     assert density_coverage(table, far, schema, seed=0) == Fidelity(density=0.0, coverage=0.0)
 
 
+@pytest.mark.parametrize("rows", [3, 4, 5, 6, 7])
+def test_density_and_coverage_of_few_points_look_at_fewer_neighbours(rows: int) -> None:
+    points = np.random.default_rng(0).normal(size=(rows, 2))
+    assert nearness(points, points).coverage == 1.0
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_density_and_coverage_of_one_or_two_points_are_refused(rows: int) -> None:
+    with pytest.raises(BadInput, match="too few real rows"):
+        nearness(np.zeros((rows, 2)), np.zeros((9, 2)))
+
+
 def test_the_ceiling_keeps_accuracy_and_forgets_the_group(disclosed: Disclosed) -> None:
     schema, table = disclosed
     unfair = (table["région"] == "south").to_numpy().astype(np.int64)
@@ -193,8 +207,14 @@ def test_the_gate_passes_what_is_within_the_policy() -> None:
     assert gate() == ()
 
 
-def test_the_gate_holds_no_category_to_a_count_where_nobody_is_behind_it() -> None:
-    assert gate(smallest_category=None) == ()
+def test_the_gate_holds_nothing_to_a_count_where_nobody_is_behind_it() -> None:
+    assert gate(smallest_group=None, smallest_category=None) == ()
+
+
+def test_the_gate_passes_nothing_where_there_is_nothing_to_compare_with() -> None:
+    nothing = GOOD.model_copy(update={"demographic_parity_ratio": 0.0, "equalized_odds_ratio": 0.0, "f1": 0.0})
+    said = gate(synthetic=nothing, original=nothing, ceiling=nothing)
+    assert [line.split(",")[0] for line in said] == ["demographic parity", "equalized odds", "F1"]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,22 @@
 """The life of a release: no way to serving around measuring and a named person."""
 
+import threading
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner import release, roots, steps
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
+from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import Artefact
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
-from tests.conftest import now
+from protocol.freshness import Freshness
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from tests.conftest import now, patients
 
 
 @settings(max_examples=300, deadline=None)
@@ -95,3 +102,69 @@ def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
 def test_versions_only_rise(node: Node) -> None:
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
     assert release.write_draft(node, {Artefact.DECODER: b"d"}, "", now()) == 2
+
+
+def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:
+    """Somebody denies while another process is about to mark the release as served."""
+    with folder.locked(node.lock):
+        serving = threading.Thread(target=release.mark_served, args=(node, 1, now()))
+        serving.start()
+        denied = step(release.status(node, 1), State.DENIED, at=now(), by="Ada", reason="recalled")
+        folder.write(node.releases / "1" / release.STATE, denied.model_dump_json().encode())
+        serving.join(0.2)
+        assert serving.is_alive(), "it waits for its turn"
+    serving.join()
+    assert release.status(node, 1).state is State.DENIED
+    assert release.servable(node, now()) == {}
+
+
+def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
+    with pytest.raises(Unreachable):
+        steps.deny(node.folder, by="Ada", reason="recalled", version=0)
+    assert list(release.servable(node, now())) == [1]
+
+
+def test_what_is_no_release_among_the_releases_stops_nobody(node: Node) -> None:
+    (node.releases / "7").mkdir()
+    (node.releases / "8").write_text("note")
+    assert list(release.servable(node, now())) == [1]
+
+
+def test_a_damaged_state_is_named_and_not_quoted(node: Node) -> None:
+    state = node.releases / "1" / release.STATE
+    state.write_text('{"state": "surprise')
+    with pytest.raises(Unreachable, match="not the state") as caught:
+        release.status(node, 1)
+    assert "surprise" not in str(caught.value)
+
+
+def test_a_node_under_another_name_than_its_roots_approves_nothing(node: Node) -> None:
+    node.settings.write_text(node.settings.read_text().replace('name = "hospital"', 'name = "clinic"'))
+    with pytest.raises(PolicyRefusal, match="another name"):
+        steps.approve(node.folder, by="Ada")
+
+
+def test_a_statement_from_a_clock_that_was_ahead_ends_with_the_clock_set_right(node: Node) -> None:
+    with Ledger(node.ledger) as log:
+        says = TrustMetadata(node, log)
+        ahead, _ = says.freshness(now() + 20 * 86_400)
+        today, _ = says.freshness(now())
+    assert Freshness.from_bytes(ahead).version > now() + 19 * 86_400
+    assert abs(Freshness.from_bytes(today).version - now()) < 60
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_a_node_is_made_in_a_folder(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "hospital"
+    place.write_text("") if what == "file" else place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="not a folder"):
+        steps.init(place, data=patients(), target="died", sensitive=("région",))
+
+
+def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
+    node.checkpoint.parent.mkdir(exist_ok=True)
+    node.checkpoint.write_bytes(b"PK\x03\x04 cut")
+    node.checkpoint.with_suffix(".run").write_text(steps.settings_digest(node))
+    with pytest.raises(BadInput, match="damaged") as caught:
+        steps.train(node.folder)
+    assert "--restart" in caught.value.remedy

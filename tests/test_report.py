@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from consumer import steps as consumer_steps
-from consumer.audit_report import Lineage, audit_report, quantile_distance, released_dependence
+from consumer.audit_report import audit_report, quantile_distance, released_dependence
+from consumer.distillation import Distillation
+from consumer.lineage import Lineage
 from data_owner import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
@@ -72,12 +74,9 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
     found, synthesiser, _ = measured
     manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
     rows = restore(found.synthetic.head(900), synthesiser.schema)  # type: ignore[attr-defined]
-    distillation = {
-        "distance": 1e-5,
-        "gaussian_distance": 2e-5,
-        "prior_distance": 1e-3,
-        "history": [[50, 1e-4], [100, 1e-5]],
-    }
+    distillation = Distillation(
+        distance=1e-5, gaussian_distance=2e-5, prior_distance=1e-3, history=((50, 1e-4), (100, 1e-5))
+    )
     audit = audit_report(
         synthesiser,  # type: ignore[arg-type]
         found.card,  # type: ignore[attr-defined]
@@ -149,7 +148,7 @@ def test_released_dependence_is_zero_for_equal_groups(measured: tuple[object, ..
     assert released_dependence(synthesiser) > released_dependence(equal)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/2", "1/2/3"])
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/2", "1/2/3", "1/" + "9" * 5000])
 def test_a_shard_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="shard"):
         consumer_steps.parse_shard(text)

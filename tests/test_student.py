@@ -6,12 +6,16 @@ import time
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from consumer.steps import LAST_SEED
 from protocol.artefacts import Artefact
+from shared.architecture import Architecture
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.generation import Synthesiser
+from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.statistics import FREQUENCIES, LatentStatistics, measure
 from shared.strata import Strata
@@ -189,6 +193,17 @@ def test_generation_is_repeatable_and_divisible_by_shard(
         parts = [part for start, stop in bounds[:20] for part in synthesiser.rows(5, start, stop)]
         together = pd.concat(parts, ignore_index=True)
         pd.testing.assert_frame_equal(together, whole.iloc[: len(together)])
+
+
+def test_a_decoder_of_a_table_is_held_to_the_limit_of_activations() -> None:
+    small = {"latent": 1, "groups": 2, "classes": 2, "hidden": (1,), "head": (1,)}
+    Architecture.model_validate({**small, "outputs": LIMITS.activations})
+    with pytest.raises(ValidationError):
+        Architecture.model_validate({**small, "outputs": LIMITS.activations + 1})
+
+
+def test_the_last_seed_that_the_consumer_takes_can_be_distilled() -> None:
+    distil(five_modes(500), HALVES, StudentSettings(steps=1, seed=LAST_SEED))
 
 
 def make(artefacts: dict[Artefact, bytes]) -> Synthesiser:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
+from data_owner.settings import ColumnSettings
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable
-from shared.schema import Schema
-from shared.table import TableWriter, canonical, plain, read_table, restore
+from shared.folder import PUBLIC
+from shared.schema import CategoricalColumn, Role, Schema
+from shared.table import TableWriter, canonical, plain, read_table, restore, restore_column
 from tests.conftest import patients, settings_for
 
 
@@ -277,3 +279,60 @@ def test_a_writer_into_a_place_that_is_taken_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unreachable), TableWriter(tmp_path / "file" / "rows.csv", {}) as writer:
         writer.write(patients(5))
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "file"}
+
+
+def test_two_runs_to_one_path_leave_one_whole_file_and_nothing_else(tmp_path: Path) -> None:
+    path, (one, other) = tmp_path / "rows.parquet", (patients(500), patients(300))
+    with TableWriter(path, {}) as first, TableWriter(path, {}) as second:
+        first.write(one)
+        second.write(other)
+        first.write(one)
+    assert len(pd.read_parquet(path)) == 1000
+    assert [found.name for found in tmp_path.iterdir()] == ["rows.parquet"]
+    assert path.stat().st_mode & 0o777 == PUBLIC
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_long_codes_beside_gaps_stay_what_they_are(tmp_path: Path, suffix: str) -> None:
+    codes = [39112711000001101, 39112711000001102, 39112711000001107]
+    table = patients().assign(ward=pd.array([None, *codes] * 150, dtype="Int64"))
+    path = tmp_path / f"rows{suffix}"
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    found = canonical(read_table(path)["ward"], "ward", "category")
+    assert set(found.dropna()) == {str(code) for code in codes}
+    assert found.isna().sum() == 150
+    assert set(canonical(table["ward"].astype("object"), "ward", "category").dropna()) == {str(code) for code in codes}
+
+
+@pytest.mark.parametrize(("dtype", "bounds"), [("uint8", (-20.0, 150.0)), ("int8", (-200.0, 200.0))])
+def test_bounds_beyond_an_integer_type_come_back_in_a_wider_one(dtype: str, bounds: tuple[float, float]) -> None:
+    table = patients()
+    table["age"] = (table["age"] % 90).astype(dtype)
+    found = settings_for(table)
+    found.columns["age"] = found.columns["age"].model_copy(update={"bounds": bounds})
+    schema, canonical_table = disclose(ingest(table, found), 10)
+    canonical_table.loc[0, "age"], canonical_table.loc[1, "age"] = bounds
+    back = restore(canonical_table, schema)["age"]
+    assert (back[0], back[1]) == bounds
+    narrow = next(column for column in schema.columns if column.name == "age").model_copy(update={"dtype": dtype})
+    with pytest.raises(BadInput, match="cannot be given back"):
+        restore_column(canonical_table["age"], narrow)
+
+
+def test_categories_keep_their_codes_from_block_to_block(tmp_path: Path) -> None:
+    labels = [f"ward {number}" for number in range(300)]
+    column = CategoricalColumn(
+        name="ward", kind="category", dtype="category", role=Role.FEATURE, optional=False, categories=tuple(labels)
+    )
+    with TableWriter(tmp_path / "rows.parquet", {}) as writer:
+        for block in (labels[:3], labels):
+            writer.write(pd.DataFrame({"ward": restore_column(pd.Series(block, dtype="str"), column)}))
+    assert pd.read_parquet(tmp_path / "rows.parquet")["ward"].tolist() == labels[:3] + labels
+
+
+def test_codes_of_64_bits_without_a_sign_are_given_back() -> None:
+    table = patients().assign(ward=pd.Series([2**63 + 5, 2**63 + 6] * 300, dtype="uint64"))
+    found = settings_for(table)
+    found.columns["ward"] = ColumnSettings(kind="category")
+    schema, canonical_table = disclose(ingest(table, found), 10)
+    pd.testing.assert_series_equal(restore(canonical_table, schema)["ward"], table["ward"])

@@ -1,0 +1,97 @@
+"""Where a file of synthetic rows came from: what it says itself, and whether the same rows can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from consumer.reading import Rows, drawn_places
+from shared.conform import conform
+from shared.generation import Synthesiser
+from shared.image_folder import read_lineage
+from shared.table import restore
+
+MANIFEST, STUDENT = "fair4free.manifest_sha256", "fair4free.student_sha256"
+SEED, ROWS, GROUPS = "fair4free.seed", "fair4free.rows", "fair4free.groups"
+AS_RECORDED, BALANCED = "as recorded", "balanced"
+
+
+class Lineage(StrEnum):
+    PROVED = "made by this student from this release, as making a part of them again has shown"
+    ALTERED = (
+        "said to be made by this student from this release, but not the rows that it makes: changed since, or made on "
+        "another kind of processor"
+    )
+    OTHER = "made by another student or from another release"
+    UNKNOWN = "unknown: only Parquet carries lineage"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which rows a file holds: `start`..`stop`-1 of the run of this seed."""
+
+    seed: int
+    start: int
+    stop: int
+    balanced: bool
+
+    def said(self) -> dict[str, str]:
+        return {
+            SEED: str(self.seed),
+            ROWS: f"{self.start}-{self.stop - 1}",
+            GROUPS: BALANCED if self.balanced else AS_RECORDED,
+        }
+
+    @classmethod
+    def of(cls, said: Mapping[str, str]) -> Self | None:
+        """What a file says; None if that is no run."""
+        first, _, last = said.get(ROWS, "").partition("-")
+        try:
+            found = cls(int(said.get(SEED, "")), int(first), int(last) + 1, said.get(GROUPS) == BALANCED)
+            return found if said.items() >= found.said().items() else None
+        except ValueError:
+            return None
+
+
+def lineage(path: Path, rows: Rows, synthesiser: Synthesiser, expected: Mapping[str, str]) -> Lineage:
+    """Whether the rows of a file are this student's from this release. CSV cannot say."""
+    said = _said(path)
+    if said is None:
+        return Lineage.UNKNOWN
+    if any(said.get(key) != expected[key] for key in (MANIFEST, STUDENT)):
+        return Lineage.OTHER
+    run = Run.of(said)
+    return Lineage.PROVED if run is not None and made_again(run, rows, synthesiser) else Lineage.ALTERED
+
+
+def made_again(run: Run, rows: Rows, synthesiser: Synthesiser) -> bool:
+    """Whether there are as many rows as the run has, and those that were read of the first block of them are its own.
+
+    Of a table that is more than the audit looks at, of pictures a part.
+    """
+    if rows.held != run.stop - run.start:
+        return False
+    places = drawn_places(rows)
+    compared = places < places[0] + synthesiser.block_rows
+    places = places[compared]
+    first, stop = int(places[0]), int(places[-1]) + 1
+    made = pd.concat(synthesiser.rows(run.seed, run.start + first, run.start + stop, run.balanced), ignore_index=True)
+    again = restore(made.iloc[places - first].reset_index(drop=True), synthesiser.schema)
+    given = rows.table[compared].reset_index(drop=True)
+    return conform(synthesiser.schema, again).equals(conform(synthesiser.schema, given))
+
+
+def _said(path: Path) -> dict[str, str] | None:
+    """What a folder or a Parquet file says of itself; None where it cannot say."""
+    if path.is_dir():
+        return read_lineage(path) or None
+    if path.suffix.lower() != ".parquet":
+        return None
+    stored = parquet.read_metadata(path).metadata or {}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}

@@ -1,0 +1,86 @@
+"""Reading what an analyst gives to the audit: synthetic rows, or real ones of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from shared.errors import BadInput
+from shared.image_folder import drawn_rows, read_image_folder
+from shared.schema import CategoricalColumn, Schema
+from shared.table import read_table
+
+AUDITED_ROWS = 20_000
+LEAST_ROWS = 50
+"""Fewer rows tell nothing: models, and the neighbours that density counts, need some to learn from."""
+
+DRAW = 0
+MISSING_WORDS = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
+"""What a CSV reader takes for an empty cell."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that were read, of the `held` there are: all of a table, of pictures at most `AUDITED_ROWS`."""
+
+    table: pd.DataFrame
+    held: int
+
+
+def read_rows(path: Path, schema: Schema) -> Rows:
+    """A table or a folder of pictures; of many pictures so many are drawn.
+
+    Text stays text: in a CSV a code such as 007 is no number, and a category named NA is not missing. Raises
+    `Unreachable`, and `BadInput` also for fewer than `LEAST_ROWS`.
+    """
+    texts = {
+        column.name: column.categories
+        for column in schema.columns
+        if isinstance(column, CategoricalColumn) and column.dtype in ("str", "category")
+    }
+    if schema.image is not None and path.is_dir():
+        table, held = read_image_folder(path, schema.image, AUDITED_ROWS, DRAW, text=texts)
+    else:
+        table = read_table(path, text=texts)
+        held = len(table)
+        table = table if schema.image is None else drawn_rows(table, AUDITED_ROWS, DRAW)
+    if path.suffix.lower() != ".parquet":
+        for name in texts.keys() & set(table.columns):
+            # a word for a gap is one unless a category has that name
+            table[name] = table[name].mask(table[name].isin(MISSING_WORDS - set(texts[name])))
+    rows = Rows(table, held)
+    if rows.held < LEAST_ROWS:
+        raise BadInput(
+            f"fewer than {LEAST_ROWS} rows", field=str(path), remedy=f"give {LEAST_ROWS} or more for an audit"
+        )
+    return rows
+
+
+def drawn_places(rows: Rows) -> NDArray[np.int64]:
+    """Where, among all that are held, the rows are that were read."""
+    return drawn_rows(pd.DataFrame({"place": np.arange(rows.held)}), len(rows.table), DRAW)["place"].to_numpy()

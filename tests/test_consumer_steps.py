@@ -1,0 +1,256 @@
+"""What a consumer says of the files it is given: whence rows came, whether they can be audited, what it has seen."""
+
+import fcntl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+import consumer
+from consumer import lineage, steps
+from consumer.lineage import Lineage, Run, made_again
+from consumer.reading import LEAST_ROWS, Rows, drawn_places, read_rows
+from consumer.study import Study
+from data_owner import authority
+from data_owner.disclosure import disclose
+from data_owner.infer import infer
+from data_owner.ingest import ingest
+from data_owner.measure import reference
+from data_owner.node import Node
+from protocol.artefacts import Artefact
+from shared.codec import group_positions
+from shared.conform import conform
+from shared.errors import BadInput, Unreachable
+from shared.image_folder import drawn_rows
+from shared.schema import MERGED, Schema
+from shared.student import StudentSettings
+from shared.table import TableWriter, restore
+from tests.conftest import Running, patients, settings_for
+from tests.owner_in_memory import Owner, consume, trusting
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with a distilled student and rows 100..399 of a run of seed 5."""
+    found = Study(tmp_path_factory.mktemp("consumer") / "study")
+    running = Running(Node(approved_node))
+    try:
+        fingerprint = consumer.enrol(found.folder, invitation=running.node.invitation).fingerprint
+        authority.decide(running.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+        consumer.enrol(found.folder)
+        consumer.fetch(found.folder)
+    finally:
+        running.stop()
+    with patch("consumer.steps.StudentSettings", partial(StudentSettings, steps=100)):
+        consumer.distill(found.folder)
+    consumer.generate(found.folder, rows=4 * ROWS, seed=5, shard="2/4")
+    return found
+
+
+def origin(study: Study, path: Path) -> Lineage:
+    synthesiser, expected = steps._synthesiser(study)
+    return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
+
+
+def changed(study: Study, path: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
+    parquet.write_table(change(parquet.read_table(study.folder / "synthetic.parquet")), path)
+    return path
+
+
+def cell(table: pa.Table) -> pa.Table:
+    """The age of the last row is another."""
+    ages = table["age"].to_pylist()
+    return table.set_column(table.column_names.index("age"), "age", pa.array([*ages[:-1], ages[-1] + 1]))
+
+
+def said(table: pa.Table, **text: str) -> pa.Table:
+    changed = {f"fair4free.{key}".encode(): value.encode() for key, value in text.items()}
+    return table.replace_schema_metadata({**table.schema.metadata, **changed})
+
+
+CHANGES: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "one cell": cell,
+    "a row removed": lambda table: table.slice(0, ROWS - 1),
+    "a row repeated": lambda table: pa.concat_tables([table, table.slice(0, 1)]),
+    "another order": lambda table: table.sort_by("age"),
+    "another seed": lambda table: said(table, seed="6"),
+    "no seed": lambda table: said(table, seed="five"),
+    "another place": lambda table: said(table, rows="101-400"),
+    "no place": lambda table: said(table, rows="-"),
+    "balanced groups": lambda table: said(table, groups="balanced"),
+    "unheard-of groups": lambda table: said(table, groups="fair"),
+}
+
+
+def test_untouched_rows_are_proved_to_be_of_this_student(study: Study, tmp_path: Path) -> None:
+    assert origin(study, study.folder / "synthetic.parquet") is Lineage.PROVED
+    consumer.generate(study.folder, rows=ROWS, out=tmp_path / "balanced.parquet", balanced=True)
+    assert origin(study, tmp_path / "balanced.parquet") is Lineage.PROVED
+    consumer.generate(study.folder, rows=ROWS, out=tmp_path / "rows.csv")
+    assert origin(study, tmp_path / "rows.csv") is Lineage.UNKNOWN
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str, tmp_path: Path) -> None:
+    assert origin(study, changed(study, tmp_path / "rows.parquet", CHANGES[name])) is Lineage.ALTERED
+
+
+def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
+    synthesiser, _ = steps._synthesiser(study)
+    with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
+        table = restore(pd.concat(synthesiser.rows(5, 40, 200), ignore_index=True), synthesiser.schema)
+        run = Run(5, 40, 200, balanced=False)
+        assert made_again(run, Rows(table, 160), synthesiser)
+        table.loc[63, "age"] += 1
+        assert not made_again(run, Rows(table, 160), synthesiser)
+
+
+def test_pictures_that_were_drawn_are_compared_in_their_places(image_artefacts: dict[Artefact, bytes]) -> None:
+    synthesiser, _ = reference(image_artefacts, StudentSettings(steps=50))
+    whole = restore(pd.concat(synthesiser.rows(3, 7, 207), ignore_index=True), synthesiser.schema)
+    rows = Rows(drawn_rows(whole, 60, 0), len(whole))
+    assert drawn_places(rows).tolist() == sorted(set(drawn_places(rows).tolist()))
+    run = Run(3, 7, 207, balanced=False)
+    assert made_again(run, rows, synthesiser)
+    rows.table.loc[59, "image"] = rows.table["image"][58]
+    assert not made_again(run, rows, synthesiser)
+
+
+def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) -> None:
+    found = consumer.audit(study.folder, synthetic=changed(study, tmp_path / "rows.parquet", cell))
+    assert (found.report.verdicts[0].level, found.report.verdicts[0].value) == ("bad", "mismatch")
+    assert "altered" in found.report.to_html()
+
+
+def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_path: Path) -> None:
+    for rows in (1, 6, LEAST_ROWS - 1):
+        consumer.generate(study.folder, rows=rows, out=tmp_path / "few.csv")
+        patients(rows).to_csv(tmp_path / "real.csv", index=False)
+        for given in ({"synthetic": tmp_path / "few.csv"}, {"real": tmp_path / "real.csv"}):
+            with pytest.raises(BadInput, match=f"fewer than {LEAST_ROWS} rows") as caught:
+                consumer.audit(study.folder, **given)
+            assert caught.value.remedy
+    consumer.generate(study.folder, rows=LEAST_ROWS, out=tmp_path / "few.csv")
+    patients(LEAST_ROWS).to_csv(tmp_path / "real.csv", index=False)
+    found = consumer.audit(study.folder, synthetic=tmp_path / "few.csv", real=tmp_path / "real.csv")
+    assert found.on_own_records is not None
+
+
+@pytest.mark.parametrize("data", [b"", b'{"distance": 1e-5, "gau', b"[]", b"{}", b"\xff", b"[" * 5000])
+def test_a_student_json_that_is_cut_or_foreign_is_refused_with_what_to_do(study: Study, data: bytes) -> None:
+    whole = study.distillation.read_bytes()
+    try:
+        study.distillation.write_bytes(data)
+        with pytest.raises(BadInput, match="run `fair4free distill`") as caught:
+            consumer.audit(study.folder)
+    finally:
+        study.distillation.write_bytes(whole)
+    assert caught.value.field == str(study.distillation)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64 - 1, 2**64])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not a seed"):
+        consumer.distill(tmp_path, seed=seed)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 2**31, 2**40])
+def test_a_version_that_no_release_has_is_refused(version: int, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not a version"):
+        consumer.fetch(tmp_path, version=version)
+
+
+# reading
+
+
+def coded(rows: int = 600) -> tuple[Schema, pd.DataFrame]:
+    """Codes with leading zeros, and categories named like what means missing elsewhere, beside real gaps."""
+    table = patients(rows)
+    codes = {"surgery": "001", "medicine": "002", "intensive care": "None"}
+    table["ward"] = table["ward"].map(codes)
+    table["région"] = table["région"].map({"north": "01", "south": "02", "east": "NA"})
+    return disclose(ingest(table, settings_for(table)), 10)
+
+
+def test_codes_and_categories_named_like_gaps_come_back_from_csv_as_they_were(tmp_path: Path) -> None:
+    schema, table = coded()
+    with TableWriter(tmp_path / "rows.csv", {}) as writer:
+        writer.write(restore(table, schema))
+    found = conform(schema, read_rows(tmp_path / "rows.csv", schema).table)
+    pd.testing.assert_frame_equal(found[["ward", "région", "died"]], table[["ward", "région", "died"]])
+    assert found["ward"].isna().any()
+
+
+def test_a_word_for_a_gap_is_a_gap_where_no_category_has_that_name(tmp_path: Path) -> None:
+    schema, table = coded()
+    own = restore(table, schema)
+    own["ward"] = own["ward"].fillna("NA")
+    own.to_csv(tmp_path / "own.csv", index=False)
+    found = conform(schema, read_rows(tmp_path / "own.csv", schema).table)
+    pd.testing.assert_series_equal(found["ward"], table["ward"])
+    assert (found["région"] == "NA").any()
+
+
+def test_own_records_of_a_small_group_are_of_the_merged_one() -> None:
+    table = patients()
+    table["sex"] = pd.Series(np.where(np.arange(600) % 2, "f", "m"), dtype="str")
+    east = table.index[table["région"] == "east"]
+    table.loc[east, "sex"] = ["f"] * 4 + ["m"] * (len(east) - 4)
+    settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
+    settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"small_groups": "merge"})})
+    schema, disclosed = disclose(ingest(table, settings), 10)
+    assert (MERGED, MERGED) in [group.values for group in schema.groups]
+    own = pd.concat([table, table.iloc[:1].assign(région="west")], ignore_index=True)
+    found = conform(schema, own)
+    assert found["région"].tolist() == [*disclosed["région"], MERGED]
+    assert found["sex"].tolist() == [*disclosed["sex"], MERGED]
+    assert len(group_positions(schema, found)) == len(own)
+
+
+def test_without_a_merged_group_an_unknown_combination_is_still_refused() -> None:
+    table = patients()
+    table["sex"] = pd.Series(np.where((np.arange(600) % 2 == 0) | (table["région"] == "east"), "f", "m"), dtype="str")
+    settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
+    schema, _ = disclose(ingest(table, settings), 10)
+    with pytest.raises(BadInput, match="combination of sensitive values"):
+        group_positions(schema, conform(schema, table.assign(sex="m")))
+
+
+# what was seen
+
+
+def test_the_slower_of_two_fetches_takes_nothing_back(tmp_path: Path) -> None:
+    _, before = consume(Owner())
+    after = before.model_copy(update={"freshness": before.freshness + 5, "release": 4, "manifest_sha256": "ab" * 32})
+    study = Study(tmp_path / "study")
+    for seen in (after, before, trusting()):
+        study.remember(seen)
+        assert study.last_seen() == after
+
+
+def test_what_was_seen_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    study, (_, seen) = Study(tmp_path), consume(Owner())
+    with (tmp_path / "last_seen.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        writer = threading.Thread(target=study.remember, args=(seen,))
+        writer.start()
+        writer.join(0.3)
+        assert not study.last_seen_file.exists()
+    writer.join(30)
+    assert study.last_seen() == seen
+
+
+def test_a_study_that_cannot_be_locked_says_so(tmp_path: Path) -> None:
+    (tmp_path / "last_seen.lock").mkdir()
+    with pytest.raises(Unreachable, match="cannot be written"):
+        Study(tmp_path).remember(trusting())
