@@ -7,7 +7,7 @@ microdata.parquet      what was drawn from them under differential privacy, when
 budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history; never served
 releases/N/            the five that cross, with signature and state
-.lock                  held by who changes the state of a release
+lock                   held by who changes the state of a release
 keys/                  authority and server keys, and the sealed keys of the root document
 root/N.json, N.sig     which keys speak for the node, and how that changed
 ledger.sqlite          the egress log: every decision, and every byte that left
@@ -71,7 +71,7 @@ class Node:
 
     @property
     def lock(self) -> Path:
-        return self.folder / ".lock"
+        return self.folder / "lock"
 
     @property
     def keys(self) -> Path:
