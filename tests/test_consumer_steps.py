@@ -1,6 +1,7 @@
 """What a consumer says of the files it is given: whence rows came, whether they can be audited, what it has seen."""
 
 import fcntl
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -42,8 +43,10 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study with a distilled student and rows 100..399 of a run of seed 5."""
-    found = Study(tmp_path_factory.mktemp("consumer") / "study")
-    running = Running(Node(approved_node))
+    place = tmp_path_factory.mktemp("consumer")
+    found = Study(place / "study")
+    shutil.copytree(approved_node, place / "hospital")
+    running = Running(Node(place / "hospital"))
     try:
         fingerprint = consumer.enrol(found.folder, invitation=running.node.invitation).fingerprint
         authority.decide(running.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
