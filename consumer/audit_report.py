@@ -110,9 +110,12 @@ def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scor
 
 
 def _origin(lineage: Lineage) -> Verdict:
-    level = {"PROVED": "good", "ALTERED": "bad", "OTHER": "bad", "UNKNOWN": "caution"}[lineage.name]
-    value = {"PROVED": "verified", "ALTERED": "mismatch", "OTHER": "mismatch", "UNKNOWN": "unproved"}[lineage.name]
-    return Verdict(level, "Origin", f"Signed by the owner; these rows: {lineage.value}.", value)  # type: ignore[arg-type]
+    text = f"Signed by the owner; these rows: {lineage.value}."
+    if lineage is Lineage.PROVED:
+        return Verdict("good", "Origin", text, "verified")
+    if lineage is Lineage.UNKNOWN:
+        return Verdict("caution", "Origin", text, "unproved")
+    return Verdict("bad", "Origin", text, "mismatch")
 
 
 def _trust(manifest: Manifest, lineage: Lineage) -> Section:

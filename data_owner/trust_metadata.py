@@ -43,8 +43,9 @@ class TrustMetadata:
                 for version, manifest in release.servable(self._node, now).items()
             )[-LIMITS.releases_listed :]
             # a statement from a clock that was ahead would be refused everywhere until its time came
-            is_ahead = self._fresh is not None and self._fresh[0].version > now + LIMITS.clock_skew_seconds
-            if self._fresh is not None and not is_ahead:
+            if self._fresh is not None and self._fresh[0].version > now + LIMITS.clock_skew_seconds:
+                self._fresh = None
+            if self._fresh is not None:
                 last = self._fresh[0]
                 is_young = now < last.version + RENEWED_SECONDS
                 if is_young and (last.releases, last.root_version) == (listed, root.version):
