@@ -16,6 +16,7 @@ from protocol.access import Role
 from protocol.entry import Enrolment as Enrolled
 from protocol.entry import Revocation
 from protocol.invitation import Invitation
+from protocol.root import anchor
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -70,11 +71,11 @@ def key_file(node: Node, name: str) -> bytes:
     return folder.read(node.keys / name, "restore the node's keys folder from its backup")
 
 
-def write_invitation(node: Node, name: str, address: str, enrolment_address: str) -> Invitation:
-    """Write invitation.json for these addresses."""
+def write_invitation(node: Node, address: str, enrolment_address: str) -> Invitation:
+    """Write invitation.json for these addresses, under the name that the root was signed for."""
     root, root_signatures = roots.chain(node)[-1]
     invitation = Invitation(
-        node=name,
+        node=anchor(root, root_signatures).node,
         address=address,
         enrolment_address=enrolment_address,
         certificate_authority=key_file(node, AUTHORITY).decode(),

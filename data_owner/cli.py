@@ -243,7 +243,7 @@ def serve(
     json: Json = False,
 ) -> None:
     """Serve approved releases over mutual TLS until stopped."""
-    from data_owner import logs, server, steps
+    from data_owner import logs, server
 
     with shell("serve", json) as out:
         logs.configure()
@@ -256,7 +256,7 @@ def serve(
                     f"Hand {opened.invitation} to the analyst."
                 )
 
-        server.serve(opened, steps.read_settings(opened), address, enrolment_address, metrics_address, host_name, ready)
+        server.serve(opened, address, enrolment_address, metrics_address, host_name, ready)
         out.result({"state": "stopped"}, "stopped.")
 
 

@@ -26,7 +26,6 @@ from data_owner.monitoring import Metrics, MonitoringServer
 from data_owner.node import Node
 from data_owner.open_calls import OpenCalls
 from data_owner.server_certificate import ServerCertificate
-from data_owner.settings import OwnerSettings
 from data_owner.trust_metadata import TrustMetadata
 from protocol import transport
 from protocol.access import may_read
@@ -74,6 +73,7 @@ OPTIONS = [
 ]
 
 RELEASE_SERVICE = "fair4free.v1.ReleaseService"
+WITHDRAWN = "not, or no longer, approved"
 DRAIN_POLL_SECONDS = 0.05
 
 
@@ -97,7 +97,6 @@ class Oversight:
 
 def serve(
     node: Node,
-    settings: OwnerSettings,
     address: str,
     enrolment_address: str,
     metrics_address: str = "",
@@ -138,7 +137,7 @@ def serve(
         f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
         for address in (listening.address, listening.enrolment_address)
     ]
-    authority.write_invitation(node, settings.name, *reached_at)
+    authority.write_invitation(node, *reached_at)
     releases.start()
     enrolment.start()
     _check_tls(listening)
@@ -173,7 +172,7 @@ def enrolment_server(node: Node, oversight: Oversight | None = None) -> grpc.Ser
 
 
 class Releases(service.ReleaseServiceServicer):
-    """Answers from disk, verifying again what it is about to send, and logging it before it is sent."""
+    """Answers from disk, verifying again what it is about to send, and logging it before any of it is sent."""
 
     def __init__(self, node: Node, metrics: Metrics) -> None:
         self._node, self._metrics = node, metrics
@@ -219,13 +218,19 @@ class Releases(service.ReleaseServiceServicer):
         data, digest = trusted.artefacts[kind], trusted.manifest.artefacts[kind]
         if request.offset > len(data):
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "offset: beyond the artefact")
+        if request.offset < len(data):
+            _answer(
+                context,
+                lambda: self._log(context, request.version, kind, digest, request.offset, len(data) - request.offset),
+            )
         log.info(
             "artefact served",
             extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
+            if _answer(context, lambda: self._ledger.is_denied(request.version)):
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
             chunk = data[start : start + LIMITS.chunk_bytes]
-            _answer(context, lambda: self._log(context, request.version, kind, digest, start, len(chunk)))  # noqa: B023
             yield wire.Chunk(data=chunk)
             self._metrics.sent.labels(kind.value).inc(len(chunk))
 
@@ -285,7 +290,7 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
         return work()
     except RuleBroken as error:
         log.error("refused by the egress log", extra={"problem": str(error)})
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not, or no longer, approved")
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
     except PolicyRefusal as error:
         _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error)
     except Unreachable as error:

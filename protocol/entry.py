@@ -88,7 +88,7 @@ class Revocation(_Entry):
 
 
 class Served(_Entry):
-    """`length` bytes, from `offset`, of an artefact of a release, on their way to a party."""
+    """`length` bytes, from `offset`, of an artefact of a release, granted to a party; a stream cut short sent fewer."""
 
     kind: Literal["served"] = "served"
     party: Sha256
@@ -96,7 +96,7 @@ class Served(_Entry):
     artefact: Artefact
     sha256: Sha256
     offset: int = Field(ge=0, le=LIMITS.artefact_bytes)
-    length: int = Field(ge=1, le=LIMITS.chunk_bytes)
+    length: int = Field(ge=1, le=LIMITS.artefact_bytes)
 
 
 Entry = Approval | Denial | Override | Enrolment | Revocation | Served

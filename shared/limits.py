@@ -73,7 +73,7 @@ class Limits:
     connect_seconds: float = 10.0
     attempts: int = 4
     retry_seconds: float = 60.0
-    calls_a_minute: int = 240
+    calls_a_minute: int = 60
     calls_at_once: int = 120
     refusal_seconds: float = 0.2
     identities_counted: int = 10_000

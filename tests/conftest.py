@@ -157,7 +157,7 @@ class Running:
 
     def invite(self, address: str) -> Path:
         """Write the invitation with this release address."""
-        authority.write_invitation(self.node, "hospital", address, self.enrolment_address)
+        authority.write_invitation(self.node, address, self.enrolment_address)
         return self.node.invitation
 
     def stop(self) -> None:

@@ -18,10 +18,12 @@ from consumer import channel, fetching
 from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import authority, release, steps
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol import identity, transport
 from protocol.access import RELEASE_METHODS
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.refusals import FastForward, Freeze
@@ -31,7 +33,8 @@ from shared.limits import LIMITS
 from tests.conftest import now
 from tests.owner_process import OwnerProcess, owner_process
 
-LARGE = 3_000_000
+LARGE = 3_000_064
+LARGE_RELEASE, TO_BE_DENIED = 2, 3
 SHORT = {
     "handshake_seconds": 3.0,
     "call_seconds": 2.0,
@@ -44,15 +47,16 @@ CHECK, STREAM = "/grpc.health.v1.Health/Check", "/fair4free.v1.ReleaseService/St
 
 @pytest.fixture(scope="module")
 def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerProcess]:
-    """Serves the approved release and a second one whose decoder is large enough to be cut, drip and stall."""
+    """Serves the approved release and two more whose decoder is large enough to be cut, drip and stall."""
     place = tmp_path_factory.mktemp("attacked")
     node = copy(approved_node, place / "hospital")
     artefacts = {kind: (node.releases / "1" / kind.filename).read_bytes() for kind in PAYLOAD}
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
-    version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
-    release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
-    steps.approve(node.folder, by="Dr. Test")
+    for _ in (LARGE_RELEASE, TO_BE_DENIED):
+        version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
+        release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
+        steps.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:
         yield found
         assert found.stop() == 0
@@ -97,8 +101,8 @@ def slow_reader(study: Study) -> Iterator[grpc.Channel]:
         yield opened
 
 
-def large(stub: service.ReleaseServiceStub, timeout: float = 30) -> grpc.Call:
-    request = wire.StreamArtefactRequest(version=2, kind=wire.ARTEFACT_KIND_DECODER)
+def large(stub: service.ReleaseServiceStub, timeout: float = 30, version: int = LARGE_RELEASE) -> grpc.Call:
+    request = wire.StreamArtefactRequest(version=version, kind=wire.ARTEFACT_KIND_DECODER)
     return stub.StreamArtefact(request, timeout=timeout)
 
 
@@ -196,6 +200,35 @@ def test_a_revoked_identity_loses_the_stream_it_has_open(owner: OwnerProcess, st
     assert received < LARGE / 2
     with pytest.raises(PolicyRefusal):
         consumer.fetch(study.folder, version=1)
+
+
+def test_a_release_that_is_denied_leaves_no_further_by_a_stream_that_is_open(owner: OwnerProcess, study: Study) -> None:
+    with slow_reader(study) as opened:
+        stream = large(service.ReleaseServiceStub(opened), version=TO_BE_DENIED)
+        received = len(next(stream).data)
+        release.deny(owner.node, TO_BE_DENIED, by="Ada", reason="recalled", now=now())
+        with contextlib.suppress(grpc.RpcError):
+            for chunk in stream:
+                received += len(chunk.data)
+        assert stream.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert received < LARGE / 2
+
+
+def test_a_stream_of_many_chunks_is_one_entry_in_the_log_and_a_resumed_one_another(
+    owner: OwnerProcess, study: Study
+) -> None:
+    offsets = (0, LARGE - 100_000, LARGE)
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        for offset in offsets:
+            request = wire.StreamArtefactRequest(version=LARGE_RELEASE, kind=wire.ARTEFACT_KIND_DECODER, offset=offset)
+            assert sum(len(chunk.data) for chunk in stub.StreamArtefact(request, timeout=30)) == LARGE - offset
+    with Ledger(owner.node.ledger) as log:
+        entries = [entry for entry in map(parse_entry, log.entries()) if isinstance(entry, Served)]
+    party = study.fingerprint.read_text()
+    assert [(entry.offset, entry.length) for entry in entries if entry.party == party] == [
+        (offset, LARGE - offset) for offset in offsets[:2]
+    ]
 
 
 def test_a_revoked_identity_that_does_not_read_is_cut_off_too(owner: OwnerProcess, study: Study) -> None:
@@ -303,7 +336,7 @@ def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(
     fetched = consumer.fetch(study.folder, version=2)
     proxy.close()
     assert proxy.connections == 3
-    assert len(fetched.release.artefacts[Artefact.DECODER]) == LARGE // 256 * 256
+    assert len(fetched.release.artefacts[Artefact.DECODER]) == LARGE
     assert sum(passed.values()) < LARGE * 1.3
 
 

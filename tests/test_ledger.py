@@ -262,7 +262,7 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
 def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:
     node = make_node(tmp_path / "node")
     owner_writes(node, {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}, lambda text: None)
-    authority.write_invitation(node, "hospital", "localhost:1", "localhost:2")
+    authority.write_invitation(node, "localhost:1", "localhost:2")
     file, page = tmp_path / "ledger.json", tmp_path / "ledger.html"
 
     def run(*arguments: object, code: int = 0) -> dict[str, object]:

@@ -71,6 +71,13 @@ def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerPr
     assert all(set(line) <= {"time", "level", "logger", "event", *logs.FIELDS} for line in lines)
 
 
+def test_what_owner_toml_calls_the_node_changes_nothing_of_what_is_served(node: Node, tmp_path: Path) -> None:
+    node.settings.write_text(node.settings.read_text().replace('name = "hospital"', 'name = "clinic"'))
+    with owner_process(node, tmp_path / "log"):
+        study = let_in(node, tmp_path / "study")
+        assert study.invitation().node == consumer.fetch(study.folder).release.manifest.node == "hospital"
+
+
 def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
     owner: OwnerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
