@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash deploy/demo.sh demo
 
 test: $(VENV)/installed-dev check
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ records.parquet        the private records, canonical
 skipped.csv            pictures that were left out, and why; only where there were any
 microdata.parquet      what was drawn from them under differential privacy, when it is on
 budget.sqlite          what that was charged
-teacher/               checkpoint, encoder and training history; never served
+teacher/               checkpoint, encoder and training history, and a lock held by who trains; never served
 releases/N/            the five that cross, with signature and state
 lock                   held by who changes the state of a release
 keys/                  authority and server keys, and the sealed keys of the root document
@@ -56,6 +56,10 @@ class Node:
     @property
     def checkpoint(self) -> Path:
         return self.folder / "teacher" / "checkpoint.pt"
+
+    @property
+    def training_lock(self) -> Path:
+        return self.folder / "teacher" / "lock"
 
     @property
     def encoder(self) -> Path:

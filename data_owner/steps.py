@@ -152,8 +152,16 @@ def skipped(path: Path) -> list[str]:
 
 
 def train(path: Path | str, *, progress: Progress = quiet, restart: bool = False) -> int:
-    """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version."""
+    """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version.
+
+    Raises `Unreachable` while another run trains on this node.
+    """
     node = Node.open(path)
+    with folder.locked(node.training_lock, waits=False):
+        return _train(node, progress, restart)
+
+
+def _train(node: Node, progress: Progress, restart: bool) -> int:
     settings = read_settings(node)
     charges = 0
     if settings.privacy is not None:

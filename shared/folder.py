@@ -18,8 +18,8 @@ PUBLIC = 0o644
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     """Replace `path` by `data` atomically. Raises `Unreachable`; the old file then stays as it was."""
+    make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -38,8 +38,8 @@ def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
 
 def create(path: Path, files: Mapping[str, bytes]) -> None:
     """Make the folder `path`, which must not exist, holding `files`: all of them or no folder."""
+    make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             for name, data in files.items():
@@ -70,15 +70,21 @@ def read(path: Path, remedy: str) -> bytes:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which only one process and thread can at a time, while the body runs."""
+def locked(path: Path, waits: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`, which only one process and thread can at a time, while the body runs.
+
+    Raises `Unreachable` where somebody else holds it and `waits` is false.
+    """
+    make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
         raise _unreachable(path, error) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unreachable("another run holds it", field=str(path), remedy="wait until that has ended") from error
         yield
     finally:
         os.close(handle)

@@ -6,6 +6,7 @@ import os
 
 # several processes share the cores here, and OpenMP's spinning threads would starve each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 from collections.abc import Iterator

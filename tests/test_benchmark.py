@@ -165,7 +165,7 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
     request = Request(
         "compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, sweep=False, quick=True
     )
-    found = run(request, tmp_path, workers=2, progress=quiet)
+    found = run(request, tmp_path, workers=1, progress=quiet)
     original = found.comparison.systems[1].forest
     assert original is not None
     assert original.demographic_parity_ratio.mean < 0.75
@@ -198,7 +198,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(change: dict[str, object
 
 def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from data_owner.cli import main; main()"]
-    command += ["benchmark", "compas", "--sensitive", "sex", "--system", "original", "--folds", "3"]
+    command += ["benchmark", "compas", "--sensitive", "sex", "--system", "original", "--folds", "2"]
     command += ["--workers", "1", "--seeds", "1", "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     kept = tmp_path / "cells"
@@ -208,9 +208,9 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(tmp_path
     process.kill()
     process.communicate(timeout=60)  # the pipe ends when the last process that could write to it is gone
     before = {path: path.stat().st_mtime_ns for path in kept.glob("*.json")}
-    found = run(Request("compas", ("sex",), ("original",), 3, 1, False, False), tmp_path, 1, quiet)
+    found = run(Request("compas", ("sex",), ("original",), 2, 1, False, False), tmp_path, 1, quiet)
     assert found.comparison.is_complete
-    assert len(list(kept.glob("*.json"))) == 3
+    assert len(list(kept.glob("*.json"))) == 2
     assert all(path.stat().st_mtime_ns == made for path, made in before.items())
 
 
@@ -221,7 +221,7 @@ def test_the_sweep_and_the_portrait_are_in_the_report(tmp_path: Path, monkeypatc
     # a point of the sweep that is asked for by name too is run once
     asked = ("fair4free", "threshold-parity", "beta-0-recorded")
     request = Request("compas", ("sex",), asked, 5, 1, sweep=True, quick=True)
-    found = run(request, tmp_path, workers=2, progress=quiet)
+    found = run(request, tmp_path, workers=1, progress=quiet)
     drawn = found.comparison.portrait
     assert drawn is not None
     assert len(drawn.teacher) == len(drawn.student)

@@ -103,7 +103,7 @@ def test_a_consumer_only_install_runs_every_command_with_data_owner_deleted(
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "deploy" / "constraints.txt"]
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "deploy" / "constraints.txt"]
     subprocess.run([*install, "torch", f"{wheel}[consumer]"], check=True, cwd=tmp_path)
     found = subprocess.run(
         [python, "-c", "import data_owner; print(data_owner.__path__[0])"],

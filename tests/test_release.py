@@ -117,6 +117,14 @@ def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:
     assert release.servable(node, now()) == {}
 
 
+def test_while_one_trains_another_is_refused_and_changes_nothing(node: Node) -> None:
+    held = {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()}
+    with folder.locked(node.training_lock), pytest.raises(Unreachable, match="another run"):
+        steps.train(node.folder)
+    node.training_lock.unlink()
+    assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == held
+
+
 def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
     with pytest.raises(Unreachable):
         steps.deny(node.folder, by="Ada", reason="recalled", version=0)
