@@ -8,13 +8,19 @@ from protocol.transport import require_tls_1_3
 
 require_tls_1_3()
 
-__all__ = ["audit", "distill", "enrol", "fetch", "generate", "verify"]
+RECEIVING = ("enrol", "fetch", "verify", "verify_ledger")
+STEPS = ("audit", "distill", "generate")
+__all__ = [*RECEIVING, *STEPS]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the steps when one is first asked for: `--help` should not wait for torch."""
-    if name not in __all__:
-        raise AttributeError(name)
-    from consumer import steps
+    """Import the steps when one is first asked for: `--help` should not wait, nor `verify` for torch."""
+    if name in RECEIVING:
+        from consumer import receiving_steps
 
-    return getattr(steps, name)
+        return getattr(receiving_steps, name)
+    if name in STEPS:
+        from consumer import steps
+
+        return getattr(steps, name)
+    raise AttributeError(name)

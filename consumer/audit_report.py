@@ -25,7 +25,6 @@ from shared.conform import conform
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import (
-    Scores,
     density_coverage,
     group_rates,
     outcome,
@@ -37,6 +36,7 @@ from shared.metrics import (
 from shared.plots import correlations, curves, group_bars, marginals, overlay, score_bars
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
+from shared.scores import Scores
 
 LATENTS = 4_000
 LARGEST = 10

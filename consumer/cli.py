@@ -1,4 +1,4 @@
-"""fair4free: the analyst's commands. Each is a thin shell over a function of `consumer.steps`."""
+"""fair4free: the analyst's commands. Each is a thin shell over a step of the same name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def enrol(
     json: Json = False,
 ) -> None:
     """Ask the owner to be let in, or collect the certificate. The key is made here and stays here."""
-    from consumer import steps
+    from consumer import receiving_steps
 
     with shell("enrol", json) as out:
-        found = steps.enrol(study, invitation=invitation, name=name, wait_seconds=wait)
+        found = receiving_steps.enrol(study, invitation=invitation, name=name, wait_seconds=wait)
         advice = (
             "certificate received. Next: fetch."
             if found.state == "approved"
@@ -48,11 +48,11 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Fetch a release and verify every byte of it."""
-    from consumer import steps
+    from consumer import receiving_steps
 
     with shell("fetch", json) as out:
         with out.progress("fetching") as progress:
-            found = steps.fetch(study, version=version, progress=progress)
+            found = receiving_steps.fetch(study, version=version, progress=progress)
         manifest = found.release.manifest
         out.result(
             {"version": manifest.version, "bytes": found.received, "expires": manifest.expires},
@@ -68,17 +68,17 @@ def verify(
     json: Json = False,
 ) -> None:
     """Verify the fetched release and its approval in the egress log again, without a network."""
-    from consumer import steps
+    from consumer import receiving_steps
 
     with shell("verify", json) as out:
-        found = steps.verify(study)
+        found = receiving_steps.verify(study)
         manifest, approval = found.release.manifest, found.approval
         result = {"manifest": manifest.model_dump(mode="json"), "approval": approval.model_dump(mode="json")}
         text = (
             f"release {manifest.version} of {manifest.node} is verified, and its approval by {approval.by} is logged."
         )
         if ledger is not None:
-            log = steps.verify_ledger(study, ledger)
+            log = receiving_steps.verify_ledger(study, ledger)
             result["ledger"] = {"entries": log.checkpoint.size}
             text += f"\nthe ledger of {log.checkpoint.size:,} entries continues the one this study has seen."
         out.result(result, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -35,6 +34,7 @@ from protocol.trust import (
 from shared import folder
 from shared.errors import BadInput
 from shared.limits import LIMITS
+from shared.progress import Progress, quiet
 
 KINDS = {
     Artefact.DECODER: wire.ARTEFACT_KIND_DECODER,
@@ -44,8 +44,6 @@ KINDS = {
 }
 SIGNATURES, LOG_PROOF = "manifest.sig", "log_proof.json"
 RETRY_SECONDS = 0.2
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def fetch(
     study: Study,
     version: int | None,
     now: int,
-    progress: Progress = lambda step, total, message: None,
+    progress: Progress = quiet,
 ) -> Fetched:
     """Fetch release `version`, or the newest. No part of it is kept unless all of it verifies.
 

@@ -10,11 +10,12 @@ from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
-from shared.metrics import Fidelity, Scores, scores
+from shared.metrics import scores
 from shared.picture_scores import group_accuracies
 from shared.picture_sections import picture_section
 from shared.report import Section, Table
 from shared.schema import Schema
+from shared.scores import Fidelity, Scores
 
 TRAINED_ON = 0.8
 """Share of the synthetic pictures that the classifier is trained on; the rest test it."""

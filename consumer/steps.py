@@ -1,10 +1,10 @@
-"""The consumer's steps over a study, one function each. They read and write files; what they decide is elsewhere."""
+"""The consumer's steps from a fetched release on: distil, generate, audit. They read and write files; what they decide
+is elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,13 +15,10 @@ from safetensors import SafetensorError
 from consumer import distillation, fetching, lineage
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import Distillation
-from consumer.enrolment import Enrolled
-from consumer.enrolment import enrol as enrol_study
 from consumer.lineage import Run
 from consumer.reading import read_rows
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
-from protocol.ledger_file import Ledger
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
@@ -30,18 +27,13 @@ from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
 from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
+from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.student import Distilled, StudentSettings, distil
 from shared.table import TableWriter, restore
 
-Progress = Callable[[int, int, str], None]
 LAST_SEED = 2**64 - 2
 """Distilling takes this seed and the next, and a generator's seed has 64 bits."""
-LAST_VERSION = 2**31 - 1
-
-
-def quiet(step: int, total: int, message: str) -> None:
-    """No progress shown."""
 
 
 @dataclass(frozen=True)
@@ -51,31 +43,6 @@ class Generated:
     path: Path
     start: int
     stop: int
-
-
-def enrol(
-    path: Path | str, *, invitation: Path | str | None = None, name: str = "", wait_seconds: float = 0.0
-) -> Enrolled:
-    """Ask the owner to be let in, or collect the certificate once a person there has approved."""
-    offered = None if invitation is None else Path(invitation)
-    return enrol_study(Study(Path(path)), offered, name or Path(path).resolve().name, wait_seconds)
-
-
-def fetch(path: Path | str, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
-    """Fetch and verify a release, the newest unless named."""
-    if version is not None and not 1 <= version <= LAST_VERSION:
-        raise BadInput("not a version", field="--version", remedy=f"give 1 to {LAST_VERSION:,}, or leave it out")
-    return fetching.fetch(Study(Path(path)), version, _now(), progress)
-
-
-def verify(path: Path | str) -> fetching.Verified:
-    """Verify the fetched release and its approval again, without a network."""
-    return fetching.verify(Study(Path(path)), _now())
-
-
-def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
-    """Verify a ledger that the owner exported, and that it continues what this study has seen."""
-    return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))
 
 
 def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distilled:

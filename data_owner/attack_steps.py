@@ -21,20 +21,12 @@ from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
-from data_owner.steps import (
-    Progress,
-    check_unchanged,
-    now,
-    policy_id,
-    prepare,
-    quiet,
-    read_settings,
-    trained_artefacts,
-)
+from data_owner.steps import check_unchanged, now, policy_id, prepare, read_settings, trained_artefacts
 from protocol.artefacts import TRAINED, Artefact
 from shared import folder
 from shared.card import AttackVerdict
 from shared.errors import BadInput, PolicyRefusal
+from shared.progress import Progress, quiet
 
 SHADOWS = 16
 """Shadow releases unless told otherwise: half of them with each record, half without."""

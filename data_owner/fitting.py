@@ -21,9 +21,10 @@ from data_owner.ingest import read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, default_settings
-from data_owner.training import Progress, Trained, train_teacher
+from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from shared.codec import encode
+from shared.progress import Progress, quiet
 from shared.schema import Role, Schema
 
 HELD_OUT_SHARE = 0.2
@@ -62,7 +63,7 @@ def fit(
     *,
     load: Callable[[], bytes | None] = lambda: None,
     save: Callable[[bytes], None] = lambda data: None,
-    progress: Progress = lambda step, total, message: None,
+    progress: Progress = quiet,
 ) -> Trained:
     """Train on the training part alone."""
     encoded = encode(prepared.schema, prepared.training)

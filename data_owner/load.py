@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,13 +33,12 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
+from shared.progress import Progress, quiet
 
 CONSUMERS = 16
 FETCHES = 12
 FLOODERS = 32
 START_SECONDS = 60.0
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Measured:
     refused: int
 
 
-def load(node: Node, progress: Progress = lambda step, total, message: None, fetches: int = FETCHES) -> Measured:
+def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Measured:
     """Serve the newest release to 16 consumers, then to 16 others beside a flood. Raises `PolicyRefusal`."""
     versions = list(release.servable(node, int(time.time())))
     if not versions:

@@ -6,7 +6,7 @@ under the protocol of `shared.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,10 @@ from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
 from shared.metrics import ceiling, downstream_rows, floor, group_rates, outcome, scores
-from shared.picture_scores import PictureScores
+from shared.progress import Progress, quiet
 from shared.schema import Schema
+from shared.scores import PictureScores
 from shared.student import Distilled, StudentSettings, distil
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def measure(
     training: pd.DataFrame,
     held_out: pd.DataFrame,
     settings: OwnerSettings,
-    progress: Progress = lambda step, total, message: None,
+    progress: Progress = quiet,
     teacher: Teacher | None = None,
 ) -> Measured:
     """Measure on canonical training and held-out records; `teacher`, of pictures, shows what its latents tell."""

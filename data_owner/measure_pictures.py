@@ -13,8 +13,9 @@ from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.judge import ImageJudge
 from shared.metrics import Integers
-from shared.picture_scores import PictureScores, cell_accuracy, group_accuracies, group_from_latents, hardest
+from shared.picture_scores import cell_accuracy, group_accuracies, group_from_latents, hardest
 from shared.schema import Schema
+from shared.scores import PictureScores
 
 
 def picture_scores(

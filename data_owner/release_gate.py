@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_owner.settings import Policy
 from shared.card import Check
-from shared.metrics import Fidelity, Scores
+from shared.scores import Fidelity, Scores
 
 
 def checks(

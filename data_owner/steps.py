@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,14 +39,9 @@ from protocol.manifest import Manifest
 from protocol.root import Role
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.progress import Progress, quiet
 from shared.student import StudentSettings
 from shared.table import read_table
-
-Progress = Callable[[int, int, str], None]
-
-
-def quiet(step: int, total: int, message: str) -> None:
-    """No progress shown."""
 
 
 def init(

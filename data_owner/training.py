@@ -20,10 +20,9 @@ from torch.nn.functional import one_hot
 from data_owner.teacher import Losses, Teacher, TeacherSettings
 from shared.codec import Encoded, sample_level
 from shared.errors import BadInput
+from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.statistics import LatentStatistics, measure
-
-Progress = Callable[[int, int, str], None]
 
 VALIDATION_SHARE = 0.1
 CHECKPOINTS = 40
@@ -67,7 +66,7 @@ def train_teacher(
     *,
     load: Callable[[], bytes | None] = lambda: None,
     save: Callable[[bytes], None] = lambda data: None,
-    progress: Progress = lambda step, total, message: None,
+    progress: Progress = quiet,
 ) -> Trained:
     """Train on encoded records, their labels drawn anew each epoch from `targets` (n, classes).
 

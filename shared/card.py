@@ -8,9 +8,8 @@ from pydantic import Field, ValidationError
 
 from shared.errors import BadInput
 from shared.limits import LIMITS
-from shared.metrics import Fidelity, Scores
-from shared.picture_scores import PictureScores
 from shared.schema import Frozen, Label, Name, describe
+from shared.scores import Fidelity, PictureScores, Scores
 
 Part = TypeVar("Part", bound=Frozen)
 

@@ -11,8 +11,9 @@ import pandas as pd
 from shared import metrics
 from shared.codec import group_positions, positions
 from shared.image_classifier import ImageClassifier, train_classifier
-from shared.metrics import FIDELITY_ROWS, Fidelity, Integers
+from shared.metrics import FIDELITY_ROWS, Integers
 from shared.schema import Schema
+from shared.scores import Fidelity
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that each class has every group equally "

@@ -3,8 +3,6 @@ the ceiling and floor that stand beside every score. Tables are canonical."""
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 import pandas as pd
 from fairlearn.metrics import (
@@ -14,7 +12,6 @@ from fairlearn.metrics import (
 )
 from numpy.typing import NDArray
 from prdc import prdc
-from pydantic import Field
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import accuracy_score, f1_score, recall_score
@@ -22,7 +19,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from shared.codec import Layout, group_positions, positions
 from shared.errors import BadInput
-from shared.schema import CategoricalColumn, Frozen, Schema
+from shared.schema import CategoricalColumn, Schema
+from shared.scores import Fidelity, Scores
 
 NEIGHBOURS = 5
 FIDELITY_ROWS = 5000
@@ -44,51 +42,6 @@ PROTOCOL = (
     "records, at most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, "
     "target included; their ceiling is real training rows against the same."
 )
-
-
-class Scores(Frozen):
-    """Fairness and utility of one set of predictions; the ratios are 1 when groups are treated alike."""
-
-    demographic_parity_ratio: float = Field(ge=0.0, le=1.0)
-    equalized_odds_ratio: float = Field(ge=0.0, le=1.0)
-    accuracy: float = Field(ge=0.0, le=1.0)
-    recall: float = Field(ge=0.0, le=1.0)
-    f1: float = Field(ge=0.0, le=1.0)
-
-    @classmethod
-    def of(cls, truth: Integers, predicted: Integers, groups: Integers, classes: int = 2) -> Self:
-        """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1.
-
-        With more classes, each against the rest: their mean, but for accuracy.
-        """
-        if classes > 2:
-            each = [cls.of(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
-            return cls.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
-        return cls(
-            demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
-            equalized_odds_ratio=_equalized_odds(truth, predicted, groups),
-            accuracy=accuracy_score(truth, predicted),
-            recall=recall_score(truth, predicted, zero_division=0.0),
-            f1=f1_score(truth, predicted, zero_division=0.0),
-        )
-
-    @classmethod
-    def mean(cls, scores: list[Self]) -> Self:
-        return cls(**{name: float(np.mean([getattr(one, name) for one in scores])) for name in cls.model_fields})
-
-
-class Fidelity(Frozen):
-    """Density and coverage (Naeem et al. 2020)."""
-
-    density: float = Field(ge=0.0)
-    coverage: float = Field(ge=0.0, le=1.0)
-
-    @classmethod
-    def mean(cls, found: list[Self]) -> Self:
-        return cls(
-            density=float(np.mean([one.density for one in found])),
-            coverage=float(np.mean([one.coverage for one in found])),
-        )
 
 
 def outcome(table: pd.DataFrame, schema: Schema) -> Integers:
@@ -124,9 +77,26 @@ def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, model: Clas
     return np.asarray(model.predict(design_matrix(test, schema)), np.int64)
 
 
+def score(truth: Integers, predicted: Integers, groups: Integers, classes: int = 2) -> Scores:
+    """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1.
+
+    With more classes, each against the rest: their mean, but for accuracy.
+    """
+    if classes > 2:
+        each = [score(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
+        return Scores.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
+    return Scores(
+        demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
+        equalized_odds_ratio=_equalized_odds(truth, predicted, groups),
+        accuracy=accuracy_score(truth, predicted),
+        recall=recall_score(truth, predicted, zero_division=0.0),
+        f1=f1_score(truth, predicted, zero_division=0.0),
+    )
+
+
 def scores(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Scores:
     groups = judged_groups(group_positions(schema, test))
-    return Scores.of(outcome(test, schema), predicted, groups, len(schema.target.categories))
+    return score(outcome(test, schema), predicted, groups, len(schema.target.categories))
 
 
 def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
@@ -161,16 +131,14 @@ def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) 
     truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
     generator = np.random.default_rng(seed)
     classes = len(schema.target.categories)
-    return Scores.mean(
-        [Scores.of(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)]
-    )
+    return Scores.mean([score(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)])
 
 
 def floor(test: pd.DataFrame, schema: Schema) -> Scores:
     """The constant classifier of the commoner class."""
     truth = outcome(test, schema)
     constant = np.full(len(truth), np.bincount(truth).argmax())
-    return Scores.of(truth, constant, judged_groups(group_positions(schema, test)), len(schema.target.categories))
+    return score(truth, constant, judged_groups(group_positions(schema, test)), len(schema.target.categories))
 
 
 def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = False) -> Floats:

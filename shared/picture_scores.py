@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 from threadpoolctl import threadpool_limits
@@ -14,38 +13,13 @@ from torch.nn.functional import one_hot
 
 from shared.codec import group_positions, positions
 from shared.metrics import Floats, Integers, outcome
-from shared.schema import Frozen, Label, Schema
+from shared.schema import Schema
+from shared.scores import GroupAccuracy
 
 HARDEST_SHARE = 0.1
 """The hardest cells: this share of all pairs of class and group, those on which the originals' classifier is worst."""
 
 FOLDS = 3
-Share = Field(ge=0.0, le=1.0)
-
-
-class GroupAccuracy(Frozen):
-    """Accuracy on one group's real held-out pictures, trained on synthetic and on original ones."""
-
-    label: Label
-    synthetic: float = Share
-    original: float = Share
-
-
-class PictureScores(Frozen):
-    """`agreement`: how often a classifier trained on the originals gives a synthetic picture its label; its ceiling is
-    the same of real held-out pictures. `hardest`: accuracy in the cells of class and group on which a classifier
-    trained on the originals does worst. `group_*`: how often the group is predicted from z and the class, from z alone,
-    and by naming each class's, or the, commonest group."""
-
-    agreement: float = Share
-    agreement_ceiling: float = Share
-    groups: tuple[GroupAccuracy, ...]
-    hardest_synthetic: float = Share
-    hardest_original: float = Share
-    group_from_latent_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
-    group_commonest_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
-    group_from_latent: float | None = Field(default=None, ge=0.0, le=1.0)
-    group_commonest: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
 def cell_accuracy(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Floats:

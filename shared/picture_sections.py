@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.picture_scores import PictureScores
 from shared.report import Cell, Section, Table
+from shared.scores import PictureScores
 
 
 def picture_section(found: PictureScores) -> Section:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from shared.metrics import Scores
 from shared.report import Figure
 from shared.schema import NumericColumn, Schema
+from shared.scores import Scores
 
 REAL, SYNTHETIC, FAINT = "#8a93a0", "#1f5f8b", "#d4d8dd"
 COLOURS = (SYNTHETIC, "#d08a2e", "#1b7f5c", "#8a5fb0")

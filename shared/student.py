@@ -7,7 +7,6 @@ that and keeps the best state on frequencies it is not trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from shared.decoder import checked
+from shared.progress import Progress, quiet
 from shared.sketch import Sketch, distance, sketch
 from shared.statistics import LatentStatistics
 
@@ -91,7 +91,7 @@ def distil(
     statistics: LatentStatistics,
     shares: Tensor,
     settings: StudentSettings,
-    progress: Callable[[int, int, str], None] = lambda step, total, message: None,
+    progress: Progress = quiet,
 ) -> Distilled:
     """Distil a student from noise. shares: group shares, (groups,)."""
     generator = torch.Generator().manual_seed(settings.seed)

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+import consumer
 from consumer import channel
-from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import authority, server
 from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort

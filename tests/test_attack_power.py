@@ -31,6 +31,7 @@ from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict
+from shared.progress import quiet
 from shared.schema import CategoricalColumn, Schema
 from shared.student import Student
 from tests.conftest import QUICK, now, settings_for
@@ -75,9 +76,7 @@ def test_shadow_releases_tell_members_of_a_memorised_release(
     def train(records: pd.DataFrame, seed: int) -> Artefacts:
         return dict(by_heart(prepared.schema, records, seed))
 
-    shadows = membership.train_shadows(
-        train, prepared.training, prepared.held_out, targets, 4, 0, lambda step, total, message: None
-    )
+    shadows = membership.train_shadows(train, prepared.training, prepared.held_out, targets, 4, 0, quiet)
     assert (shadows.saw.sum(0) == 2).all(), "every target is seen by half of the shadows"
     succeed(membership.attack(Released.of(memorised), targets, shadows, seed=0))
 
@@ -118,9 +117,7 @@ def at_every_gate(artefacts: Artefacts, prepared: fitting.Prepared) -> Battery:
     released = Released.of(artefacts)
     untrained = Student(released.statistics.latent).eval()  # near the Gaussian of the moments
     rows = Synthesiser(released.schema, released.decoder, released.statistics, untrained).table(0, 2000)
-    return battery.at_every_gate(
-        artefacts, rows, prepared.training, prepared.held_out, 0, lambda step, total, message: None
-    )
+    return battery.at_every_gate(artefacts, rows, prepared.training, prepared.held_out, 0, quiet)
 
 
 def test_no_attack_beats_its_control_on_a_release_at_epsilon_1(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from data_owner.teacher import Teacher
 from data_owner.training import Trained, latent_statistics
 from shared.codec import encode
 from shared.errors import BadInput
+from shared.progress import quiet
 from shared.schema import Schema
 from tests.conftest import QUICK, settings_for
 
@@ -222,9 +223,7 @@ def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept
     teacher = Teacher(prepared.schema, QUICK).eval()
     statistics = latent_statistics(teacher, records, 0)
     artefacts = fitting.artefacts(prepared.schema, Trained(teacher, statistics, ()))
-    found = battery.at_every_gate(
-        artefacts, prepared.training, prepared.training, prepared.held_out, 0, lambda step, total, message: None
-    )
+    found = battery.at_every_gate(artefacts, prepared.training, prepared.training, prepared.held_out, 0, quiet)
     assert found.made == {*AT_EVERY_GATE, Attack.NEAREST_RECORD}
 
 

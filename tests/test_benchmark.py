@@ -25,13 +25,10 @@ from data_owner.benchmark.systems import Fold
 from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import outcome
+from shared.progress import quiet
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch
 
 COMPAS = Study(dataset="compas", sensitive=("sex",), folds=5, effort=0.01)
-
-
-def quiet(step: int, total: int, message: str) -> None:
-    pass
 
 
 def test_the_two_pairwise_forms_have_one_value() -> None:

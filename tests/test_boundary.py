@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from consumer import steps as consumer
+import consumer
 from consumer.fetching import Fetched
 from consumer.study import Study
 from data_owner import authority, fitting, steps

@@ -16,8 +16,6 @@ from data_owner.settings import Policy
 from shared.associations import associations
 from shared.errors import BadInput
 from shared.metrics import (
-    Fidelity,
-    Scores,
     ceiling,
     density_coverage,
     design_matrix,
@@ -27,10 +25,12 @@ from shared.metrics import (
     outcome,
     predict,
     random_forest,
+    score,
     scores,
     synthetic_only,
 )
 from shared.schema import Schema
+from shared.scores import Fidelity, Scores
 from shared.student import StudentSettings
 from tests.conftest import QUICK, patients, settings_for
 
@@ -42,7 +42,7 @@ def test_scores_are_the_hand_counted_ones() -> None:
     truth = np.array([1, 1, 0, 0, 1, 1, 0, 0])
     predicted = np.array([1, 0, 1, 0, 1, 0, 0, 0])
     groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    found = Scores.of(truth, predicted, groups)
+    found = score(truth, predicted, groups)
     assert found.demographic_parity_ratio == pytest.approx(0.25 / 0.5)
     # true positive rates 1/2 and 1/2; false positive rates 1/2 and 0
     assert found.equalized_odds_ratio == pytest.approx(0.0)
@@ -55,7 +55,7 @@ def test_a_rate_that_nobody_has_does_not_hide_the_other() -> None:
     truth = np.zeros(180, np.int64)
     groups = np.repeat([0, 1], 90)
     predicted = np.concatenate([np.arange(90) < 40, np.arange(90) < 5]).astype(np.int64)
-    assert Scores.of(truth, predicted, groups).equalized_odds_ratio == pytest.approx(5 / 40)
+    assert score(truth, predicted, groups).equalized_odds_ratio == pytest.approx(5 / 40)
 
 
 def test_rows_of_one_class_say_nothing_of_their_own_consistency(disclosed: Disclosed) -> None:
@@ -70,8 +70,8 @@ def test_many_classes_are_scored_one_against_the_rest() -> None:
     draw = np.random.default_rng(0)
     truth, groups = draw.integers(0, 3, 300), draw.integers(0, 2, 300)
     predicted = np.where(draw.random(300) < 0.7, truth, draw.integers(0, 3, 300))
-    found = Scores.of(truth, predicted, groups, 3)
-    each = [Scores.of((truth == one).astype(int), (predicted == one).astype(int), groups) for one in range(3)]
+    found = score(truth, predicted, groups, 3)
+    each = [score((truth == one).astype(int), (predicted == one).astype(int), groups) for one in range(3)]
     for name in ("demographic_parity_ratio", "equalized_odds_ratio", "recall", "f1"):
         assert getattr(found, name) == pytest.approx(np.mean([getattr(one, name) for one in each]))
     assert found.accuracy == pytest.approx((truth == predicted).mean())
@@ -93,7 +93,7 @@ def test_a_table_of_three_classes_is_trained_on_and_measured() -> None:
 
 
 def test_a_constant_classifier_is_fair_and_useless() -> None:
-    found = Scores.of(np.array([0, 1, 0, 1]), np.zeros(4, np.int64), np.array([0, 0, 1, 1]))
+    found = score(np.array([0, 1, 0, 1]), np.zeros(4, np.int64), np.array([0, 0, 1, 1]))
     assert (found.demographic_parity_ratio, found.equalized_odds_ratio, found.recall) == (1.0, 1.0, 0.0)
 
 

@@ -14,9 +14,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import consumer
 from consumer import channel
 from consumer import doctor as consumer_doctor
-from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import authority, load, logs, release, server
 from data_owner import doctor as owner_doctor

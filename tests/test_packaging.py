@@ -59,7 +59,7 @@ def test_the_public_functions_are_these() -> None:
         "train",
         "write_privacy_report",
     }
-    assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify"}
+    assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify", "verify_ledger"}
 
 
 def test_the_steps_take_paths_as_text_and_say_what_is_no_node_or_study() -> None:

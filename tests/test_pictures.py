@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from consumer import steps as consumer
+import consumer
 from consumer.study import Study
 from data_owner import attack_steps, authority, fitting, steps
 from data_owner.image_encoder import ImageEncoder

@@ -17,6 +17,7 @@ from data_owner.privacy.domain import domains
 from data_owner.privacy.noise import Counts, discrete_gaussian
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
+from shared.progress import quiet
 from shared.schema import MISSING
 
 Sampler = Callable[[Counts, float], Counts]
@@ -148,10 +149,6 @@ def planned(table: pd.DataFrame, found: OwnerSettings) -> private_marginals.Plan
     assert found.privacy is not None
     columns = read(table, found, as_declared=True).columns
     return private_marginals.plan(domains(columns, found), found.privacy)
-
-
-def quiet(step: int, total: int, message: str) -> None:
-    pass
 
 
 def test_a_draw_asks_exactly_what_was_charged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
 from data_owner.settings import AttackLimits, OwnerSettings
 from shared.errors import BadInput
+from shared.progress import quiet
 from shared.schema import CategoricalColumn
 from tests.conftest import QUICK, patients, settings_for
 from tests.overfitted import by_heart, laboratory_patients
@@ -101,7 +102,7 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     monkeypatch.setattr(rehearsal, "fit", lambda prepared, training, progress: prepared.training)
     monkeypatch.setattr(rehearsal, "artefacts", by_heart)
     asked = planned(people()[COLUMNS], declared(people()[COLUMNS]))
-    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, steps.quiet)
+    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, quiet)
     reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
     assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
     assert any("reconstruction" in reason for reason in reasons)
@@ -126,7 +127,7 @@ def test_a_person_with_many_rows_is_member_or_control_and_never_both(monkeypatch
             settings,
             planned(table, settings),
             None,
-            steps.quiet,  # type: ignore[arg-type]
+            quiet,  # type: ignore[arg-type]
         )
     planted = 1  # at most, of 240 members
     counts = seen[0]["age"].value_counts()

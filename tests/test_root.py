@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from consumer import steps as consumer
+import consumer
 from consumer.study import Study
 from data_owner import authority, release, roots
 from data_owner.cli import app

@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+import consumer
 from consumer import channel, fetching
-from consumer import steps as consumer
 from consumer.study import Study
 from data_owner import authority, release, roots
 from data_owner.ledger import Ledger

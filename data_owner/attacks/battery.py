@@ -30,9 +30,8 @@ from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
 from protocol.artefacts import Artefact
 from shared.errors import BadInput
+from shared.progress import Progress
 from shared.schema import Frozen, describe
-
-Progress = Callable[[int, int, str], None]
 
 FEWER = 1000
 """Members and control records that are linked: each is compared with all candidates."""

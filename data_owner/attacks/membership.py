@@ -21,11 +21,10 @@ from data_owner.attacks.outcome import Flags, Floats, Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets
 from protocol.artefacts import Artefact
+from shared.progress import Progress
 
 Train = Callable[[pd.DataFrame, int], Mapping[Artefact, bytes]]
 """Makes what a release of these records would hold, by the same training, for a seed."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

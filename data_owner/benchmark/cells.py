@@ -23,9 +23,7 @@ from data_owner.ingest import ingest
 from shared import folder
 from shared.column_fidelity import TableFidelity, table_fidelity
 from shared.metrics import (
-    Fidelity,
     Integers,
-    Scores,
     boosting,
     density_coverage,
     predict,
@@ -33,6 +31,7 @@ from shared.metrics import (
     synthetic_only,
 )
 from shared.schema import Frozen, Schema
+from shared.scores import Fidelity, Scores
 
 OWN_ROWS = 10_000
 """Rows of the paper's own protocol."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.systems import System
 from shared.column_fidelity import TableFidelity, table_fidelity
-from shared.metrics import PROTOCOL, Fidelity, Integers, Scores, ceiling, density_coverage, floor, scores
+from shared.metrics import PROTOCOL, Integers, ceiling, density_coverage, floor, scores
+from shared.progress import Progress
 from shared.schema import Frozen, Schema
-
-Progress = Callable[[int, int, str], None]
+from shared.scores import Fidelity, Scores
 
 CELLS_A_PROCESS = 20
 

@@ -19,9 +19,9 @@ from shared import folder
 from shared.conform import conform
 from shared.errors import BadInput
 from shared.judge import ImageJudge
-from shared.metrics import Fidelity, Scores, ceiling, downstream_rows, floor, scores
-from shared.picture_scores import PictureScores
+from shared.metrics import ceiling, downstream_rows, floor, scores
 from shared.schema import Frozen
+from shared.scores import Fidelity, PictureScores, Scores
 from shared.student import StudentSettings
 
 

@@ -23,6 +23,7 @@ from data_owner.privacy.private_marginals import draw, plan
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
+from shared.progress import quiet
 from shared.schema import MERGED, ImageColumn, NumericColumn, Schema
 
 
@@ -60,7 +61,7 @@ def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     privacy = settings.privacy
     assert privacy is not None
     asked = plan(domains(records.columns, settings), privacy)
-    drawn, kept = varied(draw(records, settings, asked, lambda step, total, message: None), settings)
+    drawn, kept = varied(draw(records, settings, asked, quiet), settings)
     return disclose(ingest(drawn, kept), kept.policy.minimum_count)
 
 

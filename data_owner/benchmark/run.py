@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from data_owner.benchmark.table import as_markdown
 from data_owner.datasets import dataset
 from shared import folder
 from shared.errors import BadInput
+from shared.progress import Progress
 
 QUICK_EFFORT = 0.05
 
@@ -48,7 +48,7 @@ class Written:
     report: Path
 
 
-def run(request: Request, out: Path, workers: int, progress: Callable[[int, int, str], None]) -> Written:
+def run(request: Request, out: Path, workers: int, progress: Progress) -> Written:
     """Run or resume, then write HTML, JSON and Markdown, named by the request, into `out`; cells are kept there too."""
     known = dataset(request.dataset)
     unknown = [name for name in request.sensitive if name not in known.sensitive]

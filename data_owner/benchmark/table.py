@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
 from shared.column_fidelity import FIGURES, TableFidelity
-from shared.metrics import Fidelity, Scores
 from shared.report import Cell, shown
+from shared.scores import Fidelity, Scores
 
 COLUMNS = (
     "trained on",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -16,9 +15,8 @@ from data_owner.privacy.private_marginals import Plan, draw, of_each_person, pla
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
 from shared.errors import PolicyRefusal
+from shared.progress import Progress
 from shared.table import read_table
-
-Progress = Callable[[int, int, str], None]
 
 
 def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress: Progress) -> None:

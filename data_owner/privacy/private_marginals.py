@@ -14,7 +14,6 @@ library mbi) and sampled. Only counts of records with noise added enter it: all 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -35,9 +34,9 @@ from data_owner.privacy.accounting import Query, affordable  # noqa: E402
 from data_owner.privacy.domain import Domain, NumericDomain, domains  # noqa: E402
 from data_owner.privacy.noise import discrete_gaussian  # noqa: E402
 from data_owner.settings import OwnerSettings, PrivacySettings  # noqa: E402
+from shared.progress import Progress  # noqa: E402
 from shared.schema import Role  # noqa: E402
 
-Progress = Callable[[int, int, str], None]
 Integers = NDArray[np.int64]
 Clique = tuple[str, ...]
 

@@ -7,7 +7,6 @@ the release; the other fifth is the control. What is found stays in the house: n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,9 @@ from data_owner.privacy.microdata import varied
 from data_owner.privacy.private_marginals import Plan, draw
 from data_owner.settings import OwnerSettings
 from shared.codec import encode
+from shared.progress import Progress
 from shared.schema import MERGED, MISSING, CategoricalColumn, Schema
 from shared.student import StudentSettings
-
-Progress = Callable[[int, int, str], None]
 
 
 def rehearse(

@@ -1,0 +1,46 @@
+"""The consumer's steps up to a verified release: enrol, fetch, verify. Nothing of a release is handed to torch, pandas
+or scikit-learn before all of it is verified."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from consumer import enrolment, fetching
+from consumer.enrolment import Enrolled
+from consumer.study import Study
+from protocol.ledger_file import Ledger
+from shared import folder
+from shared.errors import BadInput
+from shared.progress import Progress, quiet
+
+LAST_VERSION = 2**31 - 1
+
+
+def enrol(
+    path: Path | str, *, invitation: Path | str | None = None, name: str = "", wait_seconds: float = 0.0
+) -> Enrolled:
+    """Ask the owner to be let in, or collect the certificate once a person there has approved."""
+    offered = None if invitation is None else Path(invitation)
+    return enrolment.enrol(Study(Path(path)), offered, name or Path(path).resolve().name, wait_seconds)
+
+
+def fetch(path: Path | str, *, version: int | None = None, progress: Progress = quiet) -> fetching.Fetched:
+    """Fetch and verify a release, the newest unless named."""
+    if version is not None and not 1 <= version <= LAST_VERSION:
+        raise BadInput("not a version", field="--version", remedy=f"give 1 to {LAST_VERSION:,}, or leave it out")
+    return fetching.fetch(Study(Path(path)), version, _now(), progress)
+
+
+def verify(path: Path | str) -> fetching.Verified:
+    """Verify the fetched release and its approval again, without a network."""
+    return fetching.verify(Study(Path(path)), _now())
+
+
+def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
+    """Verify a ledger that the owner exported, and that it continues what this study has seen."""
+    return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())

@@ -1,0 +1,62 @@
+"""What is measured, as values: whoever only reads a card or serves one needs no numerics."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Self
+
+from pydantic import Field
+
+from shared.schema import Frozen, Label
+
+Share = Field(ge=0.0, le=1.0)
+
+
+class Scores(Frozen):
+    """Fairness and utility of one set of predictions; the ratios are 1 when groups are treated alike."""
+
+    demographic_parity_ratio: float = Share
+    equalized_odds_ratio: float = Share
+    accuracy: float = Share
+    recall: float = Share
+    f1: float = Share
+
+    @classmethod
+    def mean(cls, found: list[Self]) -> Self:
+        return cls(**{name: fmean(getattr(one, name) for one in found) for name in cls.model_fields})
+
+
+class Fidelity(Frozen):
+    """Density and coverage (Naeem et al. 2020)."""
+
+    density: float = Field(ge=0.0)
+    coverage: float = Share
+
+    @classmethod
+    def mean(cls, found: list[Self]) -> Self:
+        return cls(**{name: fmean(getattr(one, name) for one in found) for name in cls.model_fields})
+
+
+class GroupAccuracy(Frozen):
+    """Accuracy on one group's real held-out pictures, trained on synthetic and on original ones."""
+
+    label: Label
+    synthetic: float = Share
+    original: float = Share
+
+
+class PictureScores(Frozen):
+    """`agreement`: how often a classifier trained on the originals gives a synthetic picture its label; its ceiling is
+    the same of real held-out pictures. `hardest`: accuracy in the cells of class and group on which a classifier
+    trained on the originals does worst. `group_*`: how often the group is predicted from z and the class, from z alone,
+    and by naming each class's, or the, commonest group."""
+
+    agreement: float = Share
+    agreement_ceiling: float = Share
+    groups: tuple[GroupAccuracy, ...]
+    hardest_synthetic: float = Share
+    hardest_original: float = Share
+    group_from_latent_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_commonest_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_from_latent: float | None = Field(default=None, ge=0.0, le=1.0)
+    group_commonest: float | None = Field(default=None, ge=0.0, le=1.0)
