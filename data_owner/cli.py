@@ -268,7 +268,7 @@ def load(node: NodePath, json: Json = False) -> None:
     with shell("load", json) as out:
         with out.progress("load") as progress:
             found = bench.load(Node.open(node), progress)
-        values = {"alone": found.quiet.summary(), "beside_flood": found.beside_flood.summary()}
+        values = {"alone": found.alone.summary(), "beside_flood": found.beside_flood.summary()}
         out.result({**values, "flooded": found.flooded, "refused": found.refused}, bench.as_text(found))
 
 

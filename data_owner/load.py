@@ -88,7 +88,7 @@ class Load:
 class Measured:
     """`refused` counts the flood's calls that were answered RESOURCE_EXHAUSTED, of `flooded` in all."""
 
-    quiet: Load
+    alone: Load
     beside_flood: Load
     flooded: int
     refused: int
@@ -103,7 +103,7 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
         invitation = Invitation.from_bytes(copy.invitation.read_bytes())
         callers = [_let_in(copy, invitation, f"load {number}") for number in range(2 * CONSUMERS + 1)]
         progress(0, 2, f"{CONSUMERS} consumers")
-        quiet = _fetch_at_once(callers[:CONSUMERS], versions[-1], fetches)
+        alone = _fetch_at_once(callers[:CONSUMERS], versions[-1], fetches)
         progress(1, 2, f"{CONSUMERS} consumers beside a flood")
         spawn = multiprocessing.get_context("spawn")
         refusing, stop, counts = spawn.Event(), spawn.Event(), spawn.Queue()
@@ -115,12 +115,12 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
         flooded, refused = counts.get(timeout=START_SECONDS)
         flood.join()
         progress(2, 2, "done")
-    return Measured(quiet, beside, flooded, refused)
+    return Measured(alone, beside, flooded, refused)
 
 
 def as_text(found: Measured) -> str:
     lines = [f"{CONSUMERS} consumers at once    fetches/s     MB/s    p50 s    p99 s"]
-    for name, part in (("alone", found.quiet), ("beside a flood", found.beside_flood)):
+    for name, part in (("alone", found.alone), ("beside a flood", found.beside_flood)):
         values = part.summary()
         lines.append(
             f"{name:<24} {values['fetches_a_second']:9.1f} {values['megabytes_a_second']:8.2f} "
@@ -128,7 +128,7 @@ def as_text(found: Measured) -> str:
         )
     lines.append(
         f"flood from one identity: {found.flooded:,} calls, {found.refused:,} refused; the others' p99 is "
-        f"{found.beside_flood.p99 / found.quiet.p99:.2f} times that alone."
+        f"{found.beside_flood.p99 / found.alone.p99:.2f} times that alone."
     )
     return "\n".join(lines)
 

@@ -169,6 +169,7 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
     assert not found.comparison.is_complete
     assert "A quick look, not a result." in found.markdown
     assert "positive class 1" in found.markdown
+    assert "DPR, s permuted" in found.markdown
     assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".html", ".json", ".md"}
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
 

@@ -216,8 +216,8 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
 def test_load_measures_consumers_beside_a_flood_and_leaves_the_node_as_it_was(node: Node) -> None:
     before = {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()}
     found = load.load(node, fetches=2)
-    assert len(found.quiet.fetch_seconds) == len(found.beside_flood.fetch_seconds) == 2 * load.CONSUMERS
-    assert found.quiet.bytes == found.beside_flood.bytes > 0
+    assert len(found.alone.fetch_seconds) == len(found.beside_flood.fetch_seconds) == 2 * load.CONSUMERS
+    assert found.alone.bytes == found.beside_flood.bytes > 0
     assert found.refused > 0
     assert "times that alone" in load.as_text(found)
     assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == before

@@ -10,6 +10,7 @@ from shared.scores import Fidelity, Scores
 COLUMNS = (
     "trained on",
     *("DPR", "EOR", "accuracy", "recall", "F1", "density", "coverage"),
+    *("DPR, s permuted", "EOR, s permuted"),
     *("DPR, boosting", "EOR, boosting", "accuracy, boosting"),
     *("DPR, own protocol", "accuracy, own protocol"),
     "CPU s a fold",
@@ -55,11 +56,8 @@ def headline(found: Comparison) -> str:
 
 
 def rows(found: Comparison) -> list[tuple[str, ...]]:
-    """A row a system, then ceilings and floor, as printed."""
-    first = found.systems[0]
+    """A row a system, then the ceiling of fidelity and the floor, as printed."""
     made = [_system(row) for row in found.systems]
-    if first.ceiling is not None:
-        made.append(_scores(f"ceiling: {first.title}, s permuted", first.ceiling))
     made.append(_scores("ceiling of density and coverage: real rows", None, found.fidelity_ceiling))
     made.append(_scores("floor: the constant classifier", found.floor))
     return [tuple(map(cell_text, cells)) for cells in made]
@@ -99,6 +97,8 @@ def _system(row: Row) -> tuple[Shown, ...]:
         *_judged(row.forest),
         row.density,
         row.coverage,
+        row.ceiling.demographic_parity_ratio if row.ceiling else None,
+        row.ceiling.equalized_odds_ratio if row.ceiling else None,
         boosted.demographic_parity_ratio,
         boosted.equalized_odds_ratio,
         boosted.accuracy,
