@@ -16,7 +16,7 @@ from data_owner.admission import Admission
 from data_owner.monitoring import Metrics
 from data_owner.node import Node
 from data_owner.open_calls import OpenCall, OpenCalls
-from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, Role, may_call
+from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, PartyRole, may_call
 from protocol.identity import certificate_fingerprint
 from shared.limits import LIMITS
 
@@ -135,7 +135,7 @@ def caller(context: grpc.ServicerContext) -> str:
     return _fingerprint(found[0]) if found else ""
 
 
-def caller_role(node: Node, context: grpc.ServicerContext) -> Role | None:
+def caller_role(node: Node, context: grpc.ServicerContext) -> PartyRole | None:
     return authority.role(node, caller(context))
 
 

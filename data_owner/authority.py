@@ -12,7 +12,7 @@ from data_owner import roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
-from protocol.access import Role
+from protocol.access import PartyRole
 from protocol.entry import Enrolment as Enrolled
 from protocol.entry import Revocation
 from protocol.invitation import Invitation
@@ -38,7 +38,7 @@ class Enrolment(Frozen):
     fingerprint: str
     name: str
     decision: Decision
-    role: Role = Role.ANALYST
+    role: PartyRole = PartyRole.ANALYST
     by: str = ""
     at: int
 
@@ -124,7 +124,7 @@ def enrolments(node: Node) -> list[Enrolment]:
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
 
 
-def role(node: Node, fingerprint: str) -> Role | None:
+def role(node: Node, fingerprint: str) -> PartyRole | None:
     """As what the holder of this key may call at this moment; None if unknown, not approved or withdrawn."""
     try:
         entry = _read(_path(node, fingerprint))
@@ -134,7 +134,7 @@ def role(node: Node, fingerprint: str) -> Role | None:
 
 
 def decide(
-    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: Role = Role.ANALYST
+    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: PartyRole = PartyRole.ANALYST
 ) -> Enrolment:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 

@@ -10,7 +10,7 @@ import typer
 
 from data_owner import budget_cli, ledger_cli, root_cli
 from data_owner.node import Node
-from protocol.access import Role
+from protocol.access import PartyRole
 from shared.console import shell
 from shared.errors import BadInput, PolicyRefusal
 
@@ -210,7 +210,7 @@ def enrol(
     approve: Annotated[str | None, typer.Option(help="Fingerprint of the request to approve.")] = None,
     deny: Annotated[str | None, typer.Option(help="Fingerprint to deny, or to withdraw.")] = None,
     by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
-    role: Annotated[Role, typer.Option(help="What an approved one may do.")] = Role.ANALYST,
+    role: Annotated[PartyRole, typer.Option(help="What an approved one may do.")] = PartyRole.ANALYST,
     json: Json = False,
 ) -> None:
     """List who asked to be let in; approve or deny one by fingerprint."""

@@ -19,11 +19,11 @@ from shared.errors import PolicyRefusal
 from shared.schema import (
     MERGED,
     CategoricalColumn,
+    ColumnRole,
     Group,
     ImageColumn,
     NumericColumn,
     Quantiles,
-    Role,
     Schema,
 )
 
@@ -50,14 +50,14 @@ def disclose(
         if facts.image is not None:
             columns.append(facts.image)
         elif facts.kind in ("category", "boolean"):
-            if facts.role is Role.FEATURE and facts.declared_categories is None:
+            if facts.role is ColumnRole.FEATURE and facts.declared_categories is None:
                 values = table[facts.name] = merge_rare(values, minimum_count, counted)
-            if facts.role is Role.TARGET:
+            if facts.role is ColumnRole.TARGET:
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))
         else:
             columns.append(_numeric(facts, values, minimum_count))
-    sensitive = [facts.name for facts in records.columns if facts.role is Role.SENSITIVE]
+    sensitive = [facts.name for facts in records.columns if facts.role is ColumnRole.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)
     _require(int(trained.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
@@ -185,7 +185,7 @@ def _categorical(facts: ColumnFacts, values: pd.Series) -> CategoricalColumn:
         kind=cast(Literal["category", "boolean"], facts.kind),
         dtype=facts.dtype,
         role=facts.role,
-        optional=bool(values.isna().any()) if facts.role is Role.FEATURE else False,
+        optional=bool(values.isna().any()) if facts.role is ColumnRole.FEATURE else False,
         categories=facts.declared_categories or tuple(found),
     )
 

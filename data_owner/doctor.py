@@ -16,7 +16,7 @@ from data_owner.owner_toml import parse
 from data_owner.privacy.budget import Budget
 from protocol import identity
 from protocol.invitation import Invitation
-from protocol.root import Role
+from protocol.root import KeyRole
 from shared import folder, keyring
 from shared.errors import Fair4FreeError
 from shared.finding import Finding
@@ -82,9 +82,9 @@ def _root(node: Node, now: datetime) -> Finding:
     ends = datetime.fromtimestamp(root.expires, UTC)
     if ends - now < SOON:
         return Finding("root", False, f"ends {ends:%Y-%m-%d}: propose, sign and install the next with `root`")
-    held = root.roles[Role.ROOT]
+    held = root.roles[KeyRole.ROOT]
     text = f"version {root.version} until {ends:%Y-%m-%d}, {held.threshold} of {len(held.key_ids)} root keys must sign"
-    if list(node.keys.glob(f"{Role.ROOT}-*.key")):
+    if list(node.keys.glob(f"{KeyRole.ROOT}-*.key")):
         text += "; the root key is on this machine: for service, rotate to keys kept off line"
     if keyring.given() is None:
         text += f"; the passphrase lies beside the keys: for service, give it with {keyring.FILE_VARIABLE}"

@@ -25,7 +25,7 @@ from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from shared.codec import encode
 from shared.progress import Progress, quiet
-from shared.schema import Role, Schema
+from shared.schema import ColumnRole, Schema
 
 HELD_OUT_SHARE = 0.2
 
@@ -45,7 +45,7 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     Raises `BadInput` or `PolicyRefusal` naming the column and the remedy.
     """
     found, minimum_count = read(table, settings), settings.policy.minimum_count
-    (target,) = (fact.name for fact in found.columns if fact.role is Role.TARGET)
+    (target,) = (fact.name for fact in found.columns if fact.role is ColumnRole.TARGET)
     check_classes(found.frame[target], target, minimum_count)
     rows = np.arange(len(found.frame))
     training, held_out = train_test_split(

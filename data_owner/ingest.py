@@ -15,7 +15,7 @@ from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, ImageColumn, Role
+from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn
 from shared.table import DATE32, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
@@ -31,7 +31,7 @@ class ColumnFacts:
     name: str
     kind: Kind | Literal["image"]
     dtype: str
-    role: Role
+    role: ColumnRole
     decimals: int = 0
     unit: Literal["D", "s"] = "D"
     declared_categories: tuple[str, ...] | None = None
@@ -49,7 +49,7 @@ class Records:
 
     @property
     def sensitive(self) -> list[str]:
-        return [column.name for column in self.columns if column.role is Role.SENSITIVE]
+        return [column.name for column in self.columns if column.role is ColumnRole.SENSITIVE]
 
 
 def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
@@ -97,7 +97,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
         facts.append(fact)
         columns[name] = values
     frame = pd.DataFrame(columns)
-    (target,) = (fact.name for fact in facts if fact.role is Role.TARGET)
+    (target,) = (fact.name for fact in facts if fact.role is ColumnRole.TARGET)
     if as_declared:
         frame = frame[frame[target].notna()]
     else:
@@ -128,7 +128,7 @@ def check_target(values: pd.Series, name: str) -> None:
 def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
     if entry.kind == "image" and entry.shape is not None:
         column = image_column(name, entry.shape)
-        fact = ColumnFacts(name=name, kind="image", dtype="image", role=Role.FEATURE, image=column)
+        fact = ColumnFacts(name=name, kind="image", dtype="image", role=ColumnRole.FEATURE, image=column)
         return fact, canonical_images(values, column)
     values = plain(values, name)
     if entry.kind in ("category", "boolean"):
@@ -153,7 +153,7 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         name=name,
         kind=kind,
         dtype=_holding(_dtype(values, kind, whole=True if as_declared else None), bounds),
-        role=Role.FEATURE,
+        role=ColumnRole.FEATURE,
         decimals=decimals,
         unit=unit,
         declared_bounds=bounds,
@@ -204,7 +204,7 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         name=name,
         kind=kind,
         dtype=_dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared) if as_declared else None),
-        role=Role(entry.role),
+        role=ColumnRole(entry.role),
         declared_categories=entry.categories,
     )
     return fact, labels.fillna(MISSING) if entry.role == "sensitive" else labels

@@ -13,14 +13,14 @@ from protocol.invitation import Invitation
 from protocol.ledger_file import Ledger as VerifiedLedger
 from protocol.ledger_file import LedgerFile, SignedRoot, verify_ledger
 from protocol.note import Note
-from protocol.root import Role
+from protocol.root import KeyRole
 from protocol.trust import LastSeen
 from shared import folder
 
 
 def export(node: Node) -> LedgerFile:
     """Every entry under a checkpoint signed now, the roots, and what consumers countersigned."""
-    root, key = roots.newest(node), roots.signing_key(node, Role.LOG)
+    root, key = roots.newest(node), roots.signing_key(node, KeyRole.LOG)
     with Ledger(node.ledger) as log:
         note = log.checkpoint(checkpoint.origin(root.node), key)
         size = Checkpoint.from_text(Note.from_bytes(note).text).size

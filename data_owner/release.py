@@ -17,7 +17,7 @@ from data_owner.node import Node
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
-from protocol.root import Role, Root
+from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
@@ -298,7 +298,7 @@ def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, 
     place = node.releases / str(version)
     manifest = folder.read(place / Artefact.MANIFEST.filename, "approve again")
     signatures = folder.read(place / "manifest.sig", "approve again")
-    root.check(Role.RELEASE, Kind.MANIFEST, manifest, signatures)
+    root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
     artefacts = {kind: folder.read(place / kind.filename, "approve again") for kind in PAYLOAD}
     return manifest, signatures, verify_release(Manifest.from_bytes(manifest), artefacts)
 

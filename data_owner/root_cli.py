@@ -65,19 +65,23 @@ def propose(
 
     from data_owner import roots
     from data_owner.node import Node
-    from protocol.root import Role
+    from protocol.root import KeyRole
     from shared import folder
     from shared.errors import BadInput
 
     with shell("root propose", json) as out:
-        unknown = set(renew or ()) - set(Role)
+        unknown = set(renew or ()) - set(KeyRole)
         if unknown:
             raise BadInput("not a role", field="--renew", remedy="name release, freshness or log")
         keys = [
             folder.read(path, "give the .pub file of a root key").decode(errors="replace").strip() for path in key or ()
         ]
         root = roots.propose(
-            Node.open(node), int(datetime.now(UTC).timestamp()), keys, threshold, [Role(role) for role in renew or ()]
+            Node.open(node),
+            int(datetime.now(UTC).timestamp()),
+            keys,
+            threshold,
+            [KeyRole(role) for role in renew or ()],
         )
         folder.write(document, root.to_bytes())
         out.result(

@@ -14,24 +14,24 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from data_owner.node import Node
-from protocol.root import Role, RoleKeys, Root, anchor, rotate
+from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, key_id, sign
 from shared import folder, keyring
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
 
-ONLINE = (Role.RELEASE, Role.FRESHNESS, Role.LOG)
+ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
 
 
 def create(node: Node, name: str, now: int) -> Root:
     """The first root, every role with one new key of its own."""
-    keys = {role: Ed25519PrivateKey.generate() for role in Role}
+    keys = {role: Ed25519PrivateKey.generate() for role in KeyRole}
     for role, key in keys.items():
         _keep_key(node, role, key)
     root = _root(name, 1, now, {role: ([_public(key)], 1) for role, key in keys.items()})
     document = root.to_bytes()
-    _keep(node, root.version, document, sign(Kind.ROOT, document, [keys[Role.ROOT]]).to_bytes())
+    _keep(node, root.version, document, sign(Kind.ROOT, document, [keys[KeyRole.ROOT]]).to_bytes())
     return root
 
 
@@ -58,7 +58,7 @@ def newest(node: Node) -> Root:
     return anchor(*chain(node)[-1])
 
 
-def signing_key(node: Node, role: Role) -> Ed25519PrivateKey:
+def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
     """The private key of a role that is at this node. Raises `Unreachable` if none is."""
     for identifier in newest(node).roles[role].key_ids:
         path = _key_path(node, role, identifier)
@@ -67,16 +67,16 @@ def signing_key(node: Node, role: Role) -> Ed25519PrivateKey:
     raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
 
 
-def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[Role]) -> Root:
+def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[KeyRole]) -> Root:
     """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`."""
     before = newest(node)
     roles = {
         role: ([before.keys[each] for each in keys.key_ids], keys.threshold) for role, keys in before.roles.items()
     }
     if root_keys:
-        roles[Role.ROOT] = (root_keys, min(before.roles[Role.ROOT].threshold, len(root_keys)))
+        roles[KeyRole.ROOT] = (root_keys, min(before.roles[KeyRole.ROOT].threshold, len(root_keys)))
     if threshold is not None:
-        roles[Role.ROOT] = (roles[Role.ROOT][0], threshold)
+        roles[KeyRole.ROOT] = (roles[KeyRole.ROOT][0], threshold)
     for role in renew:
         if role not in ONLINE:
             raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
@@ -112,13 +112,13 @@ def install(node: Node, document: bytes, signatures: bytes) -> Root:
     for role in ONLINE:
         if not any(_key_path(node, role, each).is_file() for each in root.roles[role].key_ids):
             raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy="propose a root again")
-    for identifier in root.roles[Role.RELEASE].key_ids:
-        path = _key_path(node, Role.RELEASE, identifier)
+    for identifier in root.roles[KeyRole.RELEASE].key_ids:
+        path = _key_path(node, KeyRole.RELEASE, identifier)
         if path.is_file():
             _sign_releases(node, keyring.read(path, keyring.passphrase_of(node.keys)))
     _keep(node, root.version, document, signatures)
     for path in node.keys.glob("*-*.key"):
-        if not any(path == _key_path(node, role, each) for role in Role for each in root.roles[role].key_ids):
+        if not any(path == _key_path(node, role, each) for role in KeyRole for each in root.roles[role].key_ids):
             path.unlink()
     return root
 
@@ -131,7 +131,7 @@ def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
             folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
 
 
-def _root(name: str, version: int, now: int, roles: Mapping[Role, tuple[list[str], int]]) -> Root:
+def _root(name: str, version: int, now: int, roles: Mapping[KeyRole, tuple[list[str], int]]) -> Root:
     identifiers = {key: hashlib.sha256(bytes.fromhex(key)).hexdigest() for keys, _ in roles.values() for key in keys}
     return Root(
         node=name,
@@ -150,12 +150,12 @@ def _keep(node: Node, version: int, document: bytes, signatures: bytes) -> None:
     folder.write(node.roots / f"{version}.json", document)
 
 
-def _keep_key(node: Node, role: Role, key: Ed25519PrivateKey) -> None:
+def _keep_key(node: Node, role: KeyRole, key: Ed25519PrivateKey) -> None:
     path = _key_path(node, role, key_id(key.public_key()))
     keyring.create(path, key, keyring.new_passphrase_of(node.keys))
 
 
-def _key_path(node: Node, role: Role, identifier: str) -> Path:
+def _key_path(node: Node, role: KeyRole, identifier: str) -> Path:
     return node.keys / f"{role}-{identifier[:16]}.key"
 
 

@@ -36,7 +36,7 @@ from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.manifest import Manifest
-from protocol.root import Role
+from protocol.root import KeyRole
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.progress import Progress, quiet
@@ -250,7 +250,7 @@ def approve(path: Path | str, *, by: str) -> Manifest:
         version,
         name=settings.name,
         by=by,
-        key=roots.signing_key(node, Role.RELEASE),
+        key=roots.signing_key(node, KeyRole.RELEASE),
         policy_id=policy_id(settings),
         privacy=privacy,
         days=settings.policy.release_days,

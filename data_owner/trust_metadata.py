@@ -13,7 +13,7 @@ from protocol import checkpoint
 from protocol.freshness import Freshness, Listed
 from protocol.ledger_file import Countersigned
 from protocol.refusals import Rewritten
-from protocol.root import Role, Root
+from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
@@ -86,8 +86,8 @@ class TrustMetadata:
         if self._keys is None or self._keys[0] != root:
             self._keys = (
                 root,
-                roots.signing_key(self._node, Role.FRESHNESS),
-                roots.signing_key(self._node, Role.LOG),
+                roots.signing_key(self._node, KeyRole.FRESHNESS),
+                roots.signing_key(self._node, KeyRole.LOG),
             )
         return self._keys
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.note import Note
 from protocol.refusals import NotCanonical, UnderThreshold, WrongNode
-from protocol.root import Role, Root
+from protocol.root import KeyRole, Root
 
 _REMEDY = "ask the owner for the log again; keep the checkpoint as evidence"
 
@@ -57,8 +57,8 @@ def verify_checkpoint(root: Root, note: bytes) -> Checkpoint:
     found = Checkpoint.from_text(parsed.text)
     if found.origin != origin(root.node):
         raise WrongNode("a checkpoint of another log", field="checkpoint", remedy=_REMEDY)
-    signed = sum(parsed.has_signature(found.origin, key) for key in root.public_keys(Role.LOG).values())
-    if signed < root.roles[Role.LOG].threshold:
+    signed = sum(parsed.has_signature(found.origin, key) for key in root.public_keys(KeyRole.LOG).values())
+    if signed < root.roles[KeyRole.LOG].threshold:
         raise UnderThreshold("not signed by the log's keys", field="checkpoint", remedy=_REMEDY)
     return found
 

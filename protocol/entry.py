@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from protocol.access import Role, may_read
+from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
 from protocol.canonical import HEX, SECONDS, encode, parse
 from protocol.manifest import Digest
@@ -76,7 +76,7 @@ class Enrolment(_Entry):
     by: Person
     party: Sha256
     name: str = Field(max_length=64)
-    role: Role
+    role: PartyRole
 
 
 class Revocation(_Entry):

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from protocol.canonical import HEX, SECONDS, encode, parse
 from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
-from protocol.root import Role, Root
+from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.limits import LIMITS
 from shared.schema import Frozen, Name
@@ -60,7 +60,7 @@ class Freshness(Frozen):
 
 def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_version: int, now: int) -> Freshness:
     """Verify a statement at time `now`. `last_version` is the highest one seen, 0 if none."""
-    root.check(Role.FRESHNESS, Kind.FRESHNESS, document, signatures)
+    root.check(KeyRole.FRESHNESS, Kind.FRESHNESS, document, signatures)
     found = Freshness.from_bytes(document)
     if found.node != root.node:
         raise WrongNode("the statement of another node", field="freshness", remedy=ASK_OWNER)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protocol.access import Role
+from protocol.access import PartyRole
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
 
@@ -86,7 +86,7 @@ def new_request(key: bytes, name: str) -> bytes:
 
 
 def issue_client_certificate(
-    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: Role = Role.ANALYST
+    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: PartyRole = PartyRole.ANALYST
 ) -> bytes:
     """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
     parsed = read_request(request)
@@ -141,12 +141,12 @@ def needs_renewal(certificate: bytes, now: datetime) -> bool:
     return certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
 
 
-def certificate_role(certificate: bytes) -> Role:
+def certificate_role(certificate: bytes) -> PartyRole:
     """The role its holder was let in as. What counts at a call is what the owner says then, not this."""
     subject = _read_certificate(certificate).subject
     units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     try:
-        return Role(str(units[0].value)) if len(units) == 1 else Role.ANALYST
+        return PartyRole(str(units[0].value)) if len(units) == 1 else PartyRole.ANALYST
     except ValueError:
         raise _refused("the certificate is for an unknown role") from None
 
@@ -169,7 +169,7 @@ def _read_certificate(certificate: bytes) -> x509.Certificate:
 
 
 def _end_certificate(
-    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime, role: Role | None = None
+    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime, role: PartyRole | None = None
 ) -> x509.CertificateBuilder:
     issuer = x509.load_pem_x509_certificate(authority).subject
     return _builder(_name(name, role), issuer, key, now, LIMITS.certificate_days).add_extension(
@@ -191,7 +191,7 @@ def _builder(
     )
 
 
-def _name(common_name: str, role: Role | None = None) -> x509.Name:
+def _name(common_name: str, role: PartyRole | None = None) -> x509.Name:
     unit = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else []
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]), *unit])
 

@@ -21,7 +21,7 @@ from shared.limits import LIMITS
 from shared.schema import Frozen, Name
 
 
-class Role(StrEnum):
+class KeyRole(StrEnum):
     """Who may sign what. `root` names the others and is meant to be kept off every network."""
 
     ROOT = "root"
@@ -53,12 +53,12 @@ class Root(Frozen):
     version: int = Field(ge=1, le=2**31 - 1)
     expires: int = Field(ge=0, le=SECONDS)
     keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
-    roles: dict[Role, RoleKeys]
+    roles: dict[KeyRole, RoleKeys]
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if set(self.roles) != set(Role):
-            raise ValueError("roles must be exactly " + ", ".join(Role))
+        if set(self.roles) != set(KeyRole):
+            raise ValueError("roles must be exactly " + ", ".join(KeyRole))
         for identifier, key in self.keys.items():
             if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
                 raise ValueError("a key is not 32 bytes in hex")
@@ -79,13 +79,13 @@ class Root(Frozen):
     def digest(self) -> str:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def public_keys(self, role: Role) -> Mapping[str, Ed25519PublicKey]:
+    def public_keys(self, role: KeyRole) -> Mapping[str, Ed25519PublicKey]:
         return {
             identifier: Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.keys[identifier]))
             for identifier in self.roles[role].key_ids
         }
 
-    def check(self, role: Role, kind: Kind, document: bytes, signatures: bytes) -> None:
+    def check(self, role: KeyRole, kind: Kind, document: bytes, signatures: bytes) -> None:
         """Raises a `VerificationFailure` unless the role's threshold signed exactly these bytes."""
         check_threshold(kind, document, signatures, self.public_keys(role), self.roles[role].threshold)
 
@@ -93,15 +93,15 @@ class Root(Frozen):
 def anchor(document: bytes, signatures: bytes) -> Root:
     """A root that arrived by a safe way: its own threshold must have signed it."""
     root = Root.from_bytes(document)
-    root.check(Role.ROOT, Kind.ROOT, document, signatures)
+    root.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
     return root
 
 
 def rotate(trusted: Root, document: bytes, signatures: bytes) -> Root:
     """The next root, one version up, signed by the old and the new thresholds (TUF 5.3.4 and 5.3.5)."""
-    trusted.check(Role.ROOT, Kind.ROOT, document, signatures)
+    trusted.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
     root = Root.from_bytes(document)
-    root.check(Role.ROOT, Kind.ROOT, document, signatures)
+    root.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
     if root.node != trusted.node:
         raise WrongNode("the root of another node", field="root", remedy=ASK_OWNER)
     if root.version <= trusted.version:

@@ -36,7 +36,7 @@ from protocol.refusals import (
     WrongLength,
     WrongNode,
 )
-from protocol.root import Role, Root
+from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.limits import LIMITS
 from shared.schema import Frozen
@@ -70,9 +70,9 @@ class LastSeen(Frozen):
         versions, so what they signed is no longer held against the owner (TUF 5.3.11)."""
         old, new = self.trusted_root(), Root.from_bytes(document)
         change: dict[str, object] = {"root": document.decode(), "root_signatures": signatures.decode()}
-        if old.roles[Role.FRESHNESS] != new.roles[Role.FRESHNESS]:
+        if old.roles[KeyRole.FRESHNESS] != new.roles[KeyRole.FRESHNESS]:
             change["freshness"] = 0
-        if old.roles[Role.RELEASE] != new.roles[Role.RELEASE]:
+        if old.roles[KeyRole.RELEASE] != new.roles[KeyRole.RELEASE]:
             change |= {"release": 0, "manifest_sha256": ""}
         return self.model_copy(update=change)
 
@@ -142,7 +142,7 @@ def verify_manifest(
     """Verify a manifest at time `now` (seconds since 1970-01-01 UTC). Raises a `VerificationFailure`."""
     if len(manifest) > LIMITS.manifest_bytes:
         raise EndlessData("more bytes than the limit allows", field="manifest", remedy=AGAIN)
-    root.check(Role.RELEASE, Kind.MANIFEST, manifest, signatures)
+    root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
     found = Manifest.from_bytes(manifest)
     if found.node != root.node or found.version != version:
         raise WrongNode("not the release that was asked for", field="manifest", remedy=AGAIN)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from shared.errors import BadInput
 from shared.image_codec import canonical_images
-from shared.schema import MERGED, MISSING, ImageColumn, NumericColumn, Role, Schema
+from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn, NumericColumn, Schema
 from shared.table import canonical
 
 
@@ -28,7 +28,7 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             columns[column.name] = canonical(values, column.name, column.kind, column.unit)
             continue
         labels = canonical(values, column.name, column.kind)
-        if column.role is Role.SENSITIVE and MISSING in column.categories:
+        if column.role is ColumnRole.SENSITIVE and MISSING in column.categories:
             labels = labels.fillna(MISSING)
         unknown = ~labels.isin(column.categories) & labels.notna()
         if bool(unknown.any()) and MERGED in column.categories:

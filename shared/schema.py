@@ -36,7 +36,7 @@ Dtype = Annotated[
 Label = Annotated[str, Field(max_length=LIMITS.name_characters)]
 
 
-class Role(StrEnum):
+class ColumnRole(StrEnum):
     FEATURE = "feature"
     SENSITIVE = "sensitive"
     TARGET = "target"
@@ -79,7 +79,7 @@ class NumericColumn(Frozen):
     name: Name
     kind: Literal["number", "integer", "date"]
     dtype: Dtype
-    role: Literal[Role.FEATURE] = Role.FEATURE
+    role: Literal[ColumnRole.FEATURE] = ColumnRole.FEATURE
     optional: bool
     quantiles: Quantiles
     decimals: int = Field(default=0, ge=0, le=17)
@@ -92,7 +92,7 @@ class CategoricalColumn(Frozen):
     name: Name
     kind: Literal["category", "boolean"]
     dtype: Dtype
-    role: Role = Role.FEATURE
+    role: ColumnRole = ColumnRole.FEATURE
     optional: bool
     categories: tuple[Label, ...] = Field(min_length=1, max_length=LIMITS.categories)
 
@@ -100,7 +100,7 @@ class CategoricalColumn(Frozen):
     def _categories_are_distinct(self) -> Self:
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("categories repeat")
-        if self.role is not Role.FEATURE and self.optional:
+        if self.role is not ColumnRole.FEATURE and self.optional:
             raise ValueError("a sensitive or target column cannot be optional")
         return self
 
@@ -110,7 +110,7 @@ class ImageColumn(Frozen):
 
     name: Name
     kind: Literal["image"]
-    role: Literal[Role.FEATURE] = Role.FEATURE
+    role: Literal[ColumnRole.FEATURE] = ColumnRole.FEATURE
     height: int = Field(ge=8, le=LIMITS.image_side)
     width: int = Field(ge=8, le=LIMITS.image_side)
     channels: Literal[1, 3]
@@ -148,7 +148,7 @@ class Schema(Frozen):
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise ValueError("column names repeat")
-        targets = [column for column in self.columns if column.role is Role.TARGET]
+        targets = [column for column in self.columns if column.role is ColumnRole.TARGET]
         if len(targets) != 1:
             raise ValueError("exactly one column must be the target")
         if self.positive not in self.target.categories:
@@ -172,19 +172,21 @@ class Schema(Frozen):
 
     @cached_property
     def target(self) -> CategoricalColumn:
-        column = next(column for column in self.columns if column.role is Role.TARGET)
+        column = next(column for column in self.columns if column.role is ColumnRole.TARGET)
         assert isinstance(column, CategoricalColumn)
         return column
 
     @cached_property
     def sensitive(self) -> tuple[CategoricalColumn, ...]:
         return tuple(
-            column for column in self.columns if isinstance(column, CategoricalColumn) and column.role is Role.SENSITIVE
+            column
+            for column in self.columns
+            if isinstance(column, CategoricalColumn) and column.role is ColumnRole.SENSITIVE
         )
 
     @cached_property
     def features(self) -> tuple[NumericColumn | CategoricalColumn | ImageColumn, ...]:
-        return tuple(column for column in self.columns if column.role is Role.FEATURE)
+        return tuple(column for column in self.columns if column.role is ColumnRole.FEATURE)
 
     @cached_property
     def image(self) -> ImageColumn | None:

@@ -32,7 +32,7 @@ from protocol.entry import Approval, Denial, Enrolment, Revocation, Served, pars
 from protocol.invitation import Invitation
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.root import Role
+from protocol.root import KeyRole
 from protocol.signing import Kind
 from protocol.trust import LastSeen, LogProof, TrustedRelease, verify_release
 from tests.owner_in_memory import NOW, Owner, honest_log, trusting
@@ -40,7 +40,7 @@ from tests.owner_in_memory import NOW, Owner, honest_log, trusting
 POLICY = "ab" * 32
 ARTEFACTS = {kind: kind.encode() * 4000 for kind in PAYLOAD}
 Acknowledge = Callable[[str], None]
-Keys = Mapping[Role, Ed25519PrivateKey]
+Keys = Mapping[KeyRole, Ed25519PrivateKey]
 
 
 def make_node(path: Path) -> Node:
@@ -64,7 +64,7 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
         version,
         name="hospital",
         by="Ada",
-        key=keys[Role.RELEASE],
+        key=keys[KeyRole.RELEASE],
         policy_id=POLICY,
         privacy="none",
         days=9,
@@ -94,7 +94,7 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
                 )
             )
             acknowledge(f"served {version} {kind}")
-        log.checkpoint(origin("hospital"), keys[Role.LOG])
+        log.checkpoint(origin("hospital"), keys[KeyRole.LOG])
     authority.decide(node, party, authority.Decision.DENIED, by="Ada", now=datetime.now(UTC))
     acknowledge(f"revocation {party}")
     release.deny(node, version, by="Ada", reason="recalled", now=NOW)
@@ -105,7 +105,7 @@ def check_owner(node: Node, keys: Keys, acknowledged: list[str], before: Checkpo
     """The log continues what it was, holds all that was acknowledged, and what may be served is whole and logged."""
     with Ledger(node.ledger) as log:  # opening replays the rules over every entry
         entries = log.entries()
-        log.checkpoint(origin("hospital"), keys[Role.LOG])
+        log.checkpoint(origin("hospital"), keys[KeyRole.LOG])
     tree = Tree(entries)
     assert tree.root(before.size) == before.root_hash, "the log was rewritten"
     logged = set()
@@ -150,7 +150,7 @@ def consumer_release() -> tuple[TrustedRelease, LogProof]:
 
 
 TRUSTED, PROOF = consumer_release()
-SIGNATURES = Owner(artefacts=ARTEFACTS).signed(Role.RELEASE, Kind.MANIFEST, TRUSTED.manifest.to_bytes())[1]
+SIGNATURES = Owner(artefacts=ARTEFACTS).signed(KeyRole.RELEASE, Kind.MANIFEST, TRUSTED.manifest.to_bytes())[1]
 
 
 def make_study(path: Path) -> Study:
@@ -273,13 +273,13 @@ WRITES = {
 def main(folder: Path, wanted: int) -> None:
     draw = random.Random(0)
     template, study = make_node(folder / "template"), make_study(folder / "study")
-    keys = {role: roots.signing_key(template, role) for role in (Role.RELEASE, Role.LOG)}
+    keys = {role: roots.signing_key(template, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}
     counts = {"owner": 0, "consumer": 0}
     start = time.monotonic()
     _, _, owner_points = killed(lambda acknowledge: owner_writes(template, keys, acknowledge), 0, 0)
     seconds = time.monotonic() - start
     with Ledger(template.ledger) as log:
-        before = Checkpoint.from_text(Note.from_bytes(log.checkpoint(origin("hospital"), keys[Role.LOG])).text)
+        before = Checkpoint.from_text(Note.from_bytes(log.checkpoint(origin("hospital"), keys[KeyRole.LOG])).text)
 
     def owner(at_point: int, after: float) -> None:
         node = Node(folder / "node")

@@ -15,7 +15,7 @@ from protocol.entry import Approval, Denial, Enrolment, Entry, Served
 from protocol.freshness import Freshness, Listed, verify_freshness
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import Tree
-from protocol.root import Role, RoleKeys, Root, anchor, check_in_date, rotate
+from protocol.root import KeyRole, RoleKeys, Root, anchor, check_in_date, rotate
 from protocol.signing import Kind, key_id, sign
 from protocol.trust import (
     LastSeen,
@@ -39,7 +39,7 @@ def key(name: str) -> Ed25519PrivateKey:
 
 
 def root_of(
-    keys: dict[Role, list[Ed25519PrivateKey]],
+    keys: dict[KeyRole, list[Ed25519PrivateKey]],
     version: int = 1,
     threshold: int = 1,
     node: str = "hospital",
@@ -53,22 +53,22 @@ def root_of(
         keys={key_id(each): each.public_bytes_raw().hex() for held in public.values() for each in held},
         roles={
             role: RoleKeys(
-                key_ids=tuple(key_id(each) for each in held), threshold=threshold if role is Role.ROOT else 1
+                key_ids=tuple(key_id(each) for each in held), threshold=threshold if role is KeyRole.ROOT else 1
             )
             for role, held in public.items()
         },
     )
 
 
-KEYS = {role: [key(role)] for role in Role}
+KEYS = {role: [key(role)] for role in KeyRole}
 
 
 @dataclass
 class Owner:
     """`keys` is what the first root says, `signers` who really signs; `edits` change bytes on the wire by name."""
 
-    keys: dict[Role, list[Ed25519PrivateKey]] = field(default_factory=lambda: {**KEYS})
-    signers: dict[Role, list[Ed25519PrivateKey]] = field(default_factory=lambda: {**KEYS})
+    keys: dict[KeyRole, list[Ed25519PrivateKey]] = field(default_factory=lambda: {**KEYS})
+    signers: dict[KeyRole, list[Ed25519PrivateKey]] = field(default_factory=lambda: {**KEYS})
     roots: list[tuple[Root, list[Ed25519PrivateKey]]] = field(default_factory=list)
     """Later roots, with who signed them."""
     threshold: int = 1
@@ -118,7 +118,7 @@ class Owner:
     def sent(self, name: str, data: bytes) -> bytes:
         return self.edits.get(name, bytes)(data)
 
-    def signed(self, role: Role, kind: Kind, document: bytes) -> tuple[bytes, bytes]:
+    def signed(self, role: KeyRole, kind: Kind, document: bytes) -> tuple[bytes, bytes]:
         signatures = sign(kind, document, self.signers[role]).to_bytes()
         return self.sent(kind, document), self.sent(f"{kind} signatures", signatures)
 
@@ -126,14 +126,14 @@ class Owner:
         tree = Tree(entry.to_bytes() for entry in self.entries())
         return self.sent(
             "checkpoint",
-            Checkpoint(origin(self.node), len(tree), tree.root()).signed(self.signers[Role.LOG][0]),
+            Checkpoint(origin(self.node), len(tree), tree.root()).signed(self.signers[KeyRole.LOG][0]),
         )
 
 
 def honest_log(manifest: Manifest, served: int = 0) -> list[Entry]:
     """A party let in, an older release denied, this one approved, and some of it served."""
     return [
-        Enrolment(at=NOW - 90, nonce="00" * 16, by="Ada", party=PARTY, name="analyst", role=access.Role.ANALYST),
+        Enrolment(at=NOW - 90, nonce="00" * 16, by="Ada", party=PARTY, name="analyst", role=access.PartyRole.ANALYST),
         Denial(at=NOW - 80, nonce="11" * 16, by="Ada", version=1, reason="recalled"),
         Approval(
             at=NOW - 70,
@@ -165,7 +165,7 @@ def trusting(owner: Owner | None = None) -> LastSeen:
     """What a consumer holds that was invited by an honest owner and has fetched nothing."""
     owner = owner or Owner()
     document = owner.first_root().to_bytes()
-    signatures = sign(Kind.ROOT, document, owner.keys[Role.ROOT]).to_bytes()
+    signatures = sign(Kind.ROOT, document, owner.keys[KeyRole.ROOT]).to_bytes()
     return LastSeen(root=document.decode(), root_signatures=signatures.decode())
 
 
@@ -185,11 +185,11 @@ def consume(
     check_in_date(root, now)
     freshness = verify_freshness(
         root,
-        *owner.signed(Role.FRESHNESS, Kind.FRESHNESS, owner.freshness().to_bytes()),
+        *owner.signed(KeyRole.FRESHNESS, Kind.FRESHNESS, owner.freshness().to_bytes()),
         last_version=seen.freshness,
         now=now,
     )
-    document, signatures = owner.signed(Role.RELEASE, Kind.MANIFEST, owner.manifest().to_bytes())
+    document, signatures = owner.signed(KeyRole.RELEASE, Kind.MANIFEST, owner.manifest().to_bytes())
     manifest = verify_listed_manifest(root, freshness, document, signatures, version=version, last_seen=seen, now=now)
     release = verify_release(manifest, {kind: owner.sent(kind, data) for kind, data in owner.artefacts.items()})
     tree = Tree(entry.to_bytes() for entry in owner.entries())

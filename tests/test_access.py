@@ -22,7 +22,7 @@ from data_owner.node import Node
 from data_owner.open_calls import OpenCall, OpenCalls, to_end
 from data_owner.token_bucket import TokenBucket
 from protocol import identity
-from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, Role, may_call, may_read
+from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyRole, may_call, may_read
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -45,20 +45,20 @@ def test_every_method_of_the_contract_is_in_a_table_and_no_other() -> None:
 def test_which_roles_may_call_which_methods() -> None:
     for method in every_method():
         assert not may_call(None, method)
-        for role in Role:
+        for role in PartyRole:
             assert may_call(role, method) is (method in RELEASE_METHODS)
-    assert not may_call(Role.ANALYST, "/fair4free.v1.ReleaseService/ExportRecords")
+    assert not may_call(PartyRole.ANALYST, "/fair4free.v1.ReleaseService/ExportRecords")
 
 
 def test_an_auditor_reads_what_was_promised_and_never_the_model() -> None:
-    assert set(READABLE) == set(Role)
-    assert {kind for kind in Artefact if may_read(Role.AUDITOR, kind)} == {Artefact.MANIFEST, Artefact.CARD}
-    assert all(may_read(Role.ANALYST, kind) for kind in Artefact)
+    assert set(READABLE) == set(PartyRole)
+    assert {kind for kind in Artefact if may_read(PartyRole.AUDITOR, kind)} == {Artefact.MANIFEST, Artefact.CARD}
+    assert all(may_read(PartyRole.ANALYST, kind) for kind in Artefact)
     assert not any(may_read(None, kind) for kind in Artefact)
 
 
 def test_a_role_that_no_table_lists_may_nothing() -> None:
-    role = cast(Role, "reader")
+    role = cast(PartyRole, "reader")
     assert not any(may_call(role, method) for method in RELEASE_METHODS)
     assert not any(may_read(role, artefact) for artefact in Artefact)
 
@@ -129,7 +129,7 @@ def test_calls_out_of_time_or_right_are_ended_and_one_identity_has_only_so_many(
     assert len(calls) == 1
 
 
-def enrolled(running: Running, folder: Path, role: Role) -> Study:
+def enrolled(running: Running, folder: Path, role: PartyRole) -> Study:
     study = Study(folder)
     found = consumer.enrol(folder, invitation=running.node.invitation)
     authority.decide(
@@ -140,7 +140,7 @@ def enrolled(running: Running, folder: Path, role: Role) -> Study:
 
 
 def test_an_auditor_fetches_manifest_and_card_alone_and_is_refused_the_rest(running: Running, tmp_path: Path) -> None:
-    study = enrolled(running, tmp_path / "audit", Role.AUDITOR)
+    study = enrolled(running, tmp_path / "audit", PartyRole.AUDITOR)
     fetched = consumer.fetch(study.folder)
     assert set(fetched.release.artefacts) == {Artefact.CARD}
     assert {path.name for path in study.release(1).iterdir()} == {
@@ -165,7 +165,7 @@ def test_an_auditor_fetches_manifest_and_card_alone_and_is_refused_the_rest(runn
 
 
 def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Running, tmp_path: Path) -> None:
-    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     fingerprint = study.fingerprint.read_text()
     authority.decide(
         running.node,
@@ -173,9 +173,9 @@ def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Ru
         authority.Decision.APPROVED,
         by="Ada",
         now=datetime.now(UTC),
-        role=Role.AUDITOR,
+        role=PartyRole.AUDITOR,
     )
-    assert identity.certificate_role(study.certificate.read_bytes()) is Role.ANALYST
+    assert identity.certificate_role(study.certificate.read_bytes()) is PartyRole.ANALYST
     with pytest.raises(PolicyRefusal, match="not approved"):
         consumer.fetch(study.folder)
     consumer.enrol(study.folder)
@@ -185,7 +185,7 @@ def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Ru
 def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stands(
     running: Running, tmp_path: Path
 ) -> None:
-    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     now, first = datetime.now(UTC), study.certificate.read_bytes()
     assert timedelta(days=29.9) < identity.certificate_expires(first) - now < timedelta(days=30.1)
     assert not identity.needs_renewal(first, now)
@@ -196,7 +196,7 @@ def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stan
 
 
 def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tmp_path: Path) -> None:
-    study = enrolled(running, tmp_path / "study", Role.ANALYST)
+    study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 1)
     old = authority.renew_server_certificate(running.node, almost_over)
     consumer.fetch(study.folder)

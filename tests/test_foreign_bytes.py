@@ -23,7 +23,7 @@ from protocol.ledger_file import LedgerFile, verify_ledger
 from protocol.manifest import Manifest
 from protocol.note import Note
 from protocol.refusals import NotCanonical
-from protocol.root import Role, Root, anchor, rotate
+from protocol.root import KeyRole, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, sign
 from protocol.trust import LastSeen, LogProof, verify_logged
 from shared.card import Card
@@ -54,11 +54,11 @@ INVITATION = Invitation(
 
 def signed_root(data: bytes) -> object:
     """As if the true keys had signed whatever it is."""
-    return rotate(ROOT, data, sign(Kind.ROOT, data, KEYS[Role.ROOT]).to_bytes())
+    return rotate(ROOT, data, sign(Kind.ROOT, data, KEYS[KeyRole.ROOT]).to_bytes())
 
 
 def signed_freshness(data: bytes) -> object:
-    signatures = sign(Kind.FRESHNESS, data, KEYS[Role.FRESHNESS]).to_bytes()
+    signatures = sign(Kind.FRESHNESS, data, KEYS[KeyRole.FRESHNESS]).to_bytes()
     return verify_freshness(ROOT, data, signatures, last_version=0, now=NOW)
 
 

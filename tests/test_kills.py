@@ -19,7 +19,7 @@ from data_owner.node import Node
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint
 from protocol.merkle import EMPTY
-from protocol.root import Role
+from protocol.root import KeyRole
 from protocol.trust import TrustedRelease
 from shared.errors import Unreachable
 from tests.kills import NOW, PROOF, SIGNATURES, TRUSTED, Keys, check_owner, make_node, make_study, owner_writes
@@ -66,7 +66,7 @@ def full_disk(after: int) -> Iterator[None]:
 
 def test_a_disk_that_fills_up_while_a_release_is_approved_refuses_cleanly_and_recovers(tmp_path: Path) -> None:
     node = make_node(tmp_path / "node")
-    keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    keys = {role: roots.signing_key(node, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}
     acknowledged: list[str] = []
     for after in range(0, 30, 3):
         with full_disk(after), pytest.raises(Unreachable, match="free space"):
@@ -83,7 +83,7 @@ def test_a_log_on_a_full_disk_takes_nothing_in_so_nothing_is_sent_and_goes_on_wh
 ) -> None:
     """SQLite's own full-disk error, by a limit on its pages."""
     node = make_node(tmp_path / "node")
-    keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    keys = {role: roots.signing_key(node, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}
     connect = sqlite3.connect
 
     def small(*arguments: object, **options: object) -> sqlite3.Connection:

@@ -25,7 +25,7 @@ from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_l
 from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
-from protocol.root import Role
+from protocol.root import KeyRole
 from protocol.signing import Kind, sign
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from tests.conftest import Running, now
@@ -70,7 +70,7 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         [LET_IN, APPROVAL, SERVED.model_copy(update={"artefact": Artefact.MANIFEST})],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"version": 2})],
         [
-            LET_IN.model_copy(update={"role": access.Role.AUDITOR}),
+            LET_IN.model_copy(update={"role": access.PartyRole.AUDITOR}),
             APPROVAL,
             SERVED.model_copy(
                 update={"artefact": Artefact.DECODER, "sha256": MANIFEST.artefacts[Artefact.DECODER].sha256}
@@ -131,14 +131,14 @@ def test_nothing_in_a_log_can_be_changed_or_removed_by_a_statement(log: Ledger, 
 def test_an_owner_whose_log_lost_what_it_signed_for_signs_nothing_more(log: Ledger, tmp_path: Path) -> None:
     for entry in (LET_IN, APPROVAL, SERVED):
         log.append(entry)
-    log.checkpoint(origin("hospital"), KEYS[Role.LOG][0])
+    log.checkpoint(origin("hospital"), KEYS[KeyRole.LOG][0])
     log.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
         database.execute("DROP TRIGGER entries_stay")
         database.execute("DELETE FROM entries WHERE place = 2")
     database.close()
     with Ledger(tmp_path / "ledger.sqlite") as cut, pytest.raises(VerificationFailure, match="missing or changed"):
-        cut.checkpoint(origin("hospital"), KEYS[Role.LOG][0])
+        cut.checkpoint(origin("hospital"), KEYS[KeyRole.LOG][0])
 
 
 def test_a_log_that_vanished_is_not_begun_anew(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: P
 
 def exported(entries: list[Entry], **change: object) -> LedgerFile:
     tree = Tree(entry.to_bytes() for entry in entries)
-    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(KEYS[Role.LOG][0]))
+    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(KEYS[KeyRole.LOG][0]))
     cosigned = note.cosigned(witness_name(PARTY), key("witness"), NOW).to_bytes().decode()
     public = key("witness").public_key().public_bytes_raw().hex()
     document = Owner().first_root().to_bytes()
@@ -182,7 +182,7 @@ def exported(entries: list[Entry], **change: object) -> LedgerFile:
         roots=(
             SignedRoot(
                 document=document.decode(),
-                signatures=sign(Kind.ROOT, document, KEYS[Role.ROOT]).to_bytes().decode(),
+                signatures=sign(Kind.ROOT, document, KEYS[KeyRole.ROOT]).to_bytes().decode(),
             ),
         ),
         checkpoint=note.to_bytes().decode(),
@@ -208,7 +208,9 @@ def test_an_honest_file_is_verified_and_tells_who_countersigned() -> None:
         lambda file: {"entries": file.entries[::-1]},
         lambda file: {"entries": tuple(each.replace("Ada", "Eve") for each in file.entries)},
         lambda file: {"entries": (*file.entries[:-1], file.entries[-1].replace('"length":7', '"length":6'))},
-        lambda file: {"checkpoint": Checkpoint(origin("hospital"), 5, b"\x00" * 32).signed(KEYS[Role.LOG][0]).decode()},
+        lambda file: {
+            "checkpoint": Checkpoint(origin("hospital"), 5, b"\x00" * 32).signed(KEYS[KeyRole.LOG][0]).decode()
+        },
         lambda file: {"checkpoint": exported(honest_log(MANIFEST, served=1)).checkpoint},
         lambda file: {"countersigned": exported(honest_log(MANIFEST, served=9)).countersigned},
         lambda file: {"countersigned": (file.countersigned[0].model_copy(update={"key": "ab" * 32}),)},
@@ -261,7 +263,9 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
 
 def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:
     node = make_node(tmp_path / "node")
-    owner_writes(node, {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}, lambda text: None)
+    owner_writes(
+        node, {role: roots.signing_key(node, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}, lambda text: None
+    )
     authority.write_invitation(node, "localhost:1", "localhost:2")
     file, page = tmp_path / "ledger.json", tmp_path / "ledger.html"
 

@@ -13,7 +13,7 @@ from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.merkle import EMPTY, Tree, leaf_hash, node_hash, verify_consistency, verify_inclusion
 from protocol.note import Algorithm, Note, key_id
 from protocol.refusals import BadSignature, DuplicateKey, NotCanonical, NotLogged, Rewritten, UnderThreshold
-from protocol.root import Role
+from protocol.root import KeyRole
 from protocol.signing import Kind, sign
 from protocol.trust import verify_manifest
 from shared.errors import VerificationFailure
@@ -168,7 +168,7 @@ def happy() -> dict[str, Vector]:
                 old, tree.root(old), size, tree.root(), tuple(tree.consistency(old, size))
             )
     document = Owner().manifest().to_bytes()
-    found["manifest"] = Signed(document, sign(Kind.MANIFEST, document, KEYS[Role.RELEASE]).to_bytes())
+    found["manifest"] = Signed(document, sign(Kind.MANIFEST, document, KEYS[KeyRole.RELEASE]).to_bytes())
     return found
 
 
@@ -274,7 +274,7 @@ def checkpoint(**change: object) -> Checkpoint:
 
 
 def test_a_checkpoint_is_read_back_and_countersigned_under_the_time_it_was_seen() -> None:
-    note = Note.from_bytes(checkpoint().signed(KEYS[Role.LOG][0]))
+    note = Note.from_bytes(checkpoint().signed(KEYS[KeyRole.LOG][0]))
     cosigned = Note.from_bytes(note.cosigned("consumer", key("witness"), NOW).to_bytes())
     assert verify_checkpoint(Owner().first_root(), cosigned.to_bytes()) == checkpoint()
     public = key("witness").public_key()
@@ -290,7 +290,7 @@ def test_a_checkpoint_by_another_key_or_signed_twice_is_refused() -> None:
     root = Owner().first_root()
     with pytest.raises(UnderThreshold):
         verify_checkpoint(root, checkpoint().signed(key("mallory")))
-    note = Note.from_bytes(checkpoint().signed(KEYS[Role.LOG][0]))
+    note = Note.from_bytes(checkpoint().signed(KEYS[KeyRole.LOG][0]))
     with pytest.raises(DuplicateKey):
         verify_checkpoint(root, Note(note.text, note.lines * 2).to_bytes())
 
@@ -315,7 +315,7 @@ BAD_LINES: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_a_checkpoint_of_another_form_is_refused(name: str) -> None:
-    text = checkpoint().signed(KEYS[Role.LOG][0]).decode()
+    text = checkpoint().signed(KEYS[KeyRole.LOG][0]).decode()
     changed = BAD_LINES[name](text)
     assert changed != text
     with pytest.raises(NotCanonical):

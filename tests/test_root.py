@@ -15,7 +15,7 @@ from data_owner.cli import app
 from data_owner.node import Node
 from protocol.invitation import Invitation
 from protocol.refusals import UnderThreshold
-from protocol.root import Role
+from protocol.root import KeyRole
 from shared import folder, keyring
 from shared.errors import BadInput, Unreachable, VerificationFailure
 from tests.conftest import Running, now
@@ -33,7 +33,7 @@ def run(*arguments: object, code: int = 0, passphrase: str | None = None) -> dic
     return found
 
 
-def only_key(node: Node, role: Role) -> Path:
+def only_key(node: Node, role: KeyRole) -> Path:
     return next(node.keys.glob(f"{role}-*.key"))
 
 
@@ -45,7 +45,7 @@ def test_a_root_is_moved_to_two_of_three_keys_on_media_that_never_meet_the_node(
     document = tmp_path / "next.json"
     publics = [option for path in sticks for option in ("--key", f"{path}.pub")]
     proposed = run("root", "propose", node.folder, "--out", document, *publics, "--threshold", 2)
-    first = only_key(node, Role.ROOT)
+    first = only_key(node, KeyRole.ROOT)
     run("root", "sign", document, "--key", first)
     assert run("root", "install", node.folder, document, code=1)["kind"] == "UnderThreshold"
     run("root", "sign", document, "--key", sticks[0], passphrase=STICK)
@@ -82,13 +82,13 @@ def test_a_passphrase_may_come_from_a_mounted_file_and_an_empty_one_is_refused(
     monkeypatch.setenv(keyring.FILE_VARIABLE, str(secret))
     node = make_node(tmp_path / "node")
     assert not (node.keys / keyring.BESIDE).exists()
-    roots.signing_key(node, Role.RELEASE)
+    roots.signing_key(node, KeyRole.RELEASE)
     secret.write_text(" ")
     with pytest.raises(BadInput, match="empty"):
-        roots.signing_key(node, Role.RELEASE)
+        roots.signing_key(node, KeyRole.RELEASE)
     monkeypatch.delenv(keyring.FILE_VARIABLE)
     with pytest.raises(Unreachable, match="cannot be read"):
-        roots.signing_key(node, Role.RELEASE)
+        roots.signing_key(node, KeyRole.RELEASE)
 
 
 @pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
@@ -99,19 +99,19 @@ def test_keys_that_do_not_make_a_root_are_refused(tmp_path: Path, change: dict[s
         roots.propose(node, NOW, **wanted)  # type: ignore[arg-type]
 
 
-def rotate(node: Node, *renew: Role) -> None:
+def rotate(node: Node, *renew: KeyRole) -> None:
     proposed = roots.propose(node, now(), [], None, renew).to_bytes()
-    old = roots.signing_key(node, Role.ROOT)
+    old = roots.signing_key(node, KeyRole.ROOT)
     roots.install(node, proposed, roots.add_signature(proposed, None, old))
 
 
 def test_releases_stay_valid_when_the_release_key_is_renewed_and_the_old_key_is_gone(tmp_path: Path) -> None:
     node = make_node(tmp_path / "node")
-    keys: Keys = {role: roots.signing_key(node, role) for role in (Role.RELEASE, Role.LOG)}
+    keys: Keys = {role: roots.signing_key(node, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}
     with pytest.raises(InterruptedError):
         owner_writes(node, keys, stop_when_approved)
-    old = only_key(node, Role.RELEASE)
-    rotate(node, Role.RELEASE, Role.LOG)
+    old = only_key(node, KeyRole.RELEASE)
+    rotate(node, KeyRole.RELEASE, KeyRole.LOG)
     assert not old.exists()
     release.load(node, 1, NOW, roots.newest(node))
 
@@ -128,7 +128,7 @@ def test_a_consumer_follows_a_rotation_while_the_owner_serves(running: Running, 
     consumer.enrol(study.folder)
     consumer.fetch(study.folder)
     rotate(running.node, *roots.ONLINE)
-    rotate(running.node, Role.FRESHNESS)
+    rotate(running.node, KeyRole.FRESHNESS)
     consumer.fetch(study.folder)
     assert study.last_seen().trusted_root().version == 3
     consumer.verify(study.folder)

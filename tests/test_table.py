@@ -19,7 +19,7 @@ from data_owner.settings import ColumnSettings
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable
 from shared.folder import PUBLIC
-from shared.schema import CategoricalColumn, Role, Schema
+from shared.schema import CategoricalColumn, ColumnRole, Schema
 from shared.table import TableWriter, canonical, plain, read_table, restore, restore_column
 from tests.conftest import patients, settings_for
 
@@ -322,7 +322,12 @@ def test_bounds_beyond_an_integer_type_come_back_in_a_wider_one(dtype: str, boun
 def test_categories_keep_their_codes_from_block_to_block(tmp_path: Path) -> None:
     labels = [f"ward {number}" for number in range(300)]
     column = CategoricalColumn(
-        name="ward", kind="category", dtype="category", role=Role.FEATURE, optional=False, categories=tuple(labels)
+        name="ward",
+        kind="category",
+        dtype="category",
+        role=ColumnRole.FEATURE,
+        optional=False,
+        categories=tuple(labels),
     )
     with TableWriter(tmp_path / "rows.parquet", {}) as writer:
         for block in (labels[:3], labels):

@@ -29,7 +29,7 @@ from protocol.refusals import (
     WrongLength,
     WrongNode,
 )
-from protocol.root import Role, RoleKeys
+from protocol.root import KeyRole, RoleKeys
 from protocol.signing import Kind, Signatures, pre_authentication_encoding, sign
 from protocol.trust import LastSeen, verify_manifest, verify_release
 from shared.errors import VerificationFailure
@@ -64,10 +64,10 @@ def test_of_two_states_the_higher_of_everything_is_kept_whichever_is_written_las
 def test_the_newer_root_is_kept_and_what_its_replaced_keys_signed_is_not() -> None:
     _, seen = consume(Owner())
     burnt = seen.model_copy(update={"freshness": NOW + 200, "release": 900, "manifest_sha256": "ab" * 32})
-    fresh = {**KEYS, Role.RELEASE: [key("new release")], Role.FRESHNESS: [key("new freshness")]}
-    _, rotated = consume(Owner(roots=[(root_of(fresh, version=2), KEYS[Role.ROOT])], signers=fresh), seen)
+    fresh = {**KEYS, KeyRole.RELEASE: [key("new release")], KeyRole.FRESHNESS: [key("new freshness")]}
+    _, rotated = consume(Owner(roots=[(root_of(fresh, version=2), KEYS[KeyRole.ROOT])], signers=fresh), seen)
     assert burnt.joined(rotated) == rotated.joined(burnt) == rotated
-    _, same_keys = consume(Owner(roots=[(root_of(KEYS, version=2), KEYS[Role.ROOT])]), seen)
+    _, same_keys = consume(Owner(roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])]), seen)
     kept = burnt.joined(same_keys)
     assert (kept.root, kept.freshness, kept.release) == (same_keys.root, NOW + 200, 900)
 
@@ -91,20 +91,20 @@ def grown(owner: Owner) -> str:
 
 
 def test_a_release_signed_by_another_key_is_under_the_threshold() -> None:
-    for role in (Role.RELEASE, Role.FRESHNESS, Role.LOG):
+    for role in (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG):
         with pytest.raises(UnderThreshold):
             consume(Owner(signers={**KEYS, role: [key("mallory")]}))
 
 
-@pytest.mark.parametrize("role", [Role.ROOT, Role.FRESHNESS, Role.LOG])
-def test_no_other_role_may_sign_a_release(role: Role) -> None:
+@pytest.mark.parametrize("role", [KeyRole.ROOT, KeyRole.FRESHNESS, KeyRole.LOG])
+def test_no_other_role_may_sign_a_release(role: KeyRole) -> None:
     with pytest.raises(UnderThreshold):
-        consume(Owner(signers={**KEYS, Role.RELEASE: KEYS[role]}))
+        consume(Owner(signers={**KEYS, KeyRole.RELEASE: KEYS[role]}))
 
 
 def test_a_signature_of_one_kind_of_document_is_none_of_another() -> None:
     document = Owner().manifest().to_bytes()
-    as_root = sign(Kind.ROOT, document, KEYS[Role.RELEASE]).to_bytes()
+    as_root = sign(Kind.ROOT, document, KEYS[KeyRole.RELEASE]).to_bytes()
     with pytest.raises(BadSignature):
         consume(Owner(edits={"manifest signatures": lambda _: as_root}))
 
@@ -120,14 +120,14 @@ def test_a_key_that_signs_twice_does_not_count_twice() -> None:
 
 
 def test_a_key_named_twice_in_a_role_is_refused() -> None:
-    identifier = next(iter(root_of(KEYS).roles[Role.ROOT].key_ids))
+    identifier = next(iter(root_of(KEYS).roles[KeyRole.ROOT].key_ids))
     with pytest.raises(DuplicateKey):
         RoleKeys(key_ids=(identifier, identifier), threshold=2)
 
 
 @pytest.mark.parametrize("name", ["manifest", "freshness", "root"])
 def test_a_document_changed_after_signing_is_refused(name: str) -> None:
-    owner = Owner(roots=[(root_of(KEYS, version=2), KEYS[Role.ROOT])])
+    owner = Owner(roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])])
     owner.edits[name] = lambda data: data.replace(b"hospital", b"hospitaL")
     with pytest.raises(BadSignature):
         consume(owner)
@@ -135,13 +135,13 @@ def test_a_document_changed_after_signing_is_refused(name: str) -> None:
 
 # rotation of the root
 
-TWO = {**KEYS, Role.ROOT: [key("second"), key("third")]}
+TWO = {**KEYS, KeyRole.ROOT: [key("second"), key("third")]}
 
 
 def test_a_root_signed_by_old_and_new_thresholds_is_followed_and_what_the_new_keys_sign_is_accepted() -> None:
-    fresh = {**TWO, Role.RELEASE: [key("new release")]}
+    fresh = {**TWO, KeyRole.RELEASE: [key("new release")]}
     rotated = root_of(fresh, version=2, threshold=2)
-    owner = Owner(roots=[(rotated, [*KEYS[Role.ROOT], *TWO[Role.ROOT]])], signers=fresh)
+    owner = Owner(roots=[(rotated, [*KEYS[KeyRole.ROOT], *TWO[KeyRole.ROOT]])], signers=fresh)
     _, seen = consume(owner)
     assert seen.trusted_root() == rotated
     with pytest.raises(UnderThreshold):
@@ -150,7 +150,7 @@ def test_a_root_signed_by_old_and_new_thresholds_is_followed_and_what_the_new_ke
 
 @pytest.mark.parametrize(
     "signers",
-    [KEYS[Role.ROOT], TWO[Role.ROOT], [*KEYS[Role.ROOT], TWO[Role.ROOT][0]], [key("mallory")]],
+    [KEYS[KeyRole.ROOT], TWO[KeyRole.ROOT], [*KEYS[KeyRole.ROOT], TWO[KeyRole.ROOT][0]], [key("mallory")]],
     ids=["old only", "new only", "one of two new", "neither"],
 )
 def test_a_rotation_under_either_threshold_is_refused(signers: list[object]) -> None:
@@ -160,24 +160,24 @@ def test_a_rotation_under_either_threshold_is_refused(signers: list[object]) -> 
 
 def test_a_root_that_skips_a_version_is_a_fast_forward() -> None:
     with pytest.raises(FastForward):
-        consume(Owner(roots=[(root_of(KEYS, version=3), KEYS[Role.ROOT])]))
+        consume(Owner(roots=[(root_of(KEYS, version=3), KEYS[KeyRole.ROOT])]))
 
 
 def test_a_root_of_the_same_version_is_a_rollback() -> None:
     with pytest.raises(Rollback):
-        consume(Owner(roots=[(root_of(KEYS, version=1), KEYS[Role.ROOT])]))
+        consume(Owner(roots=[(root_of(KEYS, version=1), KEYS[KeyRole.ROOT])]))
 
 
 def test_a_root_of_another_node_is_refused() -> None:
     with pytest.raises(WrongNode):
-        consume(Owner(roots=[(root_of(KEYS, version=2, node="clinic"), KEYS[Role.ROOT])]))
+        consume(Owner(roots=[(root_of(KEYS, version=2, node="clinic"), KEYS[KeyRole.ROOT])]))
 
 
 def test_an_expired_root_is_refused_unless_a_newer_one_follows() -> None:
     stale = Owner(root_expires=NOW)
     with pytest.raises(Expired):
         consume(stale, trusting(stale))
-    followed = replace(stale, roots=[(root_of(KEYS, version=2), KEYS[Role.ROOT])])
+    followed = replace(stale, roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])])
     consume(followed, trusting(stale))
 
 
@@ -186,8 +186,8 @@ def test_versions_signed_absurdly_high_by_stolen_keys_are_forgotten_when_those_k
     burnt = seen.model_copy(update={"freshness": NOW + 200, "release": 900, "manifest_sha256": "ab" * 32})
     with pytest.raises(Rollback):
         consume(Owner(), burnt)
-    fresh = {**KEYS, Role.RELEASE: [key("new release")], Role.FRESHNESS: [key("new freshness")]}
-    consume(Owner(roots=[(root_of(fresh, version=2), KEYS[Role.ROOT])], signers=fresh), burnt)
+    fresh = {**KEYS, KeyRole.RELEASE: [key("new release")], KeyRole.FRESHNESS: [key("new freshness")]}
+    consume(Owner(roots=[(root_of(fresh, version=2), KEYS[KeyRole.ROOT])], signers=fresh), burnt)
 
 
 # freshness
@@ -260,7 +260,7 @@ def test_a_release_from_the_future_is_refused() -> None:
 
 def test_a_release_of_another_node_is_refused() -> None:
     clinic = Owner(node="clinic").manifest().to_bytes()
-    signatures = sign(Kind.MANIFEST, clinic, KEYS[Role.RELEASE]).to_bytes()
+    signatures = sign(Kind.MANIFEST, clinic, KEYS[KeyRole.RELEASE]).to_bytes()
     with pytest.raises(WrongNode):
         consume(Owner(edits={"manifest": lambda _: clinic, "manifest signatures": lambda _: signatures}))
 
@@ -337,7 +337,7 @@ def test_a_checkpoint_of_another_log_is_refused() -> None:
 
 def signed_as_is(data: bytes) -> Manifest:
     """A manifest in other bytes, signed by the true key all the same."""
-    signatures = sign(Kind.MANIFEST, data, KEYS[Role.RELEASE]).to_bytes()
+    signatures = sign(Kind.MANIFEST, data, KEYS[KeyRole.RELEASE]).to_bytes()
     return verify_manifest(Owner().first_root(), data, signatures, version=3, last_seen=trusting(), now=NOW)
 
 

@@ -20,7 +20,7 @@ from data_owner.teacher import TeacherSettings
 from shared import folder
 from shared.codec import encode
 from shared.metrics import design_matrix, outcome, random_forest
-from shared.schema import Frozen, Role, Schema
+from shared.schema import ColumnRole, Frozen, Schema
 
 POINTS = 700
 """Latents kept of each."""
@@ -74,7 +74,7 @@ def _draw(fold: Fold) -> Portrait:
 
 def importance(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, seed: int) -> Importance:
     """Permutation importance (Breiman 2001) of every column but the target, for a forest trained on `train`."""
-    names = [column.name for column in schema.columns if column.role is not Role.TARGET]
+    names = [column.name for column in schema.columns if column.role is not ColumnRole.TARGET]
     model = make_pipeline(FunctionTransformer(design_matrix, kw_args={"schema": schema}), random_forest(seed))
     model.fit(train[names], outcome(train, schema))
     found = permutation_importance(

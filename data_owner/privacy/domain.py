@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_owner.ingest import ColumnFacts
 from data_owner.settings import OwnerSettings
 from shared.errors import PolicyRefusal
-from shared.schema import MISSING, CategoricalColumn, NumericColumn, Quantiles, Role
+from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
 from shared.table import restore_column
 
 STEPS = 1000
@@ -78,7 +78,7 @@ class CategoricalDomain:
 
     @property
     def cells(self) -> int:
-        return len(self.categories) + (self.facts.role is not Role.TARGET)
+        return len(self.categories) + (self.facts.role is not ColumnRole.TARGET)
 
     def encode(self, values: pd.Series) -> Integers:
         found = pd.Index(self.categories).get_indexer(pd.Index(values.mask(values == MISSING)))

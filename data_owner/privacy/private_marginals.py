@@ -35,7 +35,7 @@ from data_owner.privacy.domain import Domain, NumericDomain, domains  # noqa: E4
 from data_owner.privacy.noise import discrete_gaussian  # noqa: E402
 from data_owner.settings import OwnerSettings, PrivacySettings  # noqa: E402
 from shared.progress import Progress  # noqa: E402
-from shared.schema import Role  # noqa: E402
+from shared.schema import ColumnRole  # noqa: E402
 
 Integers = NDArray[np.int64]
 Clique = tuple[str, ...]
@@ -71,9 +71,9 @@ class Plan:
 def plan(found: tuple[Domain, ...], privacy: PrivacySettings) -> Plan:
     """What one draw asks within its part of the budget. Depends on nothing but owner.toml and column names."""
     rho = affordable(privacy.epsilon, privacy.delta, privacy.draws)
-    (target,) = (domain.name for domain in found if domain.facts.role is Role.TARGET)
-    sensitive = tuple(domain.name for domain in found if domain.facts.role is Role.SENSITIVE)
-    features = [domain.name for domain in found if domain.facts.role is Role.FEATURE]
+    (target,) = (domain.name for domain in found if domain.facts.role is ColumnRole.TARGET)
+    sensitive = tuple(domain.name for domain in found if domain.facts.role is ColumnRole.SENSITIVE)
+    features = [domain.name for domain in found if domain.facts.role is ColumnRole.FEATURE]
     outcomes: list[Clique] = [(column, target, feature) for feature in features for column in sensitive]
     if len(sensitive) > 1:
         outcomes.append((*sensitive, target))
@@ -185,7 +185,7 @@ def _smallest_share(found: tuple[Domain, ...], counted: dict[str, histogram.Hist
     """Of a sensitive column's categories that stand out of the noise."""
     shares: list[float] = []
     for domain in found:
-        if domain.facts.role is Role.SENSITIVE:
+        if domain.facts.role is ColumnRole.SENSITIVE:
             records = counted[domain.name].records
             shares += list(records[records > histogram.KEEP_ABOVE * scale] / records.sum())
     return max(min(shares, default=1.0), LEAST_SHARE)
@@ -194,7 +194,7 @@ def _smallest_share(found: tuple[Domain, ...], counted: dict[str, histogram.Hist
 def _binned(domain: Domain, counted: histogram.Histogram, asked: Plan, least: float) -> histogram.Bins:
     if isinstance(domain, NumericDomain):
         return histogram.neighbours(counted, max(counted.total / MOST_BINS, least), asked.histogram_scale)
-    return histogram.categories(counted, asked.histogram_scale, merge=domain.facts.role is not Role.TARGET)
+    return histogram.categories(counted, asked.histogram_scale, merge=domain.facts.role is not ColumnRole.TARGET)
 
 
 def _chosen(space: mbi.Domain, asked: Plan, gain: NDArray[np.float64]) -> list[Clique]:
