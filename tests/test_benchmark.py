@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from data_owner.benchmark import cells, registry
-from data_owner.benchmark.baselines.fair_vae import kept_as
+from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
 from data_owner.benchmark.baselines.matrix import Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
@@ -108,6 +108,16 @@ def test_no_two_folds_share_a_fair_vae(dataset: str) -> None:
             records = Matrix(schema, training).encode(training)
             names.add(kept_as(fold, records, torch.from_numpy(group_positions(schema, training))))
     assert len(names) == 10
+
+
+def test_a_fair_vae_that_is_taken_over_counts_as_it_did_when_it_was_trained(tmp_path: Path) -> None:
+    schema, training, held_out = split(COMPAS, 0, 0)
+    first, second = (Fold("compas", schema, training, held_out, 0, COMPAS.effort, tmp_path) for _ in range(2))
+    trained, taken_over = Fitted(first).model.state_dict(), Fitted(second).model.state_dict()
+    assert all(torch.equal(trained[name], taken_over[name]) for name in trained)
+    assert first.reused_seconds == []
+    assert len(second.reused_seconds) == 1
+    assert second.reused_seconds[0] > 0.0
 
 
 SAME_BUT_FOR_EPSILON = {"fair4free-eps3", "fair4free-eps8", "microdata-eps1"}

@@ -63,7 +63,7 @@ class Cell(Frozen):
 
     `forest` and `boosting` hold a 0 or 1 for each held-out row. A system that makes no rows has neither its own
     protocol nor fidelity; one that failed has only the reason. `seconds` are of processor time, which other work
-    on the machine does not lengthen.
+    on the machine does not lengthen, and include what systems that start alike train once for all.
     """
 
     forest: str = ""
@@ -124,7 +124,7 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
             predicted = [system.predict(fold, model) for model in models]
             return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]), seconds=_processor_time() - start)
         made = system.generate(fold)
-        seconds = _processor_time() - start
+        seconds = _processor_time() - start + sum(fold.reused_seconds)
         rows = made if isinstance(made, Rows) else Rows(made, made.iloc[: len(training)])
         if not len(rows.for_models):
             return Cell(failure="made no rows")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ class Fold:
     """One fold of canonical tables of a data set.
 
     `effort` scales training steps, below 1 for a quick look. `scratch` is a folder in which systems of one fold
-    share what they trained.
+    share what they trained; `reused_seconds` is what that had cost, of processor time, each time one takes it over.
     """
 
     dataset: str
@@ -28,6 +28,7 @@ class Fold:
     seed: int
     effort: float
     scratch: Path
+    reused_seconds: list[float] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -79,8 +80,11 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
         model = FairVAE(matrix.width, len(fold.schema.groups))
         kept = fold.scratch / kept_as(fold, records, group)
         if kept.is_file():
-            model.load_state_dict(torch.load(kept, weights_only=True))
+            found = torch.load(kept, weights_only=True)
+            model.load_state_dict(found["model"])
+            fold.reused_seconds.append(found["seconds"])
             return model
+        start = time.process_time()
         optimiser = torch.optim.Adam(model.parameters(), LEARNING_RATE)
         for _ in range(fold.steps(STEPS)):
             rows = torch.randperm(len(records))[:BATCH]
@@ -89,7 +93,7 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         buffer = io.BytesIO()
-        torch.save(model.state_dict(), buffer)
+        torch.save({"model": model.state_dict(), "seconds": time.process_time() - start}, buffer)
         folder.write(kept, buffer.getvalue())
     return model
 
