@@ -12,7 +12,14 @@ from shared.schema import Frozen, Label
 Share = Field(ge=0.0, le=1.0)
 
 
-class Scores(Frozen):
+class _Averaged(Frozen):
+    @classmethod
+    def mean(cls, found: list[Self]) -> Self:
+        """Of every field."""
+        return cls(**{name: fmean(getattr(one, name) for one in found) for name in cls.model_fields})
+
+
+class Scores(_Averaged):
     """Fairness and utility of one set of predictions; the ratios are 1 when groups are treated alike."""
 
     demographic_parity_ratio: float = Share
@@ -21,20 +28,12 @@ class Scores(Frozen):
     recall: float = Share
     f1: float = Share
 
-    @classmethod
-    def mean(cls, found: list[Self]) -> Self:
-        return cls(**{name: fmean(getattr(one, name) for one in found) for name in cls.model_fields})
 
-
-class Fidelity(Frozen):
+class Fidelity(_Averaged):
     """Density and coverage (Naeem et al. 2020)."""
 
     density: float = Field(ge=0.0)
     coverage: float = Share
-
-    @classmethod
-    def mean(cls, found: list[Self]) -> Self:
-        return cls(**{name: fmean(getattr(one, name) for one in found) for name in cls.model_fields})
 
 
 class GroupAccuracy(Frozen):
