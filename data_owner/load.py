@@ -137,7 +137,7 @@ def as_text(found: Measured) -> str:
 def _served(node: Node, place: Path) -> Iterator[Node]:
     """A copy of what the node serves, served by a process of its own."""
     copy = Node(place / "node")
-    names = (node.records.name, node.microdata.name, node.encoder.parent.name, node.enrolments.name)
+    names = (path.name for path in (*node.withheld, node.enrolments))
     left_out = shutil.ignore_patterns(*names, f"{node.ledger.name}*", ".load-*")
     shutil.copytree(node.folder, copy.folder, ignore=left_out)
     append_only.copy(node.ledger, copy.ledger)

@@ -111,6 +111,11 @@ class Node:
         return self.folder / "attacks" / f"{version}-shadows"
 
     @property
+    def withheld(self) -> tuple[Path, ...]:
+        """Records, and what stands nearest to them: who serves needs none of it."""
+        return self.records, self.skipped, self.microdata, self.encoder.parent, self.folder / "attacks"
+
+    @property
     def privacy_report(self) -> Path:
         return self.folder / "privacy.html"
 

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from consumer.cli import app as consumer_app
 from data_owner.cli import app as owner_app
+from data_owner.node import Node
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -101,6 +102,8 @@ def test_the_units_command_exists_and_it_may_do_little() -> None:
     assert settings["NoNewPrivileges"] == "yes"
     assert settings["UMask"] == "0077"
     assert settings["KillSignal"] == "SIGTERM"
+    hidden = {Path(value.removeprefix("-")) for name, _, value in lines if name == "InaccessiblePaths"}
+    assert hidden == set(Node(Path(words[2])).withheld)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -69,6 +70,17 @@ def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerPr
     calls = [line for line in lines if line["event"] == "call"]
     assert {line["caller"] for line in calls if "Release" in line["method"]} == {study.fingerprint.read_text()}
     assert all(set(line) <= {"time", "level", "logger", "event", *logs.FIELDS} for line in lines)
+
+
+def test_who_serves_needs_no_records(node: Node, tmp_path: Path) -> None:
+    (node.folder / "attacks").mkdir(exist_ok=True)
+    for path in node.withheld:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with owner_process(node, tmp_path / "log"):
+        study = let_in(node, tmp_path / "study")
+        consumer.fetch(study.folder)
+        consumer.verify(study.folder)
+    assert not any(path.exists() for path in node.withheld)
 
 
 def test_what_owner_toml_calls_the_node_changes_nothing_of_what_is_served(node: Node, tmp_path: Path) -> None:
