@@ -7,12 +7,11 @@ import hashlib
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from consumer import distillation, fetching, lineage
+from consumer import distillation, lineage, receiving_steps
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import Distillation
 from consumer.lineage import Run
@@ -141,7 +140,7 @@ def audit(
 
 def _whole(study: Study) -> TrustedRelease:
     """The fetched release, verified, with what generation needs. Raises `PolicyRefusal` in an auditor's study."""
-    trusted = fetching.verify(study, _now()).release
+    trusted = receiving_steps.verify(study.folder).release
     if Artefact.DECODER not in trusted.artefacts:
         raise PolicyRefusal(
             "an auditor holds no decoder", field="role", remedy="ask the owner to approve you as an analyst"
@@ -197,7 +196,3 @@ def _writer(path: Path, schema: Schema, start: int, origin: dict[str, str]) -> T
             remedy="choose a .parquet file, or a folder for PNG files",
         )
     return ImageFolderWriter(path, schema.image, start, origin)
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

@@ -73,7 +73,6 @@ def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerPr
 
 
 def test_who_serves_needs_no_records(node: Node, tmp_path: Path) -> None:
-    (node.folder / "attacks").mkdir(exist_ok=True)
     for path in node.withheld:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     with owner_process(node, tmp_path / "log"):
