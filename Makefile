@@ -1,15 +1,18 @@
-# make demo: the whole job on real patients' data.   make test: every check.
+# make demo: the whole job on real patients' data.   make test: every check.   make coverage: what tests reach.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
 
-.PHONY: demo test check stubs benchmark decaf clean
+.PHONY: demo test coverage check stubs benchmark decaf clean
 
 demo: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash deploy/demo.sh demo
 
 test: $(VENV)/installed-dev check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 check: $(VENV)/installed-dev

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from protocol.transport import require_tls_1_3
 
 require_tls_1_3()
 
-RECEIVING = ("enrol", "fetch", "verify", "verify_ledger")
-STEPS = ("audit", "distill", "generate")
-__all__ = [*RECEIVING, *STEPS]
+STEPS = {
+    "enrol": "receiving_steps",
+    "fetch": "receiving_steps",
+    "verify": "receiving_steps",
+    "verify_ledger": "receiving_steps",
+    "distill": "steps",
+    "generate": "steps",
+    "audit": "audit_steps",
+}
+"""Each step with the module that has it."""
+
+__all__ = [*STEPS]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the steps when one is first asked for: `--help` should not wait, nor `verify` for torch."""
-    if name in RECEIVING:
-        from consumer import receiving_steps
-
-        return getattr(receiving_steps, name)
-    if name in STEPS:
-        from consumer import steps
-
-        return getattr(steps, name)
-    raise AttributeError(name)
+    """Import a step when it is first asked for: `--help` should not wait, nor `verify` for torch."""
+    if name not in STEPS:
+        raise AttributeError(name)
+    return getattr(import_module(f"consumer.{STEPS[name]}"), name)

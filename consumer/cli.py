@@ -145,12 +145,12 @@ def audit(
     json: Json = False,
 ) -> None:
     """Audit synthetic rows and write the report."""
-    from consumer import steps
+    from consumer import audit_steps
     from consumer.study import Study
 
     with shell("audit", json) as out:
         with out.progress("auditing") as progress:
-            found = steps.audit(study, synthetic=synthetic, real=real, progress=progress)
+            found = audit_steps.audit(study, synthetic=synthetic, real=real, progress=progress)
         report = Study(study).report
         lines = [f"{verdict.title}: {verdict.value}. {verdict.text}" for verdict in found.report.verdicts]
         out.result(

@@ -1,26 +1,22 @@
-"""The consumer's steps from a fetched release on: distil, generate, audit. They read and write files; what they decide
-is elsewhere."""
+"""The consumer's steps from a fetched release to synthetic rows: distil, generate. They read and write files; what they
+decide is elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from consumer import distillation, lineage, receiving_steps
-from consumer.audit_report import Audit, audit_report
-from consumer.distillation import Distillation
 from consumer.lineage import Run
-from consumer.reading import read_rows
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
 from protocol.trust import TrustedRelease
 from shared import folder
-from shared.card import Card
 from shared.decoder import metadata
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
@@ -49,7 +45,7 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
     study = Study(Path(path))
-    trusted = _whole(study)
+    trusted = whole(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
@@ -79,7 +75,7 @@ def generate(
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
-    synthesiser, origin = _synthesiser(study)
+    synthesiser, origin = fitted_synthesiser(study)
     target = Path(out or study.folder / "synthetic.parquet")
     done = 0
     origin |= Run(seed, start, stop, balanced).said()
@@ -97,48 +93,7 @@ def generate(
     return Generated(target, start, stop)
 
 
-def audit(
-    path: Path | str,
-    *,
-    synthetic: Path | str | None = None,
-    real: Path | str | None = None,
-    progress: Progress = quiet,
-) -> Audit:
-    """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
-    study = Study(Path(path))
-    table_path = Path(synthetic or study.folder / "synthetic.parquet")
-    synthesiser, expected = _synthesiser(study)
-    rows = read_rows(table_path, synthesiser.schema)
-    own = read_rows(Path(real), synthesiser.schema) if real is not None else None
-    distilled = Distillation.from_bytes(
-        folder.read(study.distillation, "run `fair4free distill`"), str(study.distillation)
-    )
-    trusted = _whole(study)
-    progress(1, 3, "models on synthetic rows")
-    found = audit_report(
-        synthesiser,
-        Card.from_bytes(trusted.artefacts[Artefact.CARD]),
-        trusted.manifest,
-        rows.table,
-        distilled,
-        lineage.lineage(table_path, rows, synthesiser, expected),
-        None if own is None else own.table,
-    )
-    if synthesiser.schema.image is not None:
-        drawn = tuple(
-            (name, f"{len(read.table):,} of {read.held:,}, drawn at random")
-            for name, read in (("Synthetic pictures", rows), ("Your own pictures", own))
-            if read is not None and read.held > len(read.table)
-        )
-        found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
-    progress(2, 3, "report")
-    folder.write(study.report, found.report.to_html().encode())
-    folder.write(study.figures, found.report.to_json().encode())
-    progress(3, 3, "done")
-    return found
-
-
-def _whole(study: Study) -> TrustedRelease:
+def whole(study: Study) -> TrustedRelease:
     """The fetched release, verified, with what generation needs. Raises `PolicyRefusal` in an auditor's study."""
     trusted = receiving_steps.verify(study.folder).release
     if Artefact.DECODER not in trusted.artefacts:
@@ -156,9 +111,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
-def _synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
+def fitted_synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
-    trusted = _whole(study)
+    trusted = whole(study)
     student = folder.read(study.student, "run `fair4free distill`")
     digest = trusted.manifest.digest
     try:

@@ -61,7 +61,7 @@ def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Stud
 
 
 def origin(study: Study, path: Path) -> Lineage:
-    synthesiser, expected = steps._synthesiser(study)
+    synthesiser, expected = steps.fitted_synthesiser(study)
     return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
 
 
@@ -109,7 +109,7 @@ def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str
 
 
 def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
-    synthesiser, _ = steps._synthesiser(study)
+    synthesiser, _ = steps.fitted_synthesiser(study)
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(5, 40, 200), ignore_index=True), synthesiser.schema)
         run = Run(5, 40, 200, balanced=False)

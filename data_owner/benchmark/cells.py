@@ -41,7 +41,7 @@ COMPUTING = ("fairlearn", "numpy", "pandas", "prdc", "scikit-learn", "torch")
 
 
 class Study(Frozen):
-    """What one comparison is about. `effort` below 1 shortens training: a quick look, not a result."""
+    """What one comparison is about. `effort` below 1 means less training and fewer rows: a quick look only."""
 
     dataset: str
     sensitive: tuple[str, ...]

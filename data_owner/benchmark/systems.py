@@ -17,8 +17,9 @@ from shared.schema import Schema
 class Fold:
     """One fold of canonical tables of a data set.
 
-    `effort` scales training steps, below 1 for a quick look. `scratch` is a folder in which systems of one fold
-    share what they trained; `reused_seconds` is what that had cost, of processor time, each time one takes it over.
+    `effort` scales training steps and rows for models, below 1 for a quick look. `scratch` is a folder in which systems
+    of one fold share what they trained; `reused_seconds` is what that had cost, of processor time, each time one takes
+    it over.
     """
 
     dataset: str
@@ -32,8 +33,9 @@ class Fold:
 
     @property
     def rows(self) -> int:
-        """Synthetic rows a downstream model is trained on."""
-        return downstream_rows(len(self.training))
+        """Synthetic rows a downstream model is trained on: the protocol's, at less effort down to one a record."""
+        full = downstream_rows(len(self.training))
+        return max(min(full, len(self.training)), round(full * self.effort))
 
     def steps(self, full: int) -> int:
         """Training steps at this fold's effort, of `full` at effort 1."""

@@ -1,0 +1,58 @@
+"""The consumer's audit as a step over a study. Apart from the other steps: models and plots take seconds to import."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from consumer import lineage
+from consumer.audit_report import Audit, audit_report
+from consumer.distillation import Distillation
+from consumer.reading import read_rows
+from consumer.steps import fitted_synthesiser, whole
+from consumer.study import Study
+from protocol.artefacts import Artefact
+from shared import folder
+from shared.card import Card
+from shared.progress import Progress, quiet
+
+
+def audit(
+    path: Path | str,
+    *,
+    synthetic: Path | str | None = None,
+    real: Path | str | None = None,
+    progress: Progress = quiet,
+) -> Audit:
+    """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
+    study = Study(Path(path))
+    table_path = Path(synthetic or study.folder / "synthetic.parquet")
+    synthesiser, expected = fitted_synthesiser(study)
+    rows = read_rows(table_path, synthesiser.schema)
+    own = read_rows(Path(real), synthesiser.schema) if real is not None else None
+    distilled = Distillation.from_bytes(
+        folder.read(study.distillation, "run `fair4free distill`"), str(study.distillation)
+    )
+    trusted = whole(study)
+    progress(1, 3, "models on synthetic rows")
+    found = audit_report(
+        synthesiser,
+        Card.from_bytes(trusted.artefacts[Artefact.CARD]),
+        trusted.manifest,
+        rows.table,
+        distilled,
+        lineage.lineage(table_path, rows, synthesiser, expected),
+        None if own is None else own.table,
+    )
+    if synthesiser.schema.image is not None:
+        drawn = tuple(
+            (name, f"{len(read.table):,} of {read.held:,}, drawn at random")
+            for name, read in (("Synthetic pictures", rows), ("Your own pictures", own))
+            if read is not None and read.held > len(read.table)
+        )
+        found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
+    progress(2, 3, "report")
+    folder.write(study.report, found.report.to_html().encode())
+    folder.write(study.figures, found.report.to_json().encode())
+    progress(3, 3, "done")
+    return found
