@@ -22,7 +22,7 @@ from shared.associations import associations
 from shared.card import Card
 from shared.codec import group_positions
 from shared.conform import conform
-from shared.generation import Synthesiser
+from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import (
     density_coverage,
@@ -242,8 +242,8 @@ def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Sec
 def released_dependence(synthesiser: Synthesiser) -> float:
     """V²(z, s) of z whitened by class: E_t Σ_c π_c² |φ_c(t) - φ(t)|² of the released characteristic functions."""
     statistics = synthesiser.statistics
-    shares = torch.tensor([group.share for group in synthesiser.schema.groups])
-    real, imaginary = statistics.pooled(shares / shares.sum())
+    shares = group_shares(synthesiser.schema)
+    real, imaginary = statistics.pooled(shares)
     squared = (statistics.real - real).square() + (statistics.imaginary - imaginary).square()
     return float((shares.square().unsqueeze(1) * squared).sum(0).mean())
 

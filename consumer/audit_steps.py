@@ -27,13 +27,13 @@ def audit(
     """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
     study = Study(Path(path))
     table_path = Path(synthetic or study.folder / "synthetic.parquet")
-    synthesiser, expected = fitted_synthesiser(study)
+    trusted = whole(study)
+    synthesiser, expected = fitted_synthesiser(study, trusted)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
     distilled = Distillation.from_bytes(
         folder.read(study.distillation, "run `fair4free distill`"), str(study.distillation)
     )
-    trusted = whole(study)
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,

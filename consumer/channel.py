@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
 
 from consumer.study import Study
-from protocol.identity import SERVER_NAME
+from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
 Answer = TypeVar("Answer")
 
-OPTIONS = [
-    ("grpc.ssl_target_name_override", SERVER_NAME),
-    ("grpc.max_receive_message_length", LIMITS.message_bytes),
-    ("grpc.max_metadata_size", LIMITS.metadata_bytes),
-    ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.enable_channelz", 0),
-    ("grpc.enable_http_proxy", 0),
-]
-
-RETRY_AFTER = "grpc-retry-pushback-ms"
-"""Trailing metadata of a busy owner: when to come again, in milliseconds (gRFC A6)."""
-
 CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 """What a broken connection looks like; the same call may go through later."""
 
 
-@contextmanager
-def mutual(study: Study) -> Iterator[grpc.Channel]:
+def mutual(study: Study) -> grpc.Channel:
     """To the release port, as the identity the owner approved."""
     invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(
@@ -43,25 +28,18 @@ def mutual(study: Study) -> Iterator[grpc.Channel]:
         folder.read(study.key, "run `fair4free enrol` again"),
         folder.read(study.certificate, "run `fair4free enrol` until the owner has approved"),
     )
-    with _channel(invitation.address, credentials) as channel:
-        yield channel
+    return _channel(invitation.address, credentials)
 
 
-@contextmanager
-def enrolment(study: Study) -> Iterator[grpc.Channel]:
+def enrolment(study: Study) -> grpc.Channel:
     """To the enrolment port: the owner is authenticated by the invitation, we are not yet."""
     invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
-    with _channel(invitation.enrolment_address, credentials) as channel:
-        yield channel
+    return _channel(invitation.enrolment_address, credentials)
 
 
-@contextmanager
-def _channel(address: str, credentials: grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
-    with grpc.secure_channel(
-        address, credentials, options=OPTIONS, compression=grpc.Compression.NoCompression
-    ) as channel:
-        yield channel
+def _channel(address: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
+    return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS, compression=grpc.Compression.NoCompression)
 
 
 def told_to_wait(error: grpc.RpcError) -> float | None:

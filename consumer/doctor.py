@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consumer import channel, fetching
 from consumer.study import Study
+from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import Fair4FreeError, Unreachable
@@ -43,7 +44,7 @@ def diagnose(study: Study) -> list[Finding]:
 
     def owner() -> str:
         with channel.mutual(study) as opened:
-            request = health_pb2.HealthCheckRequest(service="fair4free.v1.ReleaseService")
+            request = health_pb2.HealthCheckRequest(service=RELEASE_SERVICE)
             try:
                 status = health_pb2_grpc.HealthStub(opened).Check(request, timeout=LIMITS.connect_seconds).status
             except grpc.RpcError as error:

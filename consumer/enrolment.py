@@ -15,7 +15,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
-from shared.errors import PolicyRefusal, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 
 POLL_SECONDS = 2.0
@@ -33,15 +33,17 @@ class Enrolled:
 def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float = 0.0) -> Enrolled:
     """Send, or send again, this study's request, and keep the certificate once there is one.
 
-    Raises `PolicyRefusal` if the owner denied it, `VerificationFailure` if the certificate is for another key
-    and `Unreachable` if the owner is not there.
+    Raises `BadInput` for a name that cannot be shown, `PolicyRefusal` if the owner denied it, `VerificationFailure` if
+    the certificate is for another key and `Unreachable` if the owner is not there.
     """
     if invitation is not None:
         _accept(study, invitation)
     trusted = study.invitation()
+    if not name.strip() or not name.isprintable():
+        raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
     if not study.key.is_file():
-        key = identity.new_key()
-        folder.write(study.key, key, folder.PRIVATE)
+        study.request.unlink(missing_ok=True)  # it was for another key
+        folder.write(study.key, identity.new_key(), folder.PRIVATE)
     if not study.request.is_file():
         folder.write(study.request, identity.new_request(study.key.read_bytes(), name))
     request = study.request.read_bytes()

@@ -11,6 +11,7 @@ from consumer import channel, trust_update
 from consumer.study import Study
 from protocol.access import may_read
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.calls import ARTEFACT_KINDS
 from protocol.checkpoint import Checkpoint
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -19,7 +20,6 @@ from protocol.freshness import Freshness
 from protocol.identity import certificate_role
 from protocol.ledger_file import Ledger, LedgerFile, verify_ledger
 from protocol.manifest import Manifest
-from protocol.note import Note
 from protocol.refusals import AGAIN, EndlessData
 from protocol.trust import (
     LastSeen,
@@ -36,12 +36,6 @@ from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
-KINDS = {
-    Artefact.DECODER: wire.ARTEFACT_KIND_DECODER,
-    Artefact.STATISTICS: wire.ARTEFACT_KIND_STATISTICS,
-    Artefact.SCHEMA: wire.ARTEFACT_KIND_SCHEMA,
-    Artefact.CARD: wire.ARTEFACT_KIND_CARD,
-}
 SIGNATURES, LOG_PROOF = "manifest.sig", "log_proof.json"
 RETRY_SECONDS = 0.2
 
@@ -98,7 +92,7 @@ def fetch(
 
 
 def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogProof, last_seen: LastSeen) -> None:
-    """Write a verified release, whole or not at all, and only then remember it."""
+    """Write a verified release and only then remember it: until then the one before counts."""
     manifest = trusted.manifest
     place = study.release(manifest.version)
     files = {kind.filename: data for kind, data in trusted.artefacts.items()}
@@ -148,7 +142,7 @@ def verify_exported(study: Study, data: bytes) -> Ledger:
     seen = study.last_seen()
     if not seen.checkpoint:
         raise BadInput("no checkpoint was seen yet", field=str(study.folder), remedy="run `fair4free fetch`")
-    checkpoint = Checkpoint.from_text(Note.from_bytes(seen.checkpoint.encode()).text)
+    checkpoint = Checkpoint.from_note(seen.checkpoint.encode())
     return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), checkpoint)
 
 
@@ -170,7 +164,7 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
     expected = manifest.artefacts[kind].length
     data = bytearray()
     for attempt in range(LIMITS.attempts):
-        request = wire.StreamArtefactRequest(version=manifest.version, kind=KINDS[kind], offset=len(data))
+        request = wire.StreamArtefactRequest(version=manifest.version, kind=ARTEFACT_KINDS[kind], offset=len(data))
         try:
             for chunk in stub.StreamArtefact(request, timeout=LIMITS.stream_seconds):
                 if len(data) + len(chunk.data) > expected:

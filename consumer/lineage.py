@@ -29,7 +29,7 @@ class Lineage(StrEnum):
         "another kind of processor"
     )
     OTHER = "made by another student or from another release"
-    UNKNOWN = "unknown: only Parquet carries lineage"
+    UNKNOWN = "unknown: the file does not say, as no CSV can"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Run:
 
 
 def lineage(path: Path, rows: Rows, synthesiser: Synthesiser, expected: Mapping[str, str]) -> Lineage:
-    """Whether the rows of a file are this student's from this release. CSV cannot say."""
+    """Whether the rows of a file are this student's from this release."""
     said = _said(path)
     if said is None:
         return Lineage.UNKNOWN
@@ -94,4 +94,5 @@ def _said(path: Path) -> dict[str, str] | None:
     if path.suffix.lower() != ".parquet":
         return None
     stored = parquet.read_metadata(path).metadata or {}
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
+    said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
+    return said if MANIFEST in said else None

@@ -75,7 +75,7 @@ def generate(
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
-    synthesiser, origin = fitted_synthesiser(study)
+    synthesiser, origin = fitted_synthesiser(study, whole(study))
     target = Path(out or study.folder / "synthetic.parquet")
     done = 0
     origin |= Run(seed, start, stop, balanced).said()
@@ -111,9 +111,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
-def fitted_synthesiser(study: Study) -> tuple[Synthesiser, dict[str, str]]:
-    """What generates, and the lineage it gives to a file. The student must be of the release last accepted."""
-    trusted = whole(study)
+def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesiser, dict[str, str]]:
+    """What generates, and the lineage it gives to a file. The study's student must be of that release."""
     student = folder.read(study.student, "run `fair4free distill`")
     digest = trusted.manifest.digest
     try:

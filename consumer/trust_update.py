@@ -54,7 +54,7 @@ def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
 def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: Manifest) -> tuple[LastSeen, LogProof]:
     """The proof that the release's approval is in the egress log, which continues the one last seen."""
     last = updated.last_seen.checkpoint
-    last_size = Checkpoint.from_text(Note.from_bytes(last.encode()).text).size if last else 0
+    last_size = Checkpoint.from_note(last.encode()).size if last else 0
     request = wire.GetLogProofRequest(last_size=last_size, version=manifest.version)
     answer = channel.when_admitted(lambda: stub.GetLogProof(request, timeout=LIMITS.call_seconds))
     if max(len(answer.consistency), len(answer.inclusion)) > LIMITS.proof_hashes:

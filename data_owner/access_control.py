@@ -17,13 +17,11 @@ from data_owner.monitoring import Metrics
 from data_owner.node import Node
 from data_owner.open_calls import OpenCall, OpenCalls
 from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, PartyRole, may_call
+from protocol.calls import RETRY_AFTER
 from protocol.identity import certificate_fingerprint
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner.access")
-
-RETRY_AFTER = "grpc-retry-pushback-ms"
-"""Trailing metadata: how long to wait, in milliseconds (gRFC A6)."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from data_owner.attacks.membership import Train
 from data_owner.attacks.search import Released
 from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
-from data_owner.steps import check_unchanged, now, policy_id, prepare, read_settings, trained_artefacts
+from data_owner.steps import check_unchanged, now, policy_id, prepare, trained_artefacts
 from protocol.artefacts import TRAINED, Artefact
 from shared import folder
 from shared.card import AttackVerdict
@@ -54,7 +55,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    check_unchanged(node, version)
+    check_unchanged(node, version, settings)
     before, status = findings.last(node, version), release.status(node, version)
     if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
         raise PolicyRefusal(
@@ -93,7 +94,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         progress,
     )
     limits = settings.policy.attacks
-    if status.state is release.State.MEASURED:
+    if release.status(node, version).state is release.State.MEASURED:  # as it is after hours of training
         findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
@@ -125,7 +126,7 @@ def _rehearse(
 
     records, persons, asked = microdata.planned(node, settings, privacy)
     released = trained_artefacts(node, version)
-    found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), progress)
+    found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy.delta, progress)
     found = found.model_copy(update={"release": battery.release_digest(released)})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
     write_privacy_report(node.folder, version=version)

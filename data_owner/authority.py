@@ -20,7 +20,7 @@ from protocol.root import anchor
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from shared.schema import Frozen
+from shared.schema import Frozen, describe
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
 SERVER_KEY, SERVER = "server.key", "server.crt"
@@ -74,14 +74,17 @@ def key_file(node: Node, name: str) -> bytes:
 def write_invitation(node: Node, address: str, enrolment_address: str) -> Invitation:
     """Write invitation.json for these addresses, under the name that the root was signed for."""
     root, root_signatures = roots.chain(node)[-1]
-    invitation = Invitation(
-        node=anchor(root, root_signatures).node,
-        address=address,
-        enrolment_address=enrolment_address,
-        certificate_authority=key_file(node, AUTHORITY).decode(),
-        root=root.decode(),
-        root_signatures=root_signatures.decode(),
-    )
+    try:
+        invitation = Invitation(
+            node=anchor(root, root_signatures).node,
+            address=address,
+            enrolment_address=enrolment_address,
+            certificate_authority=key_file(node, AUTHORITY).decode(),
+            root=root.decode(),
+            root_signatures=root_signatures.decode(),
+        )
+    except ValidationError as error:
+        raise BadInput(describe(error), field="--host-name", remedy="give a plain name or an address") from None
     folder.write(node.invitation, invitation.to_bytes())
     return invitation
 

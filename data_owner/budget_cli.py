@@ -16,14 +16,14 @@ def budget(
     json: Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")] = False,
 ) -> None:
     """Show the privacy budget: what was charged, what is left, and what the next draw would ask. Spends nothing."""
-    from data_owner import steps
     from data_owner.node import Node
+    from data_owner.owner_toml import read_settings
     from data_owner.privacy.accounting import Query, guarantee
     from data_owner.privacy.budget import Budget
 
     with shell("budget", json) as out:
         opened = Node.open(node)
-        settings = steps.read_settings(opened)
+        settings = read_settings(opened)
         ledger = Budget(opened.budget)
         privacy = settings.privacy
         if privacy is None:

@@ -56,7 +56,6 @@ def init(
 ) -> None:
     """Make a node: keep the records privately and propose owner.toml for a person to edit."""
     from data_owner import steps
-    from data_owner.node import Node
 
     with shell("init", json) as out:
         settings = steps.init(
@@ -313,12 +312,16 @@ def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) ->
     """Raises `PolicyRefusal` if the gate or attacks have anything against a release."""
     if not failures and not exceeded:
         return
-    override = "" if failures else "; or let two people override it"
+    from data_owner import release
+
+    if release.status(node, release.latest(node)).state in release.SERVABLE:
+        remedy = "deny the release, and find out what is wrong"
+    else:
+        remedy = "train differently or change the policy" + ("" if failures else "; or let two people override it")
     raise PolicyRefusal(
         "; ".join((*failures, *(f"an attack succeeds: {each}" for each in exceeded))),
         field="gate",
-        remedy=f"read {node.privacy_report if exceeded else node.report}, then train differently or change the policy"
-        f"{override}",
+        remedy=f"read {node.privacy_report if exceeded else node.report}, then {remedy}",
     )
 
 

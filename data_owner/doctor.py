@@ -12,12 +12,13 @@ from data_owner import authority, release, roots
 from data_owner.ingest import ingest, read
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.owner_toml import parse
+from data_owner.owner_toml import read_settings
 from data_owner.privacy.budget import Budget
 from protocol import identity
+from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
 from protocol.invitation import Invitation
 from protocol.root import KeyRole
-from shared import folder, keyring
+from shared import keyring
 from shared.errors import Fair4FreeError
 from shared.finding import Finding
 from shared.limits import LIMITS
@@ -42,21 +43,22 @@ def diagnose(node: Node) -> list[Finding]:
 
 
 def _records(node: Node, now: datetime) -> Finding:
-    settings = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
+    settings = read_settings(node)
     table = read_table(node.records)
     records = ingest(table, settings) if settings.privacy is None else read(table, settings, as_declared=True)
     return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
 
 
 def _private(node: Node, now: datetime) -> Finding:
-    private = (*node.keys.glob("*"), node.records, node.microdata, node.budget)
-    loose = [path.name for path in private if path.exists() and path.stat().st_mode & 0o077]
+    places = (node.keys, node.budget, *node.withheld)
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
+    loose = [str(path.relative_to(node.folder)) for path in files if path.stat().st_mode & 0o077]
     fix = f"others can read {', '.join(loose)}: run chmod 600" if loose else "readable by the owner only"
     return Finding("private files", not loose, fix)
 
 
 def _budget(node: Node, now: datetime) -> Finding:
-    privacy = parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace")).privacy
+    privacy = read_settings(node).privacy
     charges = len(Budget(node.budget).charges())
     if privacy is None:
         return Finding("privacy", True, f"no [privacy] in owner.toml: nothing bounds memorisation; {charges} charges")
@@ -120,10 +122,9 @@ def _listening(node: Node, now: datetime) -> Finding:
         return Finding("listening", False, f"never served: {fix}")
     invitation = Invitation.from_bytes(node.invitation.read_bytes())
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
-    options = (("grpc.ssl_target_name_override", identity.SERVER_NAME),)
-    with grpc.secure_channel(invitation.enrolment_address, credentials, options) as channel:
+    with grpc.secure_channel(invitation.enrolment_address, credentials, CLIENT_OPTIONS) as channel:
         try:
-            request = health_pb2.HealthCheckRequest(service="fair4free.v1.ReleaseService")
+            request = health_pb2.HealthCheckRequest(service=RELEASE_SERVICE)
             status = health_pb2_grpc.HealthStub(channel).Check(request, timeout=LIMITS.connect_seconds).status
         except grpc.RpcError:
             return Finding("listening", False, f"nobody answers at {invitation.enrolment_address}: {fix}")

@@ -20,7 +20,7 @@ from data_owner.disclosure import check_classes, disclose
 from data_owner.ingest import read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
-from data_owner.teacher import TeacherSettings, default_settings
+from data_owner.teacher import TeacherSettings, architecture_for, default_settings
 from data_owner.training import Trained, train_teacher
 from protocol.artefacts import Artefact
 from shared.codec import encode
@@ -53,6 +53,7 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     )
     counted = training if settings.privacy is None else rows  # nobody is behind microdata
     schema, canonical = disclose(with_groups(found, settings.policy, counted), minimum_count, counted)
+    architecture_for(schema, default_settings(schema))
     return Prepared(schema, *(canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)))
 
 

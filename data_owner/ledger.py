@@ -24,7 +24,6 @@ from protocol.checkpoint import Checkpoint
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing, parse_entry
 from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
-from protocol.note import Note
 from protocol.refusals import NotLogged, Rewritten
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
@@ -160,7 +159,7 @@ class Ledger:
             return row[0] if row else None
 
     def keep_countersigned(self, found: Countersigned) -> None:
-        """Keep a verified countersignature, the newest of its party."""
+        """Keep a verified countersignature in place of the one its party gave before."""
         with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO countersigned VALUES (?, ?, ?)", (found.party, found.key, found.note.encode())
@@ -174,7 +173,7 @@ class Ledger:
     def _sign_checkpoint(self, name: str, key: Ed25519PrivateKey) -> bytes:
         row = self._database.execute("SELECT note FROM issued ORDER BY size DESC LIMIT 1").fetchone()
         if row is not None:
-            last = Checkpoint.from_text(Note.from_bytes(bytes(row[0])).text)
+            last = Checkpoint.from_note(bytes(row[0]))
             if last.size > len(self._tree) or self._tree.root(last.size) != last.root_hash:
                 raise Rewritten(
                     "entries that were signed for are missing or changed",

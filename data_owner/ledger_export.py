@@ -12,10 +12,10 @@ from protocol.checkpoint import Checkpoint
 from protocol.invitation import Invitation
 from protocol.ledger_file import Ledger as VerifiedLedger
 from protocol.ledger_file import LedgerFile, SignedRoot, verify_ledger
-from protocol.note import Note
 from protocol.root import KeyRole
 from protocol.trust import LastSeen
 from shared import folder
+from shared.errors import BadInput
 
 
 def export(node: Node) -> LedgerFile:
@@ -23,7 +23,7 @@ def export(node: Node) -> LedgerFile:
     root, key = roots.newest(node), roots.signing_key(node, KeyRole.LOG)
     with Ledger(node.ledger) as log:
         note = log.checkpoint(checkpoint.origin(root.node), key)
-        size = Checkpoint.from_text(Note.from_bytes(note).text).size
+        size = Checkpoint.from_note(note).size
         return LedgerFile(
             roots=tuple(
                 SignedRoot(document=document.decode(), signatures=signatures.decode())
@@ -41,6 +41,8 @@ def verified(file: Path, invitation: Path, seen: Path | None) -> VerifiedLedger:
     last = None
     if seen is not None:
         kept = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json")).checkpoint
-        last = Checkpoint.from_text(Note.from_bytes(kept.encode()).text)
+        if not kept:
+            raise BadInput("that study has seen no checkpoint yet", field=str(seen), remedy="leave --seen out")
+        last = Checkpoint.from_note(kept.encode())
     exported = folder.read(file, "give a file that `ledger export` wrote")
     return verify_ledger(LedgerFile.from_bytes(exported), trusted, last)

@@ -26,8 +26,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import append_only, authority, release
 from data_owner.node import Node
-from data_owner.server import KINDS
 from protocol import identity
+from protocol.calls import ARTEFACT_KINDS, CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
@@ -53,7 +53,7 @@ class Caller:
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
         credentials = grpc.ssl_channel_credentials(self.roots, self.key, self.certificate)
-        options = (("grpc.ssl_target_name_override", identity.SERVER_NAME), ("grpc.use_local_subchannel_pool", 1))
+        options = (*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
         with grpc.secure_channel(self.address, credentials, options=options) as opened:
             yield opened
 
@@ -187,7 +187,7 @@ def _fetch_often(caller: Caller, version: int, fetches: int) -> list[tuple[float
             start = time.monotonic()
             stub.GetManifest(wire.GetManifestRequest(version=version), timeout=LIMITS.call_seconds)
             size = 0
-            for kind in KINDS:
+            for kind in ARTEFACT_KINDS.values():
                 request = wire.StreamArtefactRequest(version=version, kind=kind)
                 size += sum(len(chunk.data) for chunk in stub.StreamArtefact(request, timeout=LIMITS.stream_seconds))
             found.append((time.monotonic() - start, size))

@@ -6,7 +6,7 @@ under the protocol of `shared.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,10 +31,9 @@ from shared.student import Distilled, StudentSettings, distil
 
 @dataclass(frozen=True)
 class Measured:
-    """The card that may leave, what the gate found, and what only the owner sees."""
+    """The card that may leave, and what only the owner sees."""
 
     card: Card
-    failures: tuple[str, ...]
     synthetic: pd.DataFrame
     distilled: Distilled
     pictures: PictureScores | None = None
@@ -74,6 +73,7 @@ def measure(
     fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
     fidelity_ceiling = judge.fidelity(held_out, training)
     sizes = np.bincount(group_positions(schema, training), minlength=len(schema.groups))
+    large = {group.label for group, size in zip(schema.groups, sizes, strict=True) if size >= LEAST_PUBLISHED}
     checks = release_gate.checks(
         settings.policy,
         # nobody is behind microdata
@@ -90,7 +90,7 @@ def measure(
 
     def rate(of_group: dict[str, float], rows: pd.DataFrame, index: int) -> float | None:
         label = schema.groups[index].label
-        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
+        if label not in of_group or label not in large:
             return None
         behind = int((group_positions(schema, rows) == index).sum())
         return publishable_rate(of_group[label], behind, settings.policy.minimum_count)
@@ -126,10 +126,10 @@ def measure(
         fidelity=coarse(fidelity),
         fidelity_ceiling=coarse(fidelity_ceiling),
         checks=tuple(_published(check) for check in checks),
-        pictures=pictures and _published_pictures(pictures),
+        pictures=pictures and _published_pictures(pictures, large),
     )
     progress(4, 4, "measured")
-    return Measured(card, release_gate.failures(checks), synthetic, distilled, pictures)
+    return Measured(card, synthetic, distilled, pictures)
 
 
 def smallest_category(schema: Schema, table: pd.DataFrame) -> int:
@@ -143,15 +143,16 @@ def smallest_category(schema: Schema, table: pd.DataFrame) -> int:
 
 
 LEAST_PUBLISHED = 500
-"""Group rates of fewer records than this are not published: a rate of a dozen people is about people."""
+"""Rates of a group of fewer training records than this are not published: a rate of a dozen people is about people."""
 
 
-def _published_pictures(found: PictureScores) -> PictureScores:
-    return coarse(found).model_copy(update={"groups": tuple(coarse(group) for group in found.groups)})
+def _published_pictures(found: PictureScores, large: Collection[str]) -> PictureScores:
+    groups = tuple(coarse(group) for group in found.groups if group.label in large)
+    return coarse(found).model_copy(update={"groups": groups})
 
 
 def _published(check: Check) -> Check:
-    counted = check.measured > 1.5 and check.required >= 5
+    counted = check.required >= 5  # floors are shares
     return check.model_copy(
         update={"measured": float(tens(int(check.measured))) if counted else round(check.measured, 2)}
     )

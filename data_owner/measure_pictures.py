@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
 from data_owner.teacher import Teacher, default_settings
@@ -63,7 +64,7 @@ def restored_teacher(schema: Schema, decoder: Decoder, encoder: bytes) -> Teache
     teacher = Teacher(schema, default_settings(schema))
     try:
         teacher.encoder.load_state_dict(load_tensors(encoder))
-    except RuntimeError:  # torch raises its own subclass for other shapes
+    except (RuntimeError, SafetensorError):  # torch raises a subclass of its own for other shapes
         raise VerificationFailure(
             "the encoder is not of this release", field="encoder.safetensors", remedy="train again"
         ) from None

@@ -1,7 +1,7 @@
 """A node: the folder that holds everything of one data owner.
 
 owner.toml             columns, policy, training: a person edits it
-records.parquet        the private records, canonical
+records.parquet        the private records, as they were given
 skipped.csv            pictures that were left out, and why; only where there were any
 microdata.parquet      what was drawn from them under differential privacy, when it is on
 budget.sqlite          what that was charged
@@ -14,9 +14,10 @@ ledger.sqlite          the egress log: every decision, and every byte that left
 enrolments/            requests of consumers and what was decided
 invitation.json        what is handed to an analyst
 attacks/N.json         what attacks on release N found; never served
+attacks/N-rehearsal.json   the same of a rehearsal on people, where there is a budget
 attacks/N-shadows/     releases trained to attack release N, until the attack is done
-report.html            what the owner measured
-privacy.html           what a privacy officer reads
+report.html, .json     what the owner measured
+privacy.html, .json    what a privacy officer reads
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Node:
     @property
     def withheld(self) -> tuple[Path, ...]:
         """Records, and what stands nearest to them: who serves needs none of it."""
-        return self.records, self.skipped, self.microdata, self.encoder.parent, self.folder / "attacks"
+        kept = self.records, self.skipped, self.microdata, self.encoder.parent, self.folder / "attacks"
+        return *kept, self.report, self.figures, self.privacy_report, self.privacy_figures
 
     @property
     def privacy_report(self) -> Path:

@@ -8,7 +8,9 @@ import tomlkit
 from pydantic import ValidationError
 
 from data_owner.attacks.attack import AT_EVERY_GATE
+from data_owner.node import Node
 from data_owner.settings import OwnerSettings
+from shared import folder
 from shared.errors import BadInput
 from shared.schema import describe
 
@@ -88,6 +90,11 @@ def parse(text: str) -> OwnerSettings:
             remedy="leave membership and canaries out; `fair4free-owner attack` makes them for the house alone",
         )
     return settings
+
+
+def read_settings(node: Node) -> OwnerSettings:
+    """The owner.toml of a node, as it is now."""
+    return parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
 
 
 def _item(value: object) -> tomlkit.items.Item:

@@ -56,7 +56,10 @@ NOT_COVERED = (
         "What is true of members and of others alike can be learned, and may concern a person all the same.",
     ),
     ("several releases", "Each release is attacked alone. Two made from much the same records tell more together."),
-    ("one person in several rows", "A record counts as a person. Rows of one person are neither joined nor bounded."),
+    (
+        "one person in several rows",
+        "Where no column says whose a row is, a record counts as a person: rows of one are neither joined nor bounded.",
+    ),
     (
         "the sensitive column",
         "Attackers are taken to know a person's group; it is not among the columns that are guessed.",

@@ -6,7 +6,7 @@ found within the policy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -180,13 +180,16 @@ def approve(
     *,
     name: str,
     by: str,
-    key: Ed25519PrivateKey,
+    key: Callable[[], Ed25519PrivateKey],
     policy_id: str,
     privacy: str,
     days: int,
     now: int,
 ) -> Manifest:
-    """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`."""
+    """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`.
+
+    `key` is asked for under the lock, under which root documents change too.
+    """
     with folder.locked(node.lock):
         before = status(node, version)
         with Ledger(node.ledger) as log:
@@ -213,7 +216,7 @@ def approve(
             artefacts=digests,
         )
         signed = manifest.to_bytes()
-        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key]).to_bytes())
+        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key()]).to_bytes())
         folder.write(place / Artefact.MANIFEST.filename, signed)
         with Ledger(node.ledger) as log:
             log.append(
@@ -255,14 +258,14 @@ def override(node: Node, version: int, *, by: str, reason: str, now: int) -> fro
 def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
     """Take a release out for good, also one that is being served. Then log it.
 
-    Denying once more is allowed, and logs a denial that was interrupted before it was logged.
+    Denying it again logs a denial that was interrupted before it was logged, and is refused once it is.
     """
     with folder.locked(node.lock), Ledger(node.ledger) as log:
         before = status(node, version)
-        is_new = before.state is not State.DENIED or log.is_denied(version)
-        after = step(before, State.DENIED, at=now, by=by, reason=reason) if is_new else before
+        was_interrupted = before.state is State.DENIED and not log.is_denied(version)
+        after = before if was_interrupted else step(before, State.DENIED, at=now, by=by, reason=reason)
         entry = new_entry(Denial, at=after.at, by=after.by, version=version, reason=after.reason)
-        if is_new:
+        if not was_interrupted:
             _keep(node, version, after)
         log.append(entry)
     return after

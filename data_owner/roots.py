@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from data_owner import release
 from data_owner.node import Node
+from protocol.refusals import DuplicateKey
 from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, key_id, sign
 from shared import folder, keyring
@@ -85,7 +87,7 @@ def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, r
         roles[role] = ([_public(key)], 1)
     try:
         return _root(before.node, before.version + 1, now, roles)
-    except ValueError:
+    except (ValueError, DuplicateKey):
         raise BadInput(
             "these keys and this threshold do not make a root",
             field="root",
@@ -106,8 +108,13 @@ def install(node: Node, document: bytes, signatures: bytes) -> Root:
     """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed.
 
     Releases that are out are first signed by the new release key too, so that a stop at any point leaves every
-    release valid under the root that is in force.
+    release valid under the root that is in force. No release is approved meanwhile.
     """
+    with folder.locked(node.lock):
+        return _install(node, document, signatures)
+
+
+def _install(node: Node, document: bytes, signatures: bytes) -> Root:
     root = rotate(newest(node), document, signatures)
     for role in ONLINE:
         if not any(_key_path(node, role, each).is_file() for each in root.roles[role].key_ids):
@@ -124,7 +131,10 @@ def install(node: Node, document: bytes, signatures: bytes) -> Root:
 
 
 def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
-    for path in node.releases.glob("*/manifest.sig"):
+    for version in release.versions(node):
+        if release.status(node, version).state not in release.SERVABLE:
+            continue
+        path = node.releases / str(version) / "manifest.sig"
         old = Signatures.from_bytes(path.read_bytes()).signatures
         new = sign(Kind.MANIFEST, path.with_suffix(".json").read_bytes(), [key]).signatures
         if new[0] not in old:

@@ -30,6 +30,7 @@ from data_owner.trust_metadata import TrustMetadata
 from protocol import transport
 from protocol.access import may_read
 from protocol.artefacts import Artefact
+from protocol.calls import ARTEFACT_KINDS, RELEASE_SERVICE
 from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -40,12 +41,7 @@ from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
 
-KINDS = {
-    wire.ARTEFACT_KIND_DECODER: Artefact.DECODER,
-    wire.ARTEFACT_KIND_STATISTICS: Artefact.STATISTICS,
-    wire.ARTEFACT_KIND_SCHEMA: Artefact.SCHEMA,
-    wire.ARTEFACT_KIND_CARD: Artefact.CARD,
-}
+KINDS = {number: kind for kind, number in ARTEFACT_KINDS.items()}
 
 DECISIONS = {
     authority.Decision.PENDING: wire.EnrolResponse.STATE_PENDING,
@@ -72,7 +68,6 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
 ]
 
-RELEASE_SERVICE = "fair4free.v1.ReleaseService"
 WITHDRAWN = "not, or no longer, approved"
 DRAIN_POLL_SECONDS = 0.05
 
@@ -325,7 +320,11 @@ def _check_tls(listening: Listening) -> None:
     """Fail closed where this build of gRPC would also speak TLS 1.2."""
     for address in (listening.address, listening.enrolment_address):
         host, _, port = address.rpartition(":")
-        if transport.speaks_below_1_3(host.strip("[]"), int(port), LIMITS.connect_seconds):
+        try:
+            is_weak = transport.speaks_below_1_3(host.strip("[]"), int(port), LIMITS.connect_seconds)
+        except OSError as error:
+            raise Unreachable("does not answer this machine", field=address, remedy="listen on its address") from error
+        if is_weak:
             raise PolicyRefusal("accepts TLS below 1.3", field=address, remedy="import data_owner before grpc")
 
 

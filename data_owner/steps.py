@@ -29,7 +29,7 @@ from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
-from data_owner.owner_toml import dump, parse
+from data_owner.owner_toml import dump, read_settings
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
@@ -165,12 +165,12 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
         microdata.make(node, settings, settings.privacy, progress)
         charges = len(Budget(node.budget).charges())
     prepared = prepare(node, settings)
-    run = settings_digest(node)
+    run = settings_digest(node, settings)
     marker = node.checkpoint.with_suffix(".run")
     resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == run
     if not resumes:
         node.checkpoint.unlink(missing_ok=True)
-        folder.write(marker, run.encode())
+        folder.write(marker, run.encode(), folder.PRIVATE)
     trained = fit(
         prepared,
         settings.training,
@@ -181,7 +181,7 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
     encoder = {name: value.contiguous() for name, value in trained.teacher.encoder.state_dict().items()}
     folder.write(node.encoder, save_tensors(encoder), folder.PRIVATE)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
-    folder.write(node.history, json.dumps(history).encode())
+    folder.write(node.history, json.dumps(history).encode(), folder.PRIVATE)
     version = release.write_draft(node, artefacts(prepared.schema, trained), run, now(), charges=charges)
     node.checkpoint.unlink(missing_ok=True)
     return version
@@ -202,7 +202,8 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    check_unchanged(node, version)
+    release.step(release.status(node, version), release.State.MEASURED, at=now())  # before minutes of measuring
+    check_unchanged(node, version, settings)
     prepared = prepare(node, settings)
     drafted = trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
@@ -225,8 +226,8 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     failures = (*status.failures, *status.exceeded)
     write_report = owner_report if teacher is None else image_report
     report = write_report(measured, failures, synthesiser, prepared.held_out, history)
-    folder.write(node.report, report.to_html().encode())
-    folder.write(node.figures, report.to_json().encode())
+    folder.write(node.report, report.to_html().encode(), folder.PRIVATE)
+    folder.write(node.figures, report.to_json().encode(), folder.PRIVATE)
     findings.write_page(node, version, found, settings)
     return Gated(measured, found, status.failures, status.exceeded)
 
@@ -237,11 +238,12 @@ def approve(path: Path | str, *, by: str) -> Manifest:
     settings = read_settings(node)
     check_name(node, settings)
     version = release.latest(node)
-    check_unchanged(node, version)
+    check_unchanged(node, version, settings)
     privacy = privacy_statement(node, settings)
     if settings.privacy is not None:
         check_bounded(node)
-        if findings.card(node, version).privacy != privacy:
+        measured = release.status(node, version).state is release.State.MEASURED
+        if measured and findings.card(node, version).privacy != privacy:
             raise PolicyRefusal(
                 "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"
             )
@@ -250,7 +252,7 @@ def approve(path: Path | str, *, by: str) -> Manifest:
         version,
         name=settings.name,
         by=by,
-        key=roots.signing_key(node, KeyRole.RELEASE),
+        key=lambda: roots.signing_key(node, KeyRole.RELEASE),
         policy_id=policy_id(settings),
         privacy=privacy,
         days=settings.policy.release_days,
@@ -274,10 +276,6 @@ def policy_id(settings: OwnerSettings) -> str:
     return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()
 
 
-def read_settings(node: Node) -> OwnerSettings:
-    return parse(folder.read(node.settings, "restore owner.toml").decode(errors="replace"))
-
-
 def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     """Records of the node, held to owner.toml, in the schema that may leave, split by seed.
 
@@ -298,9 +296,9 @@ def check_name(node: Node, settings: OwnerSettings) -> None:
         )
 
 
-def check_unchanged(node: Node, version: int) -> None:
+def check_unchanged(node: Node, version: int, settings: OwnerSettings) -> None:
     """Raises `PolicyRefusal` if what the release was trained on or by is no longer what is there."""
-    if release.status(node, version).settings_sha256 != settings_digest(node):
+    if release.status(node, version).settings_sha256 != settings_digest(node, settings):
         raise PolicyRefusal(
             "owner.toml or the records changed since this release was trained",
             field="owner.toml",
@@ -333,9 +331,8 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}
 
 
-def settings_digest(node: Node) -> str:
+def settings_digest(node: Node, settings: OwnerSettings) -> str:
     """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
-    settings = read_settings(node)
     parts = (
         settings.model_dump_json(exclude={"policy"}).encode(),
         f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
@@ -26,8 +27,9 @@ from data_owner.image_encoder import ImageEncoder, reconstruction
 from shared.architecture import Architecture, ConvolutionalArchitecture, perceptron
 from shared.codec import Encoded, Layout, dense
 from shared.decoder import Decoder
+from shared.errors import BadInput
 from shared.logistic import log_mass
-from shared.schema import Schema
+from shared.schema import Schema, describe
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
 
 
@@ -73,6 +75,20 @@ def default_settings(schema: Schema) -> TeacherSettings:
     return TeacherSettings() if schema.image is None else IMAGE_TEACHER
 
 
+def architecture_for(schema: Schema, settings: TeacherSettings) -> Architecture | ConvolutionalArchitecture:
+    """The decoder's. Raises `BadInput` for a schema whose decoder would be larger than the limits."""
+    try:
+        if schema.image is not None:
+            return ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
+        return Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
+    except ValidationError as error:
+        raise BadInput(
+            f"the decoder would be too large, {describe(error)}",
+            field="columns",
+            remedy="exclude columns of many categories, or recode them into fewer",
+        ) from None
+
+
 @dataclass(frozen=True)
 class Losses:
     """Means over a batch, in nats a record; `dependence` is V²."""
@@ -99,15 +115,13 @@ class Teacher(nn.Module):
         self.settings = settings
         self.layout = Layout(schema)
         self.shows_pictures = schema.image is not None
-        if self.shows_pictures:
-            pictures = ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
-            self.encoder: nn.Module = ImageEncoder(pictures, settings.encoder_hidden[0])
-            self.decoder = Decoder(pictures)
+        architecture = architecture_for(schema, settings)
+        if isinstance(architecture, ConvolutionalArchitecture):
+            self.encoder: nn.Module = ImageEncoder(architecture, settings.encoder_hidden[0])
         else:
-            table = Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
-            inputs = self.layout.inputs + table.classes + table.groups
+            inputs = self.layout.inputs + architecture.classes + architecture.groups
             self.encoder = perceptron(inputs, settings.encoder_hidden, 2 * settings.latent)
-            self.decoder = Decoder(table)
+        self.decoder = Decoder(architecture)
         if settings.by_class:
             self.prior = nn.Parameter(torch.randn(self.decoder.architecture.classes, settings.latent))
 

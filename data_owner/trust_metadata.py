@@ -15,7 +15,7 @@ from protocol.ledger_file import Countersigned
 from protocol.refusals import Rewritten
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput
 from shared.limits import LIMITS
 
 RENEWED_SECONDS = LIMITS.freshness_seconds // 24
@@ -72,7 +72,7 @@ class TrustMetadata:
         """Keep a consumer's countersignature, if it is one of a checkpoint of this log by its own witness key."""
         found = _countersigned(party, note, key)
         if self._ledger.witness_key(party) not in (None, found.key):
-            raise PolicyRefusal("another witness key is known for this party", field="key", remedy="enrol a new study")
+            raise BadInput("another witness key is known for this party", field="key", remedy="enrol a new study")
         with self._lock:
             root, _, _ = self._unsealed()
         signed = checkpoint.verify_checkpoint(root, note)

@@ -41,6 +41,11 @@ class Checkpoint:
             raise _refused()
         return found
 
+    @classmethod
+    def from_note(cls, note: bytes) -> Checkpoint:
+        """What a note says, whoever signed it."""
+        return cls.from_text(Note.from_bytes(note).text)
+
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The note, signed by the log's key under the log's name."""
         return Note(self.to_text(), ()).signed(self.origin, key).to_bytes()

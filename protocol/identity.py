@@ -1,7 +1,7 @@
 """Who is who on the wire: a node's certificate authority, its server certificate and its consumers' certificates.
 
 Pure: PEM bytes and the time in, PEM bytes out. Keys are P-256 (RFC 5480), certificates X.509 v3 (RFC 5280) and
-requests PKCS #10 (RFC 2986). Releases are signed by another key, see `protocol.manifest`.
+requests PKCS #10 (RFC 2986). Releases are signed by another key, see `protocol.signing`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
 
 BACKDATED = timedelta(minutes=5)
+
+NAME_BYTES = 64
+"""UTF-8 bytes of a common name (ub-common-name, RFC 5280 appendix A.1); longer ones are cut."""
 
 _MALFORMED = (
     ValueError,
@@ -119,7 +122,7 @@ def requested_name(request: bytes) -> str:
 def requested_common_name(request: x509.CertificateSigningRequest) -> str:
     names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     found = str(names[0].value) if len(names) == 1 else ""
-    return found if found.isprintable() and len(found) <= 64 else ""
+    return found if found.isprintable() and len(found.encode()) <= NAME_BYTES else ""
 
 
 def request_fingerprint(request: bytes) -> str:
@@ -193,7 +196,8 @@ def _builder(
 
 def _name(common_name: str, role: PartyRole | None = None) -> x509.Name:
     unit = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else []
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]), *unit])
+    whole = common_name.encode()[:NAME_BYTES].decode(errors="ignore")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, whole), *unit])
 
 
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:

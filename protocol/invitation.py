@@ -32,7 +32,8 @@ class Invitation(Frozen):
     root_signatures: str = Field(max_length=LIMITS.manifest_bytes)
 
     def trusted_root(self) -> Root:
-        """Raises a `VerificationFailure` unless the root is whole, signed by its own threshold and this node's."""
+        """Raises a `VerificationFailure` unless the root is whole and signed by its own threshold, `BadInput` unless it
+        is this node's."""
         root = anchor(self.root.encode(), self.root_signatures.encode())
         if root.node != self.node:
             raise BadInput("names another node than its root", field="invitation", remedy=_REMEDY)

@@ -1,4 +1,4 @@
-"""The manifest: which bytes make a release, who may rely on it and until when."""
+"""The manifest: which bytes make a release, what is promised about it and until when."""
 
 from __future__ import annotations
 

@@ -23,12 +23,16 @@ def require_tls_1_3() -> None:
 
 
 def speaks_below_1_3(host: str, port: int, seconds: float) -> bool:
-    """Whether a listener lets a client in that knows TLS 1.2 and no more: asked over a real connection."""
+    """Whether a listener lets a client in that knows TLS 1.2 and no more: asked over a real connection.
+
+    Raises `OSError` if there is no connection to ask over.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        with socket.create_connection((host, port), seconds) as plain, context.wrap_socket(plain):
-            return True
-    except OSError:
-        return False
+    with socket.create_connection((host, port), seconds) as plain:
+        try:
+            context.wrap_socket(plain).close()
+        except OSError:
+            return False
+        return True

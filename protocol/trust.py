@@ -20,7 +20,6 @@ from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import EMPTY, verify_consistency, verify_inclusion
-from protocol.note import Note
 from protocol.refusals import (
     AGAIN,
     ASK_OWNER,
@@ -230,5 +229,5 @@ def _logged(checkpoint: str) -> tuple[int, bytes]:
     """Size and root hash of the log by the text of its note, of an empty log if there is none."""
     if not checkpoint:
         return 0, EMPTY
-    found = Checkpoint.from_text(Note.from_bytes(checkpoint.encode()).text)
+    found = Checkpoint.from_note(checkpoint.encode())
     return found.size, found.root_hash

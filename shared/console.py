@@ -16,7 +16,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from shared.errors import Fair4FreeError
 
-BAR_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 5.0
 
 
@@ -80,7 +79,7 @@ class Shell:
         def update(step: int, total: int, message: str) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - start > BAR_AFTER_SECONDS and now - last > LINE_EVERY_SECONDS:
+            if now - last > LINE_EVERY_SECONDS:
                 last = now
                 left = (now - start) / max(step, 1) * (total - step)
                 self.note(f"{title}: {step} of {total}, {left:.0f} s left, {message}")

@@ -54,7 +54,6 @@ class Limits:
 
     # tensors
     latent_dimensions: int = 256
-    frequencies: int = 8192
     layer_width: int = 4096
     layers: int = 8
     parameters: int = 1_000_000

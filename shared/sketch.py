@@ -36,15 +36,6 @@ class Sketch:
             self.count + other.count,
         )
 
-    def pooled(self) -> Sketch:
-        """The sketch of all groups together, shape (1, m)."""
-        return Sketch(
-            self.cosine.sum(0, keepdim=True),
-            self.sine.sum(0, keepdim=True),
-            self.energy.sum(0, keepdim=True),
-            self.count.sum(0, keepdim=True),
-        )
-
     def characteristic_function(self) -> tuple[Tensor, Tensor]:
         """Real and imaginary part of φ_c(t) = S_c / n_c, each (groups, m). An empty group gives zeros."""
         count = self.count.clamp_min(1.0).unsqueeze(1)

@@ -10,7 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
 from data_owner.measure import measure, reference
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
@@ -31,6 +34,7 @@ from shared.student import StudentSettings
 from tests.pictures import QUICK_IMAGES, picture_settings, pictures
 
 QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
+QUICK_STUDENT = partial(StudentSettings, steps=100)
 
 
 def patients(rows: int = 600, seed: int = 0) -> pd.DataFrame:
@@ -128,16 +132,25 @@ def node(approved_node: Path, tmp_path: Path) -> Node:
 def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     """Add a release of these artefacts with a real card, and approve it. Returns its version."""
     node = Node(path)
-    settings = steps.read_settings(node)
+    settings = read_settings(node)
     prepared = steps.prepare(node, settings)
-    synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
+    synthesiser, distilled = reference(artefacts, QUICK_STUDENT())
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
+    version = release.write_draft(node, artefacts, steps.settings_digest(node, read_settings(node)), now())
     release.record_measured(
         node, version, measured.card.to_bytes(), measured.card.records, (), steps.policy_id(settings), now()
     )
     steps.approve(path, by="Dr. Test")
     return version
+
+
+@contextmanager
+def short_training() -> Iterator[pytest.MonkeyPatch]:
+    """An owner's steps with a small teacher and a short reference student, for where the path is what matters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+        patch.setattr(steps, "StudentSettings", QUICK_STUDENT)
+        yield patch
 
 
 def now() -> int:

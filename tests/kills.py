@@ -31,7 +31,6 @@ from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Revocation, Served, parse_entry
 from protocol.invitation import Invitation
 from protocol.merkle import Tree
-from protocol.note import Note
 from protocol.root import KeyRole
 from protocol.signing import Kind
 from protocol.trust import LastSeen, LogProof, TrustedRelease, verify_release
@@ -64,7 +63,7 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
         version,
         name="hospital",
         by="Ada",
-        key=keys[KeyRole.RELEASE],
+        key=lambda: keys[KeyRole.RELEASE],
         policy_id=POLICY,
         privacy="none",
         days=9,
@@ -279,7 +278,7 @@ def main(folder: Path, wanted: int) -> None:
     _, _, owner_points = killed(lambda acknowledge: owner_writes(template, keys, acknowledge), 0, 0)
     seconds = time.monotonic() - start
     with Ledger(template.ledger) as log:
-        before = Checkpoint.from_text(Note.from_bytes(log.checkpoint(origin("hospital"), keys[KeyRole.LOG])).text)
+        before = Checkpoint.from_note(log.checkpoint(origin("hospital"), keys[KeyRole.LOG]))
 
     def owner(at_point: int, after: float) -> None:
         node = Node(folder / "node")

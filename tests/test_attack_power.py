@@ -23,6 +23,7 @@ from data_owner.benchmark.systems import Fold
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.settings import AttackLimits, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
@@ -159,7 +160,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.settings.write_text("\n".join(lines))
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
-    release.write_draft(node, memorised, steps.settings_digest(node), now())
+    release.write_draft(node, memorised, steps.settings_digest(node, read_settings(node)), now())
     gated = steps.gate(path)
     assert gated.failures == ()
     assert any("reconstruction" in reason for reason in gated.exceeded)

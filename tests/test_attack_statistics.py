@@ -268,11 +268,25 @@ def test_the_bound_holds_for_a_mechanism_whose_epsilon_is_known() -> None:
 
 def test_canaries_are_rows_that_nobody_has(disclosed: Disclosed) -> None:
     _, table = disclosed
-    planted = canaries.plant(table, 600, seed=0)
+    planted = canaries.plant(table, 600, ["région"], seed=0)
     assert len(planted.rows) == 60
     assert 15 < planted.inside.sum() < 45
     kept = {tuple(map(str, row)) for row in table.to_numpy()}
     assert not any(tuple(map(str, row)) in kept for row in planted.rows.to_numpy())
+
+
+def test_canaries_are_of_joint_groups_that_somebody_is_in() -> None:
+    table = pd.DataFrame({"sex": list("ab") * 50, "race": list("cd") * 50, "age": range(100)})
+    planted = canaries.plant(table, 600, ["sex", "race"], seed=0).rows
+    assert set(zip(planted["sex"], planted["race"], strict=True)) == {("a", "c"), ("b", "d")}
+
+
+def test_a_larger_delta_refutes_less() -> None:
+    inside = np.arange(400) % 2 == 0
+    gain = np.where(inside, 1.0, 0.0) + np.linspace(0, 0.1, 400)
+    strict, loose = canaries.judge(gain, inside, 1e-5), canaries.judge(gain, inside, 1e-3)
+    assert (strict.delta, loose.delta) == (1e-5, 1e-3)
+    assert loose.epsilon < strict.epsilon
 
 
 def test_the_surest_canaries_are_guessed() -> None:

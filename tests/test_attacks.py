@@ -20,9 +20,11 @@ from consumer.study import Study
 from data_owner import authority, release, steps
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from protocol import identity, transport
 from protocol.access import RELEASE_METHODS
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.calls import CLIENT_OPTIONS
 from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -54,8 +56,8 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
     for _ in (LARGE_RELEASE, TO_BE_DENIED):
-        version = release.write_draft(node, artefacts, steps.settings_digest(node), now())
-        release.record_measured(node, version, card, 600, (), steps.policy_id(steps.read_settings(node)), now())
+        version = release.write_draft(node, artefacts, steps.settings_digest(node, read_settings(node)), now())
+        release.record_measured(node, version, card, 600, (), steps.policy_id(read_settings(node)), now())
         steps.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:
         yield found
@@ -96,7 +98,7 @@ def slow_reader(study: Study) -> Iterator[grpc.Channel]:
     credentials = grpc.ssl_channel_credentials(
         invitation.certificate_authority.encode(), study.key.read_bytes(), study.certificate.read_bytes()
     )
-    options = [*channel.OPTIONS, ("grpc.http2.lookahead_bytes", 65_535), ("grpc.http2.bdp_probe", 0)]
+    options = [*CLIENT_OPTIONS, ("grpc.http2.lookahead_bytes", 65_535), ("grpc.http2.bdp_probe", 0)]
     with grpc.secure_channel(invitation.address, credentials, options=options) as opened:
         yield opened
 
@@ -125,6 +127,10 @@ def test_a_client_that_knows_only_tls_1_2_gets_no_connection(owner: OwnerProcess
     with socket.create_connection(owner.address) as plain, pytest.raises(OSError):  # noqa: PT011
         context.wrap_socket(plain)
     assert not transport.speaks_below_1_3(*owner.address, 5)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        transport.speaks_below_1_3(*nobody, 5)
 
 
 def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess, study: Study) -> None:

@@ -5,7 +5,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,7 +33,7 @@ from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
 from shared.student import StudentSettings
 from shared.table import TableWriter, restore
-from tests.conftest import Running, patients, settings_for
+from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
 from tests.owner_in_memory import Owner, consume, trusting
 
 ROWS = 300
@@ -54,14 +53,14 @@ def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Stud
         consumer.fetch(found.folder)
     finally:
         running.stop()
-    with patch("consumer.steps.StudentSettings", partial(StudentSettings, steps=100)):
+    with patch("consumer.steps.StudentSettings", QUICK_STUDENT):
         consumer.distill(found.folder)
     consumer.generate(found.folder, rows=4 * ROWS, seed=5, shard="2/4")
     return found
 
 
 def origin(study: Study, path: Path) -> Lineage:
-    synthesiser, expected = steps.fitted_synthesiser(study)
+    synthesiser, expected = steps.fitted_synthesiser(study, steps.whole(study))
     return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
 
 
@@ -101,6 +100,8 @@ def test_untouched_rows_are_proved_to_be_of_this_student(study: Study, tmp_path:
     assert origin(study, tmp_path / "balanced.parquet") is Lineage.PROVED
     consumer.generate(study.folder, rows=ROWS, out=tmp_path / "rows.csv")
     assert origin(study, tmp_path / "rows.csv") is Lineage.UNKNOWN
+    pd.read_parquet(study.folder / "synthetic.parquet").to_parquet(tmp_path / "saved-again.parquet")
+    assert origin(study, tmp_path / "saved-again.parquet") is Lineage.UNKNOWN
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -109,7 +110,7 @@ def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str
 
 
 def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
-    synthesiser, _ = steps.fitted_synthesiser(study)
+    synthesiser, _ = steps.fitted_synthesiser(study, steps.whole(study))
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(5, 40, 200), ignore_index=True), synthesiser.schema)
         run = Run(5, 40, 200, balanced=False)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from data_owner import steps
+from data_owner.datasets import codebook
 from data_owner.images import read_labelled
 from data_owner.node import Node
 from shared.errors import BadInput, Fair4FreeError, Unreachable
@@ -341,3 +342,19 @@ def test_one_source_of_records_is_asked_for(place: Path) -> None:
         steps.init(place / "hospital", images=place / "images", dataset_name="adult", **roles)
     with pytest.raises(BadInput, match="go together"):
         steps.init(place / "hospital", images=place / "images", **roles)
+
+
+def test_a_budget_for_pictures_is_refused_before_a_node_is_made(tmp_path: Path) -> None:
+    images, labels = write_folder(pictures(), tmp_path)
+    with pytest.raises(BadInput, match="privacy is for tables"):
+        steps.init(
+            tmp_path / "node",
+            images=images,
+            labels=labels,
+            target="shape",
+            positive=str(pictures()["shape"].iloc[0]),
+            sensitive=("colour",),
+            epsilon=1.0,
+        )
+    assert not (tmp_path / "node").exists()
+    assert codebook("colored-mnist") == {}

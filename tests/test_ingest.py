@@ -14,6 +14,7 @@ from data_owner.disclosure import disclose
 from data_owner.infer import infer
 from data_owner.ingest import ingest
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.schema import MERGED, MISSING
@@ -339,7 +340,7 @@ def test_an_odd_file_goes_in_and_comes_back_as_it_was(tmp_path: Path) -> None:
     node = Node.open(folder)
     text = node.settings.read_text(encoding="utf-8")
     node.settings.write_text(text.replace('kind = "undecided"', 'kind = "exclude"'), encoding="utf-8")
-    prepared = steps.prepare(node, steps.read_settings(node))
+    prepared = steps.prepare(node, read_settings(node))
     assert len(prepared.schema.groups) == 3
     back = restore(pd.concat([prepared.training, prepared.held_out]), prepared.schema)
     assert str(back["🩺 puls"].dtype) == "Int64"

@@ -244,7 +244,7 @@ def test_a_file_of_another_node_or_log_key_proves_nothing() -> None:
 
 
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
-    seen = Checkpoint.from_text(Note.from_bytes(exported(honest_log(MANIFEST, served=4)).checkpoint.encode()).text)
+    seen = Checkpoint.from_note(exported(honest_log(MANIFEST, served=4)).checkpoint.encode())
     rewritten = exported(honest_log(MANIFEST, served=3))
     with pytest.raises(VerificationFailure, match="does not continue"):
         verify_ledger(rewritten, Owner().first_root(), seen)
@@ -312,6 +312,10 @@ def test_every_byte_served_in_a_session_is_in_the_log_to_the_byte(running: Runni
     assert consumer.verify(study.folder).approval.by == "Dr. Test"
     assert consumer.verify_ledger(study.folder, exported_to).checkpoint.size == len(files.entries)
     ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
+    unseen = tmp_path / "unseen.json"
+    unseen.write_bytes(study.last_seen().model_copy(update={"checkpoint": ""}).to_bytes())
+    with pytest.raises(BadInput, match="has seen no checkpoint"):
+        ledger_export.verified(exported_to, running.node.invitation, unseen)
 
 
 def test_a_denial_that_was_stopped_before_it_was_logged_is_completed_by_denying_again(

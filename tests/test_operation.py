@@ -25,6 +25,7 @@ from data_owner.monitoring import Metrics, MonitoringServer, loopback
 from data_owner.node import Node
 from protocol import identity
 from protocol.artefacts import Artefact
+from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from shared.errors import BadInput, Unreachable
@@ -122,7 +123,7 @@ class Busy(grpc.RpcError):
     """The owner's answer to too many calls, with this advice."""
 
     def __init__(self, *advice: str) -> None:
-        self._metadata = [SimpleNamespace(key=channel.RETRY_AFTER, value=text) for text in advice]
+        self._metadata = [SimpleNamespace(key=RETRY_AFTER, value=text) for text in advice]
 
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -150,7 +151,7 @@ def test_grpc_health_tells_alive_from_ready(running: Running, tmp_path: Path) ->
         check = health_pb2_grpc.HealthStub(opened).Check
         for now_ready, state in ((True, states.SERVING), (False, states.NOT_SERVING)):
             ready[0] = now_ready
-            request = health_pb2.HealthCheckRequest(service=server.RELEASE_SERVICE)
+            request = health_pb2.HealthCheckRequest(service=RELEASE_SERVICE)
             assert check(request, timeout=5).status == state
             assert check(health_pb2.HealthCheckRequest(), timeout=5).status == states.SERVING
         with pytest.raises(grpc.RpcError) as caught:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -36,17 +35,16 @@ from shared.schema import Schema
 from shared.statistics import measure
 from shared.student import StudentSettings
 from shared.table import restore
-from tests.conftest import Running
+from tests.conftest import QUICK_STUDENT, Running
 from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures, write_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_distillation() -> Iterator[None]:
     """A student, and a classifier, of tiny pictures need few steps."""
-    short = partial(StudentSettings, steps=100)
     with (
-        patch("data_owner.steps.StudentSettings", short),
-        patch("consumer.steps.StudentSettings", short),
+        patch("data_owner.steps.StudentSettings", QUICK_STUDENT),
+        patch("consumer.steps.StudentSettings", QUICK_STUDENT),
         patch("shared.image_classifier.STEPS", 150),
     ):
         yield
@@ -283,6 +281,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert {group.label for group in found.groups} == {"green", "red"}
     assert found.agreement_ceiling > 0.8
     assert measured.card.pictures is not None
+    assert measured.card.pictures.groups == (), "fewer pictures than may be spoken of"
     assert round(found.agreement, 2) == measured.card.pictures.agreement
     assert Node(path).report.read_text("utf-8").count("data:image/png;base64") > 60
     card = Card.from_bytes((path / "releases" / "1" / "card.json").read_bytes())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from opacus.accountants.analysis import rdp as opacus
 
 from data_owner.privacy.accounting import ORDERS, Guarantee, Query, affordable, guarantee
+from shared.errors import BadInput
 
 PUBLISHED = 7.32911117143
 """ε of σ = 1.5, q = 0.04, δ = 1e-5 after 2,250 steps, by Rényi accounting as in Opacus."""
@@ -60,3 +61,9 @@ def test_a_build_that_does_not_sample_does_not_have_the_cost_of_one_that_does() 
 def test_queries_are_values_and_cannot_be_edited_after_they_were_charged() -> None:
     with pytest.raises((dataclasses.FrozenInstanceError, ValueError)):
         STEPS.noise_multiplier = 3.0  # type: ignore[misc]
+
+
+def test_an_epsilon_that_no_noise_reaches_is_refused() -> None:
+    with pytest.raises(BadInput) as refused:
+        affordable(1e-4, 1e-9, draws=1000)
+    assert refused.value.field == "privacy.epsilon"

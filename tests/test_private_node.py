@@ -8,8 +8,8 @@ from data_owner import fitting, release, steps
 from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
 from data_owner.node import Node
-from data_owner.owner_toml import dump, parse
-from data_owner.privacy import microdata
+from data_owner.owner_toml import dump, parse, read_settings
+from data_owner.privacy import microdata, private_marginals
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
@@ -17,7 +17,7 @@ from protocol.artefacts import Artefact
 from shared.card import Card
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.table import read_table
-from tests.conftest import QUICK, patients
+from tests.conftest import QUICK, now, patients, short_training
 from tests.test_private_marginals import PUBLIC, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
@@ -30,7 +30,7 @@ NO_LIMITS = AttackLimits(
 
 def edit(node: Node, **changes: object) -> None:
     """What a person does in owner.toml."""
-    found = steps.read_settings(node)
+    found = read_settings(node)
     node.settings.write_text(dump(found.model_copy(update=changes)), encoding="utf-8")
 
 
@@ -38,7 +38,7 @@ def edit(node: Node, **changes: object) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
     node = Node(tmp_path_factory.mktemp("owner") / "hospital")
     steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1", epsilon=1.0)
-    found = steps.read_settings(node)
+    found = read_settings(node)
     with pytest.raises(PolicyRefusal, match="must be declared"):
         steps.train(node.folder)
     assert Budget(node.budget).charges() == []
@@ -47,8 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
         columns={name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()},
         policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+    with short_training():
         steps.train(node.folder)
     return node
 
@@ -62,7 +61,8 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
 
     monkeypatch.setattr(microdata, "read_table", noting)
     monkeypatch.setattr(steps, "read_table", noting)
-    steps.gate(trained.folder)
+    with short_training():
+        steps.gate(trained.folder)
     assert read == [trained.microdata]
     manifest = steps.approve(trained.folder, by="Dr. Test")
     card = Card.from_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
@@ -77,7 +77,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
 def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
     before = trained.microdata.read_bytes()
-    edit(trained, training=steps.read_settings(trained).training.model_copy(update={"repair": 0.5}))
+    edit(trained, training=read_settings(trained).training.model_copy(update={"repair": 0.5}))
     steps.train(trained.folder)
     assert trained.microdata.read_bytes() == before
     assert len(Budget(trained.budget).charges()) == 1
@@ -85,14 +85,14 @@ def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monke
 
 
 def test_changed_columns_need_another_draw_which_the_budget_refuses(trained: Node) -> None:
-    found = steps.read_settings(trained)
+    found = read_settings(trained)
     wider = found.columns["age"].model_copy(update={"bounds": (0.0, 120.0)})
     edit(trained, columns={**found.columns, "age": wider})
     try:
         with pytest.raises(PolicyRefusal, match="budget does not allow it"):
             steps.train(trained.folder)
         with pytest.raises(PolicyRefusal, match="no microdata of these records"):
-            steps.prepare(trained, steps.read_settings(trained))
+            steps.prepare(trained, read_settings(trained))
     finally:
         edit(trained, columns=found.columns)
 
@@ -102,7 +102,7 @@ def test_microdata_that_was_tampered_with_is_not_used(trained: Node) -> None:
     trained.microdata.write_bytes(trained.records.read_bytes())
     try:
         with pytest.raises(PolicyRefusal, match="no microdata of these records"):
-            steps.prepare(trained, steps.read_settings(trained))
+            steps.prepare(trained, read_settings(trained))
     finally:
         trained.microdata.write_bytes(before)
 
@@ -111,7 +111,7 @@ def test_a_draw_that_fails_has_spent_its_charge(tmp_path: Path, monkeypatch: pyt
     node = Node(tmp_path / "hospital")
     table = people(400)[COLUMNS].assign(patient=lambda frame: [f"patient {row // 4}" for row in frame.index])
     steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
-    found = steps.read_settings(node)
+    found = read_settings(node)
     columns = {name: entry.model_copy(update=PUBLIC.get(name, {})) for name, entry in found.columns.items()}
     columns["patient"] = found.columns["patient"].model_copy(update={"kind": "exclude"})
     assert found.privacy is not None
@@ -138,13 +138,18 @@ def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Node:
     """A node without a budget whose release has been through its gate."""
     node = Node(tmp_path_factory.mktemp("owner") / "hospital")
     steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1")
-    found = steps.read_settings(node)
+    found = read_settings(node)
     edit(node, policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+    with short_training():
         steps.train(node.folder)
         steps.gate(node.folder)
     return node
+
+
+def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(unbounded: Node) -> None:
+    files = [path for place in unbounded.withheld for path in (place, *place.rglob("*")) if path.is_file()]
+    assert {unbounded.records, unbounded.encoder, unbounded.attacks(1), unbounded.report, unbounded.figures} < {*files}
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_what_was_made_without_a_budget_is_never_signed_as_private(unbounded: Node) -> None:
@@ -157,7 +162,7 @@ def test_what_was_made_without_a_budget_is_never_signed_as_private(unbounded: No
 
 def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbounded: Node) -> None:
     steps.deny(unbounded.folder, by="Dr. Test", reason="it has left all the same")
-    found = steps.read_settings(unbounded)
+    found = read_settings(unbounded)
     columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()}
     edit(unbounded, privacy=PrivacySettings(epsilon=1.0), columns=columns)
     with pytest.raises(PolicyRefusal, match="without a privacy budget"):
@@ -168,9 +173,9 @@ def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbound
 def test_a_card_that_states_another_guarantee_is_not_approved(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     version = release.latest(trained)
     monkeypatch.setattr(steps, "privacy_statement", lambda node, settings: "another")
-    monkeypatch.setattr(steps, "check_unchanged", lambda node, version: None)
-    gated = trained.releases / str(version) / Artefact.CARD.filename
-    gated.write_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
+    monkeypatch.setattr(steps, "check_unchanged", lambda node, version, settings: None)
+    card = (trained.releases / "1" / Artefact.CARD.filename).read_bytes()
+    release.record_measured(trained, version, card, 200, (), steps.policy_id(read_settings(trained)), now())
     with pytest.raises(PolicyRefusal, match="another privacy guarantee"):
         steps.approve(trained.folder, by="Dr. Test")
 
@@ -226,6 +231,6 @@ def test_a_budget_that_says_nothing_sound_is_refused(section: str, tmp_path: Pat
 def test_a_feature_of_which_noise_left_one_value_is_left_out_and_not_refused() -> None:
     table = people(200)[COLUMNS].assign(gain=0)
     found = infer(people(200)[COLUMNS], name="p", source="f", target="died", sensitive=("sex",), positive="1")
-    drawn, kept = microdata.varied(table, found)
+    drawn, kept = private_marginals.varied(table, found)
     assert list(drawn.columns) == list(kept.columns) == ["age", "sex", "died"]
     ingest(drawn, kept)

@@ -21,7 +21,7 @@ from data_owner.settings import AttackLimits, OwnerSettings
 from shared.errors import BadInput
 from shared.progress import quiet
 from shared.schema import CategoricalColumn
-from tests.conftest import QUICK, patients, settings_for
+from tests.conftest import QUICK_STUDENT, patients, settings_for, short_training
 from tests.overfitted import by_heart, laboratory_patients
 from tests.test_private_marginals import declared, people, planned
 from tests.test_private_node import COLUMNS, NO_FLOORS, NO_LIMITS
@@ -41,8 +41,8 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
     found = with_policy(declared(table), floors=NO_FLOORS, attacks=NO_LIMITS)
     node.settings.write_text(dump(found.model_copy(update={"source": "frame"})), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "default_settings", lambda schema: QUICK)
+    with short_training() as patch:
+        patch.setattr(rehearsal, "StudentSettings", QUICK_STUDENT)
         steps.train(node.folder)
         steps.gate(node.folder)
         yield node
@@ -102,7 +102,7 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     monkeypatch.setattr(rehearsal, "fit", lambda prepared, training, progress: prepared.training)
     monkeypatch.setattr(rehearsal, "artefacts", by_heart)
     asked = planned(people()[COLUMNS], declared(people()[COLUMNS]))
-    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, quiet)
+    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, 1e-5, quiet)
     reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
     assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
     assert any("reconstruction" in reason for reason in reasons)
@@ -126,8 +126,9 @@ def test_a_person_with_many_rows_is_member_or_control_and_never_both(monkeypatch
             table["age"].map(lambda age: None if age == 20 else f"person {age}"),
             settings,
             planned(table, settings),
-            None,
-            quiet,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            1e-5,
+            quiet,
         )
     planted = 1  # at most, of 240 members
     counts = seen[0]["age"].value_counts()

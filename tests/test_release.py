@@ -2,21 +2,25 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import release, roots, steps
+from data_owner import fitting, release, roots, steps
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
+from data_owner.settings import TrainingSettings
+from data_owner.training import Trained
 from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import Artefact
 from protocol.freshness import Freshness
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import now, patients
+from tests.conftest import QUICK, now, patients
 
 
 @settings(max_examples=300, deadline=None)
@@ -62,7 +66,7 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, steps.settings_digest(node), now())
+    release.write_draft(node, draft, steps.settings_digest(node, read_settings(node)), now())
     with pytest.raises(PolicyRefusal) as caught:
         steps.approve(node.folder, by="Ada")
     assert "gate" in caught.value.remedy
@@ -70,8 +74,8 @@ def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) ->
 
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, steps.settings_digest(node), now())
-    settings = steps.read_settings(node)
+    release.write_draft(node, draft, steps.settings_digest(node, read_settings(node)), now())
+    settings = read_settings(node)
     release.record_measured(node, 2, b"{}", 600, (), steps.policy_id(settings), now())
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
@@ -125,6 +129,27 @@ def test_while_one_trains_another_is_refused_and_changes_nothing(node: Node) -> 
     assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == held
 
 
+def test_an_edit_while_it_trains_is_not_taken_for_what_it_was_trained_under(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edited(prepared: fitting.Prepared, training: TrainingSettings, **how: Any) -> Trained:
+        text = node.settings.read_text("utf-8")
+        node.settings.write_text(text.replace("minimum_count = 10", "minimum_count = 11"), "utf-8")
+        return fitting.fit(prepared, training, QUICK)
+
+    monkeypatch.setattr(steps, "fit", edited)
+    steps.train(node.folder)
+    with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
+        steps.gate(node.folder)
+
+
+def test_a_release_that_is_out_is_not_measured_again(node: Node) -> None:
+    held = {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()}
+    with pytest.raises(PolicyRefusal, match="approved cannot become measured"):
+        steps.gate(node.folder)
+    assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == held
+
+
 def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
     with pytest.raises(Unreachable):
         steps.deny(node.folder, by="Ada", reason="recalled", version=0)
@@ -171,7 +196,7 @@ def test_a_node_is_made_in_a_folder(tmp_path: Path, what: str) -> None:
 def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
     node.checkpoint.parent.mkdir(exist_ok=True)
     node.checkpoint.write_bytes(b"PK\x03\x04 cut")
-    node.checkpoint.with_suffix(".run").write_text(steps.settings_digest(node))
+    node.checkpoint.with_suffix(".run").write_text(steps.settings_digest(node, read_settings(node)))
     with pytest.raises(BadInput, match="damaged") as caught:
         steps.train(node.folder)
     assert "--restart" in caught.value.remedy

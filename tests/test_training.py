@@ -18,6 +18,8 @@ from data_owner.repair import barycentre, repaired_targets, sharpened
 from data_owner.teacher import Teacher
 from data_owner.training import train_teacher
 from shared.codec import Layout, encode
+from shared.errors import BadInput
+from shared.limits import LIMITS
 from shared.schema import Schema
 from tests.conftest import QUICK, patients, settings_for
 
@@ -160,3 +162,12 @@ def test_held_out_records_are_never_trained_on(table: pd.DataFrame) -> None:
     keys = ["age", "days in ward", "lactate", "admitted"]
     everyone = set(map(tuple, table.assign(admitted=0)[keys[:2]].to_numpy()))
     assert set(map(tuple, together[keys[:2]].to_numpy())) == everyone
+
+
+def test_a_table_whose_decoder_would_be_too_large_is_refused_with_what_to_do(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.architecture.LIMITS", replace(LIMITS, parameters=1000))
+    with pytest.raises(BadInput, match="more parameters than the limit") as refused:
+        fitting.split(table, settings_for(table))
+    assert "exclude columns" in refused.value.remedy

@@ -18,6 +18,7 @@ from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol import identity
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.calls import CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.refusals import EndlessData, Rollback
@@ -72,7 +73,7 @@ def test_only_the_request_leaves_the_consumer_and_the_key_is_private(running: Ru
 
 def test_a_consumer_without_a_certificate_gets_no_connection(running: Running, study: Study) -> None:
     roots = grpc.ssl_channel_credentials(running.node.keys.joinpath(authority.AUTHORITY).read_bytes())
-    with grpc.secure_channel(running.address, roots, options=channel.OPTIONS) as bare:
+    with grpc.secure_channel(running.address, roots, options=CLIENT_OPTIONS) as bare:
         stub = service.ReleaseServiceStub(bare)
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetFreshness(wire.GetFreshnessRequest(), timeout=5)
@@ -114,6 +115,45 @@ def test_a_withdrawn_consumer_is_refused_on_its_next_call_though_its_certificate
         consumer.fetch(study.folder)
     with pytest.raises(PolicyRefusal, match="denied"):
         consumer.enrol(study.folder)
+
+
+def test_a_name_in_any_script_fits_into_a_certificate(tmp_path: Path) -> None:
+    key = identity.new_key()
+    authority_certificate = identity.new_authority(key, "医院" * 20, datetime.now(UTC))
+    request = identity.new_request(identity.new_key(), "Больница" * 8)
+    assert identity.requested_name(request) == "Больница" * 4
+    assert identity.issue_client_certificate(request, key, authority_certificate, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("name", [" ", "a\u00a0b", "a\nb"])
+def test_a_name_that_cannot_be_shown_is_refused_before_a_request_is_made(
+    running: Running, tmp_path: Path, name: str
+) -> None:
+    found = Study(tmp_path / "study")
+    with pytest.raises(BadInput, match="can be shown"):
+        consumer.enrol(found.folder, invitation=running.node.invitation, name=name)
+    assert consumer.enrol(found.folder, name="Ada").state == "pending"
+
+
+def test_a_lost_key_is_followed_by_a_request_for_the_new_one(running: Running, study: Study) -> None:
+    study.key.unlink()
+    assert consumer.enrol(study.folder).state == "pending"
+    assert identity.request_fingerprint(study.request.read_bytes()) != identity.certificate_fingerprint(
+        study.certificate.read_bytes()
+    )
+
+
+def test_a_study_with_a_new_witness_key_is_told_so(running: Running, study: Study) -> None:
+    consumer.fetch(study.folder)
+    study.witness_key.unlink()
+    with pytest.raises(BadInput, match="another witness key is known"):
+        consumer.fetch(study.folder)
+
+
+def test_an_invitation_is_not_written_for_what_is_no_address(running: Running) -> None:
+    with pytest.raises(BadInput) as refused:
+        authority.write_invitation(running.node, "https://owner:50443", running.enrolment_address)
+    assert refused.value.field == "--host-name"
 
 
 def test_a_server_with_another_authority_is_refused_by_the_consumer(

@@ -9,6 +9,7 @@ without canaries and serves as the reference for how well a canary is explained 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Planted:
 
 def audit(released: Released, train: Train, training: pd.DataFrame, held_out: pd.DataFrame, seed: int) -> Audit:
     """Train once with canaries and guess their coins by how much better than `released` that run explains them."""
-    planted = plant(held_out, len(training), seed)
+    planted = plant(held_out, len(training), [column.name for column in released.schema.sensitive], seed)
     with_canaries = pd.concat([training, planted.rows[planted.inside]], ignore_index=True)
     audited = Released.of(train(with_canaries, seed))
     records = encode(released.schema, planted.rows)
@@ -59,24 +60,24 @@ def audit(released: Released, train: Train, training: pd.DataFrame, held_out: pd
     return judge(gain, planted.inside)
 
 
-def plant(held_out: pd.DataFrame, records: int, seed: int) -> Planted:
-    """Rows that nobody has: each column drawn by itself from held-out records."""
+def plant(held_out: pd.DataFrame, records: int, sensitive: Sequence[str], seed: int) -> Planted:
+    """Rows that nobody has: each column drawn by itself from held-out records, the sensitive ones together, since a
+    release has no place for a joint group that nobody is in."""
     count = min(max(int(SHARE * records), LEAST), MOST)
     generator = np.random.default_rng(seed)
-    columns = {
-        name: held_out[name].iloc[generator.integers(len(held_out), size=count)].reset_index(drop=True)
-        for name in held_out
-    }
+    drawn = {name: generator.integers(len(held_out), size=count) for name in held_out}
+    drawn |= dict.fromkeys(sensitive, drawn[sensitive[0]])
+    columns = {name: held_out[name].iloc[rows].reset_index(drop=True) for name, rows in drawn.items()}
     return Planted(pd.DataFrame(columns), generator.random(count) < 0.5)
 
 
-def judge(gain: Floats, inside: Flags) -> Audit:
-    """Guess in for the largest gains and out for the smallest. gain, inside: (n,)."""
+def judge(gain: Floats, inside: Flags, delta: float = DELTA) -> Audit:
+    """Guess in for the largest gains and out for the smallest. gain, inside: (n,). What is refuted is (ε, `delta`)."""
     count = max(1, int(GUESSED * len(gain) / 2))
     order = np.argsort(gain, kind="stable")
     correct = int(inside[order[-count:]].sum() + (~inside[order[:count]]).sum())
-    epsilon = epsilon_lower_bound(len(gain), 2 * count, correct, DELTA)
-    return Audit(canaries=len(gain), guesses=2 * count, correct=correct, delta=DELTA, epsilon=round(epsilon, 4))
+    epsilon = epsilon_lower_bound(len(gain), 2 * count, correct, delta)
+    return Audit(canaries=len(gain), guesses=2 * count, correct=correct, delta=delta, epsilon=round(epsilon, 4))
 
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float) -> float:

@@ -37,7 +37,10 @@ OWN_ROWS = 10_000
 """Rows of the paper's own protocol."""
 
 PACKAGES = ("data_owner", "shared")
-COMPUTING = ("fairlearn", "numpy", "pandas", "prdc", "scikit-learn", "torch")
+COMPUTING = (
+    *("dp-accounting", "fairlearn", "jax", "mbi", "numpy", "opacus", "opendp", "pandas", "prdc", "scikit-learn"),
+    *("scipy", "tabfairgan", "torch"),
+)
 
 
 class Study(Frozen):
@@ -147,12 +150,20 @@ def content_key(key: Key, system: System) -> str:
     """SHA-256 over the cell's place, the data, versions of what computes, the system's source and all of ours that it
     imports, with the files that these name."""
     made_by = system.generate if isinstance(system, Generator) else system.predict
-    versions = [(name, importlib.metadata.version(name)) for name in COMPUTING]
+    versions = [(name, _version(name)) for name in COMPUTING]
     place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, versions)
     digest = hashlib.sha256(repr(place).encode())
     for name in sorted({*_imported(made_by.__module__), *_imported(__name__, stop=registry.__name__)}):
         digest.update(_source(name))
     return digest.hexdigest()[:32]
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _imported(module: str, stop: str = "") -> set[str]:

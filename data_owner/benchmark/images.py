@@ -15,6 +15,7 @@ from data_owner.datasets import colored_mnist
 from data_owner.measure import reference
 from data_owner.measure_pictures import picture_scores, restored_teacher, with_latents
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from shared import folder
 from shared.conform import conform
 from shared.errors import BadInput
@@ -42,7 +43,7 @@ class Unbiased(Frozen):
 def judge_node(path: Path) -> Unbiased:
     """Judge the newest release of a node of Colored-MNIST."""
     node = Node.open(path)
-    settings = steps.read_settings(node)
+    settings = read_settings(node)
     name = settings.source.removeprefix("dataset:")
     if name not in colored_mnist.BIAS:
         raise BadInput("not a node of Colored-MNIST", field=str(path), remedy="make one with --dataset colored-mnist")

@@ -18,8 +18,7 @@ from data_owner.infer import infer
 from data_owner.ingest import ingest, read
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
-from data_owner.privacy.microdata import varied
-from data_owner.privacy.private_marginals import draw, plan
+from data_owner.privacy.private_marginals import draw, plan, varied
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform

@@ -28,7 +28,6 @@ class Dataset:
     positive: str
     sensitive: tuple[str, ...]
     sha256: str
-    attribution: str
 
 
 DATASETS: Mapping[str, Dataset] = {
@@ -41,7 +40,6 @@ DATASETS: Mapping[str, Dataset] = {
             "1",
             ("race", "sex"),
             "781176ca5c17c813aee70f36501de8516d9c50b535f96180692290f1bf492510",
-            "SUPPORT2: 9,105 seriously ill adults in five US hospitals (Knaus et al. 1995)",
         ),
         Dataset(
             "compas",
@@ -50,7 +48,6 @@ DATASETS: Mapping[str, Dataset] = {
             "1",
             ("sex", "race"),
             "7d10f6c58f0042b6528f4b7d6a65c7d06a8308c6cb800d2271791e6f6ce35147",
-            "COMPAS: Broward County, 2013-2014, collected by ProPublica (Angwin et al. 2016)",
         ),
         Dataset(
             "adult",
@@ -59,7 +56,6 @@ DATASETS: Mapping[str, Dataset] = {
             ">50K",
             ("sex", "race"),
             "a481e6f3075e75399f9b7561a76689159ad60ac23c907898817a09ef71e6dce8",
-            "Adult: 1994 US census extract (Becker and Kohavi, UCI, CC BY 4.0)",
         ),
     )
 }
@@ -88,5 +84,5 @@ def load(name: str, sensitive: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def codebook(name: str) -> Mapping[str, tuple[float, float] | tuple[str, ...]]:
     """Public bounds or categories of each column of a data set that ships; empty where nobody wrote them down."""
-    declared = tomllib.loads(CODEBOOK.read_text(encoding="utf-8")).get(dataset(name).name, {})
+    declared = tomllib.loads(CODEBOOK.read_text(encoding="utf-8")).get(name, {})
     return {column: tuple(values) for column, values in declared.items()}

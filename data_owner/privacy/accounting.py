@@ -15,6 +15,7 @@ from dp_accounting.rdp import RdpAccountant
 from pydantic import Field
 from scipy.optimize import brentq
 
+from shared.errors import BadInput
 from shared.schema import Frozen
 
 ORDERS = (*(1.0 + step / 10.0 for step in range(1, 100)), *range(12, 64), 80.0, 96.0, 128.0, 256.0, 512.0, 1024.0)
@@ -66,7 +67,8 @@ def guarantee(queries: Sequence[Query], delta: float) -> Guarantee:
 def affordable(epsilon: float, delta: float, draws: int = 1) -> float:
     """The most ρ = Σ 1/(2σ²) over the queries of each of `draws` draws that keeps all of them within (ε, δ).
 
-    Any number of Gaussian queries cost what one of the same ρ does, so how they share it does not matter.
+    Any number of Gaussian queries cost what one of the same ρ does, so how they share it does not matter. Raises
+    `BadInput` for an ε that no amount of noise reaches.
     """
 
     def together(rho: float) -> Query:
@@ -77,7 +79,12 @@ def affordable(epsilon: float, delta: float, draws: int = 1) -> float:
         renyi.compose(together(rho).event)
         return float(renyi.get_epsilon(delta)) - epsilon
 
-    rho = float(brentq(over, LEAST, MOST, xtol=1e-12, rtol=1e-6)) * (1.0 - 1e-4)
+    try:
+        rho = float(brentq(over, LEAST, MOST, xtol=1e-12, rtol=1e-6)) * (1.0 - 1e-4)
+    except ValueError:
+        raise BadInput(
+            "no noise makes so many draws so private", field="privacy.epsilon", remedy="raise it, or lower draws"
+        ) from None
     while guarantee([together(rho)], delta).epsilon > epsilon:
         rho *= 0.99
     return rho

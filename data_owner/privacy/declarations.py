@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from data_owner.settings import OwnerSettings, PrivacySettings
+from data_owner.settings import OwnerSettings
 from shared.errors import BadInput
 from shared.schema import describe
 
@@ -16,14 +16,16 @@ Public = Mapping[str, tuple[float, float] | tuple[str, ...]]
 def with_budget(settings: OwnerSettings, epsilon: float, public: Public) -> OwnerSettings:
     """The settings with a budget of ε, and with the bounds and categories that are public.
 
-    Raises `BadInput` for an ε that is none.
+    Raises `BadInput` for an ε that is none, and for what no budget is for.
     """
     columns = dict(settings.columns)
     for name in public.keys() & columns.keys():
         field = "categories" if columns[name].kind in ("category", "boolean") else "bounds"
         columns[name] = columns[name].model_copy(update={field: public[name]})
+    given = settings.model_copy(update={"columns": columns}).model_dump() | {"privacy": {"epsilon": epsilon}}
     try:
-        privacy = PrivacySettings(epsilon=epsilon)
+        return OwnerSettings.model_validate(given)
     except ValidationError as error:
-        raise BadInput(describe(error), field="--epsilon", remedy="give a number above 0, such as 1") from None
-    return settings.model_copy(update={"columns": columns, "privacy": privacy})
+        raise BadInput(
+            describe(error), field="--epsilon", remedy="give a number above 0, such as 1, for records of a table"
+        ) from None

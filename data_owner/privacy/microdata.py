@@ -11,7 +11,7 @@ from data_owner.ingest import Records, read
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.domain import domains
-from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan
+from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, varied
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
 from shared.errors import PolicyRefusal
@@ -42,17 +42,6 @@ def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettin
             "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
         )
     return varied(read_table(node.microdata), settings)
-
-
-def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
-    """Microdata and settings without the features of which noise left one value, which have nothing to tell."""
-    kept = [
-        name
-        for name in drawn.columns
-        if settings.columns[name].role != "feature" or drawn[name].nunique(dropna=True) > 1
-    ]
-    columns = {name: settings.columns[name] for name in kept}
-    return drawn[kept], settings.model_copy(update={"columns": columns})
 
 
 def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, pd.Series, Plan]:

@@ -174,6 +174,17 @@ def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progr
     return pd.DataFrame(columns)
 
 
+def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
+    """Microdata and settings without the features of which noise left one value, which have nothing to tell."""
+    kept = [
+        name
+        for name in drawn.columns
+        if settings.columns[name].role != "feature" or drawn[name].nunique(dropna=True) > 1
+    ]
+    columns = {name: settings.columns[name] for name in kept}
+    return drawn[kept], settings.model_copy(update={"columns": columns})
+
+
 def _histogram(domain: Domain, cells: Integers, asked: Plan) -> histogram.Histogram:
     scale, ordered = asked.histogram_scale, isinstance(domain, NumericDomain)
     return histogram.count(

@@ -20,8 +20,7 @@ from data_owner.attacks.search import Released
 from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.ingest import Records
 from data_owner.measure import reference
-from data_owner.privacy.microdata import varied
-from data_owner.privacy.private_marginals import Plan, draw
+from data_owner.privacy.private_marginals import Plan, draw, varied
 from data_owner.settings import OwnerSettings
 from shared.codec import encode
 from shared.progress import Progress
@@ -30,9 +29,16 @@ from shared.student import StudentSettings
 
 
 def rehearse(
-    records: Records, persons: pd.Series, settings: OwnerSettings, asked: Plan, released: Released, progress: Progress
+    records: Records,
+    persons: pd.Series,
+    settings: OwnerSettings,
+    asked: Plan,
+    released: Released,
+    delta: float,
+    progress: Progress,
 ) -> Battery:
-    """Attack the mechanism of `asked` on `records`, row i of which is of `persons`[i].
+    """Attack the mechanism of `asked`, which claims to be (ε, `delta`)-private, on `records`, row i of which is of
+    `persons`[i].
 
     `released` never saw the canaries: how much better the rehearsal explains one is the guess of its coin.
     """
@@ -40,7 +46,7 @@ def rehearse(
     whose, _ = pd.factorize(persons)
     parts = GroupShuffleSplit(1, test_size=HELD_OUT_SHARE, random_state=seed).split(records.frame, groups=whose)
     members, control = (records.frame.iloc[rows].reset_index(drop=True) for rows in next(parts))
-    planted = canaries.plant(control, len(members), seed)
+    planted = canaries.plant(control, len(members), records.sensitive, seed)
     everyone = pd.concat([members, planted.rows[planted.inside]], ignore_index=True)
     drawn = draw(replace(records, frame=everyone), settings, asked, progress)
     prepared = split(*varied(drawn, settings))
@@ -50,7 +56,7 @@ def rehearse(
     (inside, _), (outside, _) = (told(prepared.schema, people) for people in (members, control))
     found = battery.at_every_gate(made, synthetic, inside, outside, seed, progress)
     gain = explained(Released.of(made), planted.rows) - explained(released, planted.rows)
-    return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside)})
+    return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside, delta)})
 
 
 def explained(released: Released, people: pd.DataFrame) -> Floats:

@@ -26,8 +26,8 @@ from data_owner.ingest import Records, ingest, read
 from data_owner.privacy import histogram
 from data_owner.privacy.accounting import ORDERS, Query, affordable
 from data_owner.privacy.domain import CategoricalDomain, NumericDomain, domains
-from data_owner.privacy.microdata import varied
 from data_owner.privacy.noise import discrete_gaussian
+from data_owner.privacy.private_marginals import varied
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import Teacher, TeacherSettings
 from shared.codec import Encoded, Layout, decode, encode, sample, sample_level
