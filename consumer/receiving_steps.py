@@ -9,12 +9,11 @@ from pathlib import Path
 from consumer import enrolment, fetching
 from consumer.enrolment import Enrolled
 from consumer.study import Study
+from protocol.canonical import LAST_VERSION
 from protocol.ledger_file import Ledger
 from shared import folder
 from shared.errors import BadInput
 from shared.progress import Progress, quiet
-
-LAST_VERSION = 2**31 - 1
 
 
 def enrol(

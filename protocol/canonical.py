@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import rfc8785
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from protocol.refusals import AGAIN, EndlessData, NotCanonical, UnknownField
 from shared.errors import VerificationFailure
@@ -17,6 +17,9 @@ HEX = r"^[0-9a-f]{64}$"
 
 SECONDS = 2**53 - 1
 """The largest time, in seconds since 1970-01-01 UTC, that every JSON reader reads exactly."""
+
+LAST_VERSION = 2**31 - 1
+Version = Annotated[int, Field(ge=1, le=LAST_VERSION)]
 
 Parsed = TypeVar("Parsed")
 

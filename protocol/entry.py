@@ -12,14 +12,13 @@ from pydantic import Field, TypeAdapter
 
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
-from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.canonical import HEX, SECONDS, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.limits import LIMITS
 from shared.schema import Frozen
 
 Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
-Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Sha256 = Annotated[str, Field(pattern=HEX)]
 
 

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.canonical import HEX, SECONDS, Version, encode, parse
 from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
@@ -23,7 +23,7 @@ from shared.schema import Frozen, Name
 class Listed(Frozen):
     """A release that may be fetched, and the digest of its manifest."""
 
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: Version
     manifest_sha256: str = Field(pattern=HEX)
 
 
@@ -34,7 +34,7 @@ class Freshness(Frozen):
     node: Name
     version: int = Field(ge=1, le=SECONDS)
     expires: int = Field(ge=1, le=SECONDS)
-    root_version: int = Field(ge=1, le=2**31 - 1)
+    root_version: Version
     releases: tuple[Listed, ...] = Field(max_length=LIMITS.releases_listed)
 
     @model_validator(mode="after")

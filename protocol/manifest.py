@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.canonical import HEX, SECONDS, Version, encode, parse
 from shared.limits import LIMITS
 from shared.schema import Frozen, Name
 
@@ -29,7 +29,7 @@ class Manifest(Frozen):
 
     format: Literal[1] = 1
     node: Name
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: Version
     created: int = Field(ge=0, le=SECONDS)
     expires: int = Field(ge=0, le=SECONDS)
     schema_id: str = Field(pattern=HEX)

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, TypeAdapter, model_validator
 
-from protocol.canonical import SECONDS, encode, parse
+from protocol.canonical import SECONDS, Version, encode, parse
 from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
 from shared.limits import LIMITS
@@ -50,7 +50,7 @@ class Root(Frozen):
 
     format: Literal[1] = 1
     node: Name
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: Version
     expires: int = Field(ge=0, le=SECONDS)
     keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
     roles: dict[KeyRole, RoleKeys]

@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import Field, TypeAdapter
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import HEX, SECONDS, encode, parse
+from protocol.canonical import HEX, LAST_VERSION, SECONDS, encode, parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness
@@ -50,7 +50,7 @@ class LastSeen(Frozen):
     root: str
     root_signatures: str
     freshness: int = Field(default=0, ge=0, le=SECONDS)
-    release: int = Field(default=0, ge=0, le=2**31 - 1)
+    release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
 

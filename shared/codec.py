@@ -149,7 +149,7 @@ def positions(column: CategoricalColumn, values: pd.Series) -> NDArray[np.int64]
         raise BadInput(
             "the table has a category, or a missing value, that the schema does not know",
             field=column.name,
-            remedy="declare it in owner.toml and train again, or remove those rows",
+            remedy="leave out or recode those rows; an owner can declare it and train again",
         )
     return np.where(missing, len(column.categories), found).astype(np.int64)
 
@@ -163,7 +163,7 @@ def group_positions(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
         raise BadInput(
             "the table has a combination of sensitive values that the schema does not know",
             field=", ".join(names),
-            remedy="train again on records that contain it",
+            remedy="leave out or recode those rows; an owner can train again on records that contain it",
         )
     return found.astype(np.int64)
 
