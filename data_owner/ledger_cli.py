@@ -62,7 +62,7 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
 def report(
     file: Exported,
     invitation: Trusted,
-    out_file: Annotated[Path, typer.Option("--out", help="HTML file; the figures go beside it as .json.")] = Path(
+    out_file: Annotated[Path, typer.Option("--out", help="HTML file; figures go beside it as .figures.json.")] = Path(
         "ledger.html"
     ),
     json: Json = False,

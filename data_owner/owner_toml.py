@@ -29,7 +29,7 @@ COMMENTS = {
     "minimum_count": "no group, category or quantile point stands for fewer records than this",
     "small_groups": '"refuse" or "merge" sensitive groups with fewer records',
     "release_days": "an approved release expires after so many days",
-    "privacy": "goes into the signed manifest, in plain words",
+    "privacy": "added to the signed privacy statement; this text is what one without a budget says",
     "demographic_parity_of_ceiling": "share of what a perfectly fair model would score by chance",
     "equalized_odds_of_ceiling": "the same, for equal error rates",
     "accuracy_of_original": "share of what a model trained on the original records reaches",

@@ -29,8 +29,9 @@ _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
 def create(node: Node, name: str, now: int) -> Root:
     """The first root, every role with one new key of its own."""
     keys = {role: Ed25519PrivateKey.generate() for role in KeyRole}
+    passphrase = keyring.new_passphrase_of(node.keys)
     for role, key in keys.items():
-        _keep_key(node, role, key)
+        _keep_key(node, role, key, passphrase)
     root = _root(name, 1, now, {role: ([_public(key)], 1) for role, key in keys.items()})
     document = root.to_bytes()
     _keep(node, root.version, document, sign(Kind.ROOT, document, [keys[KeyRole.ROOT]]).to_bytes())
@@ -83,7 +84,7 @@ def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, r
         if role not in ONLINE:
             raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
         key = Ed25519PrivateKey.generate()
-        _keep_key(node, role, key)
+        _keep_key(node, role, key, keyring.passphrase_of(node.keys))
         roles[role] = ([_public(key)], 1)
     try:
         return _root(before.node, before.version + 1, now, roles)
@@ -160,9 +161,8 @@ def _keep(node: Node, version: int, document: bytes, signatures: bytes) -> None:
     folder.write(node.roots / f"{version}.json", document)
 
 
-def _keep_key(node: Node, role: KeyRole, key: Ed25519PrivateKey) -> None:
-    path = _key_path(node, role, key_id(key.public_key()))
-    keyring.create(path, key, keyring.new_passphrase_of(node.keys))
+def _keep_key(node: Node, role: KeyRole, key: Ed25519PrivateKey, passphrase: bytes) -> None:
+    keyring.create(_key_path(node, role, key_id(key.public_key())), key, passphrase)
 
 
 def _key_path(node: Node, role: KeyRole, identifier: str) -> Path:

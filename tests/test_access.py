@@ -1,6 +1,7 @@
 """Who may do what: every method and artefact is in a table, and what is not is denied."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import consumer
 from consumer import channel
@@ -17,6 +19,7 @@ from consumer.study import Study
 from data_owner import authority, server
 from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort
 from data_owner.admission import Admission
+from data_owner.cli import app
 from data_owner.monitoring import Metrics
 from data_owner.node import Node
 from data_owner.open_calls import OpenCall, OpenCalls, to_end
@@ -201,3 +204,19 @@ def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tm
     old = authority.renew_server_certificate(running.node, almost_over)
     consumer.fetch(study.folder)
     assert running.node.keys.joinpath(authority.SERVER).read_bytes() != old
+
+
+def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: Running, tmp_path: Path) -> None:
+    party = consumer.enrol(tmp_path / "study", invitation=running.node.invitation).fingerprint
+
+    def enrol(*words: str) -> list[dict[str, str]]:
+        done = CliRunner().invoke(app, ["enrol", str(running.node.folder), *words, "--json"])
+        assert done.exit_code == 0, done.output
+        found: list[dict[str, str]] = json.loads(done.stdout)["result"]["enrolments"]
+        return found
+
+    assert [entry["decision"] for entry in enrol()] == ["pending"]
+    assert enrol("--approve", party, "--role", "auditor", "--by", "Ada")[0]["role"] == "auditor"
+    assert authority.role(running.node, party) is PartyRole.AUDITOR
+    assert enrol("--deny", party, "--by", "Ada")[0]["decision"] == "denied"
+    assert authority.role(running.node, party) is None

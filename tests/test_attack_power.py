@@ -4,7 +4,9 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import click.testing
 import numpy as np
 import pandas as pd
 import pytest
@@ -233,11 +235,39 @@ def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
         release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
 
 
-def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(attacked_node: Path) -> None:
-    found = Battery.from_bytes(Node(attacked_node).attacks(1).read_bytes())
-    (said,) = attack_gate.missing(found, AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP)))
+def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(blocked: Node) -> None:
+    found = findings.last(blocked, 1)
+    assert found is not None
+    limits = AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP))
+    policy = steps.policy_id(read_settings(blocked))
+    status = findings.keep(blocked, 1, findings.card(blocked, 1), found, limits, policy, now())
+    (said,) = status.failures
     assert "membership" in said
     assert "fair4free-owner attack" in said
+    for person in ("Ada", "Ben"):
+        attack_steps.override(blocked.folder, by=person, reason="urgent")
+    with pytest.raises(PolicyRefusal, match="the gate refused this release"):
+        steps.approve(blocked.folder, by="Ada")
+
+
+def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(
+    blocked: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str) -> click.testing.Result:
+        return CliRunner().invoke(app, [words[0], str(blocked.folder), *words[1:]])
+
+    refused = SimpleNamespace(failures=(), verdicts=(), exceeded=("reconstruction",), is_rehearsal=False)
+    monkeypatch.setattr(steps, "gate", lambda node, progress: refused)
+    monkeypatch.setattr(attack_steps, "attack", lambda node, shadows, progress: refused)
+    assert (run("gate").exit_code, "two people override it" in run("gate").stderr) == (1, True)
+    assert "two people override it" in run("attack").stderr
+    assert run("approve", "--by", "Ada").exit_code == 1
+    for person in ("Ada", "Ben"):
+        assert run("override", "--by", person, "--reason", "urgent").exit_code == 0
+    assert run("approve", "--by", "Ada").exit_code == 0
+    assert "deny the release" in run("attack").stderr
+    assert run("deny", "--by", "Ada", "--reason", "recalled").exit_code == 0
+    assert release.status(blocked, 1).state is release.State.DENIED
 
 
 def test_findings_stay_with_the_owner_and_are_private(attacked_node: Path) -> None:

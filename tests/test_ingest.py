@@ -130,6 +130,8 @@ def same(settings: OwnerSettings) -> OwnerSettings:
 
 Edit = Callable[[OwnerSettings], OwnerSettings]
 
+WARDS = ("surgery", "medicine", "intensive care")
+
 BAD_RECORDS: dict[str, tuple[dict[str, object], Edit, type[Fair4FreeError], str]] = {
     "all missing": ({"lactate": np.nan}, same, BadInput, "lactate"),
     "mixed types": ({"lactate": [SECRET, *range(599)]}, same, BadInput, "lactate"),
@@ -159,7 +161,7 @@ BAD_RECORDS: dict[str, tuple[dict[str, object], Edit, type[Fair4FreeError], str]
     "keys as amounts": ({"age": [2**60 + i for i in range(600)]}, same, BadInput, "age"),
     "mixed objects": ({"ward": [SECRET, 1] * 300}, same, BadInput, "ward"),
     "infinite category": ({"ward": [np.inf, 1.0] * 300}, same, BadInput, "ward"),
-    "category declared twice": ({}, with_column("ward", categories=("surgery", "surgery")), BadInput, "ward"),
+    "category declared twice": ({}, with_column("ward", categories=(*WARDS, "surgery")), BadInput, "ward"),
     "a class declared that nobody has": ({}, with_column("died", categories=("0", "1", "2")), BadInput, "died"),
     "column name not text": ({}, same, BadInput, "column 1"),
     "wrong positive class": ({}, lambda found: found.model_copy(update={"positive": "9"}), BadInput, "positive"),

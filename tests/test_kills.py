@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_while_a_release_is_approved_refuses_cleanly_and_re
     assert len(acknowledged) == 9
 
 
-def test_a_log_on_a_full_disk_takes_nothing_in_so_nothing_is_sent_and_goes_on_when_there_is_space(
+def test_a_log_on_a_full_disk_takes_nothing_in_and_goes_on_when_there_is_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own full-disk error, by a limit on its pages."""

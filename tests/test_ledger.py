@@ -14,7 +14,7 @@ import consumer
 from consumer.study import Study
 from data_owner import authority, ledger, ledger_export, release, roots
 from data_owner.cli import app
-from data_owner.ledger import Ledger
+from data_owner.ledger import Ledger, new_entry
 from data_owner.ledger_report import ledger_report
 from data_owner.node import Node
 from protocol import access
@@ -312,6 +312,15 @@ def test_every_byte_served_in_a_session_is_in_the_log_to_the_byte(running: Runni
     assert consumer.verify(study.folder).approval.by == "Dr. Test"
     assert consumer.verify_ledger(study.folder, exported_to).checkpoint.size == len(files.entries)
     ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
+    with Ledger(running.node.ledger) as log:
+        log.append(new_entry(Denial, at=now(), by="Ada", version=1, reason="recalled"))
+    seen = study.last_seen()
+    longer = ledger_export.export(running.node).model_copy(update={"countersigned": ()})
+    study.remember(seen.model_copy(update={"checkpoint": longer.checkpoint}))
+    with pytest.raises(VerificationFailure, match="does not continue"):
+        consumer.verify_ledger(study.folder, exported_to)
+    with pytest.raises(VerificationFailure, match="does not continue"):
+        ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
     unseen = tmp_path / "unseen.json"
     unseen.write_bytes(study.last_seen().model_copy(update={"checkpoint": ""}).to_bytes())
     with pytest.raises(BadInput, match="has seen no checkpoint"):

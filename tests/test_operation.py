@@ -4,6 +4,8 @@ import json
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +83,16 @@ def test_who_serves_needs_no_records(node: Node, tmp_path: Path) -> None:
         consumer.fetch(study.folder)
         consumer.verify(study.folder)
     assert not any(path.exists() for path in node.withheld)
+
+
+@pytest.mark.parametrize(
+    "modules", ["data_owner.cli, data_owner.logs, data_owner.server", "consumer.cli, consumer.receiving_steps"]
+)
+def test_what_faces_the_network_loads_nothing_that_reads_tables_or_runs_models(modules: str) -> None:
+    heavy = "{'numpy', 'pandas', 'pyarrow', 'safetensors', 'sklearn', 'torch'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_what_owner_toml_calls_the_node_changes_nothing_of_what_is_served(node: Node, tmp_path: Path) -> None:

@@ -282,11 +282,9 @@ def test_one_person_moves_each_count_by_one(gone: int) -> None:
     """The sensitivity that the noise is scaled to, on the counts themselves."""
     table = people()
     found = declared(table)
-    spaces = domains(read(table, found).columns, found)
-    frame = read(table, found).frame
-    for space in spaces:
-        ours = space.encode(frame[space.name])
-        theirs = np.delete(ours, gone)
+    with_them, without = read(table, found), read(table.drop(index=gone), found)
+    for space in domains(with_them.columns, found):
+        ours, theirs = (space.encode(records.frame[space.name]) for records in (with_them, without))
         moved = np.bincount(ours, minlength=space.cells) - np.bincount(theirs, minlength=space.cells)
         assert np.linalg.norm(moved) == 1.0
 

@@ -1,10 +1,13 @@
 """A node with a budget: records are charged for and read once, and all that leaves is made of microdata."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from data_owner import fitting, release, steps
+from data_owner.cli import app
 from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
 from data_owner.node import Node
@@ -72,6 +75,15 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
     assert "microdata drawn under it, not people's records" in card.protocol
     assert "rarest category" not in str(card.checks), "nobody is behind microdata, and categories are declared"
     assert "people behind the microdata" in trained.privacy_report.read_text("utf-8")
+
+
+def test_looking_at_the_budget_spends_nothing(trained: Node) -> None:
+    before = trained.budget.read_bytes()
+    done = CliRunner().invoke(app, ["budget", str(trained.folder), "--json"])
+    said = json.loads(done.stdout)["result"]
+    assert (done.exit_code, said["epsilon"], len(said["charges"])) == (0, 1.0, 1)
+    assert 0.0 < said["spent"]["epsilon"] <= 1.0
+    assert trained.budget.read_bytes() == before
 
 
 def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,8 @@ def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:
     with folder.locked(node.lock):
         serving = threading.Thread(target=release.mark_served, args=(node, 1, now()))
         serving.start()
-        serving.join(0.5)  # it waits for its turn
+        serving.join(0.5)
+        assert serving.is_alive(), "it waits for its turn"
         denied = step(release.status(node, 1), State.DENIED, at=now(), by="Ada", reason="recalled")
         folder.write(node.releases / "1" / release.STATE, denied.model_dump_json().encode())
     serving.join()

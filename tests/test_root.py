@@ -128,6 +128,16 @@ def test_an_approval_that_was_cut_short_does_not_stand_in_the_way_of_a_rotation(
     assert (node.releases / "1" / "manifest.sig").read_bytes() == before
 
 
+def test_no_key_is_renewed_under_another_passphrase_than_the_one_that_was_moved_away(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    (node.keys / keyring.BESIDE).unlink()
+    held = {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()}
+    with pytest.raises(Unreachable, match="cannot be read") as refused:
+        roots.propose(node, NOW, [], None, [KeyRole.LOG])
+    assert keyring.FILE_VARIABLE in refused.value.remedy
+    assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == held
+
+
 def stop_when_approved(line: str) -> None:
     if line.startswith("approval"):
         raise InterruptedError

@@ -1,9 +1,5 @@
 """The boundary over real sockets: who is let in, what is said, and what happens when the line is cut."""
 
-import contextlib
-import socket
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,13 +7,13 @@ import grpc
 import pytest
 
 import consumer
-from consumer import channel, fetching
+from consumer import channel
 from consumer.study import Study
 from data_owner import authority, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol import identity
-from protocol.artefacts import PAYLOAD, Artefact
+from protocol.artefacts import Artefact
 from protocol.calls import CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -265,75 +261,6 @@ def test_an_owner_that_is_not_there_is_said_to_be_so(running: Running, study: St
     running.stop()
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder)
-
-
-class CuttingProxy:
-    """Passes bytes to the owner and cuts each of the first connections after so many bytes from it."""
-
-    def __init__(self, target: str, cuts: list[int]) -> None:
-        host, _, port = target.rpartition(":")
-        self._target, self._cuts = (host, int(port)), cuts
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            budget = self._cuts[self.connections] if self.connections < len(self._cuts) else None
-            self.connections += 1
-            far = socket.create_connection(self._target)
-            threading.Thread(target=self._pump, args=(near, far, None), daemon=True).start()
-            threading.Thread(target=self._pump, args=(far, near, budget), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket, budget: int | None) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1024):
-                if budget is not None:
-                    budget -= len(data)
-                    if budget < 0:
-                        break
-                sink.sendall(data)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-@pytest.fixture
-def cut_often(running: Running, study: Study) -> Iterator[CuttingProxy]:
-    proxy = CuttingProxy(running.address, [9_000, 12_000, 16_000])
-    changed = study.invitation().model_copy(update={"address": proxy.address})
-    folder.write(study.invitation_file, changed.to_bytes())
-    yield proxy
-    proxy.close()
-
-
-def test_a_transfer_cut_mid_stream_goes_on_where_it_stopped(
-    running: Running, study: Study, cut_often: CuttingProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fetching, "RETRY_SECONDS", 0.01)
-    manifest = None
-    for _ in range(6):  # a cut during the two short calls is reported at once, and the person tries again
-        try:
-            manifest = consumer.fetch(study.folder).release.manifest
-            break
-        except Unreachable:
-            assert not study.folder.joinpath("releases").exists()
-    assert manifest is not None
-    assert cut_often.connections > 3
-    for kind in PAYLOAD:
-        assert (
-            study.release(1).joinpath(kind.filename).read_bytes()
-            == (running.node.releases / "1" / kind.filename).read_bytes()
-        )
 
 
 def test_resuming_asks_only_for_what_is_missing(running: Running, study: Study) -> None:
