@@ -16,7 +16,7 @@ import torch
 from consumer.distillation import Distillation
 from consumer.image_audit import image_audit
 from consumer.lineage import Lineage
-from consumer.reading import AUDITED_ROWS
+from consumer.reading import AUDITED_ROWS, DRAW
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
@@ -24,6 +24,7 @@ from shared.codec import group_positions
 from shared.conform import conform
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
+from shared.image_folder import drawn_rows
 from shared.metrics import (
     density_coverage,
     group_rates,
@@ -62,7 +63,7 @@ def audit_report(
 ) -> Audit:
     """Audit a table of synthetic rows. `real`: a file of the analyst's own, if any."""
     schema = synthesiser.schema
-    rows = conform(schema, table).head(AUDITED_ROWS)
+    rows = conform(schema, drawn_rows(table, AUDITED_ROWS, DRAW))
     own = conform(schema, real) if real is not None else None
     if schema.image is not None:
         pictures = image_audit(synthesiser, card, rows, own)
@@ -206,7 +207,8 @@ def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Sec
         "Latents",
         "The student learned the latents from noise and the released sketch. Its squared distance to the sketch, on "
         "frequencies it was not trained on, beside Gaussians of the released moments and of unit variance. Then how "
-        "far the latents of a class depend on the sensitive group (V², 0 is independence), from the sketch by group.",
+        "far the latents, whitened by class, depend on the sensitive group (V²), from the sketch by group, in which "
+        "small groups are one. Of n records in independent groups chance leaves something like 1/n.",
         (
             Table(
                 ("latents", "squared sketch distance"),
@@ -221,7 +223,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Sec
             ),
             Table(
                 ("released latents", "V²"),
-                (("dependence on the group within a class", f"{released_dependence(synthesiser):.2e}"),),
+                (("dependence on the group, classes pooled", f"{released_dependence(synthesiser):.2e}"),),
             ),
         ),
         (

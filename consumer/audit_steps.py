@@ -8,7 +8,7 @@ from pathlib import Path
 from consumer import lineage
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import Distillation
-from consumer.reading import read_rows
+from consumer.reading import AUDITED_ROWS, read_rows
 from consumer.steps import fitted_synthesiser, whole
 from consumer.study import Study
 from protocol.artefacts import Artefact
@@ -44,13 +44,12 @@ def audit(
         lineage.lineage(table_path, rows, synthesiser, expected),
         None if own is None else own.table,
     )
-    if synthesiser.schema.image is not None:
-        drawn = tuple(
-            (name, f"{len(read.table):,} of {read.held:,}, drawn at random")
-            for name, read in (("Synthetic pictures", rows), ("Your own pictures", own))
-            if read is not None and read.held > len(read.table)
-        )
-        found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
+    looked_at = (
+        ("Synthetic rows", min(len(rows.table), AUDITED_ROWS), rows.held),
+        ("Your own rows", 0 if own is None else len(own.table), 0 if own is None else own.held),
+    )
+    drawn = tuple((name, f"{some:,} of {held:,}, drawn at random") for name, some, held in looked_at if some < held)
+    found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
     folder.write(study.figures, found.report.to_json().encode())

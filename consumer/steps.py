@@ -27,8 +27,8 @@ from shared.schema import Schema
 from shared.student import Distilled, StudentSettings, distil
 from shared.table import TableWriter, restore
 
-LAST_SEED = 2**64 - 2
-"""Distilling takes this seed and the next, and a generator's seed has 64 bits."""
+LAST_SEED = 2**64 - 3
+"""Distilling takes this seed and the next two, and a generator's seed has 64 bits."""
 
 
 @dataclass(frozen=True)

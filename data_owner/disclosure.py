@@ -56,7 +56,7 @@ def disclose(
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))
         else:
-            columns.append(_numeric(facts, values, minimum_count))
+            columns.append(_numeric(facts, values, minimum_count, counted))
     sensitive = [facts.name for facts in records.columns if facts.role is ColumnRole.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)
@@ -162,9 +162,9 @@ def _together(neighbours: NDArray[np.float64]) -> float:
     return rounded if neighbours[0] <= rounded <= neighbours[-1] else mean
 
 
-def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int) -> NumericColumn:
+def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int, counted: NDArray[np.int64]) -> NumericColumn:
     present = values.to_numpy(float, na_value=np.nan)
-    missing = int(np.isnan(present).sum())
+    missing = int(np.isnan(present[counted]).sum())
     present = present[~np.isnan(present)]
     _require(len(present) >= minimum_count, facts.name, "the values that are not missing")
     return NumericColumn(

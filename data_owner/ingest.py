@@ -19,9 +19,10 @@ from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn
 from shared.table import DATE32, ISO_TEXT, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
-SMALLEST, LARGEST = 1e-12, 1e100
-"""Between these lies the largest number of a column, whose decimals are then few enough."""
-WHOLE = re.compile(r"-?\d+")
+SMALLEST, LARGEST = 1e-12, 1e37
+"""Between these lies the largest number of a column: its decimals are then few enough, and models can hold it."""
+WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+CSV_TYPES = ("bool", "float64", "int64", "object", "str")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     """Canonical records with every group as it is; `with_groups` goes on to merge or refuse the small ones.
 
     With `as_declared` no single record decides what is refused or in which type a column comes back, for that would
-    tell of it: a number outside its column's bounds counts as the nearest inside, a category that is not declared as
-    missing, and a row without a declared class is left out. The frame keeps the table's index.
+    tell of it: a number outside its column's bounds counts as the nearest inside, a cell that its kind has no place for
+    and a category that is not declared as missing, and a row without a declared class is left out. The frame keeps the
+    table's index.
     """
     check_names(list(table.columns))
     if len(table) < LEAST_ROWS and not as_declared:
@@ -93,7 +95,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     for name, entry in settings.columns.items():
         if entry.kind == "exclude":
             continue
-        fact, values = _column(table[name], name, entry, as_declared)
+        fact, values = _column(table[name], name, entry, as_declared, settings.policy.minimum_count)
         facts.append(fact)
         columns[name] = values
     frame = pd.DataFrame(columns)
@@ -125,20 +127,22 @@ def check_target(values: pd.Series, name: str) -> None:
         raise BadInput("holds long text", field=name, remedy="give its classes short names")
 
 
-def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
+def _column(
+    values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool, minimum_count: int
+) -> tuple[ColumnFacts, pd.Series]:
     if entry.kind == "image" and entry.shape is not None:
         column = image_column(name, entry.shape)
         fact = ColumnFacts(name=name, kind="image", dtype="image", role=ColumnRole.FEATURE, image=column)
         return fact, canonical_images(values, column)
-    values = plain(values, name)
+    values = plain(values, name, gaps=as_declared)
     if entry.kind in ("category", "boolean"):
         return _labels(values, name, entry, as_declared)
     unit: Literal["D", "s"] = "D"
     if entry.kind == "date":
-        seconds = canonical(values, name, "date", "s")
-        unit = "D" if bool((seconds.dropna() % 86_400 == 0).all()) else "s"
+        seconds = canonical(values, name, "date", "s", gaps=as_declared)
+        unit = "D" if int((seconds.dropna() % 86_400 != 0).sum()) < minimum_count else "s"
     kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
-    numbers = canonical(values, name, kind, unit)
+    numbers = canonical(values, name, kind, unit, gaps=as_declared)
     bounds = entry.limits
     if bounds is not None and unit == "s":
         bounds = bounds[0] * 86_400.0, (bounds[1] + 1.0) * 86_400.0 - 1.0  # to the end of the last day
@@ -147,8 +151,9 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         numbers = numbers if bounds is None else numbers.clip(*bounds)
     else:
         present = numbers.dropna()
-        _check_numbers(present, name, kind, bounds)
-        decimals = _decimals_of(present, values, name, entry) if kind == "number" else 0
+        _check_numbers(present, name, kind, bounds if bounds is None else _as_held(bounds, values))
+        numbers = numbers if bounds is None else numbers.clip(*bounds)
+        decimals = _decimals_of(present, values, name, entry, minimum_count) if kind == "number" else 0
     fact = ColumnFacts(
         name=name,
         kind=kind,
@@ -159,6 +164,14 @@ def _column(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         declared_bounds=bounds,
     )
     return fact, numbers
+
+
+def _as_held(bounds: tuple[float, float], values: pd.Series) -> tuple[float, float]:
+    """Bounds that a value at their ends is within though single precision has moved it."""
+    if values.dtype != "float32":
+        return bounds
+    low, high = (float(np.float32(bound)) for bound in bounds)
+    return min(bounds[0], low), max(bounds[1], high)
 
 
 def _check_numbers(present: pd.Series, name: str, kind: Kind, bounds: tuple[float, float] | None) -> None:
@@ -179,7 +192,7 @@ def _check_any(present: pd.Series, name: str) -> None:
 
 def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
     kind: Kind = "boolean" if entry.kind == "boolean" else "category"
-    labels = canonical(values, name, kind)
+    labels = canonical(values, name, kind, gaps=as_declared)
     declared = entry.categories or ()
     if not as_declared:
         _check_labels(labels, name, entry)
@@ -203,7 +216,7 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared) if as_declared else None),
+        dtype=_declared_dtype(values, kind, declared) if as_declared else _dtype(values, kind, whole=None),
         role=ColumnRole(entry.role),
         declared_categories=entry.categories,
     )
@@ -301,6 +314,15 @@ def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
     return "category" if isinstance(values.dtype, pd.CategoricalDtype) else "str"
 
 
+def _declared_dtype(values: pd.Series, kind: Kind, declared: tuple[str, ...]) -> str:
+    """The type by the labels that are declared, where the one at hand may be what a CSV reader saw in single cells."""
+    if str(values.dtype).lower() not in CSV_TYPES:
+        return _dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared))
+    if declared and all(WHOLE.fullmatch(label) for label in declared):
+        return "int64"
+    return "bool" if {*declared} == {"True", "False"} else "str"
+
+
 def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:
     """The type, or a wider one if declared bounds go beyond what an integer type holds."""
     if bounds is None or "int" not in dtype:
@@ -309,7 +331,7 @@ def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:
     return dtype if kept.min <= bounds[0] and bounds[1] <= kept.max else "int64"
 
 
-def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings) -> int:
+def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings, minimum_count: int) -> int:
     if entry.decimals is not None:
         return entry.decimals
     largest = float(present.abs().max())
@@ -317,15 +339,17 @@ def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: Column
         raise BadInput(
             f"its largest number is not within {SMALLEST:g} and {LARGEST:g}", field=name, remedy="use another unit"
         )
-    return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"))
+    return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"), minimum_count)
 
 
-def _decimals(present: pd.Series, precision: np.finfo[np.floating]) -> int:
-    """The fewest decimal places that keep every value to its precision; else eight digits of the largest value."""
+def _decimals(present: pd.Series, precision: np.finfo[np.floating], minimum_count: int) -> int:
+    """The fewest decimal places that keep all values to their precision but fewer than the minimum count; else eight
+    digits of the largest value."""
     values = present.to_numpy()
     magnitude = int(np.floor(np.log10(np.abs(values).max())))
     most = min(17, 8 + max(0, -magnitude))
     for places in range(most):
-        if np.allclose(np.round(values, places), values, rtol=4 * float(precision.eps), atol=0.0):
+        kept = np.isclose(np.round(values, places), values, rtol=4 * float(precision.eps), atol=0.0)
+        if int((~kept).sum()) < minimum_count:
             return places
     return most

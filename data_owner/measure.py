@@ -6,7 +6,7 @@ under the protocol of `shared.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
 from shared.metrics import ceiling, downstream_rows, floor, group_rates, outcome, scores
+from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.scores import PictureScores
@@ -126,7 +127,7 @@ def measure(
         fidelity=coarse(fidelity),
         fidelity_ceiling=coarse(fidelity_ceiling),
         checks=tuple(_published(check) for check in checks),
-        pictures=pictures and _published_pictures(pictures, large),
+        pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
     return Measured(card, synthetic, distilled, pictures)
@@ -146,9 +147,19 @@ LEAST_PUBLISHED = 500
 """Rates of a group of fewer training records than this are not published: a rate of a dozen people is about people."""
 
 
-def _published_pictures(found: PictureScores, large: Collection[str]) -> PictureScores:
-    groups = tuple(coarse(group) for group in found.groups if group.label in large)
-    return coarse(found).model_copy(update={"groups": groups})
+def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema, minimum_count: int) -> PictureScores:
+    """Without accuracies that less than the minimum count of pictures are behind, rightly or wrongly named."""
+    groups, cells = group_positions(schema, test), cell_sizes(test, schema)
+
+    def is_of_many(pictures: int, *rates: float | None) -> bool:
+        return all(rate is not None and publishable_rate(rate, pictures, minimum_count) is not None for rate in rates)
+
+    sizes = {group.label: int((groups == index).sum()) for index, group in enumerate(schema.groups)}
+    kept = (each for each in found.groups if is_of_many(sizes[each.label], each.synthetic, each.original))
+    published = coarse(found).model_copy(update={"groups": tuple(coarse(each) for each in kept)})
+    if is_of_many(int(cells[cells > 0].min()) * hardest_cells(cells), found.hardest_synthetic, found.hardest_original):
+        return published
+    return published.model_copy(update={"hardest_synthetic": None, "hardest_original": None})
 
 
 def _published(check: Check) -> Check:

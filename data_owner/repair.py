@@ -41,8 +41,10 @@ def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArra
     target = positions(schema.target, table[schema.target.name])
     # one thread: on a busy machine OpenMP's waiting costs far more than a second thread brings
     with threadpool_limits(1, user_api="openmp"):
-        scores = cross_val_predict(model, matrix, target, cv=folds, method="predict_proba")
-    return np.asarray(scores, np.float64)
+        found = cross_val_predict(model, matrix, target, cv=folds, method="predict_proba")
+    scores = np.zeros((len(table), len(schema.target.categories)))
+    scores[:, np.unique(target)] = found  # a half of the records may lack a class
+    return scores
 
 
 def _features(schema: Schema, table: pd.DataFrame) -> tuple[NDArray[np.float64], list[bool]]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from data_owner.disclosure import shares
 from data_owner.teacher import Losses, Teacher, TeacherSettings
 from shared.codec import Encoded, sample_level
 from shared.errors import BadInput
@@ -137,11 +138,13 @@ def with_labels(records: Encoded, targets: Tensor, generator: torch.Generator) -
 
 @torch.no_grad()
 def latent_statistics(teacher: Teacher, records: Encoded, seed: int) -> LatentStatistics:
-    """The statistics of all records' posteriors."""
+    """The statistics of all records' posteriors, with shares of the classes as a schema has those of groups."""
     mean, variance = posteriors(teacher, records)
     architecture = teacher.decoder.architecture
     groups, classes = one_hot(records.group, architecture.groups), one_hot(records.target, architecture.classes)
-    return measure(mean, variance, groups, classes, seed)
+    found = measure(mean, variance, groups, classes, seed)
+    rounded = torch.tensor(shares(classes.sum(0).numpy()))
+    return replace(found, strata=replace(found.strata, shares=rounded / rounded.sum()))
 
 
 def posteriors(teacher: Teacher, records: Encoded) -> tuple[Tensor, Tensor]:

@@ -211,9 +211,13 @@ def _numeric_width(schema: Schema) -> int:
 
 
 def _equalized_odds(truth: Integers, predicted: Integers, groups: Integers) -> float:
-    """The smaller of two ratios; fairlearn's own is NaN, or not, where one of them is 0 to 0."""
-    each = (true_positive_rate_ratio, false_positive_rate_ratio)
-    return min(_ratio(ratio(truth, predicted, sensitive_features=groups)) for ratio in each)
+    """The smaller of two ratios, each among the groups that have the rate; fairlearn's own takes one without for 0."""
+    found = []
+    for ratio, of in ((true_positive_rate_ratio, truth == 1), (false_positive_rate_ratio, truth == 0)):
+        known = np.isin(groups, groups[of])
+        among = truth[known], predicted[known]
+        found.append(_ratio(ratio(*among, sensitive_features=groups[known])) if known.any() else 1.0)
+    return min(found)
 
 
 def _ratio(value: float) -> float:

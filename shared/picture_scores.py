@@ -24,20 +24,34 @@ FOLDS = 3
 
 def cell_accuracy(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Floats:
     """Accuracy in each cell, (classes, groups); NaN where there is no row."""
-    right = (outcome(test, schema) == predicted).astype(float)
+    right, cell, shape = outcome(test, schema) == predicted, *_cells(test, schema)
+    count = np.bincount(cell, minlength=int(np.prod(shape)))
+    with np.errstate(invalid="ignore"):
+        return (np.bincount(cell, right, len(count)) / count).reshape(shape)
+
+
+def cell_sizes(test: pd.DataFrame, schema: Schema) -> Integers:
+    """Rows in each cell, (classes, groups)."""
+    cell, shape = _cells(test, schema)
+    return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
+
+
+def _cells(test: pd.DataFrame, schema: Schema) -> tuple[Integers, tuple[int, int]]:
+    """The cell of each row (n,), and how many classes and groups there are."""
+    shape = len(schema.target.categories), len(schema.groups)
     target, group = positions(schema.target, test[schema.target.name]), group_positions(schema, test)
-    cells = np.full((len(schema.target.categories), len(schema.groups)), np.nan)
-    for row, column in np.ndindex(*cells.shape):
-        inside = (target == row) & (group == column)
-        if inside.any():
-            cells[row, column] = right[inside].mean()
-    return cells
+    return target * shape[1] + group, shape
+
+
+def hardest_cells(sizes: Integers) -> int:
+    """How many cells count as the hardest, of those that have rows: sizes (classes, groups)."""
+    return max(1, round(HARDEST_SHARE * int((sizes > 0).sum())))
 
 
 def hardest(synthetic: Floats, original: Floats) -> tuple[float, float]:
     """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own."""
     known = np.flatnonzero(~np.isnan(original))
-    count = max(1, round(HARDEST_SHARE * len(known)))
+    count = hardest_cells((~np.isnan(original)).astype(np.int64))
     worst = known[np.argsort(original.ravel()[known], kind="stable")[:count]]
     return float(synthetic.ravel()[worst].mean()), float(original.ravel()[worst].mean())
 

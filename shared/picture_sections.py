@@ -24,7 +24,11 @@ def picture_section(found: PictureScores) -> Section:
                 (
                     ("label agrees with a classifier trained on originals", found.agreement, found.agreement_ceiling),
                     *((f"accuracy on {group.label}", group.synthetic, group.original) for group in found.groups),
-                    ("accuracy in the hardest cells", found.hardest_synthetic, found.hardest_original),
+                    *(
+                        [("accuracy in the hardest cells", found.hardest_synthetic, found.hardest_original)]
+                        if found.hardest_synthetic is not None
+                        else []
+                    ),
                 ),
             ),
             *([Table(("predicted", "accuracy", "commonest group"), latents)] if found.group_from_latent else []),

@@ -53,8 +53,8 @@ class PictureScores(Frozen):
     agreement: float = Share
     agreement_ceiling: float = Share
     groups: tuple[GroupAccuracy, ...]
-    hardest_synthetic: float = Share
-    hardest_original: float = Share
+    hardest_synthetic: float | None = Field(default=None, ge=0.0, le=1.0)
+    hardest_original: float | None = Field(default=None, ge=0.0, le=1.0)
     group_from_latent_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
     group_commonest_in_class: float | None = Field(default=None, ge=0.0, le=1.0)
     group_from_latent: float | None = Field(default=None, ge=0.0, le=1.0)

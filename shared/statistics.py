@@ -11,11 +11,14 @@ from torch import Tensor
 
 from shared.decoder import checked, metadata
 from shared.errors import VerificationFailure
-from shared.sketch import draw_frequencies
+from shared.sketch import Sketch, draw_frequencies
 from shared.strata import Strata
 
 FREQUENCIES = 768
 FORMAT = "fair4free latent statistics 2"
+
+LEAST_SKETCHED = 2 * FREQUENCIES
+"""Over the dimensions d of z, the fewest records of a sketch: twice as many unknowns as it has numbers."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class LatentStatistics:
     """What is released about z in R^d.
 
     strata: the moments of z by class, which whiten it. frequencies: (m, d), for whitened z. real, imaginary: the
-    characteristic function of whitened z in each group, (groups, m).
+    characteristic function of whitened z in each group, (groups, m); small groups have that of all of them together.
     """
 
     strata: Strata
@@ -80,7 +83,8 @@ def measure(mean: Tensor, variance: Tensor, groups: Tensor, classes: Tensor, see
     """Statistics of Gaussian posteriors N(mean_i, diag variance_i).
 
     mean, variance: (n, d). groups, classes: one-hot, (n, groups) and (n, classes). Posterior means are clipped to 4√d
-    from the origin, which bounds what one record adds. Every group must have a record.
+    from the origin, which bounds what one record adds. Every group must have a record. The numbers in a sketch of a few
+    records could be solved for their posteriors, so groups are sketched together until they are `LEAST_SKETCHED` / d.
     """
     dimensions = mean.shape[1]
     radius = 4.0 * dimensions**0.5
@@ -88,7 +92,22 @@ def measure(mean: Tensor, variance: Tensor, groups: Tensor, classes: Tensor, see
     strata = Strata.measure(mean, variance, classes)
     frequencies = draw_frequencies(FREQUENCIES, dimensions, generator=torch.Generator().manual_seed(seed))
     parts = strata.sketch(mean, variance, groups, classes, frequencies)
-    return LatentStatistics(strata, frequencies, *parts.characteristic_function())
+    return LatentStatistics(strata, frequencies, *small_together(parts, LEAST_SKETCHED // dimensions))
+
+
+def small_together(parts: Sketch, least: int) -> tuple[Tensor, Tensor]:
+    """Characteristic functions, each part (groups, m): groups of fewer than `least` records have that of all of those
+    together, which the next smallest join until they are enough. Their mean over all records stays what it is."""
+    sizes, order = parts.count.sort(stable=True)
+    few = int((sizes < least).sum())
+    while few and sizes[:few].sum() < least and few < len(sizes):
+        few += 1
+    real, imaginary = parts.characteristic_function()
+    if few:
+        small = order[:few]
+        shares = parts.count[small] / parts.count[small].sum()
+        real[small], imaginary[small] = shares @ real[small], shares @ imaginary[small]
+    return real, imaginary
 
 
 def _refused(problem: str) -> VerificationFailure:

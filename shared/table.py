@@ -89,31 +89,40 @@ def check_names(names: list[str]) -> None:
         raise BadInput("more columns than the limit", field="table", remedy="leave columns out")
 
 
-def plain(values: pd.Series, name: str) -> pd.Series:
+def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:
     """The column in one of pandas' own types: number, boolean, text, category of text, or dates (datetime.date too).
 
     Raises `BadInput` naming a column of mixed types, of a type that no kind of column has (lists, bytes, durations),
-    or with infinite values.
+    or with infinite values, which with `gaps` are missing ones.
     """
     values = _plain(values, name)
-    if pd.api.types.is_float_dtype(values) and bool(np.isinf(values.to_numpy(float, na_value=np.nan)).any()):
+    if pd.api.types.is_float_dtype(values) and bool(
+        (infinite := np.isinf(values.to_numpy(float, na_value=np.nan))).any()
+    ):
+        if gaps:
+            return values.mask(infinite)
         raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
     return values
 
 
-def canonical(values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D") -> pd.Series:
-    """One column in canonical form. Raises `BadInput` naming the column."""
-    values = plain(values, name)
+def canonical(
+    values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D", *, gaps: bool = False
+) -> pd.Series:
+    """One column in canonical form. Raises `BadInput` naming the column; with `gaps` a cell that its kind has no place
+    for is missing instead."""
+    values = plain(values, name, gaps=gaps)
     if kind in ("category", "boolean"):
         return _as_text(values)
     if kind == "date":
-        return _as_time(values, name, unit)
+        return _as_time(values, name, unit, gaps)
     if _is_time(values):
         raise BadInput("holds dates, not numbers", field=name, remedy='set kind = "date"')
     if pd.api.types.is_bool_dtype(values):
         values = values.astype("Int64")
     numbers = pd.to_numeric(values, errors="coerce").astype("Float64").to_numpy(float, na_value=np.nan)
-    if bool((np.isnan(numbers) & values.notna().to_numpy()).any()):
+    if gaps:
+        numbers[~(np.abs(numbers) < (EXACT if kind == "integer" else np.inf))] = np.nan
+    elif bool((np.isnan(numbers) & values.notna().to_numpy()).any()):
         raise BadInput(
             "numbers and other text are mixed",
             field=name,
@@ -297,23 +306,24 @@ def _beyond_exact(values: pd.Series) -> bool:
 
 
 def _as_text(values: pd.Series) -> pd.Series:
-    """Labels as text: whole numbers without a decimal point, missing as null."""
+    """Labels as text: whole numbers without a decimal point, missing, as no text is, as null."""
     if pd.api.types.is_float_dtype(values):
         present = values.dropna()
         if bool((present % 1 == 0).all()) and bool((present.abs() <= EXACT).all()):
             values = values.astype("Int64")
     missing = values.isna()
-    return values.astype("object").map(str).astype("str").mask(missing)
+    text = values.astype("object").map(str).astype("str")
+    return text.mask(missing | (text == ""))
 
 
-def _as_time(values: pd.Series, name: str, unit: str) -> pd.Series:
+def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
     """Whole units since 1970-01-01 UTC; a time without a zone is taken as it stands."""
     if pd.api.types.is_numeric_dtype(values):
         raise BadInput(
             "holds numbers, not dates", field=name, remedy='write dates as YYYY-MM-DD, or set kind = "integer"'
         )
     times = pd.to_datetime(values, errors="coerce", utc=True, format=None if _is_time(values) else "ISO8601")
-    if bool((times.isna() & values.notna()).any()):
+    if not gaps and bool((times.isna() & values.notna()).any()):
         raise BadInput(
             "holds text that is not a date",
             field=name,

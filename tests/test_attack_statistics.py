@@ -23,6 +23,7 @@ from data_owner.attacks.targets import RAREST, draw, features
 from data_owner.settings import AttackLimits
 from data_owner.teacher import Teacher
 from data_owner.training import Trained, latent_statistics
+from protocol.artefacts import Artefact
 from shared.codec import encode
 from shared.errors import BadInput
 from shared.progress import quiet
@@ -273,6 +274,16 @@ def test_canaries_are_rows_that_nobody_has(disclosed: Disclosed) -> None:
     assert 15 < planted.inside.sum() < 45
     kept = {tuple(map(str, row)) for row in table.to_numpy()}
     assert not any(tuple(map(str, row)) in kept for row in planted.rows.to_numpy())
+
+
+def test_records_that_are_all_alike_are_linked_by_chance_alone(
+    artefacts: dict[Artefact, bytes], disclosed: Disclosed
+) -> None:
+    released = Released.of(artefacts)
+    alike = encode(released.schema, disclosed[1].iloc[:1])[torch.zeros(600, dtype=torch.long)]
+    known, linked = torch.tensor([0, 1]), torch.tensor([2, 3])
+    right = linkability.link(released, alike, known, linked, torch.Generator().manual_seed(0))
+    assert 0.06 < float(right.float().mean()) < 0.14
 
 
 def test_canaries_are_of_joint_groups_that_somebody_is_in() -> None:

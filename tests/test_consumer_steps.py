@@ -136,6 +136,16 @@ def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) ->
     assert "altered" in found.report.to_html()
 
 
+def test_of_a_long_table_rows_are_drawn_and_not_the_first_taken(study: Study, tmp_path: Path) -> None:
+    rows = pd.read_parquet(study.folder / "synthetic.parquet").sort_values("died")
+    rows.to_csv(tmp_path / "sorted.csv", index=False)
+    few = len(rows) // 3
+    with patch("consumer.audit_report.AUDITED_ROWS", few), patch("consumer.audit_steps.AUDITED_ROWS", few):
+        found = consumer.audit(study.folder, synthetic=tmp_path / "sorted.csv")
+    assert ("Synthetic rows", f"{few:,} of {len(rows):,}, drawn at random") in found.report.facts
+    assert found.synthetic_only.recall > 0.0, "a third of the sorted rows would be of one class"
+
+
 def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_path: Path) -> None:
     for rows in (1, 6, LEAST_ROWS - 1):
         consumer.generate(study.folder, rows=rows, out=tmp_path / "few.csv")

@@ -10,7 +10,7 @@ from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
 from data_owner.ingest import Records
 from shared.errors import PolicyRefusal
-from shared.schema import MERGED, CategoricalColumn
+from shared.schema import MERGED, CategoricalColumn, NumericColumn
 from tests.conftest import patients, settings_for
 
 MINIMUM = 10
@@ -173,3 +173,24 @@ def test_a_group_with_too_few_records_to_train_on_is_refused_or_merged_though_al
         else:
             training = fitting.split(table, found).training
             assert training["région"].value_counts().min() >= MINIMUM
+
+
+def test_one_record_does_not_decide_decimals_or_times_of_day() -> None:
+    table = patients()
+    for row in range(9):
+        table.loc[row, "lactate"] = 2.123456 + row
+        table.loc[row, "admitted"] += pd.Timedelta("1h")
+    columns = {column.name: column for column in fitting.split(table, settings_for(table)).schema.columns}
+    lactate, admitted = columns["lactate"], columns["admitted"]
+    assert isinstance(lactate, NumericColumn)
+    assert isinstance(admitted, NumericColumn)
+    assert (lactate.decimals, admitted.unit) == (1, "D")
+
+
+def test_a_gap_in_too_few_records_to_train_on_is_not_released(records: Records) -> None:
+    frame = records.frame.assign(lactate=records.frame["lactate"].fillna(2.0))
+    frame.loc[frame.index[:12], "lactate"] = np.nan
+    gaps = Records(frame, records.columns, records.positive)
+    for counted, optional in ((np.arange(600), True), (np.arange(5, 600), False)):
+        schema, _ = disclose(gaps, 10, counted)
+        assert {column.name: column for column in schema.columns}["lactate"].optional is optional  # type: ignore[union-attr]

@@ -237,3 +237,11 @@ def test_the_gate_names_each_line_that_fails(change: dict[str, object], said: st
 
 def test_a_gate_that_checked_nothing_has_failed() -> None:
     assert failures(()) == ("nothing was checked",)
+
+
+def test_a_group_that_has_no_positives_has_no_part_in_their_rate() -> None:
+    truth, predicted = np.array([1, 1, 0, 0] * 50), np.array([1, 0, 1, 0] * 50)
+    groups = np.arange(200) % 2
+    alike = score(truth, predicted, groups).equalized_odds_ratio
+    without = np.concatenate([truth, np.zeros(60, np.int64)]), np.concatenate([predicted, np.arange(60) % 2])
+    assert score(*without, np.concatenate([groups, np.full(60, 2)])).equalized_odds_ratio == alike

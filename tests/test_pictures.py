@@ -207,8 +207,8 @@ def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, t
     assert "http://" not in html.replace("http://www.w3.org", "")
     with patch("consumer.reading.AUDITED_ROWS", 100):
         found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
-    assert ("Synthetic pictures", "100 of 150, drawn at random") in found.report.facts
-    assert ("Your own pictures", "100 of 120, drawn at random") in found.report.facts
+    assert ("Synthetic rows", "100 of 150, drawn at random") in found.report.facts
+    assert ("Your own rows", "100 of 120, drawn at random") in found.report.facts
 
 
 BAD_LABELS = {

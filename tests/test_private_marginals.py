@@ -71,7 +71,7 @@ def no_noise(counts: Counts) -> Counts:
 @given(st.integers(2, 5000), st.lists(st.floats(0, 1), min_size=1, max_size=200), st.booleans())
 def test_without_noise_a_histogram_counts_every_record_once(cells: int, places: list[float], ordered: bool) -> None:
     values = np.minimum((np.array(places) * cells).astype(np.int64), cells - 1)
-    found = histogram.count(values, cells, ordered=ordered, noise=no_noise, scale=1.0)
+    found = histogram.count(values, cells, ordered=ordered, has_missing=True, noise=no_noise, scale=1.0)
     assert found.starts[0] == 0
     assert found.starts[-1] == cells - 1
     assert (found.starts[1:] == (found.starts + found.widths)[:-1]).all()
@@ -91,7 +91,7 @@ def test_a_histogram_asks_no_more_than_is_charged_and_each_time_of_every_record_
         asked.append(int(counts.sum()))
         return counts
 
-    histogram.count(values, cells, ordered=True, noise=noise, scale=0.01)
+    histogram.count(values, cells, ordered=True, has_missing=True, noise=noise, scale=0.01)
     assert len(asked) <= histogram.levels(cells, ordered=True)
     assert all(records <= len(values) for records in asked)
 
@@ -100,7 +100,7 @@ def test_a_histogram_asks_no_more_than_is_charged_and_each_time_of_every_record_
 @given(st.integers(2, 3000), st.lists(st.floats(0, 1), min_size=5, max_size=200), st.floats(1.0, 50.0))
 def test_a_cell_comes_back_in_its_own_bin(cells: int, places: list[float], least: float) -> None:
     values = np.minimum((np.array(places) * cells).astype(np.int64), cells - 1)
-    found = histogram.count(values, cells, ordered=True, noise=no_noise, scale=1.0)
+    found = histogram.count(values, cells, ordered=True, has_missing=True, noise=no_noise, scale=1.0)
     bins = histogram.neighbours(found, least, 1.0)
     encoded = bins.encode(values)
     back = bins.decode(encoded, np.random.default_rng(0))
@@ -256,7 +256,12 @@ def test_no_record_is_refused_for_what_it_holds() -> None:
     strange.loc[0, "age"], strange.loc[1, "sex"], strange.loc[2, "ward"] = 107, "x", "z"
     strange.loc[3, "died"], strange.loc[4, "died"] = "perhaps", None
     found = declared(table)
+    strange = strange.astype({"age": "object", "gain": "float64"})
+    strange.loc[6, "age"], strange.loc[7, "gain"], strange.loc[8, "gain"] = "old", np.inf, 2.0**60
+    strange["age"] = strange["age"].astype("str")
     records = read(strange, found, as_declared=True)
+    assert records.columns == read(table, found, as_declared=True).columns
+    assert records.frame.loc[[6, 7, 8], ["age", "gain"]].isna().to_numpy().sum() == 3
     assert records.frame["age"].max() == 90.0
     assert records.frame.loc[1, "sex"] == MISSING
     assert pd.isna(records.frame.loc[2, "ward"])
@@ -299,3 +304,25 @@ def test_a_column_that_declares_nothing_is_refused_and_named(column: str) -> Non
         domains(read(table, settings_).columns, settings_)
     assert refused.value.field == column
     assert "public knowledge" in refused.value.remedy
+
+
+def test_the_last_class_is_a_class_however_rare() -> None:
+    """A target is never missing; its last cell once counted as that, and joined the largest class."""
+    values = np.repeat([0, 1], [2990, 10])
+    found = histogram.count(values, 2, ordered=False, has_missing=False, noise=no_noise, scale=100.0)
+    bins = histogram.classes(found)
+    assert found.records.tolist() == [2990.0, 10.0]
+    assert bins.encode(np.array([0, 1])).tolist() == [0, 1]
+    assert bins.decode(np.array([1]), np.random.default_rng(0)).tolist() == [1]
+
+
+@pytest.mark.parametrize(("bounds", "dtype"), [((0.1, 5000.0), "float64"), ((40.0, 110.7), "float32")])
+def test_microdata_is_within_the_bounds_it_was_drawn_under(bounds: tuple[float, float], dtype: str) -> None:
+    table = people().astype({"weight": dtype})
+    found = declared(table)
+    entry = found.columns["weight"].model_copy(update={"bounds": bounds, "decimals": None})
+    found = found.model_copy(update={"columns": {**found.columns, "weight": entry}})
+    (space,) = (one for one in domains(read(table, found, as_declared=True).columns, found) if one.name == "weight")
+    ends = space.decode(np.resize([0, space.cells - 2], len(table)))
+    assert ends.dtype == dtype
+    assert read(table.assign(weight=ends), found).frame["weight"].between(*bounds).all()

@@ -15,6 +15,7 @@ from shared.sketch import (
     plug_in_dependence,
     sketch,
 )
+from shared.statistics import small_together
 
 BANDS = (Band(4, 0.3), Band(2, 0.8), Band(1, 1.0))
 
@@ -146,3 +147,21 @@ def test_distance_is_zero_in_expectation_for_equal_distributions_and_positive_ot
     same, other = estimates(0.0), estimates(0.5)
     assert abs(float(same.mean())) < 4.0 * float(same.std()) / len(same) ** 0.5 + 1e-4
     assert float(other.mean()) > 20.0 * abs(float(same.mean()))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "together"), [((5, 120, 300), {0, 1}), ((5, 20, 300), {0, 1, 2}), ((150, 120, 300), set())]
+)
+def test_small_groups_are_sketched_together_and_the_mean_over_all_stays(
+    sizes: tuple[int, ...], together: set[int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    membership = torch.nn.functional.one_hot(torch.repeat_interleave(torch.arange(3), torch.tensor(sizes)))
+    mean = torch.randn(sum(sizes), 4, generator=generator) + membership[:, :1]
+    parts = sketch(mean, membership, draw_frequencies(64, 4, generator=generator))
+    (own, _), (found, _) = parts.characteristic_function(), small_together(parts, 100)
+    shares = torch.tensor(sizes) / sum(sizes)
+    torch.testing.assert_close(shares @ found, shares @ own)
+    for group in range(3):
+        assert torch.equal(found[group], own[group]) is (group not in together)
+        assert torch.equal(found[group], found[min(together)]) is (group in together) if together else True

@@ -173,7 +173,7 @@ def test_canonical_times_are_whole_units_since_1970(values: list[datetime.dateti
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_canonical_labels_are_the_text_itself(values: list[str | None]) -> None:
     found = canonical(pd.Series(values, dtype="str"), "x", "category")
-    assert [None if pd.isna(label) else label for label in found] == values
+    assert [None if pd.isna(label) else label for label in found] == [value or None for value in values]
 
 
 def test_times_with_different_offsets_are_one_clock() -> None:
@@ -341,3 +341,7 @@ def test_codes_of_64_bits_without_a_sign_are_given_back() -> None:
     found.columns["ward"] = ColumnSettings(kind="category")
     schema, canonical_table = disclose(ingest(table, found), 10)
     pd.testing.assert_series_equal(restore(canonical_table, schema)["ward"], table["ward"])
+
+
+def test_no_text_is_a_gap() -> None:
+    assert canonical(pd.Series(["a", "", None], dtype="str"), "ward", "category").isna().tolist() == [False, True, True]

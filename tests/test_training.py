@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from data_owner import fitting
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
-from data_owner.repair import barycentre, repaired_targets, sharpened
+from data_owner.repair import barycentre, out_of_fold_scores, repaired_targets, sharpened
 from data_owner.teacher import Teacher
-from data_owner.training import train_teacher
+from data_owner.training import latent_statistics, train_teacher
 from shared.codec import Layout, encode
 from shared.errors import BadInput
 from shared.limits import LIMITS
@@ -171,3 +171,23 @@ def test_a_table_whose_decoder_would_be_too_large_is_refused_with_what_to_do(
     with pytest.raises(BadInput, match="more parameters than the limit") as refused:
         fitting.split(table, settings_for(table))
     assert "exclude columns" in refused.value.remedy
+
+
+def test_scores_have_a_place_for_a_class_that_a_part_of_the_records_lacks(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    wider = schema.target.model_copy(update={"categories": ("-1", *schema.target.categories)})
+    columns = tuple(wider if column.name == wider.name else column for column in schema.columns)
+    wide = Schema(columns=columns, positive=schema.positive, groups=schema.groups)
+    found = out_of_fold_scores(wide, table, seed=0)
+    assert found.shape == (len(table), 3)
+    assert (found[:, 0] == 0.0).all()
+    np.testing.assert_array_equal(found[:, 1:], out_of_fold_scores(schema, table, seed=0))
+
+
+def test_the_released_shares_of_classes_tell_no_count_more_closely_than_to_ten(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    records, teacher = encode(schema, table), Teacher(schema, QUICK)
+    for positives in (298, 302):
+        target = (torch.arange(len(records)) < positives).long()
+        found = latent_statistics(teacher, replace(records, target=target), seed=0)
+        assert found.strata.shares.tolist() == pytest.approx([0.5, 0.5])

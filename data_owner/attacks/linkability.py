@@ -61,10 +61,10 @@ def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, ge
             ],
             1,
         )
-    # a decoy with the same values cannot be told apart
-    best = scores[:, 1:].amax(1)
-    tie = torch.rand(len(records), generator=generator) < 0.5
-    return (scores[:, 0] > best) | ((scores[:, 0] == best) & tie)
+    # decoys with the same values cannot be told apart: one of all that tie is picked
+    best = scores.amax(1)
+    tied = (scores == best.unsqueeze(1)).sum(1)
+    return (scores[:, 0] == best) & (torch.rand(len(records), generator=generator) * tied < 1.0)
 
 
 def _decoys(records: Encoded, generator: torch.Generator) -> Tensor:

@@ -23,22 +23,29 @@ from shared.table import restore_column
 STEPS = 1000
 """A number whose decimals are not declared is kept to at least so many steps between its bounds."""
 
+MOST_DECIMALS = 9
+
 DAY = 86_400.0
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class NumericDomain:
-    """Cells `low`, `low` + 10^-decimals, ... and a last one for missing. Dates count days."""
+    """Cells `low`, `low` + 10^-decimals, ... to `high` and a last one for missing. Dates count days."""
 
     facts: ColumnFacts
     low: float
+    high: float
     cells: int
     decimals: int
 
     @property
     def name(self) -> str:
         return self.facts.name
+
+    @property
+    def has_missing(self) -> bool:
+        return True
 
     def encode(self, values: pd.Series) -> Integers:
         """Cell of each canonical value, (n,)."""
@@ -51,7 +58,8 @@ class NumericDomain:
     def decode(self, cells: Integers) -> pd.Series:
         """Values of the table's own type, of cells (n,)."""
         present = np.round(self.low + cells / 10.0**self.decimals, self.decimals)
-        values = np.where(cells == self.cells - 1, np.nan, present)
+        # bounds that are no multiple of the steps would be rounded past
+        values = np.where(cells == self.cells - 1, np.nan, np.clip(present, self.low, self.high))
         return restore_column(
             pd.Series(values),
             NumericColumn(
@@ -60,7 +68,7 @@ class NumericDomain:
                 dtype=self.facts.dtype,
                 optional=True,
                 quantiles=Quantiles(ranks=(0.0, 1.0), values=(self.low, self.low + 1.0)),
-                decimals=self.decimals,
+                decimals=max(self.decimals, MOST_DECIMALS) if self.facts.kind == "number" else 0,
             ),
         )
 
@@ -77,8 +85,12 @@ class CategoricalDomain:
         return self.facts.name
 
     @property
+    def has_missing(self) -> bool:
+        return self.facts.role is not ColumnRole.TARGET
+
+    @property
     def cells(self) -> int:
-        return len(self.categories) + (self.facts.role is not ColumnRole.TARGET)
+        return len(self.categories) + self.has_missing
 
     def encode(self, values: pd.Series) -> Integers:
         found = pd.Index(self.categories).get_indexer(pd.Index(values.mask(values == MISSING)))
@@ -115,12 +127,12 @@ def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain:
     decimals = 0
     if facts.kind == "number":
         decimals = enough_decimals(high - low) if entry.decimals is None else entry.decimals
-    return NumericDomain(facts, low, round((high - low) * 10**decimals) + 2, decimals)
+    return NumericDomain(facts, low, high, round((high - low) * 10**decimals) + 2, decimals)
 
 
 def enough_decimals(width: float) -> int:
     """Decimals that give a range of this width at least `STEPS` steps."""
-    return int(np.clip(np.ceil(log10(STEPS / width)), 0, 9))
+    return int(np.clip(np.ceil(log10(STEPS / width)), 0, MOST_DECIMALS))
 
 
 def _undeclared(column: str, setting: str) -> PolicyRefusal:

@@ -70,16 +70,18 @@ def levels(cells: int, *, ordered: bool) -> int:
     return found
 
 
-def count(values: Integers, cells: int, *, ordered: bool, noise: AddNoise, scale: float) -> Histogram:
-    """The histogram of `values` (n,), each in [0, cells); the last cell means missing and stands apart.
+def count(
+    values: Integers, cells: int, *, ordered: bool, has_missing: bool, noise: AddNoise, scale: float
+) -> Histogram:
+    """The histogram of `values` (n,), each in [0, cells); with `has_missing` the last cell stands apart for that.
 
     `noise` adds noise of `scale` to counts; it is called `levels(cells)` times at most, each time with counts among
     which every record is once.
     """
     width = BRANCHES ** (levels(cells, ordered=ordered) - 1)
     leaves: list[tuple[int, int, int]] = []
-    parts = [(0, cells - 1)]
-    missing = [(cells - 1, 1)]
+    parts = [(0, cells - has_missing)]
+    missing = [(cells - 1, 1)] if has_missing else []
     while parts:
         pieces = [(start, min(width, end - start)) for first, end in parts for start in range(first, end, width)]
         pieces, missing = [*pieces, *missing], []
@@ -110,9 +112,14 @@ def neighbours(found: Histogram, least: float, scale: float) -> Bins:
     return _with_missing(found, of_leaf, scale)
 
 
-def categories(found: Histogram, scale: float, *, merge: bool) -> Bins:
-    """A bin a category; with `merge`, one for all that do not stand out of the noise."""
-    clear = found.records[:-1] > KEEP_ABOVE * scale if merge else np.ones(len(found.records) - 1, bool)
+def classes(found: Histogram) -> Bins:
+    """A bin a class of the target, which is never missing."""
+    return Bins(found, np.arange(len(found.starts)))
+
+
+def categories(found: Histogram, scale: float) -> Bins:
+    """A bin a category, and one for all that do not stand out of the noise."""
+    clear = found.records[:-1] > KEEP_ABOVE * scale
     of_leaf = np.where(clear, np.cumsum(clear) - 1, clear.sum())
     return _with_missing(found, np.append(of_leaf, 0), scale)
 

@@ -188,7 +188,12 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
 def _histogram(domain: Domain, cells: Integers, asked: Plan) -> histogram.Histogram:
     scale, ordered = asked.histogram_scale, isinstance(domain, NumericDomain)
     return histogram.count(
-        cells, domain.cells, ordered=ordered, noise=lambda exact: discrete_gaussian(exact, scale), scale=scale
+        cells,
+        domain.cells,
+        ordered=ordered,
+        has_missing=domain.has_missing,
+        noise=lambda exact: discrete_gaussian(exact, scale),
+        scale=scale,
     )
 
 
@@ -205,7 +210,9 @@ def _smallest_share(found: tuple[Domain, ...], counted: dict[str, histogram.Hist
 def _binned(domain: Domain, counted: histogram.Histogram, asked: Plan, least: float) -> histogram.Bins:
     if isinstance(domain, NumericDomain):
         return histogram.neighbours(counted, max(counted.total / MOST_BINS, least), asked.histogram_scale)
-    return histogram.categories(counted, asked.histogram_scale, merge=domain.facts.role is not ColumnRole.TARGET)
+    if not domain.has_missing:
+        return histogram.classes(counted)
+    return histogram.categories(counted, asked.histogram_scale)
 
 
 def _chosen(space: mbi.Domain, asked: Plan, gain: NDArray[np.float64]) -> list[Clique]:

@@ -99,10 +99,11 @@ def _schema(records: Records, settings: OwnerSettings, epsilon: float) -> tuple[
             domain.encode(records.frame[domain.name]),
             domain.cells,
             ordered=not isinstance(domain, CategoricalDomain),
+            has_missing=domain.has_missing,
             noise=lambda exact: discrete_gaussian(exact, scale),
             scale=scale,
         )
-        clear = histogram.categories(noisy, scale, merge=False).histogram
+        clear = histogram.categories(noisy, scale).histogram if domain.has_missing else noisy
         rows = max(round(clear.total), 1000)
         as_one = histogram.Bins(clear, np.zeros(len(clear.starts), np.int64))
         columns[domain.name] = domain.decode(as_one.decode(np.zeros(rows, np.int64), generator))
