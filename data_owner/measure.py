@@ -74,7 +74,6 @@ def measure(
     fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
     fidelity_ceiling = judge.fidelity(held_out, training)
     sizes = np.bincount(group_positions(schema, training), minlength=len(schema.groups))
-    large = {group.label for group, size in zip(schema.groups, sizes, strict=True) if size >= LEAST_PUBLISHED}
     checks = release_gate.checks(
         settings.policy,
         # nobody is behind microdata
@@ -91,7 +90,7 @@ def measure(
 
     def rate(of_group: dict[str, float], rows: pd.DataFrame, index: int) -> float | None:
         label = schema.groups[index].label
-        if label not in of_group or label not in large:
+        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
             return None
         behind = int((group_positions(schema, rows) == index).sum())
         return publishable_rate(of_group[label], behind, settings.policy.minimum_count)
@@ -149,15 +148,16 @@ LEAST_PUBLISHED = 500
 
 def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema, minimum_count: int) -> PictureScores:
     """Without accuracies that less than the minimum count of pictures are behind, rightly or wrongly named."""
-    groups, cells = group_positions(schema, test), cell_sizes(test, schema)
+    cells = cell_sizes(test, schema)
 
     def is_of_many(pictures: int, *rates: float | None) -> bool:
         return all(rate is not None and publishable_rate(rate, pictures, minimum_count) is not None for rate in rates)
 
-    sizes = {group.label: int((groups == index).sum()) for index, group in enumerate(schema.groups)}
+    sizes = {group.label: int(size) for group, size in zip(schema.groups, cells.sum(0), strict=True)}
     kept = (each for each in found.groups if is_of_many(sizes[each.label], each.synthetic, each.original))
     published = coarse(found).model_copy(update={"groups": tuple(coarse(each) for each in kept)})
-    if is_of_many(int(cells[cells > 0].min()) * hardest_cells(cells), found.hardest_synthetic, found.hardest_original):
+    filled = cells[cells > 0]
+    if is_of_many(int(filled.min()) * hardest_cells(len(filled)), found.hardest_synthetic, found.hardest_original):
         return published
     return published.model_copy(update={"hardest_synthetic": None, "hardest_original": None})
 

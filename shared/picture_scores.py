@@ -43,16 +43,15 @@ def _cells(test: pd.DataFrame, schema: Schema) -> tuple[Integers, tuple[int, int
     return target * shape[1] + group, shape
 
 
-def hardest_cells(sizes: Integers) -> int:
-    """How many cells count as the hardest, of those that have rows: sizes (classes, groups)."""
-    return max(1, round(HARDEST_SHARE * int((sizes > 0).sum())))
+def hardest_cells(cells: int) -> int:
+    """How many count as the hardest, of so many cells that have rows."""
+    return max(1, round(HARDEST_SHARE * cells))
 
 
 def hardest(synthetic: Floats, original: Floats) -> tuple[float, float]:
     """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own."""
     known = np.flatnonzero(~np.isnan(original))
-    count = hardest_cells((~np.isnan(original)).astype(np.int64))
-    worst = known[np.argsort(original.ravel()[known], kind="stable")[:count]]
+    worst = known[np.argsort(original.ravel()[known], kind="stable")[: hardest_cells(len(known))]]
     return float(synthetic.ravel()[worst].mean()), float(original.ravel()[worst].mean())
 
 

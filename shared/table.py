@@ -96,13 +96,14 @@ def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:
     or with infinite values, which with `gaps` are missing ones.
     """
     values = _plain(values, name)
-    if pd.api.types.is_float_dtype(values) and bool(
-        (infinite := np.isinf(values.to_numpy(float, na_value=np.nan))).any()
-    ):
-        if gaps:
-            return values.mask(infinite)
+    if not pd.api.types.is_float_dtype(values):
+        return values
+    infinite = np.isinf(values.to_numpy(float, na_value=np.nan))
+    if not infinite.any():
+        return values
+    if not gaps:
         raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
-    return values
+    return values.mask(infinite)
 
 
 def canonical(
