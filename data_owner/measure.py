@@ -156,8 +156,9 @@ def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema
     sizes = {group.label: int(size) for group, size in zip(schema.groups, cells.sum(0), strict=True)}
     kept = (each for each in found.groups if is_of_many(sizes[each.label], each.synthetic, each.original))
     published = coarse(found).model_copy(update={"groups": tuple(coarse(each) for each in kept)})
-    filled = cells[cells > 0]
-    if is_of_many(int(filled.min()) * hardest_cells(len(filled)), found.hardest_synthetic, found.hardest_original):
+    halved = cells[cells > 1]
+    behind = int(halved.min()) * hardest_cells(len(halved)) if len(halved) else 0
+    if is_of_many(behind, found.hardest_synthetic, found.hardest_original):
         return published
     return published.model_copy(update={"hardest_synthetic": None, "hardest_original": None})
 

@@ -14,7 +14,7 @@ from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.judge import ImageJudge
 from shared.metrics import Integers
-from shared.picture_scores import cell_accuracy, group_accuracies, group_from_latents, hardest
+from shared.picture_scores import group_accuracies, group_from_latents, hardest
 from shared.schema import Schema
 from shared.scores import PictureScores
 
@@ -28,8 +28,7 @@ def picture_scores(
     schema: Schema,
 ) -> PictureScores:
     """Labels and groups. `predicted` and `from_original`: outcomes of `test` by synthetic and by original pictures."""
-    cells = [cell_accuracy(test, each, schema) for each in (predicted, from_original)]
-    hardest_synthetic, hardest_original = hardest(*cells)
+    hardest_synthetic, hardest_original = hardest(test, predicted, from_original, schema) or (None, None)
     return PictureScores(
         agreement=agreement(judge, synthetic, schema),
         agreement_ceiling=agreement(judge, test, schema),

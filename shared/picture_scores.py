@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from shared.codec import group_positions, positions
-from shared.metrics import Floats, Integers, outcome
+from shared.metrics import Integers, outcome
 from shared.schema import Schema
 from shared.scores import GroupAccuracy
 
@@ -20,14 +20,6 @@ HARDEST_SHARE = 0.1
 """The hardest cells: this share of all pairs of class and group, those on which the originals' classifier is worst."""
 
 FOLDS = 3
-
-
-def cell_accuracy(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Floats:
-    """Accuracy in each cell, (classes, groups); NaN where there is no row."""
-    right, cell, shape = outcome(test, schema) == predicted, *_cells(test, schema)
-    count = np.bincount(cell, minlength=int(np.prod(shape)))
-    with np.errstate(invalid="ignore"):
-        return (np.bincount(cell, right, len(count)) / count).reshape(shape)
 
 
 def cell_sizes(test: pd.DataFrame, schema: Schema) -> Integers:
@@ -44,15 +36,28 @@ def _cells(test: pd.DataFrame, schema: Schema) -> tuple[Integers, tuple[int, int
 
 
 def hardest_cells(cells: int) -> int:
-    """How many count as the hardest, of so many cells that have rows."""
+    """How many count as the hardest, of so many cells that have a picture in each half."""
     return max(1, round(HARDEST_SHARE * cells))
 
 
-def hardest(synthetic: Floats, original: Floats) -> tuple[float, float]:
-    """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own."""
-    known = np.flatnonzero(~np.isnan(original))
-    worst = known[np.argsort(original.ravel()[known], kind="stable")[: hardest_cells(len(known))]]
-    return float(synthetic.ravel()[worst].mean()), float(original.ravel()[worst].mean())
+def hardest(test: pd.DataFrame, synthetic: Integers, original: Integers, schema: Schema) -> tuple[float, float] | None:
+    """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own.
+
+    Cells are chosen on one half of their pictures and scored on the other, both ways: the worst of many is partly
+    bad luck, which the other half does not share. None where no cell has two pictures.
+    """
+    truth, (cell, _) = outcome(test, schema), _cells(test, schema)
+    right = pd.DataFrame({"synthetic": truth == synthetic, "original": truth == original})
+    half = right.groupby(cell).cumcount() % 2
+    if not half.any():
+        return None
+    accuracy = right.groupby([cell, half]).mean().unstack().dropna()
+    scored = []
+    for chosen in (0, 1):
+        worst = accuracy["original"][chosen].nsmallest(hardest_cells(len(accuracy))).index
+        scored.append(accuracy.loc[worst].xs(1 - chosen, axis=1, level=1).mean())
+    found = sum(scored) / 2
+    return float(found["synthetic"]), float(found["original"])
 
 
 def group_accuracies(

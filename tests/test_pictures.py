@@ -31,12 +31,14 @@ from shared.image_codec import read_image
 from shared.image_folder import read_image_folder
 from shared.judge import balanced
 from shared.limits import LIMITS
+from shared.metrics import outcome
+from shared.picture_scores import hardest
 from shared.schema import Schema
 from shared.statistics import measure
 from shared.student import StudentSettings
 from shared.table import restore
 from tests.conftest import QUICK_STUDENT, Running
-from tests.pictures import QUICK_IMAGES, SIDE, picture_settings, pictures, write_folder
+from tests.pictures import COLOURS, QUICK_IMAGES, SHAPES, SIDE, picture_settings, pictures, write_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,6 +172,30 @@ def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
     counts = pd.crosstab(test["shape"], test["colour"])
     assert (counts["red"] == counts["green"]).all()
     assert len(test) > 0
+
+
+def _cells_of(pictures_each: int) -> pd.DataFrame:
+    """So many rows of each shape in each colour, without pictures."""
+    cells = pd.MultiIndex.from_product((SHAPES, COLOURS), names=("shape", "colour")).to_frame(index=False)
+    return cells.loc[cells.index.repeat(pictures_each)].reset_index(drop=True).astype("str")
+
+
+def test_the_hardest_cells_are_chosen_on_one_half_and_scored_on_the_other(image_records: fitting.Prepared) -> None:
+    schema, table = image_records.schema, _cells_of(4)
+    truth = outcome(table, schema)
+    cell = table.index[(table["shape"] == "post") & (table["colour"] == "red")]
+    original, synthetic = truth.copy(), truth.copy()
+    original[cell[2:]] += 1
+    synthetic[cell[3:]] += 1
+    assert hardest(table, synthetic, original, schema) == (0.75, 0.5)
+    assert hardest(_cells_of(1), truth[::4], truth[::4], schema) is None
+
+
+def test_errors_of_mere_chance_make_no_cell_hard(image_records: fitting.Prepared) -> None:
+    schema, table = image_records.schema, _cells_of(60)
+    truth, draw = outcome(table, schema), np.random.default_rng(0)
+    found = [hardest(table, *(truth + (draw.random(len(truth)) < 0.1) for _ in range(2)), schema) for _ in range(200)]
+    assert np.mean(found, axis=0) == pytest.approx([0.9, 0.9], abs=0.01)
 
 
 def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, tmp_path: Path) -> None:
