@@ -25,6 +25,7 @@ from shared.conform import conform
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.image_folder import drawn_rows
+from shared.latent_plots import overlay
 from shared.metrics import (
     density_coverage,
     group_rates,
@@ -34,7 +35,7 @@ from shared.metrics import (
     scores,
     synthetic_only,
 )
-from shared.plots import correlations, curves, group_bars, marginals, overlay, score_bars
+from shared.plots import correlations, curves, group_bars, marginals, score_bars
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores

@@ -90,9 +90,10 @@ def made_again(run: Run, rows: Rows, synthesiser: Synthesiser) -> bool:
 def _said(path: Path) -> dict[str, str] | None:
     """What a folder or a Parquet file says of itself; None where it cannot say."""
     if path.is_dir():
-        return read_lineage(path) or None
-    if path.suffix.lower() != ".parquet":
+        said = read_lineage(path)
+    elif path.suffix.lower() == ".parquet":
+        stored = parquet.read_metadata(path).metadata or {}
+        said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
+    else:
         return None
-    stored = parquet.read_metadata(path).metadata or {}
-    said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
     return said if MANIFEST in said else None

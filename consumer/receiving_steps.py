@@ -3,7 +3,6 @@ or scikit-learn before all of it is verified."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from consumer import enrolment, fetching
@@ -12,6 +11,7 @@ from consumer.study import Study
 from protocol.canonical import LAST_VERSION
 from protocol.ledger_file import Ledger
 from shared import folder
+from shared.clock import now
 from shared.errors import BadInput
 from shared.progress import Progress, quiet
 
@@ -28,18 +28,14 @@ def fetch(path: Path | str, *, version: int | None = None, progress: Progress = 
     """Fetch and verify a release, the newest unless named."""
     if version is not None and not 1 <= version <= LAST_VERSION:
         raise BadInput("not a version", field="--version", remedy=f"give 1 to {LAST_VERSION:,}, or leave it out")
-    return fetching.fetch(Study(Path(path)), version, _now(), progress)
+    return fetching.fetch(Study(Path(path)), version, now(), progress)
 
 
 def verify(path: Path | str) -> fetching.Verified:
     """Verify the fetched release and its approval again, without a network."""
-    return fetching.verify(Study(Path(path)), _now())
+    return fetching.verify(Study(Path(path)), now())
 
 
 def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
     """Verify a ledger that the owner exported, and that it continues what this study has seen."""
     return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from protocol.transport import require_tls_1_3
 
 require_tls_1_3()
 
-STEPS = ("init", "train", "gate", "approve", "deny")
-ATTACK_STEPS = ("attack", "override", "write_privacy_report")
-__all__ = [*STEPS, *ATTACK_STEPS]
+STEPS = {
+    "steps": ("init", "train", "gate"),
+    "attack_steps": ("attack",),
+    "decisions": ("approve", "override", "deny", "write_privacy_report"),
+}
+__all__ = [name for names in STEPS.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the steps when one is first asked for: `--help` should not wait for torch."""
-    if name not in __all__:
-        raise AttributeError(name)
-    from data_owner import attack_steps, steps
-
-    return getattr(steps if name in STEPS else attack_steps, name)
+    """Import a step when it is first asked for: `--help` should not wait for torch."""
+    for module, names in STEPS.items():
+        if name in names:
+            return getattr(import_module(f"data_owner.{module}"), name)
+    raise AttributeError(name)

@@ -1,5 +1,4 @@
-"""What an owner does about attacks beyond those that every gate makes: train for stronger ones, let a release out over
-one that succeeded, report to a privacy officer. Steps over a node, like those of `data_owner.steps`."""
+"""The attacks beyond those that every gate makes, which train: a step over a node, like those of `data_owner.steps`."""
 
 from __future__ import annotations
 
@@ -11,21 +10,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_owner import findings, release
+from data_owner import decisions, findings, release
 from data_owner.attack_gate import exceeded, exceeded_on_people, verdicts
-from data_owner.attacks import battery
-from data_owner.attacks.battery import Battery
+from data_owner.attacks.battery import Battery, release_digest
 from data_owner.attacks.membership import Train
+from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
 from data_owner.fitting import artefacts, fit
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.preconditions import check_unchanged, policy_id
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
-from data_owner.steps import check_unchanged, now, policy_id, prepare, trained_artefacts
+from data_owner.steps import prepare, trained_artefacts
 from protocol.artefacts import TRAINED, Artefact
 from shared import folder
 from shared.card import AttackVerdict
+from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal
 from shared.progress import Progress, quiet
 
@@ -83,7 +84,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         training = settings.training.model_copy(update={"seed": seed})
         return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training))
 
-    found = battery.with_training(
+    found = with_training(
         before,
         trained_artefacts(node, version),
         _kept(node.shadows(version), settings.training.model_dump_json(), trained),
@@ -127,26 +128,9 @@ def _rehearse(
     records, persons, asked = microdata.planned(node, settings, privacy)
     released = trained_artefacts(node, version)
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy.delta, progress)
-    found = found.model_copy(update={"release": battery.release_digest(released)})
+    found = found.model_copy(update={"release": release_digest(released)})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
-    write_privacy_report(node.folder, version=version)
+    decisions.write_privacy_report(node.folder, version=version)
     limits, claimed = settings.policy.attacks, Budget(node.budget).spent(privacy.delta).epsilon
     reasons = exceeded_on_people(found, limits, claimed)
     return Attacked(found, verdicts(found, limits), reasons, is_rehearsal=True)
-
-
-def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
-    """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
-    node = Node.open(path)
-    return release.override(node, release.latest(node), by=by, reason=reason, now=now())
-
-
-def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
-    """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
-    node = Node.open(path)
-    version = release.latest(node) if version is None else version
-    found = findings.last(node, version)
-    if found is None:
-        raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    findings.write_page(node, version, found, read_settings(node))
-    return node.privacy_report

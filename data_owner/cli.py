@@ -151,11 +151,11 @@ def override(
     node: NodePath, by: By, reason: Annotated[str, typer.Option(help="Why it may leave.")], json: Json = False
 ) -> None:
     """Let the newest release out over an attack that succeeded. Two people must, each by this command."""
-    from data_owner import attack_steps
+    from data_owner import decisions
     from data_owner.release import OVERRIDES
 
     with shell("override", json) as out:
-        people = len(attack_steps.override(node, by=by, reason=reason))
+        people = len(decisions.override(node, by=by, reason=reason))
         then = "Next: approve." if people >= OVERRIDES else "Another person must override it too."
         out.result({"people": people, "needed": OVERRIDES}, f"logged, {people} of {OVERRIDES}. {then}")
 
@@ -167,20 +167,20 @@ def privacy(
     json: Json = False,
 ) -> None:
     """Write what a privacy officer reads: what left, the guarantee, attacks, and what is not covered."""
-    from data_owner import attack_steps
+    from data_owner import decisions
 
     with shell("privacy", json) as out:
-        page = attack_steps.write_privacy_report(node, version=version)
+        page = decisions.write_privacy_report(node, version=version)
         out.result({"report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
 
 
 @app.command()
 def approve(node: NodePath, by: By, json: Json = False) -> None:
     """Sign the newest measured release: from now on it may be served."""
-    from data_owner import steps
+    from data_owner import decisions
 
     with shell("approve", json) as out:
-        manifest = steps.approve(node, by=by)
+        manifest = decisions.approve(node, by=by)
         out.result(
             {"version": manifest.version, "expires": manifest.expires},
             f"release {manifest.version} approved by {by}. Next: serve.",
@@ -196,10 +196,10 @@ def deny(
     json: Json = False,
 ) -> None:
     """Deny a release for good, also one that is being served."""
-    from data_owner import steps
+    from data_owner import decisions
 
     with shell("deny", json) as out:
-        steps.deny(node, by=by, reason=reason, version=version)
+        decisions.deny(node, by=by, reason=reason, version=version)
         out.result({"state": "denied"}, "denied.")
 
 

@@ -12,8 +12,9 @@ from shared.associations import associations
 from shared.card import Card
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
+from shared.latent_plots import overlay
 from shared.metrics import group_rates, outcome
-from shared.plots import correlations, curves, group_bars, marginals, overlay
+from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
 
 

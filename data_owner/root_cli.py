@@ -61,12 +61,11 @@ def propose(
     json: Json = False,
 ) -> None:
     """Write the next root, one version up, unsigned."""
-    from datetime import UTC, datetime
-
     from data_owner import roots
     from data_owner.node import Node
     from protocol.root import KeyRole
     from shared import folder
+    from shared.clock import now
     from shared.errors import BadInput
 
     with shell("root propose", json) as out:
@@ -78,7 +77,7 @@ def propose(
         ]
         root = roots.propose(
             Node.open(node),
-            int(datetime.now(UTC).timestamp()),
+            now(),
             keys,
             threshold,
             [KeyRole(role) for role in renew or ()],

@@ -36,6 +36,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
+from shared.clock import now
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
@@ -104,7 +105,7 @@ def serve(
 
     Raises `PolicyRefusal` when nothing is approved and `Unreachable` when an address cannot be bound.
     """
-    if not release.servable(node, _now()):
+    if not release.servable(node, now()):
         raise PolicyRefusal(
             "no release is approved and in date",
             field="release",
@@ -116,7 +117,7 @@ def serve(
 
     def is_ready() -> bool:
         try:
-            return not stopping.is_set() and bool(release.servable(node, _now()))
+            return not stopping.is_set() and bool(release.servable(node, now()))
         except Fair4FreeError:
             return False
 
@@ -181,7 +182,7 @@ class Releases(service.ReleaseServiceServicer):
         return wire.GetRootResponse(root=found[0], signatures=found[1])
 
     def GetFreshness(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        freshness, signatures = _answer(context, lambda: self._metadata.freshness(_now()))
+        freshness, signatures = _answer(context, lambda: self._metadata.freshness(now()))
         return wire.GetFreshnessResponse(freshness=freshness, signatures=signatures)
 
     def GetLogProof(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -199,7 +200,7 @@ class Releases(service.ReleaseServiceServicer):
             context,
             lambda: self._log(context, request.version, Artefact.MANIFEST, Digest.of(manifest), 0, len(manifest)),
         )
-        _answer(context, lambda: release.mark_served(self._node, request.version, _now()))
+        _answer(context, lambda: release.mark_served(self._node, request.version, now()))
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
         return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
@@ -230,7 +231,7 @@ class Releases(service.ReleaseServiceServicer):
             self._metrics.sent.labels(kind.value).inc(len(chunk))
 
     def _load(self, version: int) -> Any:
-        return release.load(self._node, version, _now(), roots.newest(self._node))
+        return release.load(self._node, version, now(), roots.newest(self._node))
 
     def _log(
         self, context: grpc.ServicerContext, version: int, kind: Artefact, digest: Digest, offset: int, length: int
@@ -238,7 +239,7 @@ class Releases(service.ReleaseServiceServicer):
         self._ledger.append(
             new_entry(
                 Served,
-                at=_now(),
+                at=now(),
                 party=caller(context),
                 version=version,
                 artefact=kind,
@@ -337,7 +338,3 @@ def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials
             "cannot be listened on", field=address, remedy="choose a free port, or an address of this machine"
         ) from error
     return f"{host}:{port}"
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +14,8 @@ import pyarrow as pa
 from safetensors.torch import save as save_tensors
 
 from data_owner import authority, findings, release, roots
-from data_owner.attacks import battery
 from data_owner.attacks.battery import Battery
+from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook, colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
 from data_owner.fitting import Prepared, artefacts, fit, split
@@ -30,15 +29,15 @@ from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, read_settings
+from data_owner.preconditions import check_bounded, check_unchanged, policy_id, settings_digest
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
 from protocol.artefacts import TRAINED, Artefact
-from protocol.manifest import Manifest
-from protocol.root import KeyRole
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.clock import now
+from shared.errors import BadInput
 from shared.progress import Progress, quiet
 from shared.student import StudentSettings
 from shared.table import read_table
@@ -216,7 +215,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress, teacher)
     if settings.privacy is not None:
         measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
-    found = battery.at_every_gate(
+    found = at_every_gate(
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
     ).with_training_of(findings.last(node, version))
     limits = settings.policy.attacks
@@ -232,50 +231,6 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     return Gated(measured, found, status.failures, status.exceeded)
 
 
-def approve(path: Path | str, *, by: str) -> Manifest:
-    """Approve the newest release: sign it and allow it to be served."""
-    node = Node.open(path)
-    settings = read_settings(node)
-    check_name(node, settings)
-    version = release.latest(node)
-    check_unchanged(node, version, settings)
-    privacy = privacy_statement(node, settings)
-    if settings.privacy is not None:
-        check_bounded(node)
-        measured = release.status(node, version).state is release.State.MEASURED
-        if measured and findings.card(node, version).privacy != privacy:
-            raise PolicyRefusal(
-                "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"
-            )
-    manifest = release.approve(
-        node,
-        version,
-        name=settings.name,
-        by=by,
-        key=lambda: roots.signing_key(node, KeyRole.RELEASE),
-        policy_id=policy_id(settings),
-        privacy=privacy,
-        days=settings.policy.release_days,
-        now=now(),
-    )
-    found = findings.last(node, version)
-    if found is not None:
-        findings.write_page(node, version, found, settings)
-    return manifest
-
-
-def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> release.Status:
-    """Deny a release, the newest unless named, for good."""
-    node = Node.open(path)
-    version = release.latest(node) if version is None else version
-    return release.deny(node, version, by=by, reason=reason, now=now())
-
-
-def policy_id(settings: OwnerSettings) -> str:
-    """SHA-256 of the policy, hex."""
-    return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()
-
-
 def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     """Records of the node, held to owner.toml, in the schema that may leave, split by seed.
 
@@ -288,59 +243,6 @@ def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     return split(*microdata.load(node, settings))
 
 
-def check_name(node: Node, settings: OwnerSettings) -> None:
-    """Raises `PolicyRefusal` if owner.toml names the node otherwise than its root: no consumer would take its word."""
-    if roots.newest(node).node != settings.name:
-        raise PolicyRefusal(
-            "the node's root document has another name", field="name", remedy="put the old name back into owner.toml"
-        )
-
-
-def check_unchanged(node: Node, version: int, settings: OwnerSettings) -> None:
-    """Raises `PolicyRefusal` if what the release was trained on or by is no longer what is there."""
-    if release.status(node, version).settings_sha256 != settings_digest(node, settings):
-        raise PolicyRefusal(
-            "owner.toml or the records changed since this release was trained",
-            field="owner.toml",
-            remedy="train again",
-        )
-
-
-def check_bounded(node: Node) -> None:
-    """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that.
-
-    Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from.
-    """
-    known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
-    if len(Budget(node.budget).charges()) < known:
-        raise Unreachable(
-            "the budget's ledger is older than a release made under it",
-            field=str(node.budget),
-            remedy="restore the newest copy of it",
-        )
-    if release.unbounded(node):
-        raise PolicyRefusal(
-            "a release without a privacy budget was approved here, so none can cover all that this node let out",
-            field="privacy",
-            remedy="begin a new node with --epsilon",
-        )
-
-
 def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     """The three that training made, as they are kept."""
     return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}
-
-
-def settings_digest(node: Node, settings: OwnerSettings) -> str:
-    """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
-    parts = (
-        settings.model_dump_json(exclude={"policy"}).encode(),
-        f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),
-        folder.read(node.records, "restore records.parquet from its backup"),
-    )
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()
-
-
-def now() -> int:
-    """Seconds since 1970-01-01 UTC."""
-    return int(datetime.now(UTC).timestamp())

@@ -11,8 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from shared.report import Figure
 from shared.schema import NumericColumn, Schema
@@ -27,7 +25,6 @@ METRICS = {
     "recall": "recall",
     "f1": "F1",
 }
-OVERLAY_POINTS = 700
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +42,7 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1, color="#5c6675")
     axes.set_xticks(np.arange(len(METRICS)), list(METRICS.values()), fontsize=8.5)
     axes.set_ylim(0, 1.12)
-    _plain(axes)
+    plain(axes)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17))
     return as_svg(canvas, alt)
 
@@ -83,7 +80,7 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
         axes.set_title(_short(column.name), fontsize=7.5, color="#1c2430")
         axes.set_xticks([])
         axes.set_yticks([])
-        _plain(axes)
+        plain(axes)
     canvas.tight_layout(pad=0.6)
     return as_svg(canvas, alt)
 
@@ -100,34 +97,6 @@ def correlations(named: Mapping[str, Floats], alt: str) -> Figure:
     return as_svg(canvas, alt)
 
 
-def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
-    """PCA and t-SNE of several clouds of latents (n, d), fitted together."""
-    drawn = {name: points[:OVERLAY_POINTS] for name, points in named.items()}
-    together = np.concatenate(list(drawn.values()))
-    linear = PCA(2, random_state=0).fit_transform(together)
-    bent = TSNE(2, init="pca", perplexity=30, random_state=0).fit_transform(together)
-    canvas = Canvas(figsize=(9.2, 3.9))
-    for axes, title, places in zip(canvas.subplots(1, 2), ("PCA", "t-SNE"), (linear, bent), strict=True):
-        start = 0
-        for index, (name, points) in enumerate(drawn.items()):
-            part = places[start : start + len(points)]
-            axes.scatter(*part.T, s=5, alpha=0.55, linewidths=0, color=COLOURS[index], label=name)
-            start += len(points)
-        axes.set_title(title, fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        _plain(axes)
-    canvas.legend(
-        *axes.get_legend_handles_labels(),
-        frameon=False,
-        fontsize=8,
-        ncols=4,
-        loc="lower center",
-        markerscale=3,
-    )
-    return as_svg(canvas, alt)
-
-
 def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: str, *, log: bool = False) -> Figure:
     """Lines over training steps."""
     canvas = Canvas(figsize=(9.2, 2.6))
@@ -138,7 +107,7 @@ def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: st
         axes.set_yscale("log")
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=8)
-    _plain(axes)
+    plain(axes)
     axes.legend(frameon=False, fontsize=8)
     return as_svg(canvas, alt)
 
@@ -171,7 +140,7 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
     axes.set_yticks(np.arange(len(names)), [_short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=8)
-    _plain(axes)
+    plain(axes)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return canvas, axes
 
@@ -188,7 +157,7 @@ def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[s
     axes.set_yticks(range(len(found)), list(found), fontsize=8)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=8)
-    _plain(axes)
+    plain(axes)
     return as_svg(canvas, alt)
 
 
@@ -209,13 +178,13 @@ def frontier(
     axes.set_ylabel(ratio, fontsize=8)
     axes.set_ylim(top=1.02)
     axes.tick_params(labelsize=8)
-    _plain(axes)
+    plain(axes)
     if lines or points:
         axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return as_svg(canvas, alt)
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -11,7 +11,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner import authority, fitting, release, server, steps
+from data_owner import authority, decisions, fitting, preconditions, release, server, steps
 from data_owner.disclosure import disclose
 from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
@@ -29,6 +28,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
+from shared.clock import now
 from shared.schema import Schema
 from shared.student import StudentSettings
 from tests.pictures import QUICK_IMAGES, picture_settings, pictures
@@ -136,11 +136,11 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     prepared = steps.prepare(node, settings)
     synthesiser, distilled = reference(artefacts, QUICK_STUDENT())
     measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, steps.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
     release.record_measured(
-        node, version, measured.card.to_bytes(), measured.card.records, (), steps.policy_id(settings), now()
+        node, version, measured.card.to_bytes(), measured.card.records, (), preconditions.policy_id(settings), now()
     )
-    steps.approve(path, by="Dr. Test")
+    decisions.approve(path, by="Dr. Test")
     return version
 
 
@@ -151,10 +151,6 @@ def short_training() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(fitting, "default_settings", lambda schema: QUICK)
         patch.setattr(steps, "StudentSettings", QUICK_STUDENT)
         yield patch
-
-
-def now() -> int:
-    return int(datetime.now(UTC).timestamp())
 
 
 class Running:

@@ -12,8 +12,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, attack_steps, findings, fitting, ledger_export, release, steps
-from data_owner.attacks import battery, canaries, membership, reconstruction
+from data_owner import (
+    attack_gate,
+    attack_steps,
+    decisions,
+    findings,
+    fitting,
+    ledger_export,
+    preconditions,
+    release,
+    steps,
+)
+from data_owner.attacks import canaries, membership, reconstruction, run
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import Result
@@ -30,6 +40,7 @@ from data_owner.settings import AttackLimits, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
 from shared.card import Card
+from shared.clock import now
 from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
 from shared.generation import Synthesiser
@@ -37,7 +48,7 @@ from shared.headlines import attack_verdict
 from shared.progress import quiet
 from shared.schema import CategoricalColumn, Schema
 from shared.student import Student
-from tests.conftest import QUICK, now, settings_for
+from tests.conftest import QUICK, settings_for
 from tests.overfitted import by_heart, canonical, laboratory_patients
 
 Artefacts = dict[Artefact, bytes]
@@ -120,7 +131,7 @@ def at_every_gate(artefacts: Artefacts, prepared: fitting.Prepared) -> Battery:
     released = Released.of(artefacts)
     untrained = Student(released.statistics.latent).eval()  # near the Gaussian of the moments
     rows = Synthesiser(released.schema, released.decoder, released.statistics, untrained).table(0, 2000)
-    return battery.at_every_gate(artefacts, rows, prepared.training, prepared.held_out, 0, quiet)
+    return run.at_every_gate(artefacts, rows, prepared.training, prepared.held_out, 0, quiet)
 
 
 def test_no_attack_beats_its_control_on_a_release_at_epsilon_1(tmp_path: Path) -> None:
@@ -162,7 +173,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.settings.write_text("\n".join(lines))
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
-    release.write_draft(node, memorised, steps.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, memorised, preconditions.settings_digest(node, read_settings(node)), now())
     gated = steps.gate(path)
     assert gated.failures == ()
     assert any("reconstruction" in reason for reason in gated.exceeded)
@@ -178,29 +189,29 @@ def blocked(attacked_node: Path, tmp_path: Path) -> Node:
 
 def test_the_gate_blocks_a_memorised_release_and_says_which_attack_succeeds(blocked: Node) -> None:
     with pytest.raises(PolicyRefusal, match="reconstruction, TPR at FPR") as caught:
-        steps.approve(blocked.folder, by="Ada")
+        decisions.approve(blocked.folder, by="Ada")
     assert "override" in caught.value.remedy
     assert "0 did" in caught.value.remedy
 
 
 def test_one_person_alone_cannot_override_however_the_name_is_spelt(blocked: Node) -> None:
-    assert len(attack_steps.override(blocked.folder, by="Dr. Ada Quinn", reason="urgent")) == 1
+    assert len(decisions.override(blocked.folder, by="Dr. Ada Quinn", reason="urgent")) == 1
     with pytest.raises(PolicyRefusal, match="already"):
-        attack_steps.override(blocked.folder, by=" dr.  ada QUINN ", reason="still urgent")
+        decisions.override(blocked.folder, by=" dr.  ada QUINN ", reason="still urgent")
     with pytest.raises(PolicyRefusal, match="reconstruction"):
-        steps.approve(blocked.folder, by="Dr. Ada Quinn")
+        decisions.approve(blocked.folder, by="Dr. Ada Quinn")
 
 
 @pytest.mark.parametrize(("by", "reason"), [(" ", "urgent"), ("Ada", " ")])
 def test_an_override_needs_a_name_and_a_reason(blocked: Node, by: str, reason: str) -> None:
     with pytest.raises(PolicyRefusal):
-        attack_steps.override(blocked.folder, by=by, reason=reason)
+        decisions.override(blocked.folder, by=by, reason=reason)
 
 
 def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(blocked: Node) -> None:
-    attack_steps.override(blocked.folder, by="Ada", reason="no other data on this disease")
-    assert len(attack_steps.override(blocked.folder, by="Ben", reason="seen and accepted")) == 2
-    manifest = steps.approve(blocked.folder, by="Ada")
+    decisions.override(blocked.folder, by="Ada", reason="no other data on this disease")
+    assert len(decisions.override(blocked.folder, by="Ben", reason="seen and accepted")) == 2
+    manifest = decisions.approve(blocked.folder, by="Ada")
     file = ledger_export.export(blocked)
     logged = [each for each in map(parse_entry, (text.encode() for text in file.entries)) if isinstance(each, Override)]
     assert [(each.by, each.version) for each in logged] == [("Ada", manifest.version), ("Ben", manifest.version)]
@@ -218,7 +229,7 @@ def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(bl
 
 def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
     for person in ("Ada", "Ben"):
-        attack_steps.override(blocked.folder, by=person, reason="urgent")
+        decisions.override(blocked.folder, by=person, reason="urgent")
     found = findings.last(blocked, 1)
     assert found is not None
     for policy, people in (("ab" * 32, 0), (release.status(blocked, 1).policy_id, 2)):
@@ -231,7 +242,7 @@ def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
     release.write_draft(blocked, {}, "", now())
     for _ in range(2):  # a draft, then measured without a finding
         with pytest.raises(PolicyRefusal, match="no successful attack"):
-            attack_steps.override(blocked.folder, by="Ada", reason="in case")
+            decisions.override(blocked.folder, by="Ada", reason="in case")
         release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
 
 
@@ -239,15 +250,15 @@ def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(bloc
     found = findings.last(blocked, 1)
     assert found is not None
     limits = AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP))
-    policy = steps.policy_id(read_settings(blocked))
+    policy = preconditions.policy_id(read_settings(blocked))
     status = findings.keep(blocked, 1, findings.card(blocked, 1), found, limits, policy, now())
     (said,) = status.failures
     assert "membership" in said
     assert "fair4free-owner attack" in said
     for person in ("Ada", "Ben"):
-        attack_steps.override(blocked.folder, by=person, reason="urgent")
+        decisions.override(blocked.folder, by=person, reason="urgent")
     with pytest.raises(PolicyRefusal, match="the gate refused this release"):
-        steps.approve(blocked.folder, by="Ada")
+        decisions.approve(blocked.folder, by="Ada")
 
 
 def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from scipy.stats import binom
 
 from data_owner import attack_gate, fitting
-from data_owner.attacks import attribute_inference, battery, canaries, density_ratio, linkability, score, singling_out
+from data_owner.attacks import attribute_inference, canaries, density_ratio, linkability, score, singling_out
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.canaries import Audit, epsilon_lower_bound, p_value
+from data_owner.attacks.canaries import epsilon_lower_bound, p_value
 from data_owner.attacks.membership import Shadows, likelihood_ratios
-from data_owner.attacks.outcome import EVERYONE, Guesses, Outcome, Rate, Result, outcomes
+from data_owner.attacks.outcome import EVERYONE, Audit, Guesses, Outcome, Rate, Result, outcomes
+from data_owner.attacks.run import at_every_gate
 from data_owner.attacks.search import Released, log_likelihood, search
 from data_owner.attacks.targets import RAREST, draw, features
 from data_owner.settings import AttackLimits
@@ -224,7 +225,7 @@ def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept
     teacher = Teacher(prepared.schema, QUICK).eval()
     statistics = latent_statistics(teacher, records, 0)
     artefacts = fitting.artefacts(prepared.schema, Trained(teacher, statistics, ()))
-    found = battery.at_every_gate(artefacts, prepared.training, prepared.training, prepared.held_out, 0, quiet)
+    found = at_every_gate(artefacts, prepared.training, prepared.training, prepared.held_out, 0, quiet)
     assert found.made == {*AT_EVERY_GATE, Attack.NEAREST_RECORD}
 
 

@@ -17,7 +17,7 @@ import pytest
 import consumer
 from consumer import channel, fetching
 from consumer.study import Study
-from data_owner import authority, release, steps
+from data_owner import authority, decisions, preconditions, release
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -30,9 +30,9 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.refusals import FastForward, Freeze
 from shared import folder
+from shared.clock import now
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from tests.conftest import now
 from tests.owner_process import OwnerProcess, owner_process
 
 LARGE = 3_000_064
@@ -56,9 +56,9 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
     for _ in (LARGE_RELEASE, TO_BE_DENIED):
-        version = release.write_draft(node, artefacts, steps.settings_digest(node, read_settings(node)), now())
-        release.record_measured(node, version, card, 600, (), steps.policy_id(read_settings(node)), now())
-        steps.approve(node.folder, by="Dr. Test")
+        version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
+        release.record_measured(node, version, card, 600, (), preconditions.policy_id(read_settings(node)), now())
+        decisions.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:
         yield found
         assert found.stop() == 0

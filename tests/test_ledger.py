@@ -27,8 +27,9 @@ from protocol.note import Note
 from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
 from protocol.root import KeyRole
 from protocol.signing import Kind, sign
+from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import Running, now
+from tests.conftest import Running
 from tests.kills import make_node, owner_writes
 from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
 

@@ -30,9 +30,10 @@ from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from shared.clock import now
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
-from tests.conftest import Running, now
+from tests.conftest import Running
 from tests.owner_process import OwnerProcess, owner_process
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import fitting, release, steps
+from data_owner import decisions, fitting, preconditions, release, steps
 from data_owner.cli import app
 from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
@@ -18,9 +18,10 @@ from data_owner.privacy.statement import privacy_statement
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card
+from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.table import read_table
-from tests.conftest import QUICK, now, patients, short_training
+from tests.conftest import QUICK, patients, short_training
 from tests.test_private_marginals import PUBLIC, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
@@ -67,7 +68,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, mo
     with short_training():
         steps.gate(trained.folder)
     assert read == [trained.microdata]
-    manifest = steps.approve(trained.folder, by="Dr. Test")
+    manifest = decisions.approve(trained.folder, by="Dr. Test")
     card = Card.from_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
     assert manifest.privacy == card.privacy
     for said in ("ε = ", "δ = 1e-05", "Unit: ", "Neighbours: ", "no sampling", "Accountants: ", "Numerics: "):
@@ -167,13 +168,13 @@ def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(unbounded:
 def test_what_was_made_without_a_budget_is_never_signed_as_private(unbounded: Node) -> None:
     edit(unbounded, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
-        steps.approve(unbounded.folder, by="Dr. Test")
+        decisions.approve(unbounded.folder, by="Dr. Test")
     edit(unbounded, privacy=None)
-    assert steps.approve(unbounded.folder, by="Dr. Test").privacy == UNBOUNDED
+    assert decisions.approve(unbounded.folder, by="Dr. Test").privacy == UNBOUNDED
 
 
 def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbounded: Node) -> None:
-    steps.deny(unbounded.folder, by="Dr. Test", reason="it has left all the same")
+    decisions.deny(unbounded.folder, by="Dr. Test", reason="it has left all the same")
     found = read_settings(unbounded)
     columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()}
     edit(unbounded, privacy=PrivacySettings(epsilon=1.0), columns=columns)
@@ -187,9 +188,9 @@ def test_a_card_that_states_another_guarantee_is_not_approved(trained: Node, mon
     monkeypatch.setattr(steps, "privacy_statement", lambda node, settings: "another")
     monkeypatch.setattr(steps, "check_unchanged", lambda node, version, settings: None)
     card = (trained.releases / "1" / Artefact.CARD.filename).read_bytes()
-    release.record_measured(trained, version, card, 200, (), steps.policy_id(read_settings(trained)), now())
+    release.record_measured(trained, version, card, 200, (), preconditions.policy_id(read_settings(trained)), now())
     with pytest.raises(PolicyRefusal, match="another privacy guarantee"):
-        steps.approve(trained.folder, by="Dr. Test")
+        decisions.approve(trained.folder, by="Dr. Test")
 
 
 def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(trained: Node) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import fitting, release, roots, steps
+from data_owner import decisions, fitting, preconditions, release, roots, steps
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -19,8 +19,9 @@ from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import Artefact
 from protocol.freshness import Freshness
 from shared import folder
+from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import QUICK, now, patients
+from tests.conftest import QUICK, patients
 
 
 @settings(max_examples=300, deadline=None)
@@ -66,20 +67,20 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, steps.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
     with pytest.raises(PolicyRefusal) as caught:
-        steps.approve(node.folder, by="Ada")
+        decisions.approve(node.folder, by="Ada")
     assert "gate" in caught.value.remedy
 
 
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, steps.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
     settings = read_settings(node)
-    release.record_measured(node, 2, b"{}", 600, (), steps.policy_id(settings), now())
+    release.record_measured(node, 2, b"{}", 600, (), preconditions.policy_id(settings), now())
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
-        steps.approve(node.folder, by="Ada")
+        decisions.approve(node.folder, by="Ada")
 
 
 def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
@@ -153,7 +154,7 @@ def test_a_release_that_is_out_is_not_measured_again(node: Node) -> None:
 
 def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
     with pytest.raises(Unreachable):
-        steps.deny(node.folder, by="Ada", reason="recalled", version=0)
+        decisions.deny(node.folder, by="Ada", reason="recalled", version=0)
     assert list(release.servable(node, now())) == [1]
 
 
@@ -174,7 +175,7 @@ def test_a_damaged_state_is_named_and_not_quoted(node: Node) -> None:
 def test_a_node_under_another_name_than_its_roots_approves_nothing(node: Node) -> None:
     node.settings.write_text(node.settings.read_text().replace('name = "hospital"', 'name = "clinic"'))
     with pytest.raises(PolicyRefusal, match="another name"):
-        steps.approve(node.folder, by="Ada")
+        decisions.approve(node.folder, by="Ada")
 
 
 def test_a_statement_from_a_clock_that_was_ahead_ends_with_the_clock_set_right(node: Node) -> None:
@@ -197,7 +198,7 @@ def test_a_node_is_made_in_a_folder(tmp_path: Path, what: str) -> None:
 def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
     node.checkpoint.parent.mkdir(exist_ok=True)
     node.checkpoint.write_bytes(b"PK\x03\x04 cut")
-    node.checkpoint.with_suffix(".run").write_text(steps.settings_digest(node, read_settings(node)))
+    node.checkpoint.with_suffix(".run").write_text(preconditions.settings_digest(node, read_settings(node)))
     with pytest.raises(BadInput, match="damaged") as caught:
         steps.train(node.folder)
     assert "--restart" in caught.value.remedy

@@ -17,8 +17,9 @@ from protocol.invitation import Invitation
 from protocol.refusals import UnderThreshold
 from protocol.root import KeyRole
 from shared import folder, keyring
+from shared.clock import now
 from shared.errors import BadInput, Unreachable
-from tests.conftest import Running, now
+from tests.conftest import Running
 from tests.kills import NOW, Keys, make_node, owner_writes
 
 STICK = "a passphrase for the stick"

@@ -19,8 +19,9 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.refusals import EndlessData, Rollback
 from shared import folder
+from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import Running, approve, now
+from tests.conftest import Running, approve
 
 
 @pytest.fixture

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 from scipy.stats import binom
 
 from data_owner.attacks import reconstruction
 from data_owner.attacks.membership import Train
-from data_owner.attacks.outcome import CONFIDENCE, Flags, Floats
+from data_owner.attacks.outcome import CONFIDENCE, Audit, Flags, Floats
 from data_owner.attacks.search import Released
 from shared.codec import encode
-from shared.schema import Frozen
 
 DELTA = 1e-5
 SHARE, LEAST, MOST = 0.1, 40, 500
@@ -30,16 +28,6 @@ SHARE, LEAST, MOST = 0.1, 40, 500
 
 GUESSED = 0.5
 """Share of canaries that a guess is made about: the surest, half of them as in, half as out."""
-
-
-class Audit(Frozen):
-    """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence."""
-
-    canaries: int = Field(ge=1)
-    guesses: int = Field(ge=1)
-    correct: int = Field(ge=0)
-    delta: float = Field(ge=0.0, lt=1.0)
-    epsilon: float = Field(ge=0.0)
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,16 @@ class Result(Frozen):
         return self.outcomes[0]
 
 
+class Audit(Frozen):
+    """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence."""
+
+    canaries: int = Field(ge=1)
+    guesses: int = Field(ge=1)
+    correct: int = Field(ge=0)
+    delta: float = Field(ge=0.0, lt=1.0)
+    epsilon: float = Field(ge=0.0)
+
+
 @dataclass(frozen=True)
 class Guesses:
     """Whether each guess was right, (n,), and which guesses belong to which part of the records, (n,) each."""

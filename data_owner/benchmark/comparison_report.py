@@ -18,7 +18,8 @@ from data_owner.benchmark.table import (
     sweep_rows,
 )
 from shared.column_fidelity import FIGURES
-from shared.plots import frontier, importance_bars, overlay
+from shared.latent_plots import overlay
+from shared.plots import frontier, importance_bars
 from shared.report import Figure, Report, Section, Table, Verdict
 
 

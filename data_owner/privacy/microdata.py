@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, varied
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
+from shared.clock import now
 from shared.errors import PolicyRefusal
 from shared.progress import Progress
 from shared.table import read_table
@@ -27,9 +27,7 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
     if _is_made(node, settings):
         return
     records, _, asked = planned(node, settings, privacy)
-    charge = Budget(node.budget).charge(
-        asked.queries, privacy, _key(node, settings), int(datetime.now(UTC).timestamp())
-    )
+    charge = Budget(node.budget).charge(asked.queries, privacy, _key(node, settings), now())
     data = draw(records, settings, asked, progress).to_parquet(index=False, compression="zstd")
     folder.write(node.microdata, data, folder.PRIVATE)
     Budget(node.budget).keep_result(charge, hashlib.sha256(data).hexdigest())

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 
-from data_owner.attacks import battery, canaries, reconstruction
+from data_owner.attacks import canaries, reconstruction
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import Flags, Floats
+from data_owner.attacks.run import SYNTHETIC_ROWS, at_every_gate
 from data_owner.attacks.search import Released
 from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.ingest import Records
@@ -52,9 +53,9 @@ def rehearse(
     prepared = split(*varied(drawn, settings))
     made = artefacts(prepared.schema, fit(prepared, settings.training, progress=progress))
     synthesiser, _ = reference(made, StudentSettings(seed=seed))
-    synthetic = synthesiser.table(seed, battery.SYNTHETIC_ROWS)
+    synthetic = synthesiser.table(seed, SYNTHETIC_ROWS)
     (inside, _), (outside, _) = (told(prepared.schema, people) for people in (members, control))
-    found = battery.at_every_gate(made, synthetic, inside, outside, seed, progress)
+    found = at_every_gate(made, synthetic, inside, outside, seed, progress)
     gain = explained(Released.of(made), planted.rows) - explained(released, planted.rows)
     return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside, delta)})
 

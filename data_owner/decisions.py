@@ -1,0 +1,72 @@
+"""What people decide about a release that was measured, and the page that they read first: steps over a node that
+neither train nor measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_owner import findings, release, roots
+from data_owner.node import Node
+from data_owner.owner_toml import read_settings
+from data_owner.preconditions import check_bounded, check_name, check_unchanged, policy_id
+from data_owner.privacy.statement import privacy_statement
+from protocol.manifest import Manifest
+from protocol.root import KeyRole
+from shared.clock import now
+from shared.errors import PolicyRefusal
+
+
+def approve(path: Path | str, *, by: str) -> Manifest:
+    """Approve the newest release: sign it and allow it to be served."""
+    node = Node.open(path)
+    settings = read_settings(node)
+    check_name(node, settings)
+    version = release.latest(node)
+    check_unchanged(node, version, settings)
+    privacy = privacy_statement(node, settings)
+    if settings.privacy is not None:
+        check_bounded(node)
+        measured = release.status(node, version).state is release.State.MEASURED
+        if measured and findings.card(node, version).privacy != privacy:
+            raise PolicyRefusal(
+                "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"
+            )
+    manifest = release.approve(
+        node,
+        version,
+        name=settings.name,
+        by=by,
+        key=lambda: roots.signing_key(node, KeyRole.RELEASE),
+        policy_id=policy_id(settings),
+        privacy=privacy,
+        days=settings.policy.release_days,
+        now=now(),
+    )
+    found = findings.last(node, version)
+    if found is not None:
+        findings.write_page(node, version, found, settings)
+    return manifest
+
+
+def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
+    """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
+    node = Node.open(path)
+    return release.override(node, release.latest(node), by=by, reason=reason, now=now())
+
+
+def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> release.Status:
+    """Deny a release, the newest unless named, for good."""
+    node = Node.open(path)
+    version = release.latest(node) if version is None else version
+    return release.deny(node, version, by=by, reason=reason, now=now())
+
+
+def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
+    """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
+    node = Node.open(path)
+    version = release.latest(node) if version is None else version
+    found = findings.last(node, version)
+    if found is None:
+        raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
+    findings.write_page(node, version, found, read_settings(node))
+    return node.privacy_report

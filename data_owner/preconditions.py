@@ -1,0 +1,66 @@
+"""What must hold of a node before a step goes on: its settings, its records and its budget are those that it was made
+with. Refused where it does not."""
+
+from __future__ import annotations
+
+import hashlib
+
+from data_owner import release, roots
+from data_owner.node import Node
+from data_owner.privacy.budget import Budget
+from data_owner.settings import OwnerSettings
+from shared import folder
+from shared.errors import PolicyRefusal, Unreachable
+
+
+def check_name(node: Node, settings: OwnerSettings) -> None:
+    """Raises `PolicyRefusal` if owner.toml names the node otherwise than its root: no consumer would take its word."""
+    if roots.newest(node).node != settings.name:
+        raise PolicyRefusal(
+            "the node's root document has another name", field="name", remedy="put the old name back into owner.toml"
+        )
+
+
+def check_unchanged(node: Node, version: int, settings: OwnerSettings) -> None:
+    """Raises `PolicyRefusal` if what the release was trained on or by is no longer what is there."""
+    if release.status(node, version).settings_sha256 != settings_digest(node, settings):
+        raise PolicyRefusal(
+            "owner.toml or the records changed since this release was trained",
+            field="owner.toml",
+            remedy="train again",
+        )
+
+
+def check_bounded(node: Node) -> None:
+    """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that.
+
+    Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from.
+    """
+    known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
+    if len(Budget(node.budget).charges()) < known:
+        raise Unreachable(
+            "the budget's ledger is older than a release made under it",
+            field=str(node.budget),
+            remedy="restore the newest copy of it",
+        )
+    if release.unbounded(node):
+        raise PolicyRefusal(
+            "a release without a privacy budget was approved here, so none can cover all that this node let out",
+            field="privacy",
+            remedy="begin a new node with --epsilon",
+        )
+
+
+def settings_digest(node: Node, settings: OwnerSettings) -> str:
+    """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
+    parts = (
+        settings.model_dump_json(exclude={"policy"}).encode(),
+        f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),
+        folder.read(node.records, "restore records.parquet from its backup"),
+    )
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
+
+def policy_id(settings: OwnerSettings) -> str:
+    """SHA-256 of the policy, hex."""
+    return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()

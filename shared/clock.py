@@ -1,0 +1,10 @@
+"""The time of day, read in one place: what decides takes it as a value."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def now() -> int:
+    """Whole seconds since 1970-01-01 UTC."""
+    return int(datetime.now(UTC).timestamp())

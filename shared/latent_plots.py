@@ -1,0 +1,43 @@
+"""Pictures of latents, which take scikit-learn to be drawn flat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from shared.plots import COLOURS, Floats, as_svg, plain
+from shared.report import Figure
+
+OVERLAY_POINTS = 700
+
+
+def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
+    """PCA and t-SNE of several clouds of latents (n, d), fitted together."""
+    drawn = {name: points[:OVERLAY_POINTS] for name, points in named.items()}
+    together = np.concatenate(list(drawn.values()))
+    linear = PCA(2, random_state=0).fit_transform(together)
+    bent = TSNE(2, init="pca", perplexity=30, random_state=0).fit_transform(together)
+    canvas = Canvas(figsize=(9.2, 3.9))
+    for axes, title, places in zip(canvas.subplots(1, 2), ("PCA", "t-SNE"), (linear, bent), strict=True):
+        start = 0
+        for index, (name, points) in enumerate(drawn.items()):
+            part = places[start : start + len(points)]
+            axes.scatter(*part.T, s=5, alpha=0.55, linewidths=0, color=COLOURS[index], label=name)
+            start += len(points)
+        axes.set_title(title, fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        plain(axes)
+    canvas.legend(
+        *axes.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        ncols=4,
+        loc="lower center",
+        markerscale=3,
+    )
+    return as_svg(canvas, alt)
