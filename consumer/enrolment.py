@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from consumer import channel
-from consumer.study import Study
+from consumer.study import READABLE, Study
 from protocol import identity
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -41,12 +41,8 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     trusted = study.invitation()
     if not name.strip() or not name.isprintable():
         raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
-    if not study.key.is_file():
-        study.request.unlink(missing_ok=True)  # it was for another key
-        folder.write(study.key, identity.new_key(), folder.PRIVATE)
-    if not study.request.is_file():
-        folder.write(study.request, identity.new_request(study.key.read_bytes(), name))
-    request = study.request.read_bytes()
+    with study.locked():
+        request = _request(study, name)
     fingerprint = identity.request_fingerprint(request)
     folder.write(study.fingerprint, fingerprint.encode())
     until = time.monotonic() + wait_seconds
@@ -58,6 +54,19 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
         raise PolicyRefusal("the owner denied this request", field="enrol", remedy="ask the owner why")
     _keep(study, response.certificate, fingerprint)
     return Enrolled("approved", fingerprint, trusted.fingerprint)
+
+
+def _request(study: Study, name: str) -> bytes:
+    """This study's request, and its key, made when there is none."""
+    if not study.key.is_file():
+        study.request.unlink(missing_ok=True)  # it was for another key
+        folder.write(study.key, identity.new_key(), folder.PRIVATE)
+    if not study.request.is_file():
+        try:
+            folder.write(study.request, identity.new_request(folder.read(study.key, READABLE), name))
+        except VerificationFailure as error:
+            raise BadInput("is damaged", field=str(study.key), remedy="remove it, then enrol again") from error
+    return folder.read(study.request, READABLE)
 
 
 def _accept(study: Study, path: Path) -> None:

@@ -12,7 +12,6 @@ from consumer.study import Study
 from protocol.access import may_read
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.calls import ARTEFACT_KINDS
-from protocol.checkpoint import Checkpoint
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -97,11 +96,12 @@ def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogPro
     place = study.release(manifest.version)
     files = {kind.filename: data for kind, data in trusted.artefacts.items()}
     files |= {Artefact.MANIFEST.filename: manifest.to_bytes(), SIGNATURES: signatures, LOG_PROOF: proof.to_bytes()}
-    if place.exists():
-        for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
-            folder.write(place / name, data)
-    else:
-        folder.create(place, files)
+    with study.locked():
+        if place.exists():
+            for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
+                folder.write(place / name, data)
+        else:
+            folder.create(place, files)
     study.remember(last_seen.model_copy(update={"release": manifest.version, "manifest_sha256": manifest.digest}))
 
 
@@ -138,12 +138,11 @@ def verify(study: Study, now: int) -> Verified:
 
 
 def verify_exported(study: Study, data: bytes) -> Ledger:
-    """Hold an exported ledger to the newest checkpoint this study has seen."""
+    """Hold an exported ledger to the newest root and checkpoint this study has seen."""
     seen = study.last_seen()
     if not seen.checkpoint:
         raise BadInput("no checkpoint was seen yet", field=str(study.folder), remedy="run `fair4free fetch`")
-    checkpoint = Checkpoint.from_note(seen.checkpoint.encode())
-    return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), checkpoint)
+    return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), seen)
 
 
 def _readable(study: Study) -> tuple[Artefact, ...]:

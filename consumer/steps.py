@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from consumer import distillation, lineage, receiving_steps
 from consumer.lineage import Run
 from consumer.study import Study
@@ -24,7 +22,7 @@ from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.student import Distilled, StudentSettings, distil
+from shared.student import Distilled, Student, StudentSettings, distil
 from shared.table import TableWriter, restore
 
 LAST_SEED = 2**64 - 3
@@ -117,7 +115,7 @@ def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesis
     digest = trusted.manifest.digest
     try:
         made_for = metadata(student).get("manifest_sha256")
-    except (VerificationFailure, SafetensorError):
+    except VerificationFailure:
         made_for = None
     if made_for != digest:
         raise VerificationFailure(
@@ -125,13 +123,14 @@ def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesis
             field=str(study.student),
             remedy="run `fair4free distill` again",
         )
-    synthesiser = Synthesiser.from_bytes(
-        trusted.artefacts[Artefact.SCHEMA],
-        trusted.artefacts[Artefact.DECODER],
-        trusted.artefacts[Artefact.STATISTICS],
-        student,
-    )
-    return synthesiser, {
+    schema, decoder, statistics = parse_release(*(trusted.artefacts[kind] for kind in TRAINED))
+    try:
+        fitted = Student.from_bytes(student, statistics.latent)
+    except VerificationFailure as error:
+        raise VerificationFailure(
+            "the student is damaged", field=str(study.student), remedy="run `fair4free distill` again"
+        ) from error
+    return Synthesiser(schema, decoder, statistics, fitted), {
         lineage.MANIFEST: digest,
         lineage.STUDENT: hashlib.sha256(student).hexdigest(),
         "fair4free.node": trusted.manifest.node,

@@ -11,6 +11,7 @@ audit.html, .json      the consumer's report
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from protocol.invitation import Invitation
 from protocol.trust import LastSeen
 from shared import folder
 from shared.errors import BadInput
+
+READABLE = "make it readable by you"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Study:
                 field=str(self.folder),
                 remedy="run `fair4free enrol STUDY --invitation FILE` with the owner's file",
             )
-        return Invitation.from_bytes(self.invitation_file.read_bytes())
+        return Invitation.from_bytes(folder.read(self.invitation_file, READABLE))
 
     def last_seen(self) -> LastSeen:
         """What was accepted so far; at first, only the root in the invitation."""
@@ -89,14 +92,18 @@ class Study:
             invitation = self.invitation()
             invitation.trusted_root()
             return LastSeen(root=invitation.root, root_signatures=invitation.root_signatures)
-        return LastSeen.from_bytes(self.last_seen_file.read_bytes())
+        return LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE))
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Held while something is made that two commands at once must not both make."""
+        return folder.locked(self.folder / "last_seen.lock")
 
     def remember(self, seen: LastSeen) -> None:
         """Keep what was accepted, and of what another fetch has kept meanwhile all that is newer.
 
         Raises a `VerificationFailure` if the two contradict each other.
         """
-        with folder.locked(self.folder / "last_seen.lock"):
+        with self.locked():
             if self.last_seen_file.is_file():
-                seen = seen.joined(LastSeen.from_bytes(self.last_seen_file.read_bytes()))
+                seen = seen.joined(LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE)))
             folder.write(self.last_seen_file, seen.to_bytes())

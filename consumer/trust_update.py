@@ -23,7 +23,7 @@ from protocol.note import Note
 from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
-from shared import keyring
+from shared import folder, keyring
 from shared.limits import LIMITS
 
 
@@ -67,7 +67,8 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
 
 def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, now: int) -> None:
     """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
-    party, key = study.fingerprint.read_text(), _witness_key(study)
+    fingerprint = folder.read(study.fingerprint, "run `fair4free enrol` again")
+    party, key = fingerprint.decode(errors="replace"), _witness_key(study)
     note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(party), key, now).to_bytes()
     request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
     channel.when_admitted(lambda: stub.Countersign(request, timeout=LIMITS.call_seconds))
@@ -91,6 +92,7 @@ def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tupl
 def _witness_key(study: Study) -> Ed25519PrivateKey:
     """The key this study countersigns with; made when it is first needed."""
     path = study.witness_key
-    if not path.is_file():
-        keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
+    with study.locked():
+        if not path.is_file():
+            keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
     return keyring.read(path, keyring.passphrase_of(path.parent))

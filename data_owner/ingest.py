@@ -16,11 +16,11 @@ from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
 from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn
-from shared.table import DATE32, ISO_TEXT, Kind, canonical, check_names, plain
+from shared.table import DATE32, ISO_TEXT, LARGEST, Kind, canonical, check_names, plain
 
 LEAST_ROWS = 100
-SMALLEST, LARGEST = 1e-12, 1e37
-"""Between these lies the largest number of a column: its decimals are then few enough, and models can hold it."""
+SMALLEST = 1e-12
+"""Between this and `LARGEST` lies the largest number of a column: its decimals are then few enough."""
 WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 CSV_TYPES = ("bool", "float64", "int64", "object", "str")
 

@@ -40,9 +40,8 @@ def verified(file: Path, invitation: Path, seen: Path | None) -> VerifiedLedger:
     trusted = Invitation.from_bytes(folder.read(invitation, "give the node's invitation.json")).trusted_root()
     last = None
     if seen is not None:
-        kept = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json")).checkpoint
-        if not kept:
+        last = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json"))
+        if not last.checkpoint:
             raise BadInput("that study has seen no checkpoint yet", field=str(seen), remedy="leave --seen out")
-        last = Checkpoint.from_note(kept.encode())
     exported = folder.read(file, "give a file that `ledger export` wrote")
     return verify_ledger(LedgerFile.from_bytes(exported), trusted, last)

@@ -17,12 +17,12 @@ from data_owner.disclosure import publishable_rate, tens
 from data_owner.measure_pictures import picture_scores, with_latents
 from data_owner.settings import UNBOUNDED, OwnerSettings
 from data_owner.teacher import Teacher
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
-from shared.metrics import ceiling, downstream_rows, floor, group_rates, outcome, scores
+from shared.metrics import ceiling, downstream_rows, floor, group_rates, judged_groups, outcome, scores
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
@@ -42,9 +42,7 @@ class Measured:
 
 def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) -> tuple[Synthesiser, Distilled]:
     """The owner's own student, distilled from the bytes of a release alone."""
-    schema, decoder, statistics = parse_release(
-        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS]
-    )
+    schema, decoder, statistics = parse_release(*(artefacts[kind] for kind in TRAINED))
     distilled = distil(statistics, group_shares(schema), settings)
     return Synthesiser(schema, decoder, statistics, distilled.student), distilled
 
@@ -79,6 +77,8 @@ def measure(
         # nobody is behind microdata
         smallest_group=int(sizes.min()) if settings.privacy is None else None,
         smallest_category=smallest_category(schema, training) if settings.privacy is None else None,
+        groups=len(schema.groups),
+        judged=len(np.unique(judged_groups(group_positions(schema, test)))),
         synthetic=found,
         original=original,
         ceiling=best,

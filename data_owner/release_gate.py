@@ -12,13 +12,18 @@ def checks(
     *,
     smallest_group: int | None,
     smallest_category: int | None,
+    groups: int,
+    judged: int,
     synthetic: Scores,
     original: Scores,
     ceiling: Scores,
     fidelity: Fidelity,
     fidelity_ceiling: Fidelity,
 ) -> tuple[Check, ...]:
-    """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to."""
+    """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
+
+    `judged`: how many of the schema's `groups` fairness was measured between; of one alone nothing can be said.
+    """
     floors = policy.floors
     counts = {
         "records in the smallest sensitive group": smallest_group,
@@ -26,6 +31,7 @@ def checks(
     }
     return (
         *(_check(name, count, policy.minimum_count) for name, count in counts.items() if count is not None),
+        _check("groups with enough held-out records to compare", judged, min(groups, 2)),
         _check(
             "demographic parity, share of ceiling",
             _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),

@@ -201,7 +201,10 @@ def _name(common_name: str, role: PartyRole | None = None) -> x509.Name:
 
 
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
-    private = serialization.load_pem_private_key(key, password=None)
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except _MALFORMED:
+        raise _refused("not a key") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise _refused("not a P-256 key")
     return private

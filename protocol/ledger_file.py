@@ -17,6 +17,7 @@ from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, UnderThreshold
 from protocol.root import Root, rotate
+from protocol.trust import LastSeen
 from shared.limits import LIMITS
 from shared.schema import Frozen
 
@@ -78,13 +79,16 @@ def witness_name(party: str) -> str:
     return f"fair4free.internal/consumer/{party}"
 
 
-def verify_ledger(file: LedgerFile, trusted: Root, seen: Checkpoint | None = None) -> Ledger:
+def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None) -> Ledger:
     """Verify an exported log, starting from a root that arrived by a safe way.
 
     It must be signed by the node's log keys, be the very tree of its checkpoint, obey the rules of `Standing`, and
-    continue every checkpoint that a consumer has countersigned, and `seen` if given.
+    continue every checkpoint that a consumer has countersigned, and what a study has `seen` if given: a key that it
+    knows to be replaced speaks for the node no longer.
     """
     root = _newest_root(file, trusted)
+    if seen is not None:
+        root = _newest_root(file, seen.trusted_root())
     checkpoint = verify_checkpoint(root, file.checkpoint.encode())
     tree, standing, entries = Tree(), Standing(), []
     for text in file.entries:
@@ -96,8 +100,8 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: Checkpoint | None = Non
     _check_continues(tree, checkpoint)
     if len(tree) != checkpoint.size:
         raise Rewritten("holds other entries than its checkpoint counts", field="log", remedy=ASK_OWNER)
-    if seen is not None:
-        _check_continues(tree, seen)
+    if seen is not None and seen.checkpoint:
+        _check_continues(tree, Checkpoint.from_note(seen.checkpoint.encode()))
     countersigned = []
     for each in file.countersigned:
         known, at = each.verify()

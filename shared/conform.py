@@ -7,7 +7,7 @@ import pandas as pd
 from shared.errors import BadInput
 from shared.image_codec import canonical_images
 from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn, NumericColumn, Schema
-from shared.table import canonical
+from shared.table import LARGEST, canonical
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
@@ -25,22 +25,24 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             columns[column.name] = canonical_images(values, column)
             continue
         if isinstance(column, NumericColumn):
-            columns[column.name] = canonical(values, column.name, column.kind, column.unit)
+            numbers = canonical(values, column.name, column.kind, column.unit)
+            if bool((numbers.abs() > LARGEST).any()):
+                raise BadInput(
+                    f"holds a number beyond {LARGEST:g}", field=column.name, remedy="leave those cells empty"
+                )
+            columns[column.name] = numbers
             continue
         labels = canonical(values, column.name, column.kind)
         if column.role is ColumnRole.SENSITIVE and MISSING in column.categories:
             labels = labels.fillna(MISSING)
         unknown = ~labels.isin(column.categories) & labels.notna()
-        if bool(unknown.any()) and MERGED in column.categories:
-            labels = labels.mask(unknown, MERGED)
-            unknown = unknown & False
-        if bool(unknown.any()):
+        if bool(unknown.any()) and MERGED not in column.categories:
             raise BadInput(
                 "holds a category that the schema does not know",
                 field=column.name,
                 remedy="remove those rows or recode them",
             )
-        columns[column.name] = labels
+        columns[column.name] = labels.mask(unknown, MERGED)
     return _with_groups(schema, pd.DataFrame(columns))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import pandas as pd
 import torch
@@ -40,12 +39,6 @@ class Synthesiser:
     decoder: Decoder
     statistics: LatentStatistics
     student: Student
-
-    @classmethod
-    def from_bytes(cls, schema: bytes, decoder: bytes, statistics: bytes, student: bytes) -> Self:
-        """From verified artefacts. Raises `BadContent` if they do not fit each other."""
-        parsed, model, found = parse_release(schema, decoder, statistics)
-        return cls(parsed, model, found, Student.from_bytes(student, model.architecture.latent))
 
     @property
     def block_rows(self) -> int:

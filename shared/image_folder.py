@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import tempfile
@@ -44,7 +45,7 @@ class ImageFolderWriter:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
             first = not (self._part / LABELS).is_file()
-            labels.to_csv(self._part / LABELS, mode="a", header=first, index=False)
+            labels.to_csv(self._part / LABELS, mode="a", header=first, index=False, quoting=csv.QUOTE_NONNUMERIC)
         except OSError as error:
             raise self._unreachable() from error
         self._next += len(table)

@@ -15,7 +15,7 @@ from prdc import prdc
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import accuracy_score, f1_score, recall_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from shared.codec import Layout, group_positions, positions
 from shared.errors import BadInput
@@ -26,6 +26,7 @@ NEIGHBOURS = 5
 FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
+LEAST_COMPARED = 10
 OWN_FOLDS = 5
 ROWS_PER_RECORD, MOST_ROWS = 16, 60_000
 """Synthetic rows a downstream model is trained on: so many for each training record, at most so many."""
@@ -102,10 +103,12 @@ def scores(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Scores:
 def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
     """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol, kept apart."""
     truth = outcome(rows, schema)
-    if np.bincount(truth, minlength=2).min() < OWN_FOLDS:
+    _, counts = np.unique(truth, return_counts=True)
+    if len(rows) < OWN_FOLDS:
         return floor(rows, schema)
+    folds = StratifiedKFold if counts.min() >= OWN_FOLDS else KFold
     predicted = np.empty(len(rows), np.int64)
-    for train, test in StratifiedKFold(OWN_FOLDS, shuffle=True, random_state=0).split(rows, truth):
+    for train, test in folds(OWN_FOLDS, shuffle=True, random_state=0).split(rows, truth):
         predicted[test] = predict(rows.iloc[train], rows.iloc[test], schema, random_forest(0))
     return scores(rows, predicted, schema)
 
@@ -113,16 +116,19 @@ def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
 def judged_groups(groups: Integers) -> Integers:
     """Groups (n,) with the small ones pooled as -1, the next smallest joining until the pool is large enough.
 
-    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half.
+    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half. The largest group never
+    joins, or nobody would be left to compare with, unless either of the two has fewer than `LEAST_COMPARED` rows.
     """
     labels, counts = np.unique(groups, return_counts=True)
     order = np.argsort(counts, kind="stable")
     pooled, total = [], 0
-    for index in order:
+    for index in order[:-1]:
         if counts[index] >= LEAST_JUDGED and (total == 0 or total >= LEAST_JUDGED):
             break
         pooled.append(labels[index])
         total += int(counts[index])
+    if total and min(total, counts.max()) < LEAST_COMPARED:
+        return np.full_like(groups, -1)
     return np.where(np.isin(groups, pooled), -1, groups) if len(pooled) > 1 else groups
 
 

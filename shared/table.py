@@ -41,6 +41,8 @@ EXACT = 2.0**53
 """Whole numbers up to here are exact in float64."""
 EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 """What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
+LARGEST = 1e37
+"""Of numbers: what models compute with in half the digits still holds them."""
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -250,9 +252,9 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     """The columns by their Parquet types alone; what pandas noted beside them may name types we do not take."""
     try:
-        found = parquet.read_table(path)
-        found = found.drop_columns([name for name in found.column_names if UNNAMED_INDEX.fullmatch(name)])
-        check_names(found.column_names)
+        names = [name for name in parquet.read_schema(path).names if not UNNAMED_INDEX.fullmatch(name)]
+        check_names(names)
+        found = parquet.read_table(path, columns=names)
         table = found.to_pandas(ignore_metadata=True)
         for name, column in zip(found.column_names, found.columns, strict=True):
             if column.type in EXACT_TYPES and column.null_count:
@@ -307,14 +309,18 @@ def _beyond_exact(values: pd.Series) -> bool:
 
 
 def _as_text(values: pd.Series) -> pd.Series:
-    """Labels as text: whole numbers without a decimal point, missing, as no text is, as null."""
-    if pd.api.types.is_float_dtype(values):
-        present = values.dropna()
-        if bool((present % 1 == 0).all()) and bool((present.abs() <= EXACT).all()):
-            values = values.astype("Int64")
+    """Labels as text: whole numbers without a decimal point, missing, as no text is, as null.
+
+    Each by itself: what a label is called does not depend on which others a part of a table holds.
+    """
     missing = values.isna()
-    text = values.astype("object").map(str).astype("str")
+    spelt = _spelt if pd.api.types.is_float_dtype(values) else str
+    text = values.astype("object").map(spelt).astype("str")
     return text.mask(missing | (text == ""))
+
+
+def _spelt(number: float) -> str:
+    return str(int(number)) if pd.notna(number) and number % 1 == 0 and abs(number) <= EXACT else str(number)
 
 
 def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:

@@ -28,7 +28,7 @@ from data_owner.node import Node
 from protocol.artefacts import Artefact
 from shared.codec import group_positions
 from shared.conform import conform
-from shared.errors import BadInput, Unreachable
+from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
 from shared.student import StudentSettings
@@ -170,6 +170,17 @@ def test_a_student_json_that_is_cut_or_foreign_is_refused_with_what_to_do(study:
     finally:
         study.distillation.write_bytes(whole)
     assert caught.value.field == str(study.distillation)
+
+
+def test_a_damaged_student_is_the_study_s_own_affair(study: Study) -> None:
+    whole = study.student.read_bytes()
+    try:
+        study.student.write_bytes(whole[:-40])
+        with pytest.raises(VerificationFailure, match="run `fair4free distill` again") as caught:
+            consumer.generate(study.folder, rows=1)
+    finally:
+        study.student.write_bytes(whole)
+    assert caught.value.field == str(study.student)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64 - 1, 2**64])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 import consumer
@@ -25,8 +26,9 @@ from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_l
 from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
-from protocol.root import KeyRole
+from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
+from protocol.trust import LastSeen
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from tests.conftest import Running
@@ -173,19 +175,19 @@ def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: P
 # as a file, for somebody who holds only public keys
 
 
-def exported(entries: list[Entry], **change: object) -> LedgerFile:
+def signed_root(root: Root, by: Ed25519PrivateKey = KEYS[KeyRole.ROOT][0]) -> SignedRoot:
+    document = root.to_bytes()
+    signatures = sign(Kind.ROOT, document, [by]).to_bytes()
+    return SignedRoot(document=document.decode(), signatures=signatures.decode())
+
+
+def exported(entries: list[Entry], log_key: Ed25519PrivateKey = KEYS[KeyRole.LOG][0], **change: object) -> LedgerFile:
     tree = Tree(entry.to_bytes() for entry in entries)
-    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(KEYS[KeyRole.LOG][0]))
+    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(log_key))
     cosigned = note.cosigned(witness_name(PARTY), key("witness"), NOW).to_bytes().decode()
     public = key("witness").public_key().public_bytes_raw().hex()
-    document = Owner().first_root().to_bytes()
     file = LedgerFile(
-        roots=(
-            SignedRoot(
-                document=document.decode(),
-                signatures=sign(Kind.ROOT, document, KEYS[KeyRole.ROOT]).to_bytes().decode(),
-            ),
-        ),
+        roots=(signed_root(Owner().first_root()),),
         checkpoint=note.to_bytes().decode(),
         entries=tuple(entry.to_bytes().decode() for entry in entries),
         countersigned=(Countersigned(party=PARTY, key=public, note=cosigned),),
@@ -244,8 +246,33 @@ def test_a_file_of_another_node_or_log_key_proves_nothing() -> None:
         )
 
 
+NEW_LOG_KEY = key("the next log key")
+ROOTS = (Owner().first_root(), root_of({**KEYS, KeyRole.LOG: [NEW_LOG_KEY]}, version=2))
+
+
+def test_a_log_is_signed_by_the_key_of_the_newest_root_in_the_file() -> None:
+    entries, both = honest_log(MANIFEST), tuple(map(signed_root, ROOTS))
+    assert verify_ledger(exported(entries, NEW_LOG_KEY, roots=both), ROOTS[0]).checkpoint.size == len(entries)
+    for signer, roots_ in ((key("mallory"), both[:1]), (KEYS[KeyRole.LOG][0], both)):
+        with pytest.raises(UnderThreshold):
+            verify_ledger(exported(entries, signer, roots=roots_), ROOTS[0])
+    foisted = (both[0], signed_root(ROOTS[1], by=key("mallory")))
+    with pytest.raises(UnderThreshold):
+        verify_ledger(exported(entries, NEW_LOG_KEY, roots=foisted), ROOTS[0])
+
+
+def test_a_log_key_that_a_study_knows_to_be_replaced_speaks_no_longer() -> None:
+    entries, both = honest_log(MANIFEST), tuple(map(signed_root, ROOTS))
+    seen = LastSeen(root=both[1].document, root_signatures=both[1].signatures)
+    verify_ledger(exported(entries, NEW_LOG_KEY, roots=both), ROOTS[0], seen)
+    with pytest.raises(UnderThreshold, match="does not lead from the root"):
+        verify_ledger(exported(entries), ROOTS[0], seen)
+
+
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
-    seen = Checkpoint.from_note(exported(honest_log(MANIFEST, served=4)).checkpoint.encode())
+    checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
+    root = signed_root(Owner().first_root())
+    seen = LastSeen(root=root.document, root_signatures=root.signatures, checkpoint=checkpoint)
     rewritten = exported(honest_log(MANIFEST, served=3))
     with pytest.raises(VerificationFailure, match="does not continue"):
         verify_ledger(rewritten, Owner().first_root(), seen)

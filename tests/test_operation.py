@@ -33,6 +33,7 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from shared.clock import now
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
+from shared.student import Student
 from tests.conftest import Running
 from tests.owner_process import OwnerProcess, owner_process
 
@@ -216,6 +217,12 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     consumer.fetch(study.folder)
     assert problems(owner_doctor.diagnose(running.node)) == set()
     assert problems(consumer_doctor.diagnose(study)) == {"student"}
+    lineage = {"manifest_sha256": study.last_seen().manifest_sha256}
+    for student, found in ((b"garbage", {"student"}), (Student(4).to_bytes({}), {"student"}),
+                           (Student(4).to_bytes(lineage), set())):  # fmt: skip
+        study.student.write_bytes(student)
+        assert problems(consumer_doctor.diagnose(study)) == found
+    study.student.unlink()
     limits = next(finding.text for finding in owner_doctor.diagnose(running.node) if finding.name == "limits")
     assert all(name in limits for name in vars(LIMITS))
 

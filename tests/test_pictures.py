@@ -28,7 +28,7 @@ from shared.decoder import Decoder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
-from shared.image_folder import read_image_folder
+from shared.image_folder import ImageFolderWriter, read_image_folder
 from shared.judge import balanced
 from shared.limits import LIMITS
 from shared.metrics import outcome
@@ -261,6 +261,16 @@ def test_a_bad_folder_of_the_analyst_s_is_refused_by_name(
         read_image_folder(folder, image_records.schema.image, 4, seed=0)
     assert caught.value.field.endswith(field)
     assert caught.value.remedy
+
+
+def test_labels_of_pictures_keep_the_spaces_they_begin_with(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    column = image_records.schema.image
+    assert column is not None
+    table = pictures(4).assign(shape=[" bar", "bar", "cross ", '"']).astype({"shape": "str"})
+    with ImageFolderWriter(tmp_path / "made", column, 0, {}) as writer:
+        writer.write(table)
+    found, _ = read_image_folder(tmp_path / "made", column, 4, seed=0)
+    assert found["shape"].tolist() == table["shape"].tolist()
 
 
 def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fitting.Prepared, tmp_path: Path) -> None:

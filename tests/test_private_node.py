@@ -185,8 +185,8 @@ def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbound
 
 def test_a_card_that_states_another_guarantee_is_not_approved(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     version = release.latest(trained)
-    monkeypatch.setattr(steps, "privacy_statement", lambda node, settings: "another")
-    monkeypatch.setattr(steps, "check_unchanged", lambda node, version, settings: None)
+    monkeypatch.setattr(decisions, "privacy_statement", lambda node, settings: "another")
+    monkeypatch.setattr(decisions, "check_unchanged", lambda node, version, settings: None)
     card = (trained.releases / "1" / Artefact.CARD.filename).read_bytes()
     release.record_measured(trained, version, card, 200, (), preconditions.policy_id(read_settings(trained)), now())
     with pytest.raises(PolicyRefusal, match="another privacy guarantee"):

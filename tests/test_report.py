@@ -25,7 +25,7 @@ from protocol.manifest import Manifest
 from shared.card import Card
 from shared.errors import BadInput
 from shared.report import Report, Section, Table, Verdict
-from shared.schema import NumericColumn
+from shared.schema import NumericColumn, Schema
 from shared.student import StudentSettings
 from shared.table import restore
 from tests.conftest import settings_for
@@ -115,7 +115,7 @@ def test_a_card_is_coarse_and_hides_rates_of_small_groups(measured: tuple[object
     assert card.records % 10 == 0
     for group in card.groups:
         assert group.records % 10 == 0
-        assert group.records >= LEAST_PUBLISHED or group.recorded_rate is None
+        assert group.records >= LEAST_PUBLISHED or group.recorded_rate is group.predicted_rate is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"format": 2}'])
@@ -123,6 +123,9 @@ def test_a_card_or_schema_that_is_none_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(BadInput) as caught:
         Card.from_bytes(data)
     assert caught.value.field == "card"
+    with pytest.raises(BadInput) as caught:
+        Schema.from_bytes(data)
+    assert caught.value.field == "schema"
 
 
 def test_quantile_distance_is_small_for_the_table_itself_and_large_for_another(measured: tuple[object, ...]) -> None:

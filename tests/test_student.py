@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -10,11 +11,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from consumer.steps import LAST_SEED
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
+from shared import generation
 from shared.architecture import Architecture
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
-from shared.generation import Synthesiser
+from shared.generation import Synthesiser, parse_release
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.statistics import FREQUENCIES, LatentStatistics, measure
@@ -177,10 +179,6 @@ def test_the_decoder_holds_its_body_and_a_head_that_reads_z_alone(artefacts: dic
 def test_generation_is_repeatable_and_divisible_by_shard(
     artefacts: dict[Artefact, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pandas as pd
-
-    from shared import generation
-
     synthesiser = make(artefacts)
     monkeypatch.setattr(generation, "LIMITS", generation.LIMITS.__class__(block_rows=64))
     whole = synthesiser.table(5, 333)
@@ -190,6 +188,7 @@ def test_generation_is_repeatable_and_divisible_by_shard(
         bounds = [generation.shard_bounds(333, shard, shards) for shard in range(1, shards + 1)]
         assert bounds[0][0] == 0
         assert bounds[-1][1] == 333
+        assert all(before[1] == after[0] for before, after in pairwise(bounds))
         parts = [part for start, stop in bounds[:20] for part in synthesiser.rows(5, start, stop)]
         together = pd.concat(parts, ignore_index=True)
         pd.testing.assert_frame_equal(together, whole.iloc[: len(together)])
@@ -207,12 +206,8 @@ def test_the_last_seed_that_the_consumer_takes_can_be_distilled() -> None:
 
 
 def make(artefacts: dict[Artefact, bytes]) -> Synthesiser:
-    schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
-    latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
-    student = Student(latent).to_bytes({})
-    return Synthesiser.from_bytes(
-        artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS], student
-    )
+    schema, decoder, statistics = parse_release(*(artefacts[kind] for kind in TRAINED))
+    return Synthesiser(schema, decoder, statistics, Student(statistics.latent).eval())
 
 
 def test_generated_groups_and_labels_are_independent_and_in_their_shares(artefacts: dict[Artefact, bytes]) -> None:

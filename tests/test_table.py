@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
@@ -341,6 +342,35 @@ def test_codes_of_64_bits_without_a_sign_are_given_back() -> None:
     found.columns["ward"] = ColumnSettings(kind="category")
     schema, canonical_table = disclose(ingest(table, found), 10)
     pd.testing.assert_series_equal(restore(canonical_table, schema)["ward"], table["ward"])
+
+
+def test_a_label_is_called_the_same_whatever_else_is_in_its_part_of_the_table(tmp_path: Path) -> None:
+    values = pd.Series([0.5, 1.0, 2.0, np.nan] * 150)
+    labels = canonical(values, "ward", "category")
+    assert labels.dropna().unique().tolist() == ["0.5", "1", "2"]
+    part = values[values != 0.5]
+    assert canonical(part, "ward", "category").equals(labels[part.index])
+    table = patients().assign(région=values.fillna(0.5))
+    schema, disclosed = disclose(ingest(table, settings_for(table)), 10)
+    whole = disclosed[disclosed["région"] != "0.5"].reset_index(drop=True)
+    for name in ("rows.csv", "rows.parquet"):
+        with TableWriter(tmp_path / name, {}) as writer:
+            writer.write(restore(whole, schema))
+        assert conform(schema, read_table(tmp_path / name))["région"].equals(whole["région"])
+
+
+def test_a_column_name_that_repeats_in_parquet_is_named(tmp_path: Path) -> None:
+    parquet.write_table(pa.Table.from_arrays([[1], [2]], names=["age", "age"]), tmp_path / "twice.parquet")
+    with pytest.raises(BadInput, match="the column name repeats") as caught:
+        read_table(tmp_path / "twice.parquet")
+    assert caught.value.field == "age"
+
+
+def test_a_number_that_no_model_holds_is_refused_by_its_column() -> None:
+    schema, table = disclose(ingest(patients(), settings_for(patients())), 10)
+    with pytest.raises(BadInput, match="beyond 1e") as caught:
+        conform(schema, restore(table, schema).assign(lactate=1e300))
+    assert caught.value.field == "lactate"
 
 
 def test_no_text_is_a_gap() -> None:

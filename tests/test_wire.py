@@ -1,5 +1,6 @@
 """The boundary over real sockets: who is let in, what is said, and what happens when the line is cut."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def test_fetching_twice_changes_nothing(study: Study) -> None:
     consumer.fetch(study.folder)
     after = study.last_seen()
     assert (after.release, after.manifest_sha256) == (before.release, before.manifest_sha256)
+
+
+def test_fetches_at_once_leave_a_study_whole(study: Study) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(lambda _: consumer.fetch(study.folder).release.manifest.version, range(4)))
+    assert fetched == [1] * 4
+    assert consumer.fetch(study.folder).release.manifest.version == 1, "the owner knows the key that was kept"
+
+
+def test_a_study_that_lacks_a_file_says_what_to_do(study: Study) -> None:
+    study.fingerprint.unlink()
+    with pytest.raises(Unreachable, match="fair4free enrol"):
+        consumer.fetch(study.folder)
+    study.request.unlink()
+    study.key.write_bytes(b"")
+    with pytest.raises(BadInput, match="remove it, then enrol again"):
+        consumer.enrol(study.folder)
 
 
 def test_only_the_request_leaves_the_consumer_and_the_key_is_private(running: Running, study: Study) -> None:

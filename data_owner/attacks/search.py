@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
 from data_owner.image_encoder import reconstruction
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from shared.codec import Encoded, Layout
 from shared.decoder import Decoder
 from shared.generation import parse_release
@@ -44,9 +44,7 @@ class Released:
     @classmethod
     def of(cls, artefacts: Mapping[Artefact, bytes]) -> Self:
         """From the bytes that leave. Raises `BadContent` if they do not fit each other."""
-        return cls(
-            *parse_release(artefacts[Artefact.SCHEMA], artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS])
-        )
+        return cls(*parse_release(*(artefacts[kind] for kind in TRAINED)))
 
 
 @dataclass(frozen=True)
