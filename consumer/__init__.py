@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
     if name not in STEPS:
         raise AttributeError(name)
     return getattr(import_module(f"consumer.{STEPS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,7 +6,7 @@ real file of their own gets the real comparison too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -81,7 +81,7 @@ def audit_report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. Made without a single record.",
-        verdicts=(_origin(lineage), *score_verdicts(card), attack_verdict(card)),
+        verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage), attack_verdict(card)),
         facts=(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
@@ -120,6 +120,17 @@ def _origin(lineage: Lineage) -> Verdict:
     return Verdict("bad", "Origin", text, "mismatch")
 
 
+def _of_the_owners_rows(card: Card, lineage: Lineage) -> tuple[Verdict, ...]:
+    """The card's headlines, which the owner measured on rows that it made itself from this release."""
+    if lineage is Lineage.PROVED:
+        return score_verdicts(card)
+    text = "Measured by the owner on other rows; nothing shows that these are such rows. "
+    return tuple(
+        replace(each, level="caution" if each.level == "good" else each.level, text=text + each.text)
+        for each in score_verdicts(card)
+    )
+
+
 def _trust(manifest: Manifest, lineage: Lineage) -> Section:
     lines = [
         ("manifest", "signature of the owner's release key", "verified"),
@@ -143,7 +154,8 @@ def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Sect
     return Section(
         "On synthetic rows alone",
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
-        "with themselves, not how a model does on people; for that, see the owner's figures above.",
+        "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
+        "trained on rows of `generate --balanced`.",
         (
             Table(
                 tuple(name.replace("_", " ") for name in type(only).model_fields),

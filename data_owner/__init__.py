@@ -10,16 +10,26 @@ from protocol.transport import require_tls_1_3
 require_tls_1_3()
 
 STEPS = {
-    "steps": ("init", "train", "gate"),
-    "attack_steps": ("attack",),
-    "decisions": ("approve", "override", "deny", "write_privacy_report"),
+    "init": "steps",
+    "train": "steps",
+    "gate": "steps",
+    "attack": "attack_steps",
+    "approve": "decisions",
+    "override": "decisions",
+    "deny": "decisions",
+    "write_privacy_report": "decisions",
 }
-__all__ = [name for names in STEPS.values() for name in names]
+"""Each step with the module that has it."""
+
+__all__ = [*STEPS]
 
 
 def __getattr__(name: str) -> Any:
     """Import a step when it is first asked for: `--help` should not wait for torch."""
-    for module, names in STEPS.items():
-        if name in names:
-            return getattr(import_module(f"data_owner.{module}"), name)
-    raise AttributeError(name)
+    if name not in STEPS:
+        raise AttributeError(name)
+    return getattr(import_module(f"data_owner.{STEPS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -144,7 +144,7 @@ def decide(
     What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`.
     """
     if not by.strip():
-        raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
+        raise BadInput("a person must be named", field="--by", remedy="give your name with --by")
     with folder.locked(node.lock):
         matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:

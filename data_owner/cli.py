@@ -219,11 +219,12 @@ def enrol(
 
     with shell("enrol", json) as out:
         opened = Node.open(node)
-        if approve and deny:
+        if approve is not None and deny is not None:
             raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
-        if approve or deny:
-            decision = authority.Decision.APPROVED if approve else authority.Decision.DENIED
-            authority.decide(opened, approve or deny or "", decision, by=by, now=datetime.now(UTC), role=role)
+        fingerprint = deny if approve is None else approve
+        if fingerprint is not None:
+            decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
+            authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
         found = authority.enrolments(opened)
         lines = [f"{entry.decision:9} {entry.role:8} {entry.fingerprint}  {entry.name}" for entry in found]
         out.result(

@@ -204,7 +204,8 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
         "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
         "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
         "does not beat it says nothing. Risk: what main has beyond control, as a share of what control left. Brackets "
-        f"are 95 % Wilson intervals.{shadows}",
+        "are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained on, by a threshold that calls at most "
+        f"1 % of other held-out records so; of few control records more may be.{shadows}",
         (
             Table(("attack", "question"), questions),
             _rates(found, limits),
@@ -272,7 +273,8 @@ def _decisions(subject: Subject) -> Section:
             reason = "" if isinstance(entry, Approval) else entry.reason
             rows.append((entry.kind, entry.by, reason))
     blocked = subject.status.exceeded if subject.status.state is State.MEASURED else ()
-    text = f"Blocked until two people override: {'; '.join(blocked)}." if blocked else "From the egress log."
+    none_yet = "" if rows else " Nobody has decided yet."
+    text = f"Blocked until two people override: {'; '.join(blocked)}." if blocked else f"From the egress log.{none_yet}"
     return Section("Decisions", text, (Table(("decision", "by", "reason"), tuple(rows)),) if rows else ())
 
 

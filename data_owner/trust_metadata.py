@@ -15,7 +15,7 @@ from protocol.ledger_file import Countersigned
 from protocol.refusals import Rewritten
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
-from shared.errors import BadInput
+from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
 
 RENEWED_SECONDS = LIMITS.freshness_seconds // 24
@@ -29,6 +29,7 @@ class TrustMetadata:
         self._lock = threading.Lock()
         self._keys: tuple[Root, Ed25519PrivateKey, Ed25519PrivateKey] | None = None
         self._fresh: tuple[Freshness, bytes] | None = None
+        self._unsealed()  # a key that cannot be opened is told to who starts this, not to who asks
 
     def root(self, version: int) -> tuple[bytes, bytes] | None:
         """A root document and its signatures, None if there is none of that version."""
@@ -84,11 +85,14 @@ class TrustMetadata:
     def _unsealed(self) -> tuple[Root, Ed25519PrivateKey, Ed25519PrivateKey]:
         root = roots.newest(self._node)
         if self._keys is None or self._keys[0] != root:
-            self._keys = (
-                root,
-                roots.signing_key(self._node, KeyRole.FRESHNESS),
-                roots.signing_key(self._node, KeyRole.LOG),
-            )
+            try:
+                self._keys = (
+                    root,
+                    roots.signing_key(self._node, KeyRole.FRESHNESS),
+                    roots.signing_key(self._node, KeyRole.LOG),
+                )
+            except BadInput as error:
+                raise Unreachable(error.problem, field=error.field, remedy=error.remedy) from error
         return self._keys
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from pydantic import Field, TypeAdapter
@@ -103,7 +103,7 @@ class TrustedRelease:
     """A manifest and the artefacts it names that the reader may have, all verified."""
 
     manifest: Manifest
-    artefacts: Mapping[Artefact, bytes]
+    artefacts: Mapping[Artefact, bytes] = field(repr=False)
 
 
 class LogProof(Frozen):

@@ -220,3 +220,10 @@ def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: 
     assert authority.role(running.node, party) is PartyRole.AUDITOR
     assert enrol("--deny", party, "--by", "Ada")[0]["decision"] == "denied"
     assert authority.role(running.node, party) is None
+
+
+@pytest.mark.parametrize(
+    "words", [("--deny", "", "--by", "Ada"), ("--approve", "", "--by", "Ada"), ("--deny", "0" * 64)]
+)
+def test_a_decision_about_nobody_or_by_nobody_is_bad_usage(words: tuple[str, ...], running: Running) -> None:
+    assert CliRunner().invoke(app, ["enrol", str(running.node.folder), *words]).exit_code == 2

@@ -124,6 +124,15 @@ def manifests() -> list[dict[str, Any]]:
     return [document for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")) for document in documents(path.name)]
 
 
+def test_nothing_starts_before_its_namespace_is_closed_and_its_claim_filled() -> None:
+    for path in (DEPLOY / "kubernetes").glob("*.yaml"):
+        kinds = [found["kind"] for found in documents(path.name)]
+        assert kinds[:2] == ["Namespace", "NetworkPolicy"]
+    started = {found["kind"]: found["spec"] for found in manifests() if found["kind"] in ("StatefulSet", "Job")}
+    assert started["StatefulSet"]["replicas"] == 0
+    assert started["Job"]["suspend"]
+
+
 def test_every_namespace_denies_by_default_and_opens_only_the_two_ports() -> None:
     policies = [found for found in manifests() if found["kind"] == "NetworkPolicy"]
     namespaces = {found["metadata"]["name"] for found in manifests() if found["kind"] == "Namespace"}
@@ -144,10 +153,16 @@ def test_every_namespace_denies_by_default_and_opens_only_the_two_ports() -> Non
             assert peer["podSelector"]["matchLabels"]
 
 
-@pytest.mark.parametrize("kind", ["StatefulSet", "Job"])
-def test_pods_run_without_privileges_and_their_commands_exist(kind: str) -> None:
-    (found,) = [document for document in manifests() if document["kind"] == kind]
+@pytest.mark.parametrize("side", ["owner", "consumer"])
+def test_pods_run_without_privileges_and_their_commands_exist(side: str) -> None:
+    (found,) = [document for document in documents(f"{side}.yaml") if document["kind"] in ("StatefulSet", "Job")]
+    (setup,) = documents(f"setup/{side}.yaml")
     pod = found["spec"]["template"]["spec"]
+    for part in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert setup["spec"][part] == pod[part]
+    for part in ("image", "securityContext", "volumeMounts"):
+        assert setup["spec"]["containers"][0][part] == pod["containers"][0][part]
+    assert setup["spec"]["volumes"][0] == pod["volumes"][0]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
     (container,) = pod["containers"]
@@ -176,6 +191,7 @@ def test_every_command_of_a_page_exists(page: str) -> None:
     inside = r"^docker compose .* run --rm (?:-v \S+ )?(owner|consumer) "
     programs = {"owner": "fair4free-owner ", "consumer": "fair4free "}
     lines = [re.sub(inside, lambda found: programs[found[1]], line) for line in lines]
+    lines = [re.sub(r"^(kubectl exec .* -- |sudo -u fair4free /opt/fair4free/bin/)", "", line) for line in lines]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("fair4free")]
     assert len(commands) > 25
     for words in commands:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import consumer
 from consumer.study import Study
-from data_owner import authority, release, roots
+from data_owner import authority, release, roots, server
 from data_owner.cli import app
 from data_owner.node import Node
 from protocol.invitation import Invitation
@@ -90,6 +90,16 @@ def test_a_passphrase_may_come_from_a_mounted_file_and_an_empty_one_is_refused(
     monkeypatch.delenv(keyring.FILE_VARIABLE)
     with pytest.raises(Unreachable, match="cannot be read"):
         roots.signing_key(node, KeyRole.RELEASE)
+
+
+def test_keys_that_cannot_be_opened_are_told_to_who_starts_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path / "node")
+    server.release_server(node)
+    monkeypatch.setenv(keyring.VARIABLE, "another")
+    with pytest.raises(Unreachable, match="the passphrase is not this key's"):
+        server.release_server(node)
 
 
 @pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
