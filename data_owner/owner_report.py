@@ -40,11 +40,14 @@ def owner_report(
             score_section(card),
             Section(
                 "Groups",
-                "How often the target is positive in each group, as recorded and in the synthetic rows.",
+                "How often the target is positive in each group: of held-out records, and of as many synthetic rows.",
                 (
                     Table(
-                        ("group", "records (to tens)"),
-                        tuple((group.label, group.records) for group in card.groups),
+                        ("group", "records (to tens)", *rates),
+                        tuple(
+                            (group.label, group.records, *(each.get(group.label) for each in rates.values()))
+                            for group in card.groups
+                        ),
                     ),
                 ),
                 (group_bars(rates, "Positive rate by group: recorded in grey, synthetic in blue."),),

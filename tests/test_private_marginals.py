@@ -306,6 +306,19 @@ def test_a_column_that_declares_nothing_is_refused_and_named(column: str) -> Non
     assert "public knowledge" in refused.value.remedy
 
 
+def test_all_columns_that_declare_nothing_are_named_at_once() -> None:
+    table = people()
+    found = declared(table)
+    nothing = {
+        name: entry.model_copy(update={"bounds": None, "categories": None}) for name, entry in found.columns.items()
+    }
+    settings_ = found.model_copy(update={"columns": nothing})
+    with pytest.raises(PolicyRefusal) as refused:
+        domains(read(table, settings_).columns, settings_)
+    assert set(refused.value.field.split(", ")) == set(PUBLIC)
+    assert all(f"{name}: " in refused.value.remedy for name in PUBLIC)
+
+
 def test_the_last_class_is_a_class_however_rare() -> None:
     """A target is never missing; its last cell once counted as that, and joined the largest class."""
     values = np.repeat([0, 1], [2990, 10])

@@ -292,7 +292,7 @@ def test_resuming_asks_only_for_what_is_missing(running: Running, study: Study) 
 
 def test_nobody_is_approved_without_a_named_person_or_by_a_short_fingerprint(running: Running, tmp_path: Path) -> None:
     found = consumer.enrol(tmp_path / "other", invitation=running.node.invitation)
-    with pytest.raises(PolicyRefusal, match="named"):
+    with pytest.raises(BadInput, match="named"):
         authority.decide(running.node, found.fingerprint, authority.Decision.APPROVED, by="", now=datetime.now(UTC))
     with pytest.raises(BadInput, match="fingerprint"):
         authority.decide(

@@ -111,18 +111,28 @@ Domain = NumericDomain | CategoricalDomain
 
 
 def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[Domain, ...]:
-    """The domain of every column. Raises `PolicyRefusal` naming one that declares neither bounds nor categories."""
-    return tuple(_domain(facts, settings) for facts in columns)
+    """The domain of every column. Raises `PolicyRefusal` naming all that declare neither bounds nor categories."""
+    found = [(facts.name, _domain(facts, settings)) for facts in columns]
+    undeclared = {name: setting for name, setting in found if isinstance(setting, str)}
+    if undeclared:
+        raise PolicyRefusal(
+            "with privacy.epsilon, what a column can hold must be declared: derived from the records it would leak",
+            field=", ".join(undeclared),
+            remedy="write into owner.toml, from public knowledge and not from the records: "
+            + "; ".join(f"{name}: {setting}" for name, setting in undeclared.items()),
+        )
+    return tuple(domain for _, domain in found if not isinstance(domain, str))
 
 
-def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain:
+def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain | str:
+    """The domain of a column, or the setting that it lacks."""
     entry = settings.columns[facts.name]
     if facts.kind in ("category", "boolean"):
         if entry.categories is None:
-            raise _undeclared(facts.name, 'categories = ["...", "..."]')
+            return 'categories = ["...", "..."]'
         return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
     if entry.limits is None:
-        raise _undeclared(facts.name, "bounds = [low, high]")
+        return 'bounds = ["YYYY-MM-DD", "YYYY-MM-DD"]' if facts.kind == "date" else "bounds = [low, high]"
     low, high = entry.limits
     decimals = 0
     if facts.kind == "number":
@@ -133,11 +143,3 @@ def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain:
 def enough_decimals(width: float) -> int:
     """Decimals that give a range of this width at least `STEPS` steps."""
     return int(np.clip(np.ceil(log10(STEPS / width)), 0, MOST_DECIMALS))
-
-
-def _undeclared(column: str, setting: str) -> PolicyRefusal:
-    return PolicyRefusal(
-        "with privacy.epsilon, what a column can hold must be declared: derived from the records it would leak",
-        field=column,
-        remedy=f"write {setting} in its section of owner.toml, from public knowledge and not from the records",
-    )
