@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from safetensors import SafetensorError, safe_open
 
 from consumer import channel, fetching
 from consumer.study import Study
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
-from shared.errors import BadInput, Fair4FreeError, Unreachable
+from shared.errors import BadInput, Fair4FreeError, Unreachable, VerificationFailure
 from shared.finding import Finding
 from shared.limits import LIMITS
+from shared.tensor_metadata import metadata
 
 
 def diagnose(study: Study) -> list[Finding]:
@@ -60,11 +60,10 @@ def diagnose(study: Study) -> list[Finding]:
 
     def student() -> str:
         remedy = "run `fair4free distill`"
-        folder.read(study.student, remedy)
+        data = folder.read(study.student, remedy)
         try:
-            with safe_open(study.student, "numpy") as opened:
-                made_for = (opened.metadata() or {}).get("manifest_sha256")
-        except SafetensorError:
+            made_for = metadata(data).get("manifest_sha256")
+        except VerificationFailure:
             made_for = None
         if made_for != study.last_seen().manifest_sha256:
             raise BadInput("it is not of the release last fetched", field=str(study.student), remedy=remedy)

@@ -6,7 +6,6 @@ The head reads z alone. A head that saw s could re-learn the bias from s, howeve
 
 from __future__ import annotations
 
-import json
 from typing import Self
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from shared.architecture import ARCHITECTURES, Architecture, ConvolutionalArchitecture, perceptron
 from shared.errors import VerificationFailure
 from shared.schema import Schema, describe
+from shared.tensor_metadata import metadata
 
 
 class Decoder(nn.Module):
@@ -60,19 +60,6 @@ class Decoder(nn.Module):
         model = model.to_empty(device="cpu")
         model.load_state_dict(tensors)
         return model.eval()
-
-
-def metadata(data: bytes) -> dict[str, str]:
-    """The metadata of safetensors bytes: an 8-byte little-endian length, then a JSON header."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        if not 0 < length <= len(data) - 8:
-            raise ValueError
-        header = json.loads(data[8 : 8 + length])
-        found = header.get("__metadata__", {})
-    except (ValueError, AttributeError, RecursionError):
-        raise _refused("the header is not safetensors") from None
-    return found if isinstance(found, dict) else {}
 
 
 def checked(data: bytes, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from shared.decoder import checked, metadata
+from shared.decoder import checked
 from shared.errors import VerificationFailure
 from shared.sketch import Sketch, draw_frequencies
 from shared.strata import Strata
+from shared.tensor_metadata import metadata
 
 FREQUENCIES = 768
 FORMAT = "fair4free latent statistics 2"

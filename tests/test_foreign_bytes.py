@@ -27,11 +27,12 @@ from protocol.root import KeyRole, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, sign
 from protocol.trust import LastSeen, LogProof, verify_logged
 from shared.card import Card
-from shared.decoder import Decoder, checked, metadata
+from shared.decoder import Decoder, checked
 from shared.errors import BadContent, BadInput, VerificationFailure
 from shared.schema import Schema
 from shared.sealed_key import seal, unseal
 from shared.statistics import LatentStatistics
+from shared.tensor_metadata import metadata
 from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, key, trusting
 from tests.test_ledger import exported
 
