@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from consumer.reading import Rows, drawn_places
+from shared.canonical import restore
 from shared.conform import conform
 from shared.generation import Synthesiser
 from shared.image_folder import read_lineage
-from shared.table import restore
 
 MANIFEST, STUDENT = "fair4free.manifest_sha256", "fair4free.student_sha256"
 SEED, ROWS, GROUPS = "fair4free.seed", "fair4free.rows", "fair4free.groups"

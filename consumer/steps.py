@@ -15,6 +15,7 @@ from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
 from protocol.trust import TrustedRelease
 from shared import folder
+from shared.canonical import restore
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
 from shared.image_folder import ImageFolderWriter
@@ -22,7 +23,7 @@ from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.student import Distilled, Student, StudentSettings, distil
-from shared.table import TableWriter, restore
+from shared.table import TableWriter
 from shared.tensor_metadata import metadata
 
 LAST_SEED = 2**64 - 3

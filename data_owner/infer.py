@@ -12,10 +12,11 @@ from data_owner.attacks.attack import ON_PICTURES
 from data_owner.images import holds_images, image_settings
 from data_owner.ingest import LEAST_ROWS, check_target
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
+from shared.canonical import EXACT, canonical, plain
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import describe
-from shared.table import EXACT, canonical, check_names, plain
+from shared.table import check_names
 
 FREE_TEXT_CHARACTERS = 40
 FREE_TEXT_SHARE = 0.2

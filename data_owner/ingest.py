@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from data_owner.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
+from shared.canonical import DATE32, ISO_TEXT, LARGEST, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
 from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn
-from shared.table import DATE32, ISO_TEXT, LARGEST, Kind, canonical, check_names, plain
+from shared.table import check_names
 
 LEAST_ROWS = 100
 SMALLEST = 1e-12

@@ -32,11 +32,15 @@ from shared.student import Distilled, StudentSettings, distil
 
 @dataclass(frozen=True)
 class Measured:
-    """The card that may leave, and what only the owner sees."""
+    """The card that may leave, and what only the owner sees.
+
+    `predicted`: how often a model of synthetic rows says positive in each group of the held-out records, by label.
+    """
 
     card: Card
     synthetic: pd.DataFrame
     distilled: Distilled
+    predicted: dict[str, float]
     pictures: PictureScores | None = None
 
 
@@ -129,7 +133,7 @@ def measure(
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
-    return Measured(card, synthetic, distilled, pictures)
+    return Measured(card, synthetic, distilled, rates, pictures)
 
 
 def smallest_category(schema: Schema, table: pd.DataFrame) -> int:

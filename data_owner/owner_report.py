@@ -31,6 +31,7 @@ def owner_report(
     rates = {
         "recorded": group_rates(held_out, outcome(held_out, schema), schema),
         "synthetic": group_rates(sample, outcome(sample, schema), schema),
+        "predicted": measured.predicted,
     }
     return frame(
         card,
@@ -40,7 +41,9 @@ def owner_report(
             score_section(card),
             Section(
                 "Groups",
-                "How often the target is positive in each group: of held-out records, and of as many synthetic rows.",
+                "How often the target is positive in each group: recorded of held-out people, in as many synthetic "
+                "rows, and predicted of held-out people by a model of synthetic rows. Demographic parity is the lowest "
+                "prediction over the highest; groups of few people are judged together and differ by chance.",
                 (
                     Table(
                         ("group", "records (to tens)", *rates),
@@ -50,7 +53,7 @@ def owner_report(
                         ),
                     ),
                 ),
-                (group_bars(rates, "Positive rate by group: recorded in grey, synthetic in blue."),),
+                (group_bars(rates, "Positive rate by group: recorded, synthetic and predicted."),),
             ),
             Section(
                 "Columns",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 
+from shared.canonical import LARGEST, canonical
 from shared.errors import BadInput
 from shared.image_codec import canonical_images
-from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn, NumericColumn, Schema
-from shared.table import LARGEST, canonical
+from shared.schema import MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
@@ -25,14 +27,14 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             columns[column.name] = canonical_images(values, column)
             continue
         if isinstance(column, NumericColumn):
-            numbers = canonical(values, column.name, column.kind, column.unit)
+            numbers = _canonical(values, column, column.unit)
             if bool((numbers.abs() > LARGEST).any()):
                 raise BadInput(
                     f"holds a number beyond {LARGEST:g}", field=column.name, remedy="leave those cells empty"
                 )
             columns[column.name] = numbers
             continue
-        labels = canonical(values, column.name, column.kind)
+        labels = _canonical(values, column)
         if column.role is ColumnRole.SENSITIVE and MISSING in column.categories:
             labels = labels.fillna(MISSING)
         unknown = ~labels.isin(column.categories) & labels.notna()
@@ -44,6 +46,18 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             )
         columns[column.name] = labels.mask(unknown, MERGED)
     return _with_groups(schema, pd.DataFrame(columns))
+
+
+def _canonical(
+    values: pd.Series, column: NumericColumn | CategoricalColumn, unit: Literal["D", "s"] = "D"
+) -> pd.Series:
+    """The column in canonical form. Its kind was settled by the owner: the remedy is to give what it says."""
+    try:
+        return canonical(values, column.name, column.kind, unit)
+    except BadInput as error:
+        raise BadInput(
+            error.problem, field=error.field, remedy=f"the schema says {column.kind}: give that, or leave cells empty"
+        ) from None
 
 
 def _with_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:

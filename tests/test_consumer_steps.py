@@ -26,13 +26,14 @@ from data_owner.ingest import ingest
 from data_owner.measure import reference
 from data_owner.node import Node
 from protocol.artefacts import Artefact
+from shared.canonical import restore
 from shared.codec import group_positions
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
 from shared.student import StudentSettings
-from shared.table import TableWriter, restore
+from shared.table import TableWriter
 from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
 from tests.owner_in_memory import Owner, consume, trusting
 

@@ -16,9 +16,10 @@ from data_owner.ingest import ingest
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.settings import ColumnSettings, OwnerSettings
+from shared.canonical import restore
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.schema import MERGED, MISSING
-from shared.table import read_table, restore
+from shared.table import read_table
 from tests.conftest import patients, settings_for
 
 SECRET = "zq7secret"

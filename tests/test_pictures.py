@@ -21,6 +21,7 @@ from data_owner.node import Node
 from data_owner.teacher import default_settings
 from protocol.artefacts import Artefact
 from shared.architecture import ConvolutionalArchitecture
+from shared.canonical import restore
 from shared.card import Card
 from shared.codec import encode
 from shared.conform import conform
@@ -36,7 +37,6 @@ from shared.picture_scores import hardest
 from shared.schema import Schema
 from shared.statistics import measure
 from shared.student import StudentSettings
-from shared.table import restore
 from tests.conftest import QUICK_STUDENT, Running
 from tests.pictures import COLOURS, QUICK_IMAGES, SHAPES, SIDE, picture_settings, pictures, write_folder
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from data_owner.settings import ColumnSettings
+from shared.canonical import canonical, plain, restore, restore_column
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable
 from shared.folder import PUBLIC
 from shared.schema import CategoricalColumn, ColumnRole, Schema
-from shared.table import TableWriter, canonical, plain, read_table, restore, restore_column
+from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
 
 
@@ -371,6 +372,14 @@ def test_a_number_that_no_model_holds_is_refused_by_its_column() -> None:
     with pytest.raises(BadInput, match="beyond 1e") as caught:
         conform(schema, restore(table, schema).assign(lactate=1e300))
     assert caught.value.field == "lactate"
+
+
+def test_who_may_not_change_a_schema_is_told_what_it_asks_for() -> None:
+    schema, table = disclose(ingest(patients(), settings_for(patients())), 10)
+    with pytest.raises(BadInput, match="numbers and other text are mixed") as caught:
+        conform(schema, restore(table, schema).assign(lactate="low"))
+    assert (caught.value.field, "kind =" in caught.value.remedy) == ("lactate", False)
+    assert "number" in caught.value.remedy
 
 
 def test_no_text_is_a_gap() -> None:

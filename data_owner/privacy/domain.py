@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from data_owner.ingest import ColumnFacts
 from data_owner.settings import OwnerSettings
+from shared.canonical import restore_column
 from shared.errors import PolicyRefusal
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
-from shared.table import restore_column
 
 STEPS = 1000
 """A number whose decimals are not declared is kept to at least so many steps between its bounds."""

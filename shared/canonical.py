@@ -1,0 +1,213 @@
+"""The canonical form of a column, what everything computes with, and the way back.
+
+A canonical column is float64 (numbers; dates as whole days or seconds since 1970-01-01; missing is NaN) or text
+(categories and booleans; missing is null); of pictures see `image_codec`. `restore` undoes `canonical` in the dtypes
+that the schema names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from shared.errors import BadInput
+from shared.image_codec import restore_images
+from shared.schema import MERGED, MISSING, CategoricalColumn, Column, ImageColumn, NumericColumn, Schema
+
+Kind = Literal["number", "integer", "date", "category", "boolean"]
+ISO_TEXT = "date"
+"""The dtype of a date that is kept as ISO 8601 text."""
+DATE32 = "date32[day][pyarrow]"
+"""The dtype of a date without a time, as Parquet has it."""
+EXACT = 2.0**53
+"""Whole numbers up to here are exact in float64."""
+EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+"""What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
+LARGEST = 1e37
+"""Of numbers: what models compute with in half the digits still holds them."""
+
+
+def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:
+    """The column in one of pandas' own types: number, boolean, text, category of text, or dates (datetime.date too).
+
+    Raises `BadInput` naming a column of mixed types, of a type that no kind of column has (lists, bytes, durations),
+    or with infinite values, which with `gaps` are missing ones.
+    """
+    values = _plain(values, name)
+    if not pd.api.types.is_float_dtype(values):
+        return values
+    infinite = np.isinf(values.to_numpy(float, na_value=np.nan))
+    if not infinite.any():
+        return values
+    if not gaps:
+        raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
+    return values.mask(infinite)
+
+
+def canonical(
+    values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D", *, gaps: bool = False
+) -> pd.Series:
+    """One column in canonical form. Raises `BadInput` naming the column; with `gaps` a cell that its kind has no place
+    for is missing instead."""
+    values = plain(values, name, gaps=gaps)
+    if kind in ("category", "boolean"):
+        return _as_text(values)
+    if kind == "date":
+        return _as_time(values, name, unit, gaps)
+    if _is_time(values):
+        raise BadInput("holds dates, not numbers", field=name, remedy='set kind = "date"')
+    if pd.api.types.is_bool_dtype(values):
+        values = values.astype("Int64")
+    numbers = pd.to_numeric(values, errors="coerce").astype("Float64").to_numpy(float, na_value=np.nan)
+    if gaps:
+        numbers[~(np.abs(numbers) < (EXACT if kind == "integer" else np.inf))] = np.nan
+    elif bool((np.isnan(numbers) & values.notna().to_numpy()).any()):
+        raise BadInput(
+            "numbers and other text are mixed",
+            field=name,
+            remedy='clean the column, leave those cells empty, or set kind = "category"',
+        )
+    if bool(np.isinf(numbers).any()):
+        raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
+    if kind == "integer" and bool((np.abs(numbers) >= EXACT).any()):
+        raise BadInput("holds whole numbers of 2^53 and more", field=name, remedy='set kind = "exclude" or "number"')
+    return pd.Series(numbers, index=values.index)
+
+
+def restore(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """A canonical table in the dtypes that the schema names. Raises `BadInput` for a dtype that cannot hold it."""
+    return pd.DataFrame({column.name: restore_column(table[column.name], column) for column in schema.columns})
+
+
+def restore_column(values: pd.Series, column: Column) -> pd.Series:
+    """One canonical column in the dtype that the schema names. Raises `BadInput` for one that cannot hold it."""
+    try:
+        if isinstance(column, ImageColumn):
+            return restore_images(values, column)
+        if isinstance(column, NumericColumn):
+            return _restore_number(values, column)
+        return _restore_label(values, column)
+    except (TypeError, ValueError, OverflowError, NotImplementedError):
+        raise BadInput(
+            "cannot be given back in the type that the schema names",
+            field=column.name,
+            remedy="ask the owner for a new release",
+        ) from None
+
+
+def _plain(values: pd.Series, name: str) -> pd.Series:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        if pd.api.types.is_string_dtype(values.cat.categories):
+            return values
+        values = pd.Series(np.asarray(values), index=values.index)
+    if values.dtype != "object" and not isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind not in "mc":
+        return values
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError):
+        raise BadInput("mixes types", field=name, remedy="give the column one type") from None
+    kind = array.type
+    if pa.types.is_decimal(kind):
+        numbers = [np.nan if number is None else float(number) for number in array.to_pylist()]
+        return pd.Series(numbers, index=values.index)
+    if pa.types.is_boolean(kind):
+        return values.astype("boolean")
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise BadInput(
+            f"is of type {kind}, which no kind of column has",
+            field=name,
+            remedy="turn it into numbers, text or dates, or leave it out of the table",
+        )
+    if kind in EXACT_TYPES and array.null_count:
+        return array.to_pandas(types_mapper=EXACT_TYPES.get).set_axis(values.index)
+    return pd.Series(array.to_pandas().to_numpy(), index=values.index).infer_objects()
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    """Labels as text: whole numbers without a decimal point, missing, as no text is, as null.
+
+    Each by itself: what a label is called does not depend on which others a part of a table holds.
+    """
+    missing = values.isna()
+    spelt = _spelt if pd.api.types.is_float_dtype(values) else str
+    text = values.astype("object").map(spelt).astype("str")
+    return text.mask(missing | (text == ""))
+
+
+def _spelt(number: float) -> str:
+    return str(int(number)) if pd.notna(number) and number % 1 == 0 and abs(number) <= EXACT else str(number)
+
+
+def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
+    """Whole units since 1970-01-01 UTC; a time without a zone is taken as it stands."""
+    if pd.api.types.is_numeric_dtype(values):
+        raise BadInput(
+            "holds numbers, not dates", field=name, remedy='write dates as YYYY-MM-DD, or set kind = "integer"'
+        )
+    times = pd.to_datetime(values, errors="coerce", utc=True, format=None if _is_time(values) else "ISO8601")
+    if not gaps and bool((times.isna() & values.notna()).any()):
+        raise BadInput(
+            "holds text that is not a date",
+            field=name,
+            remedy='write dates as YYYY-MM-DD, leave the cell empty, or set kind = "category"',
+        )
+    whole = times.dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
+    return pd.Series(np.where(np.isnat(whole), np.nan, whole.astype(np.int64)), index=values.index)
+
+
+def _is_time(values: pd.Series) -> bool:
+    return pd.api.types.is_datetime64_any_dtype(values)
+
+
+def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
+    if column.kind == "number":
+        return values.round(column.decimals).astype(column.dtype)
+    whole = values.astype("Float64").round().astype("Int64")
+    if column.kind == "integer":
+        _check_range(whole, column.dtype)
+        return whole if column.optional and "int" in column.dtype else whole.astype(column.dtype)
+    counts = whole.to_numpy("int64", na_value=np.iinfo(np.int64).min)
+    times = pd.Series(counts.view(f"datetime64[{column.unit}]"), index=values.index)
+    if column.dtype == ISO_TEXT:
+        return times.dt.strftime("%Y-%m-%d" if column.unit == "D" else "%Y-%m-%dT%H:%M:%S").astype("str")
+    zoned = column.dtype.startswith("datetime64[") and "," in column.dtype
+    return (times.dt.tz_localize("UTC") if zoned else times).astype(column.dtype)
+
+
+def _check_range(whole: pd.Series, dtype: str) -> None:
+    """Raises `OverflowError` where the integer type would wrap around: pandas says nothing."""
+    if "int" in dtype and whole.notna().any():
+        kept = np.iinfo(dtype)
+        if whole.min() < kept.min or whole.max() > kept.max:
+            raise OverflowError
+
+
+def _restore_label(values: pd.Series, column: CategoricalColumn) -> pd.Series:
+    if MERGED in column.categories:
+        return values.mask(values == MISSING)  # merged values have no value of the original type
+    optional = column.optional or MISSING in column.categories
+    values = values.mask(values == MISSING)
+    if "bool" in column.dtype:
+        found = values.map({"True": True, "False": False}).astype("boolean")
+        return found if optional else found.astype("bool")
+    if "int" in column.dtype:
+        whole = values.astype("UInt64" if column.dtype.startswith("uint") else "Int64")
+        _check_range(whole, column.dtype)
+        return whole if optional else whole.astype(column.dtype)
+    if "float" in column.dtype:
+        return values.astype("Float64").astype(column.dtype)
+    if column.dtype == "category":  # the same codes in every block of a stream
+        labels = [label for label in column.categories if label != MISSING]
+        return pd.Series(pd.Categorical(values, labels), index=values.index)
+    return values
