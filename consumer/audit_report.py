@@ -189,7 +189,7 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
         f"function and the released quantile table (0 is equal, 1 as far as can be); the {LARGEST} largest.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
-            marginals(schema, tables, "Marginal distributions of the synthetic rows."),
+            marginals(schema, tables, f"Marginal distributions: {' and '.join(tables)}."),
             correlations(matrices, "Associations between columns."),
         ),
     )

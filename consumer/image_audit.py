@@ -10,11 +10,10 @@ from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
-from shared.metrics import scores
+from shared.metrics import Integers, scores
 from shared.picture_scores import group_accuracies
 from shared.picture_sections import picture_section
 from shared.report import Section, Table
-from shared.schema import Schema
 from shared.scores import Fidelity, Scores
 
 TRAINED_ON = 0.8
@@ -33,11 +32,12 @@ class ImageAudit:
 def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> ImageAudit:
     """Audit canonical pictures `rows`; `own`: real canonical pictures of the analyst's own, if any."""
     schema = synthesiser.schema
+    mixed = rows.sample(frac=1.0, random_state=0)  # a folder may be sorted by class
     split = int(TRAINED_ON * len(rows))
-    judge = ImageJudge(schema, rows.iloc[:split], seed=0)
-    tested = rows.iloc[split:]
-    only = scores(tested, judge.predict(judge.reference, tested), schema)
-    found = _own_section(judge, rows, own, schema) if own is not None else None
+    judge, tested = ImageJudge(schema, mixed.iloc[:split], seed=0), mixed.iloc[split:]
+    predicted = judge.predict(judge.reference, tested if own is None else pd.concat([tested, own]))
+    only = scores(tested, predicted[: len(tested)], schema)
+    found = None if own is None else _own_section(judge, rows, own, predicted[len(tested) :])
     sections = [
         *([picture_section(card.pictures)] if card.pictures is not None else []),
         _synthetic_section(synthesiser, only, rows),
@@ -68,8 +68,10 @@ def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFram
     )
 
 
-def _own_section(judge: ImageJudge, rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, Section]:
-    predicted = judge.predict(judge.reference, own)
+def _own_section(
+    judge: ImageJudge, rows: pd.DataFrame, own: pd.DataFrame, predicted: Integers
+) -> tuple[Scores, Section]:
+    schema = judge.schema
     found = scores(own, predicted, schema)
     fidelity: Fidelity = judge.fidelity(own, rows)
     names = tuple(name.replace("_", " ") for name in type(found).model_fields)

@@ -15,7 +15,7 @@ from shared.associations import associations
 from shared.schema import Frozen, NumericColumn, Schema
 
 REPEATED = 0.01
-"""A number that at least this share of real values equal is a repeated one."""
+"""A number that at least this share of real values, and two of them, equal is a repeated one."""
 
 RARE = 0.01
 """A category of at most this share of real rows is rare."""
@@ -94,7 +94,8 @@ def table_fidelity(real: pd.DataFrame, other: pd.DataFrame, schema: Schema) -> T
 def _number(column: NumericColumn, real: pd.Series, other: pd.Series) -> ColumnFidelity:
     values, others = (each.dropna().to_numpy(float) for each in (real, other))
     found, counts = np.unique(values, return_counts=True)
-    atoms, share = found[counts >= REPEATED * len(values)], counts[counts >= REPEATED * len(values)] / len(values)
+    often = counts >= max(2.0, REPEATED * len(values))
+    atoms, share = found[often], counts[often] / len(values)
     repeats = np.array([np.mean(others == atom) if len(others) else 0.0 for atom in atoms])
     on_grid = np.isclose(others, np.round(others, column.decimals), rtol=0.0, atol=1e-9)
     return ColumnFidelity(

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, pictures
 from shared.image_codec import Pixels, pixel_array
-from shared.plots import as_svg
+from shared.plots import as_svg, short
 from shared.report import Figure
 from shared.schema import Schema
 
@@ -86,7 +86,7 @@ def _grid(
                     interpolation="nearest",
                 )
             if place == 0:
-                axes.set_ylabel(f"{title} {name}", fontsize=7, rotation=0, ha="right", va="center")
+                axes.set_ylabel(short(f"{title} {name}"), fontsize=7, rotation=0, ha="right", va="center")
             if line == 0 and columns:
-                axes.set_title(columns[place], fontsize=7)
+                axes.set_title(short(columns[place]), fontsize=7)
     return as_svg(canvas, alt)

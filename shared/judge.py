@@ -66,27 +66,27 @@ class ImageJudge:
     """`reference`: the pictures that a classifier learns from whose features pictures are compared in."""
 
     protocol = IMAGE_PROTOCOL
-    balanced = False  # its classifier weights the groups of a class alike
+    balanced = False  # under odds the group tells nothing of the class as it is
 
     def __init__(self, schema: Schema, reference: pd.DataFrame, seed: int) -> None:
-        self._schema, self._seed, self.reference = schema, seed, reference
+        self.schema, self._seed, self.reference = schema, seed, reference
 
     @cached_property
     def classifier(self) -> ImageClassifier:
         """Learned from the reference pictures, drawn so that the group tells nothing of the class."""
-        return train_classifier(self.reference, self._schema, self._seed, rebalanced=True)
+        return train_classifier(self.reference, self.schema, self._seed, rebalanced=True)
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
-        return balanced(held_out, self._schema, self._seed)
+        return equal_groups(held_out, self.schema, self._seed)
 
     def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
-        model = train_classifier(train, self._schema, self._seed)
-        return as_outcome(model.predict(test, self._schema), self._schema)
+        model = train_classifier(train, self.schema, self._seed)
+        return metrics.numbered(model.predict(test, self.schema), self.schema)
 
     def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
         draw = np.random.default_rng(self._seed)
         points, others = (
-            self.classifier.features(metrics.draw_rows(table, rows, draw), self._schema)
+            self.classifier.features(metrics.draw_rows(table, rows, draw), self.schema)
             for table, rows in ((real, FIDELITY_ROWS), (other, 4 * FIDELITY_ROWS))
         )
         return metrics.nearness(points, others)
@@ -97,7 +97,7 @@ def judge_for(schema: Schema, reference: pd.DataFrame, seed: int) -> Judge:
     return TableJudge(schema, seed) if schema.image is None else ImageJudge(schema, reference, seed)
 
 
-def balanced(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFrame:
+def equal_groups(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFrame:
     """As many rows as can be in which every group is as frequent within a class, so that s tells nothing of y.
 
     A class that a group lacks altogether is left as it is.
@@ -110,9 +110,3 @@ def balanced(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFrame:
         least = min(len(rows) for rows in members)
         kept += [draw.choice(rows, least, replace=False) if least else rows for rows in members]
     return table.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)
-
-
-def as_outcome(predicted: Integers, schema: Schema) -> Integers:
-    """Class positions (n,) numbered as `metrics.outcome` does."""
-    names = pd.Series(np.asarray(schema.target.categories, dtype=object)[predicted], dtype="str")
-    return metrics.outcome(pd.DataFrame({schema.target.name: names}), schema)

@@ -38,17 +38,21 @@ PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
     "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
     "equally often (`generate --balanced`). The schema (categories, quantile tables, group shares) is of all rows. "
-    "Groups with fewer than 50 held-out rows are judged together. Ceiling: the same predictions with s permuted, 20 "
-    "times. Floor: the constant classifier. Density and coverage (k = 5) of as many synthetic rows as training "
-    "records, at most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, "
-    "target included; their ceiling is real training rows against the same."
+    "Groups with fewer than 50 held-out rows are judged together, if fewer than ten with the next smallest. Ceiling: "
+    "the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage (k = 5) of "
+    "as many synthetic rows as training records, at most 20,000, against real held-out rows, at most 5,000, on "
+    "z-scored numbers and one-hot categories, target included; their ceiling is real training rows against the same."
 )
 
 
 def outcome(table: pd.DataFrame, schema: Schema) -> Integers:
     """1 where the target is the positive class, (n,); with more than two classes the others have other numbers."""
+    return numbered(positions(schema.target, table[schema.target.name]), schema)
+
+
+def numbered(found: Integers, schema: Schema) -> Integers:
+    """Positions (n,) among the target's classes numbered as an `outcome` is."""
     positive, classes = schema.target.categories.index(schema.positive), len(schema.target.categories)
-    found = positions(schema.target, table[schema.target.name])
     if classes == 2:
         return (found == positive).astype(np.int64)
     return np.where(found == positive, 1, np.where(found == 1, positive, found))
@@ -114,16 +118,17 @@ def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
 
 
 def judged_groups(groups: Integers) -> Integers:
-    """Groups (n,) with the small ones pooled as -1, the next smallest joining until the pool is large enough.
+    """Groups (n,) with those of fewer than `LEAST_JUDGED` rows pooled as -1.
 
-    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half. The largest group never
-    joins, or nobody would be left to compare with, unless either of the two has fewer than `LEAST_COMPARED` rows.
+    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half. Of fewer than
+    `LEAST_COMPARED` rows nothing can be said: such a pool takes in the next smallest group, though never the largest,
+    which it is compared with. Where that leaves too few on either side, all are one.
     """
     labels, counts = np.unique(groups, return_counts=True)
     order = np.argsort(counts, kind="stable")
     pooled, total = [], 0
     for index in order[:-1]:
-        if counts[index] >= LEAST_JUDGED and (total == 0 or total >= LEAST_JUDGED):
+        if counts[index] >= LEAST_JUDGED and not 0 < total < LEAST_COMPARED:
             break
         pooled.append(labels[index])
         total += int(counts[index])
@@ -148,12 +153,12 @@ def floor(test: pd.DataFrame, schema: Schema) -> Scores:
 
 
 def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = False) -> Floats:
-    """Features x and s, (n, width): numbers (missing as the table's mean, with a flag), then one-hot categories."""
+    """Features x and s, (n, width): numbers (missing as the median of the schema, with a flag), one-hot categories."""
     parts = []
     for column in Layout(schema).numeric:
         values = table[column.name].to_numpy(float)
         missing = np.isnan(values)
-        parts.append(np.where(missing, np.nanmean(values) if not missing.all() else 0.0, values))
+        parts.append(np.where(missing, np.interp(0.5, column.quantiles.ranks, column.quantiles.values), values))
         if column.optional:
             parts.append(missing.astype(float))
     for categorical in _categorical(schema, with_target):

@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from shared.report import Figure
-from shared.schema import NumericColumn, Schema
+from shared.schema import CategoricalColumn, NumericColumn, Schema
 from shared.scores import Scores
 
 REAL, SYNTHETIC, FAINT = "#8a93a0", "#1f5f8b", "#d4d8dd"
 COLOURS = (SYNTHETIC, "#d08a2e", "#1b7f5c", "#8a5fb0")
+CATEGORIES = 8
+"""Of a column, shown in a panel."""
+MARKERS = "osD^vP*X"
 METRICS = {
     "demographic_parity_ratio": "demographic\nparity ratio",
     "equalized_odds_ratio": "equalized\nodds ratio",
@@ -48,7 +53,10 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
 
 
 def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
-    """Small multiples, a panel for each column: histogram outlines of numbers, bars of categories."""
+    """Small multiples, a panel for each column: histogram outlines of numbers, bars of the first categories.
+
+    Of two tables the first, which the second is held to, is a shape in grey.
+    """
     columns, across = schema.tabular, 5
     down = -(-len(columns) // across)
     canvas = Canvas(figsize=(9.2, 1.55 * down))
@@ -70,18 +78,23 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
                     linewidth=1.2,
                 )
         else:
-            shown = column.categories[:8]
+            shown = column.categories[:CATEGORIES]
             for index, table in enumerate(tables.values()):
                 share = table[column.name].value_counts(normalize=True).reindex(list(shown)).fillna(0.0)
                 width = 0.8 / len(tables)
                 places = np.arange(len(shown)) + (index - (len(tables) - 1) / 2) * width
                 colour = FAINT if index == 0 and len(tables) > 1 else SYNTHETIC
                 axes.bar(places, share.to_numpy(), width, color=colour)
-        axes.set_title(_short(column.name), fontsize=7.5, color="#1c2430")
+        names = column.categories if isinstance(column, CategoricalColumn) else ()
+        part = f", {CATEGORIES} of {len(names)}" if len(names) > CATEGORIES else ""
+        axes.set_title(short(column.name) + part, fontsize=7.5, color="#1c2430")
         axes.set_xticks([])
         axes.set_yticks([])
         plain(axes)
     canvas.tight_layout(pad=0.6)
+    colours = (FAINT, SYNTHETIC)[-len(tables) :]
+    named = [Patch(color=colour, label=name) for colour, name in zip(colours, tables, strict=True)]
+    canvas.legend(handles=named, frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return as_svg(canvas, alt)
 
 
@@ -101,7 +114,7 @@ def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: st
     """Lines over training steps."""
     canvas = Canvas(figsize=(9.2, 2.6))
     axes = canvas.subplots()
-    for colour, (name, values) in zip(COLOURS, named.items(), strict=False):
+    for colour, (name, values) in zip(cycle(COLOURS), named.items(), strict=False):
         axes.plot(steps, values, color=colour, linewidth=1.4, label=name)
     if log:
         axes.set_yscale("log")
@@ -137,7 +150,7 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
         values = [series.get(name, 0.0) for name in names]
         bars = axes.barh(places, values, height * 0.9, color=(REAL, *COLOURS)[index], label=title)
         axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
-    axes.set_yticks(np.arange(len(names)), [_short(name) for name in names], fontsize=8.5)
+    axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=8)
     plain(axes)
@@ -170,10 +183,11 @@ def frontier(
     """Fairness (up, a `ratio`) against accuracy (right): named lines and named points of (accuracy, ratio)."""
     canvas = Canvas(figsize=(9.2, 4.6))
     axes = canvas.subplots()
-    for colour, (name, places) in zip(COLOURS, lines.items(), strict=False):
+    for colour, (name, places) in zip(cycle(COLOURS), lines.items(), strict=False):
         axes.plot(*zip(*places, strict=True), color=colour, marker="o", markersize=4, linewidth=1.2, label=name)
     for index, (name, (across, up)) in enumerate(points.items()):
-        axes.scatter([across], [up], s=46, marker="osD^vP*X"[index % 8], color=COLOURS[index % 4], label=name)
+        marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # no two of 32 look alike
+        axes.scatter([across], [up], s=46, marker=marker, color=COLOURS[index % len(COLOURS)], label=name)
     axes.set_xlabel("accuracy on real held-out rows", fontsize=8)
     axes.set_ylabel(ratio, fontsize=8)
     axes.set_ylim(top=1.02)
@@ -191,7 +205,8 @@ def plain(axes: Axes) -> None:
         axes.spines[side].set_color(FAINT)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A name of somebody's column, class or group as it stands in a picture; a dollar sign begins no formula."""
     text = text.replace("$", r"\$")
     return text if len(text) <= 24 else text[:23] + "…"
 

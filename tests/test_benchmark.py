@@ -1,6 +1,7 @@
 """The comparison: the same folds for all, each cell once, and pairwise forms that agree."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from data_owner.benchmark.systems import Fold
 from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import outcome
+from shared.plots import frontier
 from shared.progress import quiet
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch
 
@@ -186,10 +188,23 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
 
 def test_a_look_at_a_few_systems_does_not_take_the_place_of_the_whole() -> None:
     whole = Request("compas", ("sex",), (), folds=5, seeds=1, sweep=False, quick=False)
-    others = [{"quick": True}, {"systems": ("original",)}, {"systems": ("fairgan",)}, {"seeds": 3}]
+    others = [
+        *({"quick": True}, {"systems": ("original",)}, {"systems": ("fairgan",)}),
+        *({"seeds": 3}, {"folds": 2}, {"sweep": True}),
+    ]
     names = [whole.name, *(dataclasses.replace(whole, **change).name for change in others)]  # type: ignore[arg-type]
-    assert names[0] == "compas-sex-seeds1"
-    assert len(set(names)) == 5
+    assert names[0] == "compas-sex-folds5-seeds1"
+    assert len(set(names)) == 7
+    some, again = (dataclasses.replace(whole, systems=names) for names in (("a", "b"), ("b", "a")))
+    assert some.name == again.name
+
+
+def test_every_system_of_a_frontier_has_a_look_of_its_own() -> None:
+    points = {system.title: (0.6, 0.9) for system in registry.SYSTEMS}
+    svg = frontier({}, points, "parity", "Parity.").svg
+    legend = svg[svg.index('id="legend_1"') :]
+    looks = re.findall(r'<use [^>]*xlink:href="(#m[^"]+)"[^>]*style="fill: (#[0-9a-f]+)', legend)
+    assert len(looks) == len(set(looks)) == len(points)
 
 
 @pytest.mark.parametrize(

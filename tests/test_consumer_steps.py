@@ -16,7 +16,7 @@ import pytest
 
 import consumer
 from consumer import lineage, steps
-from consumer.lineage import Lineage, Run, made_again
+from consumer.lineage import BLOCKS, Lineage, Run, made_again
 from consumer.reading import LEAST_ROWS, Rows, drawn_places, read_rows
 from consumer.study import Study
 from data_owner import authority
@@ -118,6 +118,17 @@ def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
         assert made_again(run, Rows(table, 160), synthesiser)
         table.loc[63, "age"] += 1
         assert not made_again(run, Rows(table, 160), synthesiser)
+
+
+def test_rows_changed_anywhere_are_found_while_all_blocks_are_looked_at(study: Study) -> None:
+    synthesiser, _ = steps.fitted_synthesiser(study, steps.whole(study))
+    with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
+        table = restore(pd.concat(synthesiser.rows(0, 0, 64 * BLOCKS), ignore_index=True), synthesiser.schema)
+        run = Run(0, 0, 64 * BLOCKS, balanced=False)
+        for block in range(BLOCKS):
+            changed = table.copy()
+            changed.loc[64 * block + 9, "age"] += 1
+            assert not made_again(run, Rows(changed, len(table)), synthesiser)
 
 
 def test_pictures_that_were_drawn_are_compared_in_their_places(image_artefacts: dict[Artefact, bytes]) -> None:

@@ -166,26 +166,39 @@ def test_the_forest_learns_from_features_and_group() -> None:
     assert predict(constant, test, schema, random_forest(0)).tolist() == [0] * len(test)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=600))
-def test_small_groups_are_judged_together_and_beside_the_largest(labels: list[int]) -> None:
-    groups = np.array(labels)
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
+def test_only_small_groups_are_judged_together(sizes: list[int]) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
     judged = judged_groups(groups)
-    _, before = np.unique(groups, return_counts=True)
-    _, sizes = np.unique(judged, return_counts=True)
-    beside = len(groups) - before.max()  # everybody but the largest group
-    assert (len(sizes) > 1) is bool(min(beside, before.max()) >= 10)
-    if len(sizes) > 1:
-        assert sizes.min() >= min(beside, before.max(), 50)
-    for label in np.unique(groups):
-        assert len(np.unique(judged[groups == label])) == 1
+    found = [np.unique(judged[groups == label]) for label in range(len(sizes))]
+    assert all(len(each) == 1 for each in found)
+    *others, largest = sorted(sizes)
+    small = sum(size for size in others if size < 50)
+    if min(sum(others), largest) < 10:
+        assert len(np.unique(judged)) == 1
+        return
+    counts = sorted(int((judged == label).sum()) for label in np.unique(judged))
+    kept = [size for size in others if size >= 50]
+    if small == 0 or small >= 10:
+        assert counts == sorted([*([small] if small else []), *kept, largest])
+    else:  # of so few nothing can be said by themselves
+        assert counts == sorted([small + kept[0], *kept[1:], largest])
 
 
-def test_a_small_group_is_not_hidden_in_a_large_one() -> None:
-    groups = np.repeat([0, 1], [1000, 12])
-    only_the_large = (groups == 0).astype(np.int64)
-    found = score(np.ones(1012, np.int64), only_the_large, judged_groups(groups))
-    assert found.demographic_parity_ratio == 0.0
+@pytest.mark.parametrize("sizes", [(1000, 12), (1000, 900, 12), (1000, 900, 45), (1000, 900, 30, 15)])
+def test_a_small_group_is_not_hidden_in_a_large_one(sizes: tuple[int, ...]) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    selected = (np.repeat(sizes, sizes) >= 50).astype(np.int64)
+    assert score(np.ones(len(groups), np.int64), selected, judged_groups(groups)).demographic_parity_ratio == 0.0
+
+
+def test_what_is_missing_counts_alike_whatever_stands_beside_it(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    whole = design_matrix(table, schema)
+    parts = [design_matrix(table.iloc[start : start + 50], schema) for start in range(0, len(table), 50)]
+    assert table["lactate"].isna().any()
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_associations_are_one_with_themselves_and_symmetric(disclosed: Disclosed) -> None:

@@ -30,7 +30,7 @@ from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
 from shared.image_folder import ImageFolderWriter, read_image_folder
-from shared.judge import balanced
+from shared.judge import equal_groups
 from shared.limits import LIMITS
 from shared.metrics import outcome
 from shared.picture_scores import hardest
@@ -168,7 +168,7 @@ def test_generation_of_pictures_is_repeatable_and_divisible(
 def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
     image_records: fitting.Prepared,
 ) -> None:
-    test = balanced(image_records.held_out, image_records.schema, seed=0)
+    test = equal_groups(image_records.held_out, image_records.schema, seed=0)
     counts = pd.crosstab(test["shape"], test["colour"])
     assert (counts["red"] == counts["green"]).all()
     assert len(test) > 0

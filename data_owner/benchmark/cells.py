@@ -34,7 +34,7 @@ from shared.schema import Frozen, Schema
 from shared.scores import Fidelity, Scores
 
 OWN_ROWS = 10_000
-"""Rows of the paper's own protocol."""
+"""Rows of the paper's own protocol, of those that are made for models."""
 
 PACKAGES = ("data_owner", "shared")
 COMPUTING = (
@@ -65,8 +65,8 @@ class Cell(Frozen):
     """What is kept of one system on one fold.
 
     `forest` and `boosting` hold a 0 or 1 for each held-out row. A system that makes no rows has neither its own
-    protocol nor fidelity; one that failed has only the reason. `seconds` are of processor time, which other work
-    on the machine does not lengthen, and include what systems that start alike train once for all.
+    protocol, fidelity nor `seconds`; one that failed has only the reason. `seconds` are of processor time, which other
+    work on the machine does not lengthen, until there are rows, with what systems that start alike train once for all.
     """
 
     forest: str = ""
@@ -74,7 +74,7 @@ class Cell(Frozen):
     own: Scores | None = None
     fidelity: Fidelity | None = None
     columns: TableFidelity | None = None
-    seconds: float = 0.0
+    seconds: float | None = None
     failure: str | None = None
 
 
@@ -121,11 +121,11 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
     schema, training, held_out = split(key.study, key.seed, key.fold)
     fold = Fold(key.study.dataset, schema, training, held_out, key.seed, key.study.effort, scratch)
     models = (random_forest(key.seed), boosting(key.seed))
-    start = _processor_time()
     try:
         if not isinstance(system, Generator):
             predicted = [system.predict(fold, model) for model in models]
-            return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]), seconds=_processor_time() - start)
+            return Cell(forest=_digits(predicted[0]), boosting=_digits(predicted[1]))
+        start = _processor_time()
         made = system.generate(fold)
         seconds = _processor_time() - start + sum(fold.reused_seconds)
         rows = made if isinstance(made, Rows) else Rows(made, made.iloc[: len(training)])

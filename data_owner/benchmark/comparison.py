@@ -68,7 +68,7 @@ class Row(Frozen):
 
 class Comparison(Frozen):
     """`folds` were run of the study's. `fidelity_ceiling`, `columns_ceiling`: real training rows against the same
-    held-out rows. `sweep`: named lines of systems. `seconds` of a row are a fold's."""
+    held-out rows. `sweep`: named lines of systems. `seconds` of a row are a fold's, until rows are made."""
 
     study: Study
     seeds: tuple[int, ...]
@@ -157,6 +157,7 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         boosted.append(scores(tests[seed], _pooled(one.boosting for one in found), schema))
     own = [one.own for one in every if one.own]
     columns = [one.columns for one in every if one.columns]
+    seconds = [one.seconds for one in every if one.seconds is not None]
     made = [[one.fidelity for one in found if one.fidelity] for found in cells.values()]
     fidelity = [Fidelity.mean(found) for found in made if found]
     return Row(
@@ -169,7 +170,7 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         density=Spread.of(one.density for one in fidelity) if fidelity else None,
         coverage=Spread.of(one.coverage for one in fidelity) if fidelity else None,
         columns=TableFidelity.mean(columns) if columns else None,
-        seconds=round(float(np.mean([one.seconds for one in every])), 1),
+        seconds=round(float(np.mean(seconds)), 1) if seconds else None,
     )
 
 

@@ -42,7 +42,7 @@ def _scores(found: Comparison) -> Section:
         "Every system on the same folds",
         "DPR and EOR are the demographic parity and equalized odds ratios, 1 is equal treatment; with s permuted they "
         "are what chance leaves of a system's predictions. Boosting is a second downstream model. The own protocol is "
-        "that of the Fair4Free paper, trained and tested on synthetic rows; it says nothing about real people.",
+        "that of the Fair4Free paper, trained and tested on synthetic rows, ours balanced; nothing about real people.",
         tuple(tables),
         (
             _frontier(found, "demographic_parity_ratio", "demographic parity ratio"),

@@ -34,9 +34,11 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of what is written: no quick look, few systems or few seeds take the place of more."""
-        few = [hashlib.sha256(" ".join(self.systems).encode()).hexdigest()[:8]] if self.systems else []
-        return "-".join((self.dataset, *self.sensitive, *few, "quick" if self.quick else f"seeds{self.seeds}"))
+        """Of what is written: no quick look, no few systems, folds or seeds take the place of more."""
+        few = [hashlib.sha256(" ".join(sorted(self.systems)).encode()).hexdigest()[:8]] if self.systems else []
+        sweep = ["sweep"] if self.sweep else []
+        effort = "quick" if self.quick else f"seeds{self.seeds}"
+        return "-".join((self.dataset, *self.sensitive, *few, *sweep, f"folds{self.folds}", effort))
 
 
 @dataclass(frozen=True)
