@@ -58,11 +58,12 @@ def audit_report(
     card: Card,
     manifest: Manifest,
     table: pd.DataFrame,
+    held: int,
     distillation: Distillation,
     lineage: Lineage,
     real: pd.DataFrame | None,
 ) -> Audit:
-    """Audit a table of synthetic rows. `real`: a file of the analyst's own, if any."""
+    """Audit a table of synthetic rows of which a file has `held`. `real`: a file of the analyst's own, if any."""
     schema = synthesiser.schema
     rows = conform(schema, drawn_rows(table, AUDITED_ROWS, DRAW))
     own = conform(schema, real) if real is not None else None
@@ -79,8 +80,9 @@ def audit_report(
     ]
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
-        subtitle=f"{len(table):,} rows, release {manifest.version}. Target {card.target}, positive class "
-        f"{card.positive}, sensitive {', '.join(card.sensitive)}. Made without a single record.",
+        subtitle=f"{held:,} rows, release {manifest.version}. Target {card.target}, positive class "
+        f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
+        + ("Made without a single record." if own is None else "Beside them records of your own, which went nowhere."),
         verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage), attack_verdict(card)),
         facts=(
             ("Privacy", manifest.privacy),

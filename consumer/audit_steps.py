@@ -31,15 +31,14 @@ def audit(
     synthesiser, expected = fitted_synthesiser(study, trusted)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
-    distilled = Distillation.from_bytes(
-        folder.read(study.distillation, "run `fair4free distill`"), str(study.distillation)
-    )
+    distilled = Distillation.of(folder.read(study.student, "run `fair4free distill`"), str(study.student))
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
         Card.from_bytes(trusted.artefacts[Artefact.CARD]),
         trusted.manifest,
         rows.table,
+        rows.held,
         distilled,
         lineage.lineage(table_path, rows, synthesiser, expected),
         None if own is None else own.table,

@@ -1,4 +1,4 @@
-"""How far a distillation came: the file beside the student, which the audit reports."""
+"""How far a distillation came: the student's file says so itself, and the audit reports it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pydantic import Field, ValidationError
 from shared.errors import BadInput
 from shared.schema import Frozen
 from shared.student import Distilled
+from shared.tensor_metadata import metadata
+
+KEY = "distillation"
 
 
 class Distillation(Frozen):
@@ -21,16 +24,16 @@ class Distillation(Frozen):
     history: tuple[tuple[int, float], ...] = Field(min_length=1)
 
     @classmethod
-    def from_bytes(cls, data: bytes, field: str) -> Self:
-        """Raises `BadInput` naming `field`, the file."""
+    def of(cls, student: bytes, field: str) -> Self:
+        """From the bytes of a student. Raises `BadInput` naming `field`, its file."""
         try:
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(str(metadata(student).get(KEY, "")))
         except ValidationError:
             raise BadInput(
-                "does not say how the student was distilled", field=field, remedy="run `fair4free distill`"
+                "does not say how the student was distilled", field=field, remedy="run `fair4free distill` again"
             ) from None
 
 
-def to_bytes(distilled: Distilled) -> bytes:
-    """All that was distilled but the student."""
-    return json.dumps({name: getattr(distilled, name) for name in Distillation.model_fields}).encode()
+def said(distilled: Distilled) -> dict[str, str]:
+    """What the student's file says of its making."""
+    return {KEY: json.dumps({name: getattr(distilled, name) for name in Distillation.model_fields})}

@@ -40,7 +40,7 @@ class Generated:
 
 
 def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
-    """Distil the student from noise and the released statistics; write it beside its lineage."""
+    """Distil the student from noise and the released statistics; write it with its lineage."""
     if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
     study = Study(Path(path))
@@ -48,9 +48,8 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
-    student = distilled.student.to_bytes({"manifest_sha256": trusted.manifest.digest})
-    folder.write(study.student, student)
-    folder.write(study.distillation, distillation.to_bytes(distilled))
+    lineage = {"manifest_sha256": trusted.manifest.digest, **distillation.said(distilled)}
+    folder.write(study.student, distilled.student.to_bytes(lineage))
     return distilled
 
 

@@ -4,7 +4,7 @@ invitation.json        the root of trust, as the owner handed it over
 identity/              keys (never leave), request, fingerprint, certificate
 last_seen.json         the highest of everything accepted, which nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
-student.safetensors    the distilled student, with student.json beside it
+student.safetensors    the distilled student, and how it came to be
 synthetic.*            whatever was generated
 audit.html, .json      the consumer's report
 """
@@ -60,10 +60,6 @@ class Study:
     @property
     def student(self) -> Path:
         return self.folder / "student.safetensors"
-
-    @property
-    def distillation(self) -> Path:
-        return self.folder / "student.json"
 
     @property
     def report(self) -> Path:

@@ -16,7 +16,7 @@ from data_owner.attacks.battery import Battery, release_digest
 from data_owner.attacks.membership import Train
 from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
-from data_owner.fitting import artefacts, fit
+from data_owner.fitting import artefacts, fit, recipe
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged, policy_id
@@ -87,7 +87,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     found = with_training(
         before,
         trained_artefacts(node, version),
-        _kept(node.shadows(version), settings.training.model_dump_json(), trained),
+        _kept(node.shadows(version), recipe(prepared.schema, settings.training), trained),
         prepared.training,
         prepared.held_out,
         shadows or SHADOWS,
@@ -104,12 +104,12 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     return Attacked(found, verdicts(found, limits), exceeded(found, limits))
 
 
-def _kept(place: Path, settings: str, train: Train) -> Train:
-    """`train`, with what it makes kept under `place` by settings, records and seed."""
+def _kept(place: Path, recipe: str, train: Train) -> Train:
+    """`train`, with what it makes kept under `place` by recipe, records and seed."""
 
     def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
         rows = pd.util.hash_pandas_object(records).to_numpy().tobytes()
-        digest = hashlib.sha256(f"{settings} {seed} ".encode() + rows).hexdigest()
+        digest = hashlib.sha256(f"{recipe} {seed} ".encode() + rows).hexdigest()
         files = {kind: place / digest[:32] / kind.filename for kind in TRAINED}
         if not all(path.is_file() for path in files.values()):
             made = train(records, seed)

@@ -3,8 +3,6 @@ page that a privacy officer reads."""
 
 from __future__ import annotations
 
-import hashlib
-
 from data_owner import release
 from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
@@ -23,10 +21,7 @@ from shared.card import Card
 def keep(
     node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy_id: str, now: int
 ) -> release.Status:
-    """Keep findings, a card that says them in a word each, and all that the gate has against the release.
-
-    Their digest covers the policy that judged them: an override holds for both.
-    """
+    """Keep findings, a card that says them in a word each, and all that the gate has against the release."""
     folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     card = card.model_copy(update={"attacks": verdicts(found, limits)})
     return release.record_measured(
@@ -38,7 +33,7 @@ def keep(
         policy_id,
         now,
         exceeded=exceeded(found, limits),
-        findings=hashlib.sha256(found.to_bytes() + policy_id.encode()).hexdigest(),
+        findings=release.findings_digest(found.to_bytes(), policy_id),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,11 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     schema, canonical = disclose(with_groups(found, settings.policy, counted), minimum_count, counted)
     architecture_for(schema, default_settings(schema))
     return Prepared(schema, *(canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)))
+
+
+def recipe(schema: Schema, training: TrainingSettings) -> str:
+    """All that a fit depends on beside the records: what was started under one is not gone on with under another."""
+    return f"{training.model_dump_json()} {default_settings(schema)} fair4free {version('fair4free')}"
 
 
 def fit(

@@ -80,7 +80,7 @@ def measure(
         settings.policy,
         # nobody is behind microdata
         smallest_group=int(sizes.min()) if settings.privacy is None else None,
-        smallest_category=smallest_category(schema, training) if settings.privacy is None else None,
+        rarest=rarest_category(schema, training) if settings.privacy is None else None,
         groups=len(schema.groups),
         judged=len(np.unique(judged_groups(group_positions(schema, test)))),
         synthetic=found,
@@ -88,17 +88,10 @@ def measure(
         ceiling=best,
         fidelity=fidelity,
         fidelity_ceiling=fidelity_ceiling,
+        criterion=settings.training.criterion,
     )
+    behind = np.bincount(group_positions(schema, held_out), minlength=len(schema.groups))
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
-    rates = group_rates(test, predicted, schema)
-
-    def rate(of_group: dict[str, float], rows: pd.DataFrame, index: int) -> float | None:
-        label = schema.groups[index].label
-        if label not in of_group or sizes[index] < LEAST_PUBLISHED:
-            return None
-        behind = int((group_positions(schema, rows) == index).sum())
-        return publishable_rate(of_group[label], behind, settings.policy.minimum_count)
-
     pictures: PictureScores | None = None
     if isinstance(judge, ImageJudge):
         pictures = picture_scores(judge, synthetic, test, predicted, from_original, schema)
@@ -118,8 +111,9 @@ def measure(
             GroupSize(
                 label=group.label,
                 records=tens(int(sizes[index])),
-                recorded_rate=rate(recorded, held_out, index),
-                predicted_rate=rate(rates, test, index),
+                recorded_rate=publishable_rate(recorded[group.label], int(behind[index]), settings.policy.minimum_count)
+                if sizes[index] >= LEAST_PUBLISHED and behind[index]
+                else None,
             )
             for index, group in enumerate(schema.groups)
         ),
@@ -133,21 +127,21 @@ def measure(
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
-    return Measured(card, synthetic, distilled, rates, pictures)
+    return Measured(card, synthetic, distilled, group_rates(test, predicted, schema), pictures)
 
 
-def smallest_category(schema: Schema, table: pd.DataFrame) -> int:
-    """Records behind the rarest category that the schema names without its having been declared empty."""
-    counts = [
-        np.bincount(positions(column, table[column.name]), minlength=len(column.categories))
+def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:
+    """The column of the rarest category, or gap, that occurs, and how many records are behind it."""
+    counts = {
+        column.name: np.bincount(positions(column, table[column.name]))
         for column in schema.columns
         if column.kind in ("category", "boolean")
-    ]
-    return int(min(count[count > 0].min() for count in counts))
+    }
+    return min(((name, int(count[count > 0].min())) for name, count in counts.items()), key=lambda found: found[1])
 
 
 LEAST_PUBLISHED = 500
-"""Rates of a group of fewer training records than this are not published: a rate of a dozen people is about people."""
+"""The rate of a group of fewer training records than this is not published: one of a dozen people is about people."""
 
 
 def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema, minimum_count: int) -> PictureScores:

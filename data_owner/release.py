@@ -6,6 +6,7 @@ found within the policy.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
@@ -54,8 +55,8 @@ class Status(Frozen):
     """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
 
     `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
-    what attacks found, for which an override holds. `charges` is how many the privacy budget's ledger held when it was
-    made, 0 without a budget.
+    what attacks found, for which an override holds, and `card_sha256` that of the card it was written with. `charges`
+    is how many the privacy budget's ledger held when it was made, 0 without a budget.
     """
 
     state: State
@@ -65,6 +66,7 @@ class Status(Frozen):
     failures: tuple[str, ...] = ()
     exceeded: tuple[str, ...] = ()
     findings: str = Field(default="", max_length=64)
+    card_sha256: str = Field(default="", max_length=64)
     settings_sha256: str = Field(default="", max_length=64)
     charges: int = Field(default=0, ge=0)
     policy_id: str = Field(default="", max_length=64)
@@ -168,6 +170,7 @@ def record_measured(
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
     digest of what attacks found."""
     found = {"policy_id": policy_id, "records": records, "exceeded": exceeded, "findings": findings}
+    found["card_sha256"] = hashlib.sha256(card).hexdigest()
     with folder.locked(node.lock):
         after = step(status(node, version), State.MEASURED, at=now, failures=failures).model_copy(update=found)
         folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
@@ -200,9 +203,14 @@ def approve(
                 "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
             )
         place = node.releases / str(version)
+        card = folder.read(place / Artefact.CARD.filename, "run gate again")
         if before.exceeded:
-            card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
-            folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
+            overridden = Card.from_bytes(card).model_copy(update={"overridden": True})
+            # as it was measured, also if an approval was cut off after it was written
+            card = overridden.model_copy(update={"overridden": False}).to_bytes()
+        _check_whole(node, version, before, card)
+        if before.exceeded:
+            folder.write(place / Artefact.CARD.filename, overridden.to_bytes())
         artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
         digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
         manifest = Manifest(
@@ -233,6 +241,22 @@ def approve(
             )
         _keep(node, version, after)
         return manifest
+
+
+def findings_digest(found: bytes, policy_id: str) -> str:
+    """Of what attacks found, under the policy that judged it: an override holds for both."""
+    return hashlib.sha256(found + policy_id.encode()).hexdigest()
+
+
+def _check_whole(node: Node, version: int, before: Status, card: bytes) -> None:
+    """Raises `PolicyRefusal` unless card and findings are those that the state was written with: a gate that was cut
+    off between them may have found more than the state says."""
+    found = node.attacks(version)
+    attacked = folder.read(found, "run gate again") if before.findings else b""
+    if before.card_sha256 != hashlib.sha256(card).hexdigest() or (
+        before.findings and before.findings != findings_digest(attacked, before.policy_id)
+    ):
+        raise PolicyRefusal("the last gate or attack was cut off", field="release", remedy="run gate again")
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from data_owner.settings import Policy
 from shared.card import Check
 from shared.scores import Fidelity, Scores
@@ -10,8 +12,9 @@ from shared.scores import Fidelity, Scores
 def checks(
     policy: Policy,
     *,
+    criterion: Literal["parity", "odds"],
     smallest_group: int | None,
-    smallest_category: int | None,
+    rarest: tuple[str, int] | None,
     groups: int,
     judged: int,
     synthetic: Scores,
@@ -22,25 +25,29 @@ def checks(
 ) -> tuple[Check, ...]:
     """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
 
-    `judged`: how many of the schema's `groups` fairness was measured between; of one alone nothing can be said.
+    `rarest`: a column, and how many are behind its rarest category or gap. `judged`: how many of the schema's `groups`
+    fairness was measured between; of one alone nothing can be said.
     """
     floors = policy.floors
-    counts = {
-        "records in the smallest sensitive group": smallest_group,
-        "records behind the rarest category": smallest_category,
-    }
+    aimed, other = floors.criterion_of_ceiling, floors.other_ratio_of_ceiling
+    parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
+    counts = {}
+    if smallest_group is not None:
+        counts["records in the smallest sensitive group"] = smallest_group
+    if rarest is not None:
+        counts[f"records behind the rarest category or gap, of {rarest[0]}"] = rarest[1]
     return (
-        *(_check(name, count, policy.minimum_count) for name, count in counts.items() if count is not None),
+        *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, min(groups, 2)),
         _check(
             "demographic parity, share of ceiling",
             _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),
-            floors.demographic_parity_of_ceiling,
+            parity_floor,
         ),
         _check(
             "equalized odds, share of ceiling",
             _share(synthetic.equalized_odds_ratio, ceiling.equalized_odds_ratio),
-            floors.equalized_odds_of_ceiling,
+            odds_floor,
         ),
         _check(
             "accuracy, share of original",
@@ -66,7 +73,7 @@ def failures(found: tuple[Check, ...]) -> tuple[str, ...]:
     if not found:
         return ("nothing was checked",)
     return tuple(
-        f"{check.name} is {check.measured:.2f}, the policy asks for {check.required:.2f}"
+        f"{check.name} is {check.measured:g}, the policy asks for {check.required:g}"
         for check in found
         if not check.passed
     )

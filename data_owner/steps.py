@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook, colored_mnist, dataset
 from data_owner.datasets import load as load_dataset
-from data_owner.fitting import Prepared, artefacts, fit, split
+from data_owner.fitting import Prepared, artefacts, fit, recipe, split
 from data_owner.image_report import image_report
 from data_owner.images import Skipped, read_labelled
 from data_owner.infer import infer
@@ -166,10 +167,11 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
     prepared = prepare(node, settings)
     run = settings_digest(node, settings)
     marker = node.checkpoint.with_suffix(".run")
-    resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == run
+    made_by = hashlib.sha256(f"{run} {recipe(prepared.schema, settings.training)}".encode()).hexdigest()
+    resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == made_by
     if not resumes:
         node.checkpoint.unlink(missing_ok=True)
-        folder.write(marker, run.encode(), folder.PRIVATE)
+        folder.write(marker, made_by.encode(), folder.PRIVATE)
     trained = fit(
         prepared,
         settings.training,

@@ -30,8 +30,9 @@ CHECKPOINTS = 40
 """How many checkpoints a whole run leaves, at most about."""
 
 PATIENCE = 0.25
-"""Stop when the best validation loss is older than this share of the whole run."""
+"""Stop when the best validation loss is older than this share of the whole run, and than `LEAST_PATIENCE` epochs."""
 
+LEAST_PATIENCE = 10
 
 PART = 1000
 """Pictures encoded at once outside a training step."""
@@ -39,7 +40,7 @@ PART = 1000
 
 @dataclass(frozen=True)
 class Epoch:
-    """Validation losses after an epoch, in nats a record."""
+    """Validation losses after an epoch, in nats a record; `dependence` is V²(z, s)."""
 
     step: int
     reconstruction: float
@@ -95,12 +96,14 @@ def train_teacher(
     if checkpoint is not None:
         try:
             state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError):
-            raise BadInput("the checkpoint is damaged", field="checkpoint", remedy="train with --restart") from None
-        teacher.load_state_dict(state["teacher"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
+            teacher.load_state_dict(state["teacher"])
+            optimiser.load_state_dict(state["optimiser"])
+            schedule.load_state_dict(state["schedule"])
+            history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
+        except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError):
+            raise BadInput(
+                "the checkpoint is damaged, or of another teacher", field="checkpoint", remedy="train with --restart"
+            ) from None
 
     # of a GPU's convolutions only some add up in the same order each time
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
@@ -169,7 +172,7 @@ def _is_stale(history: list[Epoch], epochs: int) -> bool:
     if not history:
         return False
     best = min(range(len(history)), key=lambda index: history[index].total)
-    return len(history) - 1 - best > max(10, PATIENCE * epochs)
+    return len(history) - 1 - best > max(LEAST_PATIENCE, PATIENCE * epochs)
 
 
 def _checkpoint(

@@ -15,12 +15,14 @@ Part = TypeVar("Part", bound=Frozen)
 
 
 class GroupSize(Frozen):
-    """A sensitive group, its records rounded to tens, and the positive rates measured on held-out records."""
+    """A sensitive group, its records rounded to tens, and the positive rate of its held-out records.
+
+    None says how often a model names its members positive: the ratios beside would tell of a group that is left out.
+    """
 
     label: str = Field(max_length=1000)
     records: int = Field(ge=0)
     recorded_rate: float | None = Field(default=None, ge=0.0, le=1.0)
-    predicted_rate: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
 class Check(Frozen):

@@ -12,17 +12,18 @@ from shared.report import Level, Section, Table, Verdict
 def score_verdicts(card: Card) -> tuple[Verdict, ...]:
     """Headlines of a card, in plain words."""
     scores, original, best = card.synthetic, card.original, card.ceiling
-    parity = scores.demographic_parity_ratio
-    share = parity / max(best.demographic_parity_ratio, 1e-9)
+    aimed = "demographic_parity_ratio" if card.criterion == "parity" else "equalized_odds_ratio"
+    ratio, recorded, chance = (getattr(each, aimed) for each in (scores, original, best))
+    share = ratio / max(chance, 1e-9)
     level: Level = "good" if share >= 0.9 else "caution" if share >= 0.8 else "bad"
     kept = scores.accuracy / max(original.accuracy, 1e-9)
     return (
         Verdict(
             level,
             "Fair to real people",
-            f"Demographic parity ratio of a model trained on synthetic rows; trained on the original records it is "
-            f"{original.demographic_parity_ratio:.2f}. Chance allows {best.demographic_parity_ratio:.2f}.",
-            f"{parity:.2f}",
+            f"{aimed.replace('_', ' ').capitalize()} of a model trained on synthetic rows; trained on the original "
+            f"records it is {recorded:.2f}. Chance allows {chance:.2f}.",
+            f"{ratio:.2f}",
         ),
         Verdict(
             "good" if kept >= 0.95 else "caution" if kept >= 0.9 else "bad",

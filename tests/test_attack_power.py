@@ -39,6 +39,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.settings import AttackLimits, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
+from shared import folder
 from shared.card import Card
 from shared.clock import now
 from shared.conform import conform
@@ -225,6 +226,35 @@ def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(bl
     page = blocked.privacy_report.read_text()
     assert "no other data on this disease" in page
     assert "Approved over a failed attack by two people" in page
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
+    blocked: Node, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Findings, card and state are three files; an earlier gate had found nothing."""
+    found, card = findings.last(blocked, 1), findings.card(blocked, 1)
+    assert found is not None
+    policy = preconditions.policy_id(read_settings(blocked))
+    harmless = found.model_copy(update={"results": ()})
+    lenient = AttackLimits(required=())
+    assert findings.keep(blocked, 1, card, harmless, lenient, policy, now()).exceeded == ()
+    write, done = folder.write, []
+
+    def cut_off(path: Path, *content: object) -> None:
+        if len(done) == writes:
+            raise KeyboardInterrupt
+        done.append(path)
+        write(path, *content)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folder, "write", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        findings.keep(blocked, 1, card, found, AttackLimits(), policy, now())
+    monkeypatch.undo()
+    assert release.status(blocked, 1).exceeded == ()
+    with pytest.raises(PolicyRefusal, match="cut off") as caught:
+        decisions.approve(blocked.folder, by="One Person")
+    assert caught.value.remedy == "run gate again"
 
 
 def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:

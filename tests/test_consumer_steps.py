@@ -32,8 +32,9 @@ from shared.conform import conform
 from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
-from shared.student import StudentSettings
+from shared.student import Student, StudentSettings
 from shared.table import TableWriter
+from shared.tensor_metadata import metadata
 from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
 from tests.owner_in_memory import Owner, consume, trusting
 
@@ -173,16 +174,18 @@ def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_p
     assert found.on_own_records is not None
 
 
-@pytest.mark.parametrize("data", [b"", b'{"distance": 1e-5, "gau', b"[]", b"{}", b"\xff", b"[" * 5000])
-def test_a_student_json_that_is_cut_or_foreign_is_refused_with_what_to_do(study: Study, data: bytes) -> None:
-    whole = study.distillation.read_bytes()
+@pytest.mark.parametrize("said", [None, "", '{"distance": 1e-5, "gau', "[]", "{}", "[" * 5000])
+def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Study, said: str | None) -> None:
+    whole = study.student.read_bytes()
+    lineage = {"manifest_sha256": metadata(whole)["manifest_sha256"], "distillation": said}
+    student = Student.from_bytes(whole, steps.fitted_synthesiser(study, steps.whole(study))[0].statistics.latent)
     try:
-        study.distillation.write_bytes(data)
-        with pytest.raises(BadInput, match="run `fair4free distill`") as caught:
+        study.student.write_bytes(student.to_bytes({key: text for key, text in lineage.items() if text is not None}))
+        with pytest.raises(BadInput, match="run `fair4free distill` again") as caught:
             consumer.audit(study.folder)
     finally:
-        study.distillation.write_bytes(whole)
-    assert caught.value.field == str(study.distillation)
+        study.student.write_bytes(whole)
+    assert caught.value.field == str(study.student)
 
 
 def test_a_damaged_student_is_the_study_s_own_affair(study: Study) -> None:

@@ -222,7 +222,8 @@ REAL = Fidelity(density=0.95, coverage=0.99)
 def gate(**change: object) -> tuple[str, ...]:
     values: dict[str, object] = {
         "smallest_group": 40,
-        "smallest_category": 12,
+        "rarest": ("ward", 12),
+        "criterion": "parity",
         "groups": 3,
         "judged": 2,
         "synthetic": GOOD,
@@ -239,7 +240,7 @@ def test_the_gate_passes_what_is_within_the_policy() -> None:
 
 
 def test_the_gate_holds_nothing_to_a_count_where_nobody_is_behind_it() -> None:
-    assert gate(smallest_group=None, smallest_category=None) == ()
+    assert gate(smallest_group=None, rarest=None) == ()
 
 
 def test_the_gate_passes_nothing_where_there_is_nothing_to_compare_with() -> None:
@@ -252,10 +253,15 @@ def test_the_gate_passes_nothing_where_there_is_nothing_to_compare_with() -> Non
     ("change", "said"),
     [
         ({"smallest_group": 9}, "smallest sensitive group"),
-        ({"smallest_category": 9}, "rarest category"),
+        ({"rarest": ("ward", 9)}, "of ward is 9, the policy asks for 10"),
         ({"judged": 1}, "enough held-out records to compare"),
         ({"synthetic": GOOD.model_copy(update={"demographic_parity_ratio": 0.7})}, "demographic parity"),
-        ({"synthetic": GOOD.model_copy(update={"equalized_odds_ratio": 0.4})}, "equalized odds"),
+        ({"synthetic": GOOD.model_copy(update={"equalized_odds_ratio": 0.2})}, "equalized odds"),
+        ({"synthetic": GOOD.model_copy(update={"equalized_odds_ratio": 0.7}), "criterion": "odds"}, "equalized odds"),
+        (
+            {"synthetic": GOOD.model_copy(update={"demographic_parity_ratio": 0.7167})},
+            "is 0.7963, the policy asks for 0.8",
+        ),
         ({"synthetic": GOOD.model_copy(update={"accuracy": 0.7})}, "accuracy"),
         ({"synthetic": GOOD.model_copy(update={"f1": 0.4})}, "F1"),
         ({"fidelity": Fidelity(density=0.5, coverage=0.99)}, "density"),
@@ -265,6 +271,11 @@ def test_the_gate_passes_nothing_where_there_is_nothing_to_compare_with() -> Non
 def test_the_gate_names_each_line_that_fails(change: dict[str, object], said: str) -> None:
     (failure,) = gate(**change)
     assert said in failure
+
+
+def test_the_ratio_that_the_criterion_does_not_aim_at_may_give_way() -> None:
+    for ratio, criterion in (("equalized_odds_ratio", "parity"), ("demographic_parity_ratio", "odds")):
+        assert gate(synthetic=GOOD.model_copy(update={ratio: 0.5}), criterion=criterion) == ()
 
 
 def test_a_gate_that_checked_nothing_has_failed() -> None:

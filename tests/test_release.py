@@ -21,7 +21,7 @@ from protocol.freshness import Freshness
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import QUICK, patients
+from tests.conftest import QUICK, patients, short_training
 
 
 @settings(max_examples=300, deadline=None)
@@ -195,10 +195,28 @@ def test_a_node_is_made_in_a_folder(tmp_path: Path, what: str) -> None:
         steps.init(place, data=patients(), target="died", sensitive=("région",))
 
 
-def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
-    node.checkpoint.parent.mkdir(exist_ok=True)
+def stop_training(node: Node) -> None:
+    """Leaves a checkpoint that is damaged besides."""
+
+    def stop(done: int, total: int, message: str) -> None:
+        if node.checkpoint.is_file():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        steps.train(node.folder, progress=stop)
     node.checkpoint.write_bytes(b"PK\x03\x04 cut")
-    node.checkpoint.with_suffix(".run").write_text(preconditions.settings_digest(node, read_settings(node)))
-    with pytest.raises(BadInput, match="damaged") as caught:
-        steps.train(node.folder)
-    assert "--restart" in caught.value.remedy
+
+
+def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
+    with short_training():
+        stop_training(node)
+        with pytest.raises(BadInput, match="damaged") as caught:
+            steps.train(node.folder)
+        assert "--restart" in caught.value.remedy
+
+
+def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    with short_training():
+        stop_training(node)
+        monkeypatch.setattr(fitting, "version", lambda package: "0.0.9")
+        assert steps.train(node.folder) == 2
