@@ -38,10 +38,11 @@ PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
     "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
     "equally often (`generate --balanced`). The schema (categories, quantile tables, group shares) is of all rows. "
-    "Groups with fewer than 50 held-out rows are judged together, if fewer than ten with the next smallest. Ceiling: "
-    "the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage (k = 5) of "
-    "as many synthetic rows as training records, at most 20,000, against real held-out rows, at most 5,000, on "
-    "z-scored numbers and one-hot categories, target included; their ceiling is real training rows against the same."
+    "Groups with fewer than 50 held-out rows are judged together, and with the next smallest while they are fewer and "
+    "it is at most twice as many, or they are fewer than ten. Ceiling: the same predictions with s permuted, 20 times. "
+    "Floor: the constant classifier. Density and coverage (k = 5) of as many synthetic rows as training records, at "
+    "most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, target "
+    "included; their ceiling is real training rows against the same."
 )
 
 
@@ -118,23 +119,30 @@ def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
 
 
 def judged_groups(groups: Integers) -> Integers:
-    """Groups (n,) with those of fewer than `LEAST_JUDGED` rows pooled as -1.
+    """Groups (n,) with the small ones pooled as -1: a ratio over a dozen rows measures chance.
 
-    A ratio over a group of a dozen rows measures chance: its ceiling can be below a half. Of fewer than
-    `LEAST_COMPARED` rows nothing can be said: such a pool takes in the next smallest group, though never the largest,
-    which it is compared with. Where that leaves too few on either side, all are one.
+    The largest group never joins, or nobody would be left to compare with. Where fewer than `LEAST_COMPARED` rows are
+    left on either side nothing can be said, and all are one.
     """
     labels, counts = np.unique(groups, return_counts=True)
     order = np.argsort(counts, kind="stable")
     pooled, total = [], 0
     for index in order[:-1]:
-        if counts[index] >= LEAST_JUDGED and not 0 < total < LEAST_COMPARED:
+        if not _joins(int(counts[index]), total):
             break
         pooled.append(labels[index])
         total += int(counts[index])
     if total and min(total, counts.max()) < LEAST_COMPARED:
         return np.full_like(groups, -1)
     return np.where(np.isin(groups, pooled), -1, groups) if len(pooled) > 1 else groups
+
+
+def _joins(size: int, pool: int) -> bool:
+    """Whether a group joins the pool of smaller ones: if it is small itself, or the pool still is, and would not be
+    hidden in a group more than twice as large; of fewer than `LEAST_COMPARED` rows nothing could be said anyway."""
+    if size < LEAST_JUDGED:
+        return True
+    return 0 < pool < LEAST_JUDGED and (size <= 2 * pool or pool < LEAST_COMPARED)
 
 
 def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> Scores:
