@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-import torch
 
 from consumer.distillation import Distillation
 from consumer.image_audit import image_audit
@@ -25,7 +24,7 @@ from shared.conform import conform
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.image_folder import drawn_rows
-from shared.latent_plots import overlay
+from shared.latent_plots import student_overlay
 from shared.metrics import (
     density_coverage,
     group_rates,
@@ -40,7 +39,6 @@ from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
 
-LATENTS = 4_000
 LARGEST = 10
 
 
@@ -159,10 +157,7 @@ def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Sect
         "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
         "trained on rows of `generate --balanced`.",
         (
-            Table(
-                tuple(name.replace("_", " ") for name in type(only).model_fields),
-                (tuple(only.model_dump().values()),),
-            ),
+            Table(Scores.heads(), (only.cells(),)),
             Table(
                 ("group", "rows", "positive rate"),
                 tuple(
@@ -212,11 +207,6 @@ def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
 
 
 def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Section:
-    generator = torch.Generator().manual_seed(0)
-    statistics = synthesiser.statistics
-    with torch.no_grad():
-        student = synthesiser.latents(LATENTS, generator)
-    released = statistics.strata.unwhiten(torch.randn(student.shape, generator=generator), generator)
     steps = [entry[0] for entry in distillation.history]
     return Section(
         "Latents",
@@ -242,10 +232,7 @@ def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Sec
             ),
         ),
         (
-            overlay(
-                {"released statistics": released.numpy(), "student": student.numpy()},
-                "Student draws over draws from the released moments.",
-            ),
+            student_overlay(synthesiser),
             curves(
                 steps,
                 {"held-out sketch distance": [max(entry[1], 1e-9) for entry in distillation.history]},
@@ -269,10 +256,9 @@ def _own_section(
     comparison: tuple[Scores, float, float], rows: pd.DataFrame, own: pd.DataFrame, schema: Schema
 ) -> Section:
     found, density, coverage = comparison
-    names = tuple(name.replace("_", " ") for name in type(found).model_fields)
     return Section(
         "On your own records",
         f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere.",
-        (Table((*names, "density", "coverage"), ((*found.model_dump().values(), density, coverage),)),),
+        (Table((*Scores.heads(), "density", "coverage"), ((*found.cells(), density, coverage),)),),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

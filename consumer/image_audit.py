@@ -56,9 +56,7 @@ def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFram
         "synthetic pictures by class, and one latent for each class decoded for every group: only what the group "
         "decides may differ along a row.",
         (
-            Table(
-                tuple(name.replace("_", " ") for name in type(only).model_fields), (tuple(only.model_dump().values()),)
-            ),
+            Table(Scores.heads(), (only.cells(),)),
             Table((f"{schema.target.name}, pictures", *groups), tuple(group_counts(rows, schema))),
         ),
         (
@@ -74,7 +72,6 @@ def _own_section(
     schema = judge.schema
     found = scores(own, predicted, schema)
     fidelity: Fidelity = judge.fidelity(own, rows)
-    names = tuple(name.replace("_", " ") for name in type(found).model_fields)
     groups = group_accuracies(own, predicted, predicted, schema)
     section = Section(
         "On your own pictures",
@@ -82,8 +79,8 @@ def _own_section(
         "and coverage are in the features of the classifier trained on the synthetic pictures.",
         (
             Table(
-                (*names, "density", "coverage"),
-                ((*found.model_dump().values(), fidelity.density, fidelity.coverage),),
+                (*Scores.heads(), "density", "coverage"),
+                ((*found.cells(), fidelity.density, fidelity.coverage),),
             ),
             Table(("group", "accuracy"), tuple((group.label, group.synthetic) for group in groups)),
         ),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import torch
 
 from data_owner.measure import Measured
 from shared.associations import associations
 from shared.card import Card
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
-from shared.latent_plots import overlay
+from shared.latent_plots import student_overlay
 from shared.metrics import group_rates, outcome
 from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
@@ -110,23 +109,12 @@ def gate_section(card: Card) -> Section:
 
 
 def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        student = synthesiser.latents(1000, generator).numpy()
-    gaussian = synthesiser.statistics.strata.unwhiten(
-        torch.randn(student.shape, generator=generator), generator
-    ).numpy()
     return Section(
         "Latents",
         f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
         f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
         f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
-        figures=(
-            overlay(
-                {"Gaussian of the moments": gaussian, "student": student},
-                "Latents in two dimensions.",
-            ),
-        ),
+        figures=(student_overlay(synthesiser),),
     )
 
 

@@ -6,7 +6,8 @@ from typing import get_args
 
 from shared.card import Card, Finding
 from shared.plots import score_bars
-from shared.report import Level, Section, Table, Verdict
+from shared.report import Cell, Level, Section, Table, Verdict
+from shared.scores import Scores
 
 
 def score_verdicts(card: Card) -> tuple[Verdict, ...]:
@@ -64,12 +65,11 @@ def score_section(card: Card) -> Section:
         "floor": card.floor,
     }
     model = "random forest" if card.pictures is None else "small convolutional classifier"
-    metrics = list(type(card.synthetic).model_fields)
-    rows = tuple((name, *(getattr(scores, metric) for metric in metrics)) for name, scores in names.items())
+    rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
     return Section(
         "Fairness and utility",
         f"A {model} trained on each set of rows, tested on real held-out records. The ceiling is what chance "
         "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
-        (Table(("trained on", *(metric.replace("_", " ") for metric in metrics)), rows),),
+        (Table(("trained on", *Scores.heads()), rows),),
         (score_bars(names, "Scores of a model trained on synthetic rows beside original, ceiling and floor."),),
     )

@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure as Canvas
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from shared.generation import Synthesiser
 from shared.plots import COLOURS, Floats, as_svg, plain
 from shared.report import Figure
 
-OVERLAY_POINTS = 700
+POINTS = 700
+"""Drawn of each cloud."""
+
+
+def student_overlay(synthesiser: Synthesiser) -> Figure:
+    """The student's latents over draws from the Gaussian of the released moments."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        student = synthesiser.latents(POINTS, generator)
+    released = synthesiser.statistics.strata.unwhiten(torch.randn(student.shape, generator=generator), generator)
+    return overlay(
+        {"Gaussian of the released moments": released.numpy(), "student": student.numpy()},
+        "Latents of the student over draws from the released moments.",
+    )
 
 
 def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
     """PCA and t-SNE of several clouds of latents (n, d), fitted together."""
-    drawn = {name: points[:OVERLAY_POINTS] for name, points in named.items()}
+    drawn = {name: points[:POINTS] for name, points in named.items()}
     together = np.concatenate(list(drawn.values()))
     linear = PCA(2, random_state=0).fit_transform(together)
     bent = TSNE(2, init="pca", perplexity=30, random_state=0).fit_transform(together)

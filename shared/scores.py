@@ -28,6 +28,15 @@ class Scores(_Averaged):
     recall: float = Share
     f1: float = Share
 
+    @classmethod
+    def heads(cls) -> tuple[str, ...]:
+        """What a table writes above each of them."""
+        return tuple(name.replace("_", " ") for name in cls.model_fields)
+
+    def cells(self) -> tuple[float, ...]:
+        """The row below."""
+        return tuple(getattr(self, name) for name in type(self).model_fields)
+
 
 class Fidelity(_Averaged):
     """Density and coverage (Naeem et al. 2020)."""

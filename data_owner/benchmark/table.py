@@ -113,7 +113,7 @@ def _judged(judged: Judged) -> tuple[Spread, ...]:
 
 
 def _scores(title: str, found: Scores | None, fidelity: Fidelity | None = None) -> tuple[Shown, ...]:
-    cells: list[Cell] = list(found.model_dump().values()) if found else [None] * len(Scores.model_fields)
+    cells: list[Cell] = list(found.cells()) if found else [None] * len(Scores.model_fields)
     cells += [fidelity.density, fidelity.coverage] if fidelity else [None, None]
     return (title, *cells, *(None for _ in range(len(COLUMNS) - 1 - len(cells))))
 
