@@ -14,7 +14,7 @@ from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, Unreachable, VerificationFailure
-from shared.finding import Finding
+from shared.finding import Finding, limits
 from shared.limits import LIMITS
 from shared.tensor_metadata import metadata
 
@@ -71,8 +71,7 @@ def diagnose(study: Study) -> list[Finding]:
 
     checks = (invitation, key, certificate, owner, release, student)
     found = [_check(check.__name__, check) for check in checks]
-    found.append(Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items())))
-    return found
+    return [*found, limits()]
 
 
 def _check(name: str, check: Callable[[], str]) -> Finding:

@@ -11,7 +11,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import CONFIDENCE, Outcome, Result
 from data_owner.settings import AttackLimits
-from shared.card import AttackVerdict, Finding
+from shared.card import AttackFinding, AttackVerdict
 
 
 def limit(attack: Attack, limits: AttackLimits) -> float:
@@ -46,7 +46,7 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
             for result in found.results
             if result.attack is attack
         )
-        finding: Finding = "succeeded" if attack in succeeded else "resisted" if within else "inconclusive"
+        finding: AttackFinding = "succeeded" if attack in succeeded else "resisted" if within else "inconclusive"
         said.append(AttackVerdict(attack=attack.words, finding=finding))
     if found.audit is not None:
         beaten = found.audit.epsilon > limits.canary_epsilon

@@ -20,7 +20,7 @@ from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared import keyring
 from shared.errors import Fair4FreeError
-from shared.finding import Finding
+from shared.finding import Finding, limits
 from shared.limits import LIMITS
 from shared.table import read_table
 
@@ -38,8 +38,7 @@ def diagnose(node: Node) -> list[Finding]:
             found.append(check(node, now))
         except Fair4FreeError as error:
             found.append(Finding(check.__name__.strip("_"), False, str(error)))
-    found.append(Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items())))
-    return found
+    return [*found, limits()]
 
 
 def _records(node: Node, now: datetime) -> Finding:

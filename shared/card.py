@@ -34,14 +34,14 @@ class Check(Frozen):
     passed: bool
 
 
-Finding = Literal["resisted", "inconclusive", "succeeded"]
+AttackFinding = Literal["resisted", "inconclusive", "succeeded"]
 
 
 class AttackVerdict(Frozen):
     """What came of one kind of attack on the release: a word, and no figure that could be queried."""
 
     attack: str = Field(max_length=100)
-    finding: Finding
+    finding: AttackFinding
 
 
 class Card(Frozen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.limits import LIMITS
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -12,3 +14,8 @@ class Finding:
     name: str
     passed: bool
     text: str
+
+
+def limits() -> Finding:
+    """The limits that hold here: none of them can be wrong."""
+    return Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items()))

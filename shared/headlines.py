@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from shared.card import Card, Finding
+from shared.card import AttackFinding, Card
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
 from shared.scores import Scores
@@ -46,7 +46,10 @@ def attack_verdict(card: Card) -> Verdict:
     """What came of the owner's attacks on its own release, in plain words."""
     if not card.attacks:
         return Verdict("caution", "Attacked by the owner", "The card names no attack on this release.", "no")
-    by = {finding: [each.attack for each in card.attacks if each.finding == finding] for finding in get_args(Finding)}
+    by = {
+        finding: [each.attack for each in card.attacks if each.finding == finding]
+        for finding in get_args(AttackFinding)
+    }
     listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
     if by["succeeded"]:
         over = "Approved over a failed attack by two people. " if card.overridden else ""
