@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_owner.ingest import ColumnFacts
-from data_owner.settings import OwnerSettings
+from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import restore_column
 from shared.errors import PolicyRefusal
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
@@ -112,8 +112,8 @@ Domain = NumericDomain | CategoricalDomain
 
 def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[Domain, ...]:
     """The domain of every column. Raises `PolicyRefusal` naming all that declare neither bounds nor categories."""
-    found = [(facts.name, _domain(facts, settings)) for facts in columns]
-    undeclared = {name: setting for name, setting in found if isinstance(setting, str)}
+    lacking = {facts.name: _undeclared(facts, settings.columns[facts.name]) for facts in columns}
+    undeclared = {name: setting for name, setting in lacking.items() if setting is not None}
     if undeclared:
         raise PolicyRefusal(
             "with privacy.epsilon, what a column can hold must be declared: derived from the records it would leak",
@@ -121,18 +121,22 @@ def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[
             remedy="write into owner.toml, from public knowledge and not from the records: "
             + "; ".join(f"{name}: {setting}" for name, setting in undeclared.items()),
         )
-    return tuple(domain for _, domain in found if not isinstance(domain, str))
+    return tuple(_domain(facts, settings.columns[facts.name]) for facts in columns)
 
 
-def _domain(facts: ColumnFacts, settings: OwnerSettings) -> Domain | str:
-    """The domain of a column, or the setting that it lacks."""
-    entry = settings.columns[facts.name]
+def _undeclared(facts: ColumnFacts, entry: ColumnSettings) -> str | None:
+    """The setting that a column lacks, as it is written into owner.toml."""
     if facts.kind in ("category", "boolean"):
-        if entry.categories is None:
-            return 'categories = ["...", "..."]'
+        return 'categories = ["...", "..."]' if entry.categories is None else None
+    if entry.limits is not None:
+        return None
+    return 'bounds = ["YYYY-MM-DD", "YYYY-MM-DD"]' if facts.kind == "date" else "bounds = [low, high]"
+
+
+def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
+    if entry.categories is not None:
         return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
-    if entry.limits is None:
-        return 'bounds = ["YYYY-MM-DD", "YYYY-MM-DD"]' if facts.kind == "date" else "bounds = [low, high]"
+    assert entry.limits is not None
     low, high = entry.limits
     decimals = 0
     if facts.kind == "number":

@@ -25,7 +25,7 @@ from data_owner.disclosure import disclose
 from data_owner.ingest import Records, ingest, read
 from data_owner.privacy import histogram
 from data_owner.privacy.accounting import ORDERS, Query, affordable
-from data_owner.privacy.domain import CategoricalDomain, NumericDomain, domains
+from data_owner.privacy.domain import NumericDomain, domains
 from data_owner.privacy.noise import discrete_gaussian
 from data_owner.privacy.private_marginals import varied
 from data_owner.settings import OwnerSettings
@@ -98,7 +98,7 @@ def _schema(records: Records, settings: OwnerSettings, epsilon: float) -> tuple[
         noisy = histogram.count(
             domain.encode(records.frame[domain.name]),
             domain.cells,
-            ordered=not isinstance(domain, CategoricalDomain),
+            ordered=isinstance(domain, NumericDomain),
             has_missing=domain.has_missing,
             noise=lambda exact: discrete_gaussian(exact, scale),
             scale=scale,
