@@ -18,12 +18,13 @@ from shared.canonical import restore
 from shared.conform import conform
 from shared.generation import Synthesiser
 from shared.image_folder import read_lineage
+from shared.limits import LIMITS
 
 MANIFEST, STUDENT = "fair4free.manifest_sha256", "fair4free.student_sha256"
 SEED, ROWS, GROUPS = "fair4free.seed", "fair4free.rows", "fair4free.groups"
 AS_RECORDED, BALANCED = "as recorded", "balanced"
 BLOCKS = 16
-"""Of rows, made again: all of a million; of more, changes to a quarter of the blocks go unseen once in a hundred."""
+"""Made again, of a table some million rows; in more, changes to a quarter of the blocks go unseen once in a hundred."""
 
 
 class Lineage(StrEnum):
@@ -58,7 +59,8 @@ class Run:
         first, _, last = said.get(ROWS, "").partition("-")
         try:
             found = cls(int(said.get(SEED, "")), int(first), int(last) + 1, said.get(GROUPS) == BALANCED)
-            return found if said.items() >= found.said().items() else None
+            is_run = 0 <= found.start < found.stop <= LIMITS.rows and said.items() >= found.said().items()
+            return found if is_run else None
         except ValueError:
             return None
 

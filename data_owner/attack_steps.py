@@ -66,6 +66,10 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         raise PolicyRefusal(
             "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
         )
+    if status.state is release.State.MEASURED:
+        release.check_whole(node, version)
+    if before.release != release_digest(trained_artefacts(node, version)):
+        raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
     if settings.privacy is not None:
         if shadows is not None:
             raise BadInput(

@@ -23,7 +23,7 @@ def keep(
 ) -> release.Status:
     """Keep findings, a card that says them in a word each, and all that the gate has against the release."""
     folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
-    card = card.model_copy(update={"attacks": verdicts(found, limits)})
+    card = card.model_copy(update={"attacks": verdicts(found, limits), "overridden": False})
     return release.record_measured(
         node,
         version,

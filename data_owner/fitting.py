@@ -59,8 +59,10 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
 
 
 def recipe(schema: Schema, training: TrainingSettings) -> str:
-    """All that a fit depends on beside the records: what was started under one is not gone on with under another."""
-    return f"{training.model_dump_json()} {default_settings(schema)} fair4free {version('fair4free')}"
+    """What a fit depends on beside the records: one that was begun under another recipe is not gone on with."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made_with = f"fair4free {version('fair4free')}, torch {torch.__version__} on {device}"
+    return f"{training.model_dump_json()} {default_settings(schema)} {made_with}"
 
 
 def fit(

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from protocol.artefacts import PAYLOAD, Artefact
+from protocol.artefacts import PAYLOAD, TRAINED, Artefact
 from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
@@ -55,8 +55,8 @@ class Status(Frozen):
     """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
 
     `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
-    what attacks found, for which an override holds, and `card_sha256` that of the card it was written with. `charges`
-    is how many the privacy budget's ledger held when it was made, 0 without a budget.
+    what attacks found, for which an override holds, `card_sha256` that of the card it was written with, `made_sha256`
+    that of what training made. `charges` is how many the privacy budget's ledger held then, 0 without a budget.
     """
 
     state: State
@@ -67,6 +67,7 @@ class Status(Frozen):
     exceeded: tuple[str, ...] = ()
     findings: str = Field(default="", max_length=64)
     card_sha256: str = Field(default="", max_length=64)
+    made_sha256: str = Field(default="", max_length=64)
     settings_sha256: str = Field(default="", max_length=64)
     charges: int = Field(default=0, ge=0)
     policy_id: str = Field(default="", max_length=64)
@@ -147,7 +148,8 @@ def write_draft(
     node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int, *, charges: int = 0
 ) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
-    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, charges=charges)
+    made = _digest_of_made(artefacts)
+    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, made_sha256=made, charges=charges)
     files = {kind.filename: data for kind, data in artefacts.items()}
     with folder.locked(node.lock):
         version = max(versions(node), default=0) + 1
@@ -202,15 +204,12 @@ def approve(
             raise PolicyRefusal(
                 "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
             )
+        check_whole(node, version)
+        signing_key = key()
         place = node.releases / str(version)
-        card = folder.read(place / Artefact.CARD.filename, "run gate again")
         if before.exceeded:
-            overridden = Card.from_bytes(card).model_copy(update={"overridden": True})
-            # as it was measured, also if an approval was cut off after it was written
-            card = overridden.model_copy(update={"overridden": False}).to_bytes()
-        _check_whole(node, version, before, card)
-        if before.exceeded:
-            folder.write(place / Artefact.CARD.filename, overridden.to_bytes())
+            card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
+            folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
         artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
         digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
         manifest = Manifest(
@@ -224,7 +223,7 @@ def approve(
             artefacts=digests,
         )
         signed = manifest.to_bytes()
-        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [key()]).to_bytes())
+        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [signing_key]).to_bytes())
         folder.write(place / Artefact.MANIFEST.filename, signed)
         with Ledger(node.ledger) as log:
             log.append(
@@ -248,15 +247,30 @@ def findings_digest(found: bytes, policy_id: str) -> str:
     return hashlib.sha256(found + policy_id.encode()).hexdigest()
 
 
-def _check_whole(node: Node, version: int, before: Status, card: bytes) -> None:
-    """Raises `PolicyRefusal` unless card and findings are those that the state was written with: a gate that was cut
-    off between them may have found more than the state says."""
-    found = node.attacks(version)
-    attacked = folder.read(found, "run gate again") if before.findings else b""
-    if before.card_sha256 != hashlib.sha256(card).hexdigest() or (
-        before.findings and before.findings != findings_digest(attacked, before.policy_id)
-    ):
+def check_whole(node: Node, version: int) -> None:
+    """Raises `PolicyRefusal` unless the files of a measured release are those that its state was written with.
+
+    A gate that was cut off between them may have found more than the state says; files of another release may be worse.
+    """
+    before, place = status(node, version), node.releases / str(version)
+    made = {kind: folder.read(place / kind.filename, "train again") for kind in TRAINED}
+    if before.made_sha256 != _digest_of_made(made):
+        raise PolicyRefusal(
+            "the decoder, statistics or schema are not what was trained", field="release", remedy="train again"
+        )
+    card = folder.read(place / Artefact.CARD.filename, "run gate again")
+    if before.exceeded:  # as it was measured, also if an approval was cut off after it was written
+        card = Card.from_bytes(card).model_copy(update={"overridden": False}).to_bytes()
+    findings = before.findings
+    if findings:
+        findings = findings_digest(folder.read(node.attacks(version), "run gate again"), before.policy_id)
+    if (before.card_sha256, before.findings) != (hashlib.sha256(card).hexdigest(), findings):
         raise PolicyRefusal("the last gate or attack was cut off", field="release", remedy="run gate again")
+
+
+def _digest_of_made(artefacts: Mapping[Artefact, bytes]) -> str:
+    digests = (f"{kind} {hashlib.sha256(artefacts[kind]).hexdigest()}" for kind in sorted(artefacts))
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:

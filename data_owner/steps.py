@@ -167,7 +167,7 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
     prepared = prepare(node, settings)
     run = settings_digest(node, settings)
     marker = node.checkpoint.with_suffix(".run")
-    made_by = hashlib.sha256(f"{run} {recipe(prepared.schema, settings.training)}".encode()).hexdigest()
+    made_by = hashlib.sha256(f"{run} {charges} {recipe(prepared.schema, settings.training)}".encode()).hexdigest()
     resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == made_by
     if not resumes:
         node.checkpoint.unlink(missing_ok=True)
@@ -205,6 +205,10 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     version = release.latest(node)
     release.step(release.status(node, version), release.State.MEASURED, at=now())  # before minutes of measuring
     check_unchanged(node, version, settings)
+    try:
+        before = findings.last(node, version)
+    except BadInput:  # damaged: what follows finds anew what needs no training
+        before = None
     prepared = prepare(node, settings)
     drafted = trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
@@ -219,7 +223,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
         measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
     found = at_every_gate(
         drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
-    ).with_training_of(findings.last(node, version))
+    ).with_training_of(before)
     limits = settings.policy.attacks
     status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now())
     measured = dataclasses.replace(measured, card=findings.card(node, version))

@@ -6,11 +6,11 @@ was killed and resumed gives the same weights as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -33,6 +33,9 @@ PATIENCE = 0.25
 """Stop when the best validation loss is older than this share of the whole run, and than `LEAST_PATIENCE` epochs."""
 
 LEAST_PATIENCE = 10
+
+DIGEST = 32
+"""Bytes of SHA-256 before what a checkpoint holds."""
 
 PART = 1000
 """Pictures encoded at once outside a training step."""
@@ -94,16 +97,14 @@ def train_teacher(
     best = {name: value.clone() for name, value in teacher.state_dict().items()}
     checkpoint = load()
     if checkpoint is not None:
-        try:
-            state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
-            teacher.load_state_dict(state["teacher"])
-            optimiser.load_state_dict(state["optimiser"])
-            schedule.load_state_dict(state["schedule"])
-            history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
-        except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError):
-            raise BadInput(
-                "the checkpoint is damaged, or of another teacher", field="checkpoint", remedy="train with --restart"
-            ) from None
+        digest, content = checkpoint[:DIGEST], checkpoint[DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            raise BadInput("the checkpoint is damaged", field="checkpoint", remedy="train with --restart")
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        teacher.load_state_dict(state["teacher"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
 
     # of a GPU's convolutions only some add up in the same order each time
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
@@ -193,4 +194,5 @@ def _checkpoint(
         },
         buffer,
     )
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return hashlib.sha256(content).digest() + content

@@ -17,7 +17,7 @@ Part = TypeVar("Part", bound=Frozen)
 class GroupSize(Frozen):
     """A sensitive group, its records rounded to tens, and the positive rate of its held-out records.
 
-    None says how often a model names its members positive: the ratios beside would tell of a group that is left out.
+    No field says how often a model names them positive: with the ratios it would tell of a group that is left out.
     """
 
     label: str = Field(max_length=1000)
@@ -28,7 +28,7 @@ class GroupSize(Frozen):
 class Check(Frozen):
     """One line of the gate: what was measured, what the policy asks for, and whether it passed."""
 
-    name: str = Field(max_length=200)
+    name: str = Field(max_length=200 + LIMITS.name_characters)
     measured: float
     required: float
     passed: bool

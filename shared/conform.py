@@ -32,12 +32,6 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
                 raise BadInput(
                     f"holds a number beyond {LARGEST:g}", field=column.name, remedy="leave those cells empty"
                 )
-            if not column.optional and bool(numbers.isna().any()):
-                raise BadInput(
-                    "holds missing values, which the schema does not know",
-                    field=column.name,
-                    remedy="leave those rows out",
-                )
             columns[column.name] = numbers
             continue
         labels = _canonical(values, column)

@@ -86,7 +86,7 @@ def _grid(
                     interpolation="nearest",
                 )
             if place == 0:
-                axes.set_ylabel(short(f"{title} {name}"), fontsize=7, rotation=0, ha="right", va="center")
+                axes.set_ylabel(f"{short(title)} {short(name)}", fontsize=7, rotation=0, ha="right", va="center")
             if line == 0 and columns:
                 axes.set_title(short(columns[place]), fontsize=7)
     return as_svg(canvas, alt)

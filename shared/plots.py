@@ -148,7 +148,7 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
     for index, (title, series) in enumerate(named.items()):
         places = np.arange(len(names)) + (index - (len(named) - 1) / 2) * height
         values = [series.get(name, 0.0) for name in names]
-        bars = axes.barh(places, values, height * 0.9, color=(REAL, *COLOURS)[index], label=title)
+        bars = axes.barh(places, values, height * 0.9, color=(REAL, *COLOURS)[index % 5], label=title)
         axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
     axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()
@@ -184,7 +184,7 @@ def frontier(
     canvas = Canvas(figsize=(9.2, 4.6))
     axes = canvas.subplots()
     for colour, (name, places) in zip(cycle(COLOURS), lines.items(), strict=False):
-        axes.plot(*zip(*places, strict=True), color=colour, marker="o", markersize=4, linewidth=1.2, label=name)
+        axes.plot(*zip(*places, strict=True), color=colour, marker=".", markersize=4, linewidth=1.2, label=name)
     for index, (name, (across, up)) in enumerate(points.items()):
         marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # no two of 32 look alike
         axes.scatter([across], [up], s=46, marker=marker, color=COLOURS[index % len(COLOURS)], label=name)
@@ -207,8 +207,8 @@ def plain(axes: Axes) -> None:
 
 def short(text: str) -> str:
     """A name of somebody's column, class or group as it stands in a picture; a dollar sign begins no formula."""
-    text = text.replace("$", r"\$")
-    return text if len(text) <= 24 else text[:23] + "…"
+    text = text if len(text) <= 24 else text[:23] + "…"
+    return text.replace("$", r"\$")
 
 
 def as_svg(canvas: Canvas, alt: str) -> Figure:

@@ -257,6 +257,53 @@ def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
     assert caught.value.remedy == "run gate again"
 
 
+def harmless_release(node: Node) -> int:
+    """A newer release of other bytes, measured, against which nothing was found."""
+    found = findings.last(node, 1)
+    assert found is not None
+    made = dict.fromkeys(TRAINED, b"{}")
+    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    policy = preconditions.policy_id(read_settings(node))
+    nothing = found.model_copy(update={"results": ()})
+    findings.keep(node, version, findings.card(node, 1), nothing, AttackLimits(required=()), policy, now())
+    return version
+
+
+def test_what_was_measured_of_one_release_lets_no_other_be_approved(blocked: Node) -> None:
+    version = harmless_release(blocked)
+    for kind in TRAINED:
+        shutil.copy(blocked.releases / "1" / kind.filename, blocked.releases / str(version) / kind.filename)
+    with pytest.raises(PolicyRefusal, match="not what was trained"):
+        decisions.approve(blocked.folder, by="One Person")
+
+
+def test_attacks_do_not_build_on_what_was_found_of_another_release(blocked: Node) -> None:
+    version = harmless_release(blocked)
+    shutil.copy(blocked.attacks(1), blocked.attacks(version))
+    with pytest.raises(PolicyRefusal, match="cut off"):
+        attack_steps.attack(blocked.folder)
+
+
+def test_damaged_findings_are_found_anew_by_the_next_gate(blocked: Node) -> None:
+    blocked.attacks(1).write_bytes(b"{")
+    with pytest.raises(PolicyRefusal, match="attack on this release succeeds"):
+        decisions.approve(blocked.folder, by="Ada")
+    assert steps.gate(blocked.folder).exceeded
+    assert findings.last(blocked, 1) is not None
+
+
+def test_a_new_finding_is_not_overridden_though_an_approval_was_begun(blocked: Node) -> None:
+    for person in ("Ada", "Ben"):
+        decisions.override(blocked.folder, by=person, reason="urgent")
+    path = blocked.releases / "1" / Artefact.CARD.filename
+    folder.write(path, findings.card(blocked, 1).model_copy(update={"overridden": True}).to_bytes())
+    found = findings.last(blocked, 1)
+    assert found is not None
+    policy = preconditions.policy_id(read_settings(blocked))
+    findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
+    assert not findings.card(blocked, 1).overridden
+
+
 def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
     for person in ("Ada", "Ben"):
         decisions.override(blocked.folder, by=person, reason="urgent")

@@ -90,6 +90,7 @@ CHANGES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "another seed": lambda table: said(table, seed="6"),
     "no seed": lambda table: said(table, seed="five"),
     "another place": lambda table: said(table, rows="101-400"),
+    "a place past all numbers": lambda table: said(table, rows=f"{2**70}-{2**70 + ROWS - 1}"),
     "no place": lambda table: said(table, rows="-"),
     "balanced groups": lambda table: said(table, groups="balanced"),
     "unheard-of groups": lambda table: said(table, groups="fair"),

@@ -382,12 +382,5 @@ def test_who_may_not_change_a_schema_is_told_what_it_asks_for() -> None:
     assert "number" in caught.value.remedy
 
 
-def test_a_gap_where_the_schema_knows_none_is_refused_by_its_column() -> None:
-    schema, table = disclose(ingest(patients(), settings_for(patients())), 10)
-    with pytest.raises(BadInput, match="missing values") as caught:
-        conform(schema, restore(table, schema).assign(age=None))
-    assert caught.value.field == "age"
-
-
 def test_no_text_is_a_gap() -> None:
     assert canonical(pd.Series(["a", "", None], dtype="str"), "ward", "category").isna().tolist() == [False, True, True]
