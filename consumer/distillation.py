@@ -7,12 +7,11 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from shared.errors import BadInput
+from shared.errors import BadInput, VerificationFailure
 from shared.schema import Frozen
-from shared.student import Distilled
 from shared.tensor_metadata import metadata
 
-KEY = "distillation"
+RELEASE, DISTANCES = "manifest_sha256", "distillation"
 
 
 class Distillation(Frozen):
@@ -27,13 +26,20 @@ class Distillation(Frozen):
     def of(cls, student: bytes, field: str) -> Self:
         """From the bytes of a student. Raises `BadInput` naming `field`, its file."""
         try:
-            return cls.model_validate_json(str(metadata(student).get(KEY, "")))
+            return cls.model_validate_json(str(metadata(student).get(DISTANCES, "")))
         except ValidationError:
             raise BadInput(
                 "does not say how the student was distilled", field=field, remedy="run `fair4free distill` again"
             ) from None
 
+    def said(self, manifest_sha256: str) -> dict[str, str]:
+        """What the student's file says of its making, from the release of that manifest."""
+        return {RELEASE: manifest_sha256, DISTANCES: json.dumps(self.model_dump())}
 
-def said(distilled: Distilled) -> dict[str, str]:
-    """What the student's file says of its making."""
-    return {KEY: json.dumps({name: getattr(distilled, name) for name in Distillation.model_fields})}
+
+def distilled_from(student: bytes) -> str | None:
+    """The digest of the manifest that a student's file says it was distilled from; None if it says nothing."""
+    try:
+        return metadata(student).get(RELEASE)
+    except VerificationFailure:
+        return None

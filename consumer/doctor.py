@@ -9,14 +9,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consumer import channel, fetching
+from consumer.distillation import distilled_from
 from consumer.study import Study
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
-from shared.errors import BadInput, Fair4FreeError, Unreachable, VerificationFailure
+from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.finding import Finding, limits
 from shared.limits import LIMITS
-from shared.tensor_metadata import metadata
 
 
 def diagnose(study: Study) -> list[Finding]:
@@ -60,12 +60,7 @@ def diagnose(study: Study) -> list[Finding]:
 
     def student() -> str:
         remedy = "run `fair4free distill`"
-        data = folder.read(study.student, remedy)
-        try:
-            made_for = metadata(data).get("manifest_sha256")
-        except VerificationFailure:
-            made_for = None
-        if made_for != study.last_seen().manifest_sha256:
+        if distilled_from(folder.read(study.student, remedy)) != study.last_seen().manifest_sha256:
             raise BadInput("it is not of the release last fetched", field=str(study.student), remedy=remedy)
         return "distilled from the release last fetched"
 

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from consumer import distillation, lineage, receiving_steps
+from consumer import lineage, receiving_steps
+from consumer.distillation import Distillation, distilled_from
 from consumer.lineage import Run
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
@@ -24,7 +25,6 @@ from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.student import Distilled, Student, StudentSettings, distil
 from shared.table import TableWriter
-from shared.tensor_metadata import metadata
 
 LAST_SEED = 2**64 - 3
 """Distilling takes this seed and the next two, and a generator's seed has 64 bits."""
@@ -48,8 +48,13 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
-    lineage = {"manifest_sha256": trusted.manifest.digest, **distillation.said(distilled)}
-    folder.write(study.student, distilled.student.to_bytes(lineage))
+    reached = Distillation(
+        distance=distilled.distance,
+        gaussian_distance=distilled.gaussian_distance,
+        prior_distance=distilled.prior_distance,
+        history=distilled.history,
+    )
+    folder.write(study.student, distilled.student.to_bytes(reached.said(trusted.manifest.digest)))
     return distilled
 
 
@@ -113,11 +118,7 @@ def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesis
     """What generates, and the lineage it gives to a file. The study's student must be of that release."""
     student = folder.read(study.student, "run `fair4free distill`")
     digest = trusted.manifest.digest
-    try:
-        made_for = metadata(student).get("manifest_sha256")
-    except VerificationFailure:
-        made_for = None
-    if made_for != digest:
+    if distilled_from(student) != digest:
         raise VerificationFailure(
             "the student was not distilled from the release last fetched",
             field=str(study.student),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from data_owner import decisions, findings, release
 from data_owner.attack_gate import exceeded, exceeded_on_people, verdicts
-from data_owner.attacks.battery import Battery, release_digest
+from data_owner.attacks.battery import Battery
 from data_owner.attacks.membership import Train
 from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
@@ -23,7 +23,7 @@ from data_owner.preconditions import check_unchanged, policy_id
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare, trained_artefacts
-from protocol.artefacts import TRAINED, Artefact
+from protocol.artefacts import TRAINED, Artefact, release_digest
 from shared import folder
 from shared.card import AttackVerdict
 from shared.clock import now
@@ -68,7 +68,8 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         )
     if status.state is release.State.MEASURED:
         release.check_whole(node, version)
-    if before.release != release_digest(trained_artefacts(node, version)):
+    released = trained_artefacts(node, version)
+    if before.release != release_digest(released):
         raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
     if settings.privacy is not None:
         if shadows is not None:
@@ -90,7 +91,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
 
     found = with_training(
         before,
-        trained_artefacts(node, version),
+        released,
         _kept(node.shadows(version), recipe(prepared.schema, settings.training), trained),
         prepared.training,
         prepared.held_out,

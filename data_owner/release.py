@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from protocol.artefacts import PAYLOAD, TRAINED, Artefact
+from protocol.artefacts import PAYLOAD, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
@@ -148,7 +148,7 @@ def write_draft(
     node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int, *, charges: int = 0
 ) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
-    made = _digest_of_made(artefacts)
+    made = release_digest(artefacts)
     first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, made_sha256=made, charges=charges)
     files = {kind.filename: data for kind, data in artefacts.items()}
     with folder.locked(node.lock):
@@ -254,7 +254,7 @@ def check_whole(node: Node, version: int) -> None:
     """
     before, place = status(node, version), node.releases / str(version)
     made = {kind: folder.read(place / kind.filename, "train again") for kind in TRAINED}
-    if before.made_sha256 != _digest_of_made(made):
+    if before.made_sha256 != release_digest(made):
         raise PolicyRefusal(
             "the decoder, statistics or schema are not what was trained", field="release", remedy="train again"
         )
@@ -266,11 +266,6 @@ def check_whole(node: Node, version: int) -> None:
         findings = findings_digest(folder.read(node.attacks(version), "run gate again"), before.policy_id)
     if (before.card_sha256, before.findings) != (hashlib.sha256(card).hexdigest(), findings):
         raise PolicyRefusal("the last gate or attack was cut off", field="release", remedy="run gate again")
-
-
-def _digest_of_made(artefacts: Mapping[Artefact, bytes]) -> str:
-    digests = (f"{kind} {hashlib.sha256(artefacts[kind]).hexdigest()}" for kind in sorted(artefacts))
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:

@@ -6,6 +6,8 @@ root documents, freshness statements, checkpoints and proofs of the egress log, 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -29,3 +31,10 @@ TRAINED = (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS)
 
 PAYLOAD = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA, Artefact.CARD)
 """The four that the manifest names."""
+
+
+def release_digest(artefacts: Mapping[Artefact, bytes]) -> str:
+    """SHA-256 over decoder, statistics and schema, hex."""
+    parts = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA)
+    digests = (hashlib.sha256(artefacts[kind]).digest() for kind in parts)
+    return hashlib.sha256(b"".join(digests)).hexdigest()

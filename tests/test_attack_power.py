@@ -316,7 +316,7 @@ def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
 
 
 def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
-    release.write_draft(blocked, {}, "", now())
+    release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())
     for _ in range(2):  # a draft, then measured without a finding
         with pytest.raises(PolicyRefusal, match="no successful attack"):
             decisions.override(blocked.folder, by="Ada", reason="in case")

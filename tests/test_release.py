@@ -16,7 +16,7 @@ from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
 from data_owner.settings import TrainingSettings
 from data_owner.training import Trained
 from data_owner.trust_metadata import TrustMetadata
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from protocol.freshness import Freshness
 from shared import folder
 from shared.clock import now
@@ -84,7 +84,7 @@ def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
 
 
 def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
-    release.write_draft(node, {Artefact.DECODER: b"d"}, "", now())
+    release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
     assert list(release.servable(node, now())) == [1]
     assert release.servable(node, now() + 400 * 86_400) == {}
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
@@ -106,7 +106,7 @@ def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
 
 def test_versions_only_rise(node: Node) -> None:
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
-    assert release.write_draft(node, {Artefact.DECODER: b"d"}, "", now()) == 2
+    assert release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now()) == 2
 
 
 def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:

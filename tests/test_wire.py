@@ -14,7 +14,7 @@ from data_owner import authority, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol import identity
-from protocol.artefacts import Artefact
+from protocol.artefacts import TRAINED, Artefact
 from protocol.calls import CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -199,7 +199,7 @@ def test_a_release_that_was_denied_can_no_longer_be_fetched(running: Running, st
 
 
 def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Study) -> None:
-    release.write_draft(running.node, {Artefact.DECODER: b"secret draft"}, "", now())
+    release.write_draft(running.node, dict.fromkeys(TRAINED, b"secret draft"), "", now())
     for version in (2, 7):
         with pytest.raises(BadInput, match="no such release"):
             consumer.fetch(study.folder, version=version)

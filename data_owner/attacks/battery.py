@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, ValidationError
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Audit, Result
-from protocol.artefacts import Artefact
 from shared.errors import BadInput
 from shared.schema import Frozen, describe
 
@@ -47,10 +44,3 @@ class Battery(Frozen):
             return cls.model_validate_json(data)
         except ValidationError as error:
             raise BadInput(describe(error), field="attacks", remedy="run gate again") from None
-
-
-def release_digest(artefacts: Mapping[Artefact, bytes]) -> str:
-    """SHA-256 over decoder, statistics and schema, hex."""
-    parts = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA)
-    digests = (hashlib.sha256(artefacts[kind]).digest() for kind in parts)
-    return hashlib.sha256(b"".join(digests)).hexdigest()

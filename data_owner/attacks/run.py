@@ -17,12 +17,12 @@ from data_owner.attacks import (
     singling_out,
 )
 from data_owner.attacks.attack import ON_PICTURES, Attack
-from data_owner.attacks.battery import Battery, release_digest
+from data_owner.attacks.battery import Battery
 from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
-from protocol.artefacts import Artefact
+from protocol.artefacts import Artefact, release_digest
 from shared.progress import Progress
 
 FEWER = 1000
