@@ -22,11 +22,11 @@ from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
-from shared.metrics import ceiling, downstream_rows, floor, group_rates, judged_groups, outcome, scores
+from shared.metrics import by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.scores import PictureScores
+from shared.scores import PictureScores, Scores
 from shared.student import Distilled, StudentSettings, distil
 
 
@@ -35,12 +35,14 @@ class Measured:
     """The card that may leave, and what only the owner sees.
 
     `predicted`: how often a model of synthetic rows says positive in each group of the held-out records, by label.
+    `refused_by_chance`: of `PERMUTATIONS` of the groups, how many the gate would refuse for a fairness floor.
     """
 
     card: Card
     synthetic: pd.DataFrame
     distilled: Distilled
     predicted: dict[str, float]
+    refused_by_chance: int
     pictures: PictureScores | None = None
 
 
@@ -71,7 +73,8 @@ def measure(
     progress(2, 4, "model on original rows")
     from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
-    found, best = scores(test, predicted, schema), ceiling(test, predicted, schema, seed)
+    found, permuted = scores(test, predicted, schema), by_chance(test, predicted, schema, seed)
+    best = Scores.mean(permuted)
     original = scores(test, from_original, schema)
     fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
     fidelity_ceiling = judge.fidelity(held_out, training)
@@ -127,7 +130,14 @@ def measure(
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
-    return Measured(card, synthetic, distilled, group_rates(test, predicted, schema), pictures)
+    return Measured(
+        card,
+        synthetic,
+        distilled,
+        group_rates(test, predicted, schema),
+        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, permuted),
+        pictures,
+    )
 
 
 def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:

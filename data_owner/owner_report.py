@@ -12,7 +12,7 @@ from shared.card import Card
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.latent_plots import student_overlay
-from shared.metrics import group_rates, outcome
+from shared.metrics import PERMUTATIONS, group_rates, outcome
 from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
 
@@ -42,7 +42,9 @@ def owner_report(
                 "Groups",
                 "How often the target is positive in each group: recorded of held-out people, in as many synthetic "
                 "rows, and predicted of held-out people by a model of synthetic rows. Demographic parity is the lowest "
-                "prediction over the highest; groups of few people are judged together and differ by chance.",
+                "prediction over the highest; groups of few people are judged together and differ by chance: with s "
+                f"permuted, a fairness floor would refuse these predictions {measured.refused_by_chance} of "
+                f"{PERMUTATIONS} times.",
                 (
                     Table(
                         ("group", "records (to tens)", *rates),

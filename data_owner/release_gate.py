@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from data_owner.settings import Policy
+from data_owner.settings import Floors, Policy
 from shared.card import Check
 from shared.scores import Fidelity, Scores
 
@@ -29,8 +29,6 @@ def checks(
     fairness was measured between; of one alone nothing can be said.
     """
     floors = policy.floors
-    aimed, other = floors.criterion_of_ceiling, floors.other_ratio_of_ceiling
-    parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
     counts = {}
     if smallest_group is not None:
         counts["records in the smallest sensitive group"] = smallest_group
@@ -39,16 +37,7 @@ def checks(
     return (
         *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, min(groups, 2)),
-        _check(
-            "demographic parity, share of ceiling",
-            _share(synthetic.demographic_parity_ratio, ceiling.demographic_parity_ratio),
-            parity_floor,
-        ),
-        _check(
-            "equalized odds, share of ceiling",
-            _share(synthetic.equalized_odds_ratio, ceiling.equalized_odds_ratio),
-            odds_floor,
-        ),
+        *fairness(floors, criterion, synthetic, ceiling),
         _check(
             "accuracy, share of original",
             _share(synthetic.accuracy, original.accuracy),
@@ -66,6 +55,32 @@ def checks(
             floors.coverage_of_real,
         ),
     )
+
+
+def fairness(
+    floors: Floors, criterion: Literal["parity", "odds"], found: Scores, ceiling: Scores
+) -> tuple[Check, Check]:
+    """The two ratios, each as a share of the ceiling."""
+    aimed, other = floors.criterion_of_ceiling, floors.other_ratio_of_ceiling
+    parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
+    return (
+        _check(
+            "demographic parity, share of ceiling",
+            _share(found.demographic_parity_ratio, ceiling.demographic_parity_ratio),
+            parity_floor,
+        ),
+        _check(
+            "equalized odds, share of ceiling",
+            _share(found.equalized_odds_ratio, ceiling.equalized_odds_ratio),
+            odds_floor,
+        ),
+    )
+
+
+def refused_by_chance(floors: Floors, criterion: Literal["parity", "odds"], permuted: list[Scores]) -> int:
+    """How many of a fair model's scores, its groups permuted, fall below a fairness floor."""
+    ceiling = Scores.mean(permuted)
+    return sum(not all(check.passed for check in fairness(floors, criterion, each, ceiling)) for each in permuted)
 
 
 def failures(found: tuple[Check, ...]) -> tuple[str, ...]:

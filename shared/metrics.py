@@ -34,12 +34,18 @@ ROWS_PER_RECORD, MOST_ROWS = 16, 60_000
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+JUDGED_TOGETHER = (
+    "Groups with fewer than 50 held-out rows are judged together, and with the next smallest while they are fewer and "
+    "it is at most twice as many, or they are fewer than ten; where fewer than ten are left on either side nothing can "
+    "be said, and all are one. "
+)
+
 PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
     "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
     "equally often (`generate --balanced`). The schema (categories, quantile tables, group shares) is of all rows. "
-    "Groups with fewer than 50 held-out rows are judged together, and with the next smallest while they are fewer and "
-    "it is at most twice as many, or they are fewer than ten. Ceiling: the same predictions with s permuted, 20 times. "
+    + JUDGED_TOGETHER
+    + "Ceiling: the same predictions with s permuted, 20 times. "
     "Floor: the constant classifier. Density and coverage (k = 5) of as many synthetic rows as training records, at "
     "most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, target "
     "included; their ceiling is real training rows against the same."
@@ -145,12 +151,17 @@ def _joins(size: int, pool: int) -> bool:
     return 0 < pool < LEAST_JUDGED and (size <= 2 * pool or pool < LEAST_COMPARED)
 
 
-def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> Scores:
-    """The same predictions with s permuted: what chance leaves of a perfectly fair model. Mean of 20."""
+def by_chance(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> list[Scores]:
+    """The same predictions with s permuted, `PERMUTATIONS` times: what chance makes of a perfectly fair model."""
     truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
     generator = np.random.default_rng(seed)
     classes = len(schema.target.categories)
-    return Scores.mean([score(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)])
+    return [score(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)]
+
+
+def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> Scores:
+    """Mean of `by_chance`."""
+    return Scores.mean(by_chance(test, predicted, schema, seed))
 
 
 def floor(test: pd.DataFrame, schema: Schema) -> Scores:

@@ -11,8 +11,8 @@ from data_owner.disclosure import disclose
 from data_owner.infer import infer
 from data_owner.ingest import ingest
 from data_owner.measure import measure, reference
-from data_owner.release_gate import checks, failures
-from data_owner.settings import Policy
+from data_owner.release_gate import checks, failures, refused_by_chance
+from data_owner.settings import Floors, Policy
 from shared.associations import associations
 from shared.errors import BadInput
 from shared.metrics import (
@@ -250,6 +250,16 @@ def test_the_gate_passes_nothing_where_there_is_nothing_to_compare_with() -> Non
     nothing = GOOD.model_copy(update={"demographic_parity_ratio": 0.0, "equalized_odds_ratio": 0.0, "f1": 0.0})
     said = gate(synthetic=nothing, original=nothing, ceiling=nothing)
     assert [line.split(",")[0] for line in said] == ["demographic parity", "equalized odds", "F1"]
+
+
+@pytest.mark.parametrize(("small", "refused"), [(12, range(2, 15)), (1_000, range(1))])
+def test_what_chance_would_have_refused_is_of_small_groups(small: int, refused: range) -> None:
+    draw = np.random.default_rng(0)
+    truth, predicted = (draw.random(2_000) < 0.25).astype(int), (draw.random(2_000) < 0.25).astype(int)
+    group = (np.arange(2_000) < small).astype(int)
+    permuted = [score(truth, predicted, draw.permutation(group)) for _ in range(20)]
+    floors = Floors(criterion_of_ceiling=0.7, other_ratio_of_ceiling=0.0)
+    assert refused_by_chance(floors, "parity", permuted) in refused
 
 
 @pytest.mark.parametrize(
