@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import consumer
 from consumer import channel
 from consumer import doctor as consumer_doctor
+from consumer.distillation import Distillation
 from consumer.study import Study
 from data_owner import authority, load, logs, release, server
 from data_owner import doctor as owner_doctor
@@ -217,9 +218,11 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     consumer.fetch(study.folder)
     assert problems(owner_doctor.diagnose(running.node)) == set()
     assert problems(consumer_doctor.diagnose(study)) == {"student"}
-    lineage = {"manifest_sha256": study.last_seen().manifest_sha256}
-    for student, found in ((b"garbage", {"student"}), (Student(4).to_bytes({}), {"student"}),
-                           (Student(4).to_bytes(lineage), set())):  # fmt: skip
+    reached = Distillation(distance=0.1, gaussian_distance=0.2, prior_distance=0.3, history=((1, 0.1),))
+    said = reached.said(study.last_seen().manifest_sha256)
+    silent = {"manifest_sha256": said["manifest_sha256"]}
+    students = (b"garbage", Student(4).to_bytes({}), Student(4).to_bytes(silent), Student(4).to_bytes(said))
+    for student, found in zip(students, ({"student"}, {"student"}, {"student"}, set()), strict=True):
         study.student.write_bytes(student)
         assert problems(consumer_doctor.diagnose(study)) == found
     study.student.unlink()
