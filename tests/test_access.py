@@ -4,6 +4,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import grpc
@@ -71,8 +72,7 @@ def test_a_method_that_no_table_lists_has_no_handler_though_there_is_code_for_it
     control = AccessControl(port, Metrics(), OpenCalls())
     behind = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     for method in {*every_method(), "/fair4free.v1.ReleaseService/ExportRecords", ""}:
-        details = grpc.HandlerCallDetails()
-        details.method = method
+        details = cast(grpc.HandlerCallDetails, SimpleNamespace(method=method))
         found = control.intercept_service(lambda details: behind, details)
         assert (found is not None) is (method in port.methods)
 
