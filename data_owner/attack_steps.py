@@ -22,7 +22,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged, policy_id
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
-from data_owner.steps import prepare, trained_artefacts
+from data_owner.steps import prepare
 from protocol.artefacts import TRAINED, Artefact, release_digest
 from shared import folder
 from shared.card import AttackVerdict
@@ -68,7 +68,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         )
     if status.state is release.State.MEASURED:
         release.check_whole(node, version)
-    released = trained_artefacts(node, version)
+    released = release.trained_artefacts(node, version)
     if before.release != release_digest(released):
         raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
     if settings.privacy is not None:
@@ -131,7 +131,7 @@ def _rehearse(
     from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
 
     records, persons, asked = microdata.planned(node, settings, privacy)
-    released = trained_artefacts(node, version)
+    released = release.trained_artefacts(node, version)
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy.delta, progress)
     found = found.model_copy(update={"release": release_digest(released)})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)

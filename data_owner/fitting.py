@@ -22,7 +22,7 @@ from data_owner.ingest import read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, architecture_for, default_settings
-from data_owner.training import Trained, train_teacher
+from data_owner.training import Trained, train_teacher, trains_on
 from protocol.artefacts import Artefact
 from shared.codec import encode
 from shared.progress import Progress, quiet
@@ -60,8 +60,7 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
 
 def recipe(schema: Schema, training: TrainingSettings) -> str:
     """What a fit depends on beside the records: one that was begun under another recipe is not gone on with."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    made_with = f"fair4free {version('fair4free')}, torch {torch.__version__} on {device}"
+    made_with = f"fair4free {version('fair4free')}, torch {torch.__version__} on {trains_on()}"
     return f"{training.model_dump_json()} {default_settings(schema)} {made_with}"
 
 

@@ -204,14 +204,14 @@ def approve(
             raise PolicyRefusal(
                 "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
             )
-        check_whole(node, version)
+        artefacts = check_whole(node, version)
         signing_key = key()
         place = node.releases / str(version)
         if before.exceeded:
-            card = Card.from_bytes(folder.read(place / Artefact.CARD.filename, "run gate again"))
-            folder.write(place / Artefact.CARD.filename, card.model_copy(update={"overridden": True}).to_bytes())
-        artefacts = {kind: folder.read(place / kind.filename, "run gate again") for kind in PAYLOAD}
-        digests = {kind: Digest.of(data) for kind, data in artefacts.items()}
+            card = Card.from_bytes(artefacts[Artefact.CARD])
+            artefacts[Artefact.CARD] = card.model_copy(update={"overridden": True}).to_bytes()
+            folder.write(place / Artefact.CARD.filename, artefacts[Artefact.CARD])
+        digests = {kind: Digest.of(artefacts[kind]) for kind in PAYLOAD}
         manifest = Manifest(
             node=name,
             version=version,
@@ -247,18 +247,22 @@ def findings_digest(found: bytes, policy_id: str) -> str:
     return hashlib.sha256(found + policy_id.encode()).hexdigest()
 
 
-def check_whole(node: Node, version: int) -> None:
-    """Raises `PolicyRefusal` unless the files of a measured release are those that its state was written with.
+def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
+    """The three that training made, as they are kept."""
+    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}
+
+
+def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
+    """The payload of a measured release. Raises `PolicyRefusal` unless it is what its state was written with.
 
     A gate that was cut off between them may have found more than the state says; files of another release may be worse.
     """
-    before, place = status(node, version), node.releases / str(version)
-    made = {kind: folder.read(place / kind.filename, "train again") for kind in TRAINED}
+    before, made = status(node, version), trained_artefacts(node, version)
     if before.made_sha256 != release_digest(made):
         raise PolicyRefusal(
             "the decoder, statistics or schema are not what was trained", field="release", remedy="train again"
         )
-    card = folder.read(place / Artefact.CARD.filename, "run gate again")
+    card = folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again")
     if before.exceeded:  # as it was measured, also if an approval was cut off after it was written
         card = Card.from_bytes(card).model_copy(update={"overridden": False}).to_bytes()
     findings = before.findings
@@ -266,6 +270,7 @@ def check_whole(node: Node, version: int) -> None:
         findings = findings_digest(folder.read(node.attacks(version), "run gate again"), before.policy_id)
     if (before.card_sha256, before.findings) != (hashlib.sha256(card).hexdigest(), findings):
         raise PolicyRefusal("the last gate or attack was cut off", field="release", remedy="run gate again")
+    return {**made, Artefact.CARD: card}
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:

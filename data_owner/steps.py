@@ -35,7 +35,6 @@ from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
-from protocol.artefacts import TRAINED, Artefact
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
@@ -210,7 +209,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     except BadInput:  # damaged: what follows finds anew what needs no training
         before = None
     prepared = prepare(node, settings)
-    drafted = trained_artefacts(node, version)
+    drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
     seed = settings.training.seed
     synthesiser, distilled = reference(drafted, StudentSettings(seed=seed))
@@ -247,8 +246,3 @@ def prepare(node: Node, settings: OwnerSettings) -> Prepared:
     from data_owner.privacy import microdata
 
     return split(*microdata.load(node, settings))
-
-
-def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
-    """The three that training made, as they are kept."""
-    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}

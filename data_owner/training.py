@@ -62,6 +62,11 @@ class Trained:
     history: tuple[Epoch, ...]
 
 
+def trains_on() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def train_teacher(
     schema: Schema,
     records: Encoded,
@@ -77,7 +82,7 @@ def train_teacher(
 
     `load` returns the last checkpoint, if any, and `save` keeps one atomically.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = trains_on()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         teacher = Teacher(schema, settings).to(device)

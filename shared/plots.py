@@ -144,11 +144,11 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
     names = list(dict.fromkeys(name for series in named.values() for name in series))
     canvas = Canvas(figsize=(9.2, 0.9 + (0.1 + 0.16 * len(named)) * len(names)))
     axes = canvas.subplots()
-    height = 0.8 / len(named)
+    height, colours = 0.8 / len(named), (REAL, *COLOURS)
     for index, (title, series) in enumerate(named.items()):
         places = np.arange(len(names)) + (index - (len(named) - 1) / 2) * height
         values = [series.get(name, 0.0) for name in names]
-        bars = axes.barh(places, values, height * 0.9, color=(REAL, *COLOURS)[index % 5], label=title)
+        bars = axes.barh(places, values, height * 0.9, color=colours[index % len(colours)], label=title)
         axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
     axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()

@@ -48,7 +48,7 @@ def judge_node(path: Path) -> Unbiased:
     if name not in colored_mnist.BIAS:
         raise BadInput("not a node of Colored-MNIST", field=str(path), remedy="make one with --dataset colored-mnist")
     prepared, seed = steps.prepare(node, settings), settings.training.seed
-    drafted = steps.trained_artefacts(node, release.latest(node))
+    drafted = release.trained_artefacts(node, release.latest(node))
     synthesiser, _ = reference(drafted, StudentSettings(seed=seed))
     schema = synthesiser.schema
     test = conform(schema, colored_mnist.load(name, "test"))
