@@ -22,11 +22,11 @@ from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
-from shared.metrics import by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
+from shared.metrics import Integers, by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.scores import PictureScores, Scores
+from shared.scores import Fidelity, PictureScores, Scores
 from shared.student import Distilled, StudentSettings, distil
 
 
@@ -53,6 +53,22 @@ def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) ->
     return Synthesiser(schema, decoder, statistics, distilled.student), distilled
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What a model of synthetic rows does on held-out records, beside its bounds; `permuted`, with groups permuted."""
+
+    synthetic: Scores
+    original: Scores
+    permuted: list[Scores]
+    floor: Scores
+    fidelity: Fidelity
+    fidelity_ceiling: Fidelity
+
+    @property
+    def ceiling(self) -> Scores:
+        return Scores.mean(self.permuted)
+
+
 def measure(
     synthesiser: Synthesiser,
     distilled: Distilled,
@@ -73,28 +89,14 @@ def measure(
     progress(2, 4, "model on original rows")
     from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
-    found, permuted = scores(test, predicted, schema), by_chance(test, predicted, schema, seed)
-    best = Scores.mean(permuted)
-    original = scores(test, from_original, schema)
-    fidelity = judge.fidelity(held_out, synthetic.iloc[: len(training)])
-    fidelity_ceiling = judge.fidelity(held_out, training)
-    sizes = np.bincount(group_positions(schema, training), minlength=len(schema.groups))
-    checks = release_gate.checks(
-        settings.policy,
-        # nobody is behind microdata
-        smallest_group=int(sizes.min()) if settings.privacy is None else None,
-        rarest=rarest_category(schema, training) if settings.privacy is None else None,
-        groups=len(schema.groups),
-        judged=len(np.unique(judged_groups(group_positions(schema, test)))),
-        synthetic=found,
-        original=original,
-        ceiling=best,
-        fidelity=fidelity,
-        fidelity_ceiling=fidelity_ceiling,
-        criterion=settings.training.criterion,
+    judged = _Judged(
+        synthetic=scores(test, predicted, schema),
+        original=scores(test, from_original, schema),
+        permuted=by_chance(test, predicted, schema, seed),
+        floor=floor(test, schema),
+        fidelity=judge.fidelity(held_out, synthetic.iloc[: len(training)]),
+        fidelity_ceiling=judge.fidelity(held_out, training),
     )
-    behind = np.bincount(group_positions(schema, held_out), minlength=len(schema.groups))
-    recorded = group_rates(held_out, outcome(held_out, schema), schema)
     pictures: PictureScores | None = None
     if isinstance(judge, ImageJudge):
         pictures = picture_scores(judge, synthetic, test, predicted, from_original, schema)
@@ -110,23 +112,14 @@ def measure(
         protocol=judge.protocol,
         records=tens(len(training)),
         held_out=tens(len(held_out)),
-        groups=tuple(
-            GroupSize(
-                label=group.label,
-                records=tens(int(sizes[index])),
-                recorded_rate=publishable_rate(recorded[group.label], int(behind[index]), settings.policy.minimum_count)
-                if sizes[index] >= LEAST_PUBLISHED and behind[index]
-                else None,
-            )
-            for index, group in enumerate(schema.groups)
-        ),
-        synthetic=coarse(found),
-        original=coarse(original),
-        ceiling=coarse(best),
-        floor=coarse(floor(test, schema)),
-        fidelity=coarse(fidelity),
-        fidelity_ceiling=coarse(fidelity_ceiling),
-        checks=tuple(_published(check) for check in checks),
+        groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
+        synthetic=coarse(judged.synthetic),
+        original=coarse(judged.original),
+        ceiling=coarse(judged.ceiling),
+        floor=coarse(judged.floor),
+        fidelity=coarse(judged.fidelity),
+        fidelity_ceiling=coarse(judged.fidelity_ceiling),
+        checks=tuple(_published(check) for check in _checks(settings, schema, training, test, judged)),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -135,9 +128,34 @@ def measure(
         synthetic,
         distilled,
         group_rates(test, predicted, schema),
-        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, permuted),
+        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, judged.permuted),
         pictures,
     )
+
+
+def _checks(
+    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, judged: _Judged
+) -> tuple[Check, ...]:
+    """The policy's checks. No minimum count where training is on microdata: nobody is behind its rows."""
+    counted = settings.privacy is None
+    return release_gate.checks(
+        settings.policy,
+        smallest_group=int(_group_sizes(schema, training).min()) if counted else None,
+        rarest=rarest_category(schema, training) if counted else None,
+        groups=len(schema.groups),
+        judged=len(np.unique(judged_groups(group_positions(schema, test)))),
+        synthetic=judged.synthetic,
+        original=judged.original,
+        ceiling=judged.ceiling,
+        fidelity=judged.fidelity,
+        fidelity_ceiling=judged.fidelity_ceiling,
+        criterion=settings.training.criterion,
+    )
+
+
+def _group_sizes(schema: Schema, table: pd.DataFrame) -> Integers:
+    """Records of each group, (groups,)."""
+    return np.bincount(group_positions(schema, table), minlength=len(schema.groups))
 
 
 def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:
@@ -152,6 +170,22 @@ def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:
 
 LEAST_PUBLISHED = 500
 """The rate of a group of fewer training records than this is not published: one of a dozen people is about people."""
+
+
+def _published_groups(
+    schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, minimum_count: int
+) -> tuple[GroupSize, ...]:
+    """How many are in each group, in tens, and how often held-out ones are positive by the record, where many are."""
+    recorded = group_rates(held_out, outcome(held_out, schema), schema)
+    found = []
+    for group, size, behind in zip(
+        schema.groups, _group_sizes(schema, training), _group_sizes(schema, held_out), strict=True
+    ):
+        rate = None
+        if size >= LEAST_PUBLISHED and behind:
+            rate = publishable_rate(recorded[group.label], int(behind), minimum_count)
+        found.append(GroupSize(label=group.label, records=tens(int(size)), recorded_rate=rate))
+    return tuple(found)
 
 
 def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema, minimum_count: int) -> PictureScores:

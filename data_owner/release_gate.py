@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from data_owner.settings import Floors, Policy
 from shared.card import Check
-from shared.scores import Fidelity, Scores
+from shared.scores import Criterion, Fidelity, Scores
 
 
 def checks(
     policy: Policy,
     *,
-    criterion: Literal["parity", "odds"],
+    criterion: Criterion,
     smallest_group: int | None,
     rarest: tuple[str, int] | None,
     groups: int,
@@ -57,9 +55,7 @@ def checks(
     )
 
 
-def fairness(
-    floors: Floors, criterion: Literal["parity", "odds"], found: Scores, ceiling: Scores
-) -> tuple[Check, Check]:
+def fairness(floors: Floors, criterion: Criterion, found: Scores, ceiling: Scores) -> tuple[Check, Check]:
     """The two ratios, each as a share of the ceiling."""
     aimed, other = floors.criterion_of_ceiling, floors.other_ratio_of_ceiling
     parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
@@ -77,7 +73,7 @@ def fairness(
     )
 
 
-def refused_by_chance(floors: Floors, criterion: Literal["parity", "odds"], permuted: list[Scores]) -> int:
+def refused_by_chance(floors: Floors, criterion: Criterion, permuted: list[Scores]) -> int:
     """How many of a fair model's scores, its groups permuted, fall below a fairness floor."""
     ceiling = Scores.mean(permuted)
     return sum(not all(check.passed for check in fairness(floors, criterion, each, ceiling)) for each in permuted)

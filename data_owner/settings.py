@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from shared.limits import LIMITS
 from shared.schema import Frozen, Label, Name
+from shared.scores import Criterion
 
 
 class Written(Frozen):
@@ -151,7 +152,7 @@ class Policy(Written):
 class TrainingSettings(Written):
     """How the teacher is trained (DESIGN section 2)."""
 
-    criterion: Literal["parity", "odds"] = "parity"
+    criterion: Criterion = "parity"
     repair: float = Field(default=1.2, ge=0.0, le=LIMITS.repair)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 

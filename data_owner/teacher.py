@@ -16,7 +16,6 @@ statistics are released by class (`shared.strata`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -30,6 +29,7 @@ from shared.decoder import Decoder
 from shared.errors import BadInput
 from shared.logistic import log_mass
 from shared.schema import Schema, describe
+from shared.scores import Criterion
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
 
 
@@ -41,7 +41,7 @@ class TeacherSettings:
     Without `by_class` the prior is N(0, I).
     """
 
-    criterion: Literal["parity", "odds"] = "parity"
+    criterion: Criterion = "parity"
     latent: int = 16
     encoder_hidden: tuple[int, ...] = (128, 128)
     hidden: tuple[int, ...] = (128, 128)

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import Frozen, Label, Name, describe
-from shared.scores import Fidelity, PictureScores, Scores
+from shared.scores import Criterion, Fidelity, PictureScores, Scores
 
 Part = TypeVar("Part", bound=Frozen)
 
@@ -56,7 +56,7 @@ class Card(Frozen):
     target: Name
     positive: Label
     sensitive: tuple[Name, ...]
-    criterion: Literal["parity", "odds"]
+    criterion: Criterion
     repair: float = Field(ge=0.0, le=LIMITS.repair)
     privacy: str = Field(max_length=4000)
     protocol: str = Field(max_length=4000)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
 from shared.schema import Frozen, Label
+
+Criterion = Literal["parity", "odds"]
+"""Whether groups are to be alike in how often a model says positive, or in how often it is right (DESIGN section 2)."""
 
 Share = Field(ge=0.0, le=1.0)
 
