@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shared.errors import Fair4FreeError
+from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -74,15 +75,15 @@ class Shell:
             yield update
 
     def _lines(self, title: str) -> Callable[[int, int, str], None]:
-        start = last = time.monotonic()
+        last, pace = time.monotonic(), Pace()
 
         def update(step: int, total: int, message: str) -> None:
             nonlocal last
             now = time.monotonic()
+            left = pace.left(step, total, now)
             if now - last > LINE_EVERY_SECONDS:
                 last = now
-                left = (now - start) / max(step, 1) * (total - step)
-                self.note(f"{title}: {step} of {total}, {left:.0f} s left, {message}")
+                self.note(f"{title}: {step} of {total}, {'' if left is None else f'{left:.0f} s left, '}{message}")
 
         return update
 
