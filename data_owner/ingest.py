@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,6 +24,8 @@ LEAST_ROWS = 100
 SMALLEST = 1e-12
 """Between this and `LARGEST` lies the largest number of a column: its decimals are then few enough."""
 WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+BOOLEAN = {"True", "False"}
 CSV_TYPES = ("bool", "float64", "int64", "object", "str")
 
 
@@ -71,10 +74,10 @@ def with_groups(found: Records, policy: Policy, counted: NDArray[np.int64] | Non
 def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = False) -> Records:
     """Canonical records with every group as it is; `with_groups` goes on to merge or refuse the small ones.
 
-    With `as_declared` no single record decides what is refused or in which type a column comes back, for that would
-    tell of it: a number outside its column's bounds counts as the nearest inside, a cell that its kind has no place for
-    and a category that is not declared as missing, and a row without a declared class is left out. The frame keeps the
-    table's index.
+    With `as_declared` no single record decides what is refused, in which type a column comes back or how another
+    record is read, for that would tell of it: a number outside its column's bounds counts as the nearest inside, a
+    cell that its kind has no place for and a category that is not declared as missing, a date is kept to the day, and
+    a row without a declared class is left out. The frame keeps the table's index.
     """
     check_names(list(table.columns))
     if len(table) < LEAST_ROWS and not as_declared:
@@ -140,8 +143,8 @@ def _column(
         return _labels(values, name, entry, as_declared)
     unit: Literal["D", "s"] = "D"
     if entry.kind == "date":
-        seconds = canonical(values, name, "date", "s", gaps=as_declared)
-        unit = "D" if int((seconds.dropna() % 86_400 != 0).sum()) < minimum_count else "s"
+        timed = 0 if as_declared else int((canonical(values, name, "date", "s").dropna() % 86_400 != 0).sum())
+        unit = "D" if timed < minimum_count else "s"
     kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
     numbers = canonical(values, name, kind, unit, gaps=as_declared)
     bounds = entry.limits
@@ -198,7 +201,7 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
     if not as_declared:
         _check_labels(labels, name, entry)
     elif entry.categories is not None:
-        labels = labels.where(labels.isin(declared))
+        labels = labels.map({label: _declared_as(label, declared) for label in labels.dropna().unique()}).astype("str")
     found = labels.dropna().unique()
     if len(found) > LIMITS.categories:
         raise BadInput(
@@ -222,6 +225,20 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
         declared_categories=entry.categories,
     )
     return fact, labels.fillna(MISSING) if entry.role == "sensitive" else labels
+
+
+def _declared_as(label: str, declared: tuple[str, ...]) -> str | None:
+    """The declared category that a cell means, by itself: how a whole column is written is not asked. "TRUE" means a
+    declared "True", and "01" or "1.0" a declared "1", unless it is declared itself; None for no such category."""
+    if label in declared:
+        return label
+    if label.capitalize() in BOOLEAN and {*declared} == BOOLEAN:
+        return label.capitalize()
+    with suppress(ValueError):
+        number = float(label)
+        alike = [category for category in declared if NUMBER.fullmatch(category) and float(category) == number]
+        return alike[0] if len(alike) == 1 else None
+    return None
 
 
 def _check_labels(labels: pd.Series, name: str, entry: ColumnSettings) -> None:
@@ -321,7 +338,7 @@ def _declared_dtype(values: pd.Series, kind: Kind, declared: tuple[str, ...]) ->
         return _dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared))
     if declared and all(WHOLE.fullmatch(label) for label in declared):
         return "int64"
-    return "bool" if {*declared} == {"True", "False"} else "str"
+    return "bool" if {*declared} == BOOLEAN else "str"
 
 
 def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:

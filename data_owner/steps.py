@@ -117,6 +117,8 @@ def init(
     )
     if epsilon is not None:
         settings = with_budget(settings, epsilon, codebook(dataset_name) if dataset_name else {})
+        if isinstance(data, (str, Path)):
+            table = read_table(Path(data), text="all")  # no cell decides how others are read
     try:
         records = table.to_parquet(index=False, compression="zstd")
     except (pa.ArrowException, TypeError, ValueError):

@@ -155,6 +155,8 @@ def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
         raise BadInput(
             "holds numbers, not dates", field=name, remedy='write dates as YYYY-MM-DD, or set kind = "integer"'
         )
+    if gaps and not _is_time(values):  # one by one: pandas reads a column to the precision of its finest cell
+        values = values.map({cell: _moment(cell) for cell in values.dropna().unique()}).astype("datetime64[s, UTC]")
     times = pd.to_datetime(values, errors="coerce", utc=True, format=None if _is_time(values) else "ISO8601")
     if not gaps and bool((times.isna() & values.notna()).any()):
         raise BadInput(
@@ -164,6 +166,12 @@ def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
         )
     whole = times.dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
     return pd.Series(np.where(np.isnat(whole), np.nan, whole.astype(np.int64)), index=values.index)
+
+
+def _moment(cell: object) -> pd.Timestamp:
+    """A time in UTC, to the second, or no time."""
+    found = pd.to_datetime(str(cell), errors="coerce", utc=True, format="ISO8601")
+    return found if found is pd.NaT else found.as_unit("s")
 
 
 def _is_time(values: pd.Series) -> bool:

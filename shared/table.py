@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -28,10 +28,11 @@ SUFFIXES = (".csv", ".parquet")
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
-def read_table(path: Path, *, text: Collection[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, *, text: Collection[str] | Literal["all"] = ()) -> pd.DataFrame:
     """Read a CSV (UTF-8, header row; an empty cell, NA, NaN, null and None mean missing) or Parquet file.
 
-    Columns named in `text` come from a CSV as they are written: codes keep their zeros, only an empty cell is missing.
+    Columns in `text` come from a CSV as they are written: codes keep their zeros, only an empty cell is missing. What
+    type pandas gives a column, and with it how each cell reads, may hang on any one cell.
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -131,7 +132,7 @@ class TableWriter:
                     self._part.unlink(missing_ok=True)
 
 
-def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
+def _read_csv(path: Path, text: Collection[str] | Literal["all"]) -> pd.DataFrame:
     """Two passes: the shape with the csv module, which can say which line is wrong, then the values."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -150,6 +151,8 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
                         remedy="mend the line, or quote the cell that holds a comma",
                     )
         values = partial(pd.read_csv, path, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        if text == "all":
+            return values(dtype="str", keep_default_na=False, na_values=[""])
         table: pd.DataFrame = values()
         # long numbers beside gaps were rounded: as text they stay what they are
         if rounded := [name for name in header if name not in text and _beyond_exact(table[name])]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -247,3 +248,19 @@ def test_a_feature_of_which_noise_left_one_value_is_left_out_and_not_refused() -
     drawn, kept = private_marginals.varied(table, found)
     assert list(drawn.columns) == list(kept.columns) == ["age", "sex", "died"]
     ingest(drawn, kept)
+
+
+def test_a_csv_that_was_read_without_a_budget_is_not_drawn_from(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    people()[COLUMNS].to_csv(path, index=False)
+    asked = {"target": "died", "sensitive": ("sex",), "positive": "1"}
+    steps.init(tmp_path / "typed", data=path, **asked)
+    node = Node(tmp_path / "typed")
+    columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in read_settings(node).columns.items()}
+    edit(node, privacy=PrivacySettings(epsilon=1.0), columns=columns)
+    with pytest.raises(PolicyRefusal, match="read without a budget"):
+        steps.train(node.folder)
+    assert Budget(node.budget).charges() == []
+    steps.init(tmp_path / "text", data=path, **asked, epsilon=1.0)
+    stored = pd.read_parquet(Node(tmp_path / "text").records)
+    assert all(pd.api.types.is_string_dtype(stored[name]) for name in stored)

@@ -119,7 +119,8 @@ def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[
             "with privacy.epsilon, what a column can hold must be declared: derived from the records it would leak",
             field=", ".join(undeclared),
             remedy="write into owner.toml, from public knowledge and not from the records: "
-            + "; ".join(f"{name}: {setting}" for name, setting in undeclared.items()),
+            + "; ".join(f"{name}: {setting}" for name, setting in undeclared.items())
+            + "; and of each see that its kind is right: it was guessed from the records",
         )
     return tuple(_domain(facts, settings.columns[facts.name]) for facts in columns)
 

@@ -44,7 +44,16 @@ def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettin
 
 def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, pd.Series, Plan]:
     """The records, each person's as many as are allowed, whose each is, and what a draw would ask of them."""
-    table = of_each_person(read_table(node.records), privacy)
+    table = read_table(node.records)
+    if settings.source.lower().endswith(".csv") and not all(
+        pd.api.types.is_string_dtype(table[name]) for name in table
+    ):
+        raise PolicyRefusal(
+            "the CSV was read without a budget, where one cell may decide how others are read",
+            field="privacy",
+            remedy="make a new node from it with `fair4free-owner init --epsilon`",
+        )
+    table = of_each_person(table, privacy)
     records = read(table, settings, as_declared=True)
     persons = table[privacy.person] if privacy.person else table.index.to_series()
     return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy)
