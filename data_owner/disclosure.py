@@ -52,6 +52,12 @@ def disclose(
         elif facts.kind in ("category", "boolean"):
             if facts.role is ColumnRole.FEATURE and facts.declared_categories is None:
                 values = table[facts.name] = merge_rare(values, minimum_count, counted)
+                _require(
+                    values.nunique(dropna=False) > 1,
+                    facts.name,
+                    "every category but one",
+                    'group its categories into fewer, or set kind = "exclude" in owner.toml',
+                )
             if facts.role is ColumnRole.TARGET:
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))
@@ -60,7 +66,12 @@ def disclose(
     sensitive = [facts.name for facts in records.columns if facts.role is ColumnRole.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)
-    _require(int(trained.min()) >= minimum_count, ", ".join(sensitive), "a sensitive group")
+    _require(
+        int(trained.min()) >= minimum_count,
+        ", ".join(sensitive),
+        "a sensitive group",
+        'add records, or set small_groups = "merge" in [policy]',
+    )
     groups = tuple(
         Group(values=key if isinstance(key, tuple) else (key,), share=share)
         for key, share in zip(counts.index, shares(counts.to_numpy()), strict=True)
@@ -87,13 +98,18 @@ def publishable_rate(rate: float, records: int, minimum_count: int) -> float | N
 
 def check_classes(values: pd.Series, name: str, minimum_count: int) -> None:
     """Raises `PolicyRefusal` if a class of the target has fewer records."""
-    _require(int(values.value_counts().min()) >= minimum_count, name, "a class of the target")
+    _require(
+        int(values.value_counts().min()) >= minimum_count,
+        name,
+        "a class of the target",
+        "join the rarest class with another in the file, or leave its rows out",
+    )
 
 
 def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64] | None = None) -> pd.Series:
     """Recode categories (and missing) with fewer than `minimum_count` records to `MERGED`, counting rows `counted`.
 
-    If those are still too few together, the next rarest category joins them.
+    If those are still too few together they take the commonest one's place: a few gaps cost no category its name.
     """
     counts = values.value_counts(dropna=False, ascending=True, sort=True)
     if counted is not None:
@@ -102,11 +118,9 @@ def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64]
     small = counts < minimum_count
     if not small.any():
         return values
-    merged = int(small.sum())
-    while counts.iloc[:merged].sum() < minimum_count:
-        merged += 1
-    rare = counts.index[:merged]
-    return values.mask(values.isin(rare[rare.notna()]) | (values.isna() if rare.isna().any() else False), MERGED)
+    rare = counts.index[small]
+    recoded = values.isin(rare[rare.notna()]) | (values.isna() & bool(rare.isna().any()))
+    return values.mask(recoded, MERGED if counts[small].sum() >= minimum_count else counts.index[-1])
 
 
 def quantile_table(
@@ -166,7 +180,12 @@ def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int, counted:
     present = values.to_numpy(float, na_value=np.nan)
     missing = int(np.isnan(present[counted]).sum())
     present = present[~np.isnan(present)]
-    _require(len(present) >= minimum_count, facts.name, "the values that are not missing")
+    _require(
+        len(present) >= minimum_count,
+        facts.name,
+        "what is there beside gaps",
+        'set kind = "exclude" in owner.toml',
+    )
     return NumericColumn(
         name=facts.name,
         kind=cast(Literal["number", "integer", "date"], facts.kind),
@@ -190,10 +209,6 @@ def _categorical(facts: ColumnFacts, values: pd.Series) -> CategoricalColumn:
     )
 
 
-def _require(enough: bool, field: str, what: str) -> None:
+def _require(enough: bool, field: str, what: str, remedy: str) -> None:
     if not enough:
-        raise PolicyRefusal(
-            f"{what} has fewer records than policy.minimum_count",
-            field=field,
-            remedy='add records, exclude the column, or set small_groups = "merge" in [policy]',
-        )
+        raise PolicyRefusal(f"{what} has fewer records than policy.minimum_count", field=field, remedy=remedy)

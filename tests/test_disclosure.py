@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
-from data_owner.ingest import Records
+from data_owner.ingest import Records, ingest
 from shared.errors import PolicyRefusal
 from shared.schema import MERGED, CategoricalColumn, NumericColumn
 from tests.conftest import patients, settings_for
@@ -24,8 +24,8 @@ def test_no_category_is_left_with_fewer_records_than_the_minimum(labels: list[st
     merged = merge_rare(values, MINIMUM)
     counts = merged.value_counts(dropna=False)
     assert (counts >= MINIMUM).all()
-    kept = merged.notna() & (merged != MERGED)
-    assert (merged[kept] == values[kept]).all()
+    common = values.map(values.value_counts()) >= MINIMUM
+    assert (merged[common] == values[common]).all(), "what enough records have stays what it is"
 
 
 @settings(max_examples=80, deadline=None)
@@ -59,13 +59,12 @@ def test_declared_bounds_are_the_ends_of_the_table() -> None:
 
 def test_a_rare_category_is_merged_in_schema_and_table(records: Records) -> None:
     frame = records.frame.copy()
-    frame.loc[:3, "ward"] = "tropical"
+    frame.loc[:5, "ward"], frame.loc[6:11, "ward"] = "tropical", "burns"
     schema, table = disclose(Records(frame, records.columns, records.positive), MINIMUM)
     (ward,) = (column for column in schema.columns if column.name == "ward")
     assert isinstance(ward, CategoricalColumn)
-    assert "tropical" not in ward.categories
-    assert MERGED in ward.categories
-    assert "tropical" not in set(table["ward"].dropna())
+    assert set(ward.categories) == {"surgery", "medicine", "intensive care", MERGED}
+    assert not {"tropical", "burns"} & set(table["ward"].dropna())
 
 
 def test_too_small_a_group_is_refused(records: Records) -> None:
@@ -131,6 +130,21 @@ def test_a_rate_is_published_only_if_it_and_its_complement_stand_for_ten(records
     published = publishable_rate(positive / records, records, MINIMUM)
     assert (published is None) == (positive < MINIMUM or records - positive < MINIMUM)
     assert published is None or published == round(positive / records, 2)
+
+
+def test_a_few_gaps_cost_no_category_its_name() -> None:
+    values = pd.Series(["yes"] * 120 + ["no"] * 177 + [None] * 3, dtype="str")
+    assert merge_rare(values, MINIMUM).value_counts(dropna=False).to_dict() == {"no": 180, "yes": 120}
+    many = pd.Series(["a"] * 200 + ["b"] * 60 + ["c"] * 9 + ["d"] * 4 + [None] * 2, dtype="str")
+    assert merge_rare(many, MINIMUM).value_counts(dropna=False).to_dict() == {"a": 200, "b": 60, MERGED: 15}
+
+
+@pytest.mark.parametrize("rare", [["yes"] * 4 + ["no"] * 596, [f"code {row % 150}" for row in range(600)]])
+def test_a_column_of_which_nothing_is_left_is_refused_and_named(rare: list[str]) -> None:
+    table = patients(600).assign(ward=rare)
+    with pytest.raises(PolicyRefusal, match="every category but one") as refused:
+        disclose(ingest(table, settings_for(table)), MINIMUM)
+    assert refused.value.field == "ward"
 
 
 @settings(max_examples=60, deadline=None)
