@@ -8,8 +8,8 @@ and chance does not explain that: Fisher's exact test of main against control, a
 from __future__ import annotations
 
 from data_owner.attacks.attack import Attack
-from data_owner.attacks.battery import Battery
-from data_owner.attacks.outcome import CONFIDENCE, Outcome, Result
+from data_owner.attacks.battery import SHADOWS, Battery
+from data_owner.attacks.outcome import CONFIDENCE, Audit, Outcome, Result
 from data_owner.settings import AttackLimits
 from shared.card import AttackFinding, AttackVerdict
 
@@ -49,9 +49,15 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
         finding: AttackFinding = "succeeded" if attack in succeeded else "resisted" if within else "inconclusive"
         said.append(AttackVerdict(attack=attack.words, finding=finding))
     if found.audit is not None:
-        beaten = found.audit.epsilon > limits.canary_epsilon
-        said.append(AttackVerdict(attack=Attack.CANARIES.words, finding="succeeded" if beaten else "resisted"))
+        said.append(AttackVerdict(attack=Attack.CANARIES.words, finding=_of_canaries(found.audit, limits)))
     return tuple(said)
+
+
+def _of_canaries(audit: Audit, limits: AttackLimits) -> AttackFinding:
+    """Nothing is resisted that could not have succeeded."""
+    if audit.epsilon > limits.canary_epsilon:
+        return "succeeded"
+    return "resisted" if audit.refutable > limits.canary_epsilon else "inconclusive"
 
 
 def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
@@ -78,7 +84,9 @@ def exceeded_on_people(found: Battery, limits: AttackLimits, claimed: float) -> 
 
 
 def missing(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
-    """Attacks that the policy requires and nobody has made, in words."""
+    """Attacks that the policy requires and nobody has made, or with too few shadow releases to tell, in words."""
+    if Attack.MEMBERSHIP in limits.required and 0 < found.shadows < SHADOWS:
+        return (f"the policy requires the attack membership, with {SHADOWS} shadow releases at least: run it so",)
     return tuple(
         f"the policy requires the attack {attack.words}, which was not made: run `fair4free-owner attack`"
         for attack in limits.required

@@ -12,7 +12,7 @@ import pandas as pd
 
 from data_owner import decisions, findings, release
 from data_owner.attack_gate import exceeded, exceeded_on_people, verdicts
-from data_owner.attacks.battery import Battery
+from data_owner.attacks.battery import SHADOWS, Battery
 from data_owner.attacks.membership import Train
 from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
@@ -29,9 +29,6 @@ from shared.card import AttackVerdict
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal
 from shared.progress import Progress, quiet
-
-SHADOWS = 16
-"""Shadow releases unless told otherwise: half of them with each record, half without."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,12 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     released = release.trained_artefacts(node, version)
     if before.release != release_digest(released):
         raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
+    if (shadows or SHADOWS) < before.shadows:
+        raise BadInput(
+            f"this release was attacked with {before.shadows} shadow releases, and fewer tell less",
+            field="--shadows",
+            remedy=f"give {before.shadows} or more",
+        )
     if settings.privacy is not None:
         if shadows is not None:
             raise BadInput(

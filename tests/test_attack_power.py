@@ -427,6 +427,10 @@ def test_the_full_battery_runs_from_the_command_and_its_verdicts_reach_the_card(
     full = findings.last(blocked, 1)
     assert full is not None
     assert full.shadows == 2
+    more, policy = full.model_copy(update={"shadows": 16}), release.status(blocked, 1).policy_id
+    findings.keep(blocked, 1, findings.card(blocked, 1), more, AttackLimits(required=()), policy, now())
+    with pytest.raises(BadInput, match="attacked with 16"):
+        attack_steps.attack(blocked.folder, shadows=2)
     again = Battery(release=full.release, results=tuple(each for each in full.results if each.attack in AT_EVERY_GATE))
     assert again.with_training_of(full).made >= {Attack.MEMBERSHIP, Attack.CANARIES}, "another gate keeps them"
     assert again.model_copy(update={"release": "other"}).with_training_of(full).made == set(AT_EVERY_GATE)

@@ -353,10 +353,36 @@ def test_nearest_record_is_never_judged() -> None:
 
 
 def test_canaries_beyond_the_limit_block() -> None:
-    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7)
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7)
     (reason,) = attack_gate.exceeded(battery_of(HOLDS, audit=audit), AttackLimits(canary_epsilon=1.0))
     assert "2.70" in reason
     assert attack_gate.exceeded(battery_of(HOLDS, audit=audit), AttackLimits(canary_epsilon=3.0)) == ()
+
+
+@pytest.mark.parametrize(("count", "limit", "finding"), [(40, 1.0, "resisted"), (40, 2.0, "inconclusive")])
+def test_canaries_that_could_not_have_refuted_the_limit_say_nothing_of_it(
+    count: int, limit: float, finding: str
+) -> None:
+    inside = np.arange(count) % 4 < 2
+    audit = canaries.judge(np.arange(count) % 2 + np.linspace(0, 0.1, count), inside)
+    assert audit.epsilon == 0.0, "as good as a coin"
+    (verdict,) = attack_gate.verdicts(Battery(release="r", results=(), audit=audit), AttackLimits(canary_epsilon=limit))
+    assert verdict.finding == finding
+
+
+def test_canaries_that_all_gain_as_much_are_not_guessed() -> None:
+    audit = canaries.judge(np.zeros(400), np.arange(400) < 200)
+    assert (audit.guesses, audit.refutable) == (0, 0.0)
+    (verdict,) = attack_gate.verdicts(Battery(release="r", results=(), audit=audit), AttackLimits())
+    assert verdict.finding == "inconclusive"
+
+
+def test_a_required_membership_attack_has_as_many_shadow_releases_as_tell() -> None:
+    limits = AttackLimits(required=(Attack.MEMBERSHIP,))
+    made = Battery(release="r", results=(Result(attack=Attack.MEMBERSHIP, aim="a rate", outcomes=(HOLDS,)),))
+    (said,) = attack_gate.missing(made.model_copy(update={"shadows": 2}), limits)
+    assert "16 shadow releases" in said
+    assert attack_gate.missing(made.model_copy(update={"shadows": 16}), limits) == ()
 
 
 def test_an_attack_nobody_made_is_missing() -> None:
@@ -371,5 +397,5 @@ def test_findings_that_are_none_are_refused_by_name(data: bytes) -> None:
 
 
 def test_findings_come_back_as_they_were_kept() -> None:
-    found = battery_of(LEAKS, audit=Audit(canaries=9, guesses=2, correct=1, delta=0.0, epsilon=0.0))
+    found = battery_of(LEAKS, audit=Audit(canaries=9, guesses=2, correct=1, delta=0.0, epsilon=0.0, refutable=0.0))
     assert Battery.from_bytes(found.to_bytes()) == found

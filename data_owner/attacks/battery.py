@@ -11,6 +11,9 @@ from data_owner.attacks.outcome import Audit, Result
 from shared.errors import BadInput
 from shared.schema import Frozen, describe
 
+SHADOWS = 16
+"""Shadow releases unless told otherwise, half of them with each record, half without; fewer tell far less."""
+
 
 class Battery(Frozen):
     """What attacks found on the release whose artefacts have the digest `release`. `shadows` trained for membership."""

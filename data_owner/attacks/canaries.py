@@ -60,12 +60,20 @@ def plant(held_out: pd.DataFrame, records: int, sensitive: Sequence[str], seed: 
 
 
 def judge(gain: Floats, inside: Flags, delta: float = DELTA) -> Audit:
-    """Guess in for the largest gains and out for the smallest. gain, inside: (n,). What is refuted is (ε, `delta`)."""
+    """Guess in for the largest gains and out for the smallest. gain, inside: (n,). What is refuted is (ε, `delta`).
+
+    Nothing is guessed where the surest of both kinds gained as much: their order would be that of the rows.
+    """
     count = max(1, int(GUESSED * len(gain) / 2))
     order = np.argsort(gain, kind="stable")
-    correct = int(inside[order[-count:]].sum() + (~inside[order[:count]]).sum())
-    epsilon = epsilon_lower_bound(len(gain), 2 * count, correct, delta)
-    return Audit(canaries=len(gain), guesses=2 * count, correct=correct, delta=delta, epsilon=round(epsilon, 4))
+    guesses = 2 * count if gain[order[-count]] > gain[order[count - 1]] else 0
+    correct = int(inside[order[-count:]].sum() + (~inside[order[:count]]).sum()) if guesses else 0
+    epsilon, refutable = (
+        round(epsilon_lower_bound(len(gain), guesses, right, delta), 4) for right in (correct, guesses)
+    )
+    return Audit(
+        canaries=len(gain), guesses=guesses, correct=correct, delta=delta, epsilon=epsilon, refutable=refutable
+    )
 
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float) -> float:

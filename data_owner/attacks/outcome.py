@@ -107,13 +107,15 @@ class Result(Frozen):
 
 
 class Audit(Frozen):
-    """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence."""
+    """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence; all of them
+    right would refute `refutable`."""
 
     canaries: int = Field(ge=1)
-    guesses: int = Field(ge=1)
+    guesses: int = Field(ge=0)
     correct: int = Field(ge=0)
     delta: float = Field(ge=0.0, lt=1.0)
     epsilon: float = Field(ge=0.0)
+    refutable: float = Field(ge=0.0)
 
 
 @dataclass(frozen=True)

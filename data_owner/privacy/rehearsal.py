@@ -48,7 +48,9 @@ def rehearse(
     parts = GroupShuffleSplit(1, test_size=HELD_OUT_SHARE, random_state=seed).split(records.frame, groups=whose)
     members, control = (records.frame.iloc[rows].reset_index(drop=True) for rows in next(parts))
     planted = canaries.plant(control, len(members), records.sensitive, seed)
-    everyone = pd.concat([members, planted.rows[planted.inside]], ignore_index=True)
+    # a canary is a person with as many rows as the noise is scaled to
+    rows_each = settings.privacy.rows_per_person if settings.privacy else 1
+    everyone = pd.concat([members, *[planted.rows[planted.inside]] * rows_each], ignore_index=True)
     drawn = draw(replace(records, frame=everyone), settings, asked, progress)
     prepared = split(*varied(drawn, settings))
     made = artefacts(prepared.schema, fit(prepared, settings.training, progress=progress))
