@@ -172,12 +172,21 @@ def test_a_system_that_fails_in_any_way_shows_it_and_stops_nobody_else(
 
 def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path) -> None:
     request = Request(
-        "compas", ("sex",), ("threshold-parity", "original", "constant"), folds=5, seeds=3, sweep=False, quick=True
+        "compas",
+        ("sex",),
+        ("threshold-parity", "repaired", "original", "constant"),
+        folds=5,
+        seeds=3,
+        sweep=False,
+        quick=True,
     )
     found = run(request, tmp_path, workers=1, progress=quiet)
-    original = found.comparison.systems[1].forest
+    repaired, original = (system.forest for system in found.comparison.systems[1:3])
     assert original is not None
+    assert repaired is not None
     assert original.demographic_parity_ratio.mean < 0.75
+    assert repaired.demographic_parity_ratio.mean > 0.85
+    assert repaired.accuracy.mean > original.accuracy.mean - 0.02
     assert not found.comparison.is_complete
     assert "A quick look, not a result." in found.markdown
     assert "positive class 1" in found.markdown
