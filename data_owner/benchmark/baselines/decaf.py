@@ -46,7 +46,8 @@ def generate(fold: Fold) -> pd.DataFrame:
 
 
 def _matrix(fold: Fold) -> tuple[np.ndarray, list[int]]:
-    """Group, numbers, missing flags, categories, target: one column each, as the package's own examples do."""
+    """Group, numbers, missing flags, categories, target: one column each and categories as their numbers, the
+    plainest use of the package."""
     layout = Layout(fold.schema)
     columns = [group_positions(fold.schema, fold.training).astype(float)]
     widths = [len(fold.schema.groups)]

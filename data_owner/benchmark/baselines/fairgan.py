@@ -1,7 +1,8 @@
 """FairGAN (Xu et al., IEEE Big Data 2018) on tables: one discriminator for realism, one that must not find s.
 
 The generator makes x and y given s. The first discriminator sees x, y and s; the second tries to tell s from the
-x and y that were made, and the generator is rewarded where it fails.
+x and y that were made, and the generator is rewarded where it fails. Without the paper's autoencoder, and in one
+phase where it has two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""FLDGM (Ramachandranpillai, Sikder and Heintz, ECAI 2023): a generative model over a fair VAE's latents."""
+"""FLDGM (Ramachandranpillai, Sikder and Heintz, ECAI 2023): a generative model over a fair VAE's latents.
+
+Smaller and trained for less long than the authors' own: `STEPS` where they have thousands of epochs.
+"""
 
 from __future__ import annotations
 

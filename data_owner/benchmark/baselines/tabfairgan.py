@@ -19,7 +19,7 @@ EPOCHS = 200
 FAIR_EPOCHS = 30
 BATCH = 256
 WEIGHT = 0.5
-"""The package's own example trains with these."""
+"""The package's own example has the same epochs and batch, but 50 fair epochs and a weight for each data set."""
 
 MISSING = "(missing)"
 GROUP, TARGET = "group of the benchmark", "target of the benchmark"
