@@ -15,6 +15,7 @@ from shared.latent_plots import student_overlay
 from shared.metrics import PERMUTATIONS, group_rates, outcome
 from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
+from shared.schema import MERGED, CategoricalColumn, Schema
 
 
 def owner_report(
@@ -58,7 +59,9 @@ def owner_report(
             ),
             Section(
                 "Columns",
-                "Distribution of each column: held-out records in grey, synthetic rows as blue outlines.",
+                "Distribution of each column: held-out records in grey, synthetic rows as blue outlines. Both are as "
+                "released, rare categories merged: group them in the file if the table names a column that matters.",
+                merged_table(schema, held_out),
                 figures=(marginals(schema, {"real": held_out, "synthetic": sample}, "Marginal distributions."),),
             ),
             Section(
@@ -108,6 +111,16 @@ def gate_section(card: Card) -> Section:
             ),
         ),
     )
+
+
+def merged_table(schema: Schema, held_out: pd.DataFrame) -> tuple[Table, ...]:
+    """Each column with merged categories, if any: how many are left beside, and of how many held-out records."""
+    rows = [
+        (column.name, len(column.categories) - 1, round(float((held_out[column.name] == MERGED).mean()), 2))
+        for column in schema.columns
+        if isinstance(column, CategoricalColumn) and MERGED in column.categories
+    ]
+    return (Table(("column", "categories kept", "share of records merged"), tuple(rows)),) if rows else ()
 
 
 def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:

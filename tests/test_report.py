@@ -17,9 +17,11 @@ from consumer.audit_report import audit_report, quantile_distance, released_depe
 from consumer.distillation import Distillation
 from consumer.lineage import Lineage
 from data_owner import fitting
+from data_owner.disclosure import disclose
+from data_owner.ingest import ingest
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
-from data_owner.owner_report import owner_report
+from data_owner.owner_report import merged_table, owner_report
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore
@@ -28,7 +30,7 @@ from shared.errors import BadInput
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.student import StudentSettings
-from tests.conftest import settings_for
+from tests.conftest import patients, settings_for
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@import|https?://(?!www\.w3\.org/)""")
@@ -70,6 +72,15 @@ def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: 
     parity = found.card.synthetic.demographic_parity_ratio  # type: ignore[attr-defined]
     assert f" {found.refused_by_chance} of 20 times" in groups.text  # type: ignore[attr-defined]
     assert min(predicted) / max(predicted) <= parity + 0.01  # of which the small groups, judged together, say less
+
+
+def test_the_owner_sees_how_much_of_a_column_was_merged() -> None:
+    codes = [f"code {row // 10 % 30}" if row % 10 < 3 else "a" if row % 2 else "b" for row in range(600)]
+    table = patients(600).assign(ward=codes)
+    schema, disclosed = disclose(ingest(table, settings_for(table)), 10)
+    (shown,) = merged_table(schema, disclosed)
+    assert shown.rows == (("ward", 2, 0.3),)
+    assert merged_table(*disclose(ingest(patients(600), settings_for(patients(600))), 10)) == ()
 
 
 @pytest.mark.parametrize("with_real", [False, True])
