@@ -16,13 +16,14 @@ from shared.canonical import EXACT, canonical, plain
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import describe
-from shared.table import check_names
+from shared.table import check_names, written_as_codes
 
 FREE_TEXT_CHARACTERS = 40
 FREE_TEXT_SHARE = 0.2
 MOSTLY = 0.9
 IDENTIFIER_SHARE, IDENTIFIER_VALUES = 0.2, 50
-"""A column named like an identifier is one from so many different values on, of its rows or at all: visits repeat."""
+"""A column named or written like an identifier is one from so many different values on, of its rows or at all: visits
+repeat."""
 IDENTIFIER_NAME = re.compile(
     r"(^|[^a-zA-Z])(?i:id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$|[a-z](Id|ID|Nr|No|Key)$|^(?i:id)[^a-zA-Z]|(?i:subject|patient)id$"
     r"|(^|[^a-zA-Z])(?i:((sur|fore|full|first|last|given|family)[ _-]?)?name|e-?mail|(tele)?phone)$"
@@ -104,7 +105,7 @@ def _guess(values: pd.Series) -> ColumnSettings:
         return ColumnSettings(kind="boolean")
     if pd.api.types.is_datetime64_any_dtype(present) or pd.api.types.infer_dtype(present) == "date":
         return ColumnSettings(kind="date")
-    if IDENTIFIER_NAME.search(name) and distinct >= min(IDENTIFIER_VALUES, IDENTIFIER_SHARE * len(present)):
+    if IDENTIFIER_NAME.search(name) and _many(distinct, present):
         return ColumnSettings(kind="undecided", reason="looks like an identifier, by its name and number of values")
     if pd.api.types.is_numeric_dtype(present):
         return _guess_number(present.astype("float64"), distinct)
@@ -130,6 +131,10 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
     if bool(present.str.fullmatch(OTHER_DATE).mean() > MOSTLY):
         return ColumnSettings(kind="undecided", reason="looks like dates, but not all are written as YYYY-MM-DD")
     numeric = pd.to_numeric(present, errors="coerce").notna().mean()
+    if numeric == 1.0 and written_as_codes(present):
+        if _many(distinct, present):
+            return ColumnSettings(kind="undecided", reason="looks like a code: numbers written as 007 or 1E05")
+        return ColumnSettings(kind="category")
     if numeric == 1.0:
         return ColumnSettings(kind="undecided", reason="holds numbers kept as text: amounts, or codes")
     if numeric > MOSTLY:
@@ -145,6 +150,10 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
         return ColumnSettings(kind="undecided", reason="looks like free text: long and seldom repeated")
     two = {label.lower() for label in present.unique()} if distinct == 2 else set()
     return ColumnSettings(kind="boolean" if two in TWO_WORDS else "category")
+
+
+def _many(distinct: int, present: pd.Series) -> bool:
+    return distinct >= min(IDENTIFIER_VALUES, IDENTIFIER_SHARE * len(present))
 
 
 def _is_counter(present: pd.Series) -> bool:

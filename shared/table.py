@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as parquet
 
@@ -26,13 +27,19 @@ from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+PADDED, EXPONENT = r"0\d", r"\d+[eE]\d{2,}"
+"""How codes begin and are written that pandas takes for numbers: 01069 and 1E05. Programs sign an exponent, 1e+05."""
+CODE_CELL = rf'(?m)(?:^|[,"\r]) *(?:{PADDED}[\d.]*(?:[eE]\d+)?|{EXPONENT}) *(?:$|[,"\r])'
+BLOCK = 1 << 24
+"""Bytes of a CSV that are looked through at once."""
 
 
-def read_table(path: Path, *, text: Collection[str] | Literal["all"] = ()) -> pd.DataFrame:
+def read_table(path: Path, *, text: Collection[str] | Literal["codes", "all"] = "codes") -> pd.DataFrame:
     """Read a CSV (UTF-8, header row; an empty cell, NA, NaN, null and None mean missing) or Parquet file.
 
     Columns in `text` come from a CSV as they are written: codes keep their zeros, only an empty cell is missing. What
-    type pandas gives a column, and with it how each cell reads, may hang on any one cell.
+    type pandas gives a column, and with it how each cell reads, may hang on any one cell. "codes" are the columns that
+    are `written_as_codes`.
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -53,6 +60,13 @@ def read_table(path: Path, *, text: Collection[str] | Literal["all"] = ()) -> pd
     if table.columns.empty or len(table) == 0:
         raise BadInput("the table has no rows", field=str(path), remedy="give a file with a header and rows")
     return table
+
+
+def written_as_codes(cells: pd.Series) -> bool:
+    """Whether numbers kept as text are written as no amount is: with a zero before the first digit (01069) or, where
+    none has a point or a sign, with an exponent of two digits (1E05)."""
+    padded, exponents = cells.str.match(PADDED), cells.str.fullmatch(EXPONENT)
+    return bool(padded.any()) or bool(exponents.any() and not cells.str.contains("[.+-]").any())
 
 
 def check_names(names: list[str]) -> None:
@@ -132,7 +146,7 @@ class TableWriter:
                     self._part.unlink(missing_ok=True)
 
 
-def _read_csv(path: Path, text: Collection[str] | Literal["all"]) -> pd.DataFrame:
+def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:
     """Two passes: the shape with the csv module, which can say which line is wrong, then the values."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -154,10 +168,16 @@ def _read_csv(path: Path, text: Collection[str] | Literal["all"]) -> pd.DataFram
         if text == "all":
             return values(dtype="str", keep_default_na=False, na_values=[""])
         table: pd.DataFrame = values()
+        named = () if isinstance(text, str) else text
         # long numbers beside gaps were rounded: as text they stay what they are
-        if rounded := [name for name in header if name not in text and _beyond_exact(table[name])]:
+        if rounded := [name for name in header if name not in named and _beyond_exact(table[name])]:
             table[rounded] = values(usecols=rounded, dtype="str")
-        if verbatim := [name for name in header if name in text]:
+        numbers = [name for name in header if pd.api.types.is_numeric_dtype(table[name])]
+        if text == "codes" and numbers and _may_hold_codes(path):
+            written = values(usecols=numbers, dtype="str")
+            codes = [name for name in numbers if written_as_codes(written[name])]
+            table[codes] = written[codes]
+        if verbatim := [name for name in header if name in named]:
             table[verbatim] = values(usecols=verbatim, dtype="str", keep_default_na=False, na_values=[""])
         return table
     except UnicodeDecodeError:
@@ -179,6 +199,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return table
     except (pa.ArrowException, ValueError, OSError):
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None
+
+
+def _may_hold_codes(path: Path) -> bool:
+    """Whether a cell of any column is written as a code: seldom so, and asked faster than columns are read as text."""
+    with path.open("rb") as stream:
+        blocks = iter(lambda: stream.read(BLOCK) + stream.readline(), b"")
+        return any(pyarrow.compute.match_substring_regex(pa.scalar(block), CODE_CELL).as_py() for block in blocks)
 
 
 def _beyond_exact(values: pd.Series) -> bool:

@@ -1,0 +1,93 @@
+"""Files as hospitals export them: codes that look like numbers, numbers that look like text, clocks with zones."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from consumer.reading import read_rows
+from data_owner import steps
+from data_owner.disclosure import disclose
+from data_owner.ingest import ingest
+from data_owner.node import Node
+from data_owner.settings import ColumnSettings
+from shared.canonical import restore
+from shared.conform import conform
+from shared.schema import Schema
+from shared.table import TableWriter, read_table
+from tests.conftest import patients, settings_for
+
+
+def stays(path: Path, **columns: list[str]) -> Path:
+    """The patients' CSV with more columns, whose cells are repeated as they are written."""
+    rows = patients()
+    extra = {name: (cells * len(rows))[: len(rows)] for name, cells in columns.items()}
+    rows.assign(**extra).to_csv(path, index=False)
+    return path
+
+
+def come_back(table: pd.DataFrame, **kinds: str) -> tuple[Schema, pd.DataFrame, pd.DataFrame]:
+    """The schema, canonical records and what they are restored to, with some kinds set by hand."""
+    settings = settings_for(table)
+    for name, kind in kinds.items():
+        settings.columns[name] = ColumnSettings.model_validate({"kind": kind})
+    schema, canonical = disclose(ingest(table, settings), 10)
+    return schema, canonical, restore(canonical, schema)
+
+
+PLACES = ["01069", "04109", "80331"]
+DRG = ["1E05", "2E10", "3E02", "004"]
+
+
+def test_codes_that_look_like_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
+    cells = {"plz": PLACES, "drg": DRG, "icd": ["038.9", "410.1", ""], "ops": ["1E05", "2E10", "NA", "301"]}
+    table = read_table(stays(tmp_path / "stays.csv", **cells))
+    assert {settings_for(table).columns[name].kind for name in cells} == {"category"}
+    schema, canonical, back = come_back(table)
+    for name, written in cells.items():
+        assert set(back[name].dropna()) == set(written) - {"", "NA"}
+    with TableWriter(tmp_path / "synthetic.csv", {}) as writer:
+        writer.write(back)
+    audited = conform(schema, read_rows(tmp_path / "synthetic.csv", schema).table)
+    pd.testing.assert_frame_equal(audited, canonical, check_dtype=False)
+
+
+def test_a_node_keeps_codes_as_text_so_that_owner_toml_can_make_of_them_what_they_are(tmp_path: Path) -> None:
+    path = stays(tmp_path / "stays.csv", plz=PLACES, week=["01", "02", "13"])
+    steps.init(tmp_path / "hospital", data=path, target="died", sensitive=("région",), positive="1")
+    records = read_table(Node(tmp_path / "hospital").records)
+    assert set(records["plz"]) == set(PLACES)
+    _, _, back = come_back(records, week="integer")
+    assert set(back["week"]) == {1, 2, 13}
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.5e-3", "2e5", "0.5"],
+        ["1e+05", "2e+10"],
+        ["2e5", "3e6", "100"],
+        ["1.5", "1e10"],
+        ["-1", "1E05"],
+        ["0", "0.25", "10", "100"],
+        ["", "7"],
+    ],
+    ids=" ".join,
+)
+def test_measurements_stay_numbers_however_they_are_written(cells: list[str], tmp_path: Path) -> None:
+    found = read_table(stays(tmp_path / "stays.csv", value=cells))["value"]
+    assert pd.api.types.is_numeric_dtype(found)
+    assert set(found.dropna()) == {float(cell) for cell in cells if cell}
+
+
+def test_what_else_a_file_holds_does_not_make_codes_of_numbers(tmp_path: Path) -> None:
+    plain = read_table(stays(tmp_path / "plain.csv", note=["none"]))
+    with_codes = read_table(stays(tmp_path / "codes.csv", note=["007"]))
+    pd.testing.assert_frame_equal(plain.drop(columns="note"), with_codes.drop(columns="note"))
+
+
+def test_a_code_of_many_values_waits_for_a_person(tmp_path: Path) -> None:
+    table = read_table(stays(tmp_path / "stays.csv", plz=[f"0{number}" for number in range(1000, 1200)]))
+    entry = settings_for(table).columns["plz"]
+    assert entry.kind == "undecided"
+    assert "looks like a code" in entry.reason
