@@ -30,6 +30,16 @@ IDENTIFIER_NAME = re.compile(
     r"|(^|[^a-zA-Z])(?i:address|street|zip|post(al[ _-]?)?code)$"
 )
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
+TIME_OF_DAY = re.compile(r"([01]?\d|2[0-4]):[0-5]\d(:[0-5]\d([.,]\d+)?)?")
+AMOUNT = re.compile(r"[<>≤≥]?=? *[+-]?\d+([.,]\d+)*([eE][+-]?\d+)? *%?")
+NO_NUMBER = {
+    ",": "commas: write a decimal point, and nothing between thousands",
+    "[<>≤≥]": '"<" or ">": write a number, such as the limit',
+    "%": '"%": write the number alone',
+}
+"""What keeps an amount from being read as one, and what to write instead."""
+FEW_LABELS = 10
+"""So many amounts or times are names of something, as "<18" is of a band."""
 OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
@@ -137,6 +147,8 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
         return ColumnSettings(kind="category")
     if numeric == 1.0:
         return ColumnSettings(kind="undecided", reason="holds numbers kept as text: amounts, or codes")
+    if distinct > FEW_LABELS and (reason := _misspelt(present)):
+        return ColumnSettings(kind="undecided", reason=reason)
     if numeric > MOSTLY:
         return ColumnSettings(kind="undecided", reason="mixes numbers with other text")
     if distinct > MOSTLY * len(present):
@@ -150,6 +162,17 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
         return ColumnSettings(kind="undecided", reason="looks like free text: long and seldom repeated")
     two = {label.lower() for label in present.unique()} if distinct == 2 else set()
     return ColumnSettings(kind="boolean" if two in TWO_WORDS else "category")
+
+
+def _misspelt(present: pd.Series) -> str | None:
+    """What most cells look like that are no number as they are written, and how to write them; None for other text."""
+    if bool(present.str.fullmatch(TIME_OF_DAY).mean() > MOSTLY):
+        return "looks like times of day: write a number, such as minutes since midnight"
+    amounts = present[present.str.fullmatch(AMOUNT)]
+    found = [remedy for sign, remedy in NO_NUMBER.items() if bool(amounts.str.contains(sign).any())]
+    return (
+        f"looks like numbers with {'; with '.join(found)}" if found and len(amounts) > MOSTLY * len(present) else None
+    )
 
 
 def _many(distinct: int, present: pd.Series) -> bool:

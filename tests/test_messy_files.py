@@ -1,5 +1,6 @@
 """Files as hospitals export them: codes that look like numbers, numbers that look like text, clocks with zones."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -91,3 +92,45 @@ def test_a_code_of_many_values_waits_for_a_person(tmp_path: Path) -> None:
     entry = settings_for(table).columns["plz"]
     assert entry.kind == "undecided"
     assert "looks like a code" in entry.reason
+
+
+HUNDREDTHS = [f"{number / 100:.2f}" for number in range(5, 90)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([number.replace(".", ",") for number in HUNDREDTHS], "decimal point"),
+        (["<0.01", "<0.05", ">= 9", *HUNDREDTHS], "such as the limit"),
+        ([f"{number} %" for number in range(40)], "write the number alone"),
+        ([f"<{number},5%" for number in range(40)], "decimal point, .* such as the limit; .* number alone"),
+        ([f"1,{number}" for number in range(200, 300)], "nothing between thousands"),
+        ([f"{number % 24:02d}:{number % 60:02d}" for number in range(90)], "minutes since midnight"),
+        ([f"{number % 24}:15:{number % 60:02d}" for number in range(90)], "minutes since midnight"),
+        (["unknown", *(f"1,{number}" for number in range(20, 90))], "decimal point"),
+    ],
+)
+def test_amounts_and_times_that_are_written_as_no_number_is_wait_for_a_person(cells: list[str], said: str) -> None:
+    for repeated in (cells, cells[:15]):
+        table = patients().assign(value=(repeated * 600)[:600])
+        entry = settings_for(table).columns["value"]
+        assert entry.kind == "undecided"
+        assert re.search(said, entry.reason)
+        assert not any(cell in entry.reason for cell in cells)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["<18", "18-64", ">64"],
+        ["<18", ">18"],
+        ["0,5", "1,0", "2,5"],
+        ["08:00", "20:00"],
+        ["5%", "10%"],
+        [f"{number}-{number + 4}" for number in range(0, 90, 5)],
+        [f"grade {number}, stage {number}" for number in range(12)],
+    ],
+)
+def test_a_few_labels_with_signs_and_bands_are_categories(labels: list[str]) -> None:
+    table = patients().assign(band=(labels * 600)[:600])
+    assert settings_for(table).columns["band"].kind == "category"
