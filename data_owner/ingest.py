@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_owner.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
-from shared.canonical import DATE32, ISO_TEXT, LARGEST, Kind, canonical, plain
+from shared.canonical import DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
@@ -310,12 +310,14 @@ def _with_groups(
 
 def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
     """What a plain column is given back in. `whole`: floats stand for whole numbers; None asks the values, for CSV
-    readers turn whole numbers with gaps to floats."""
+    readers turn whole numbers with gaps to floats, and whether dates as text say their zone."""
     dtype = str(values.dtype)
     if kind == "date":
         if pd.api.types.is_datetime64_any_dtype(values):
             return dtype
-        return DATE32 if pd.api.types.infer_dtype(values, skipna=True) == "date" else ISO_TEXT
+        if pd.api.types.infer_dtype(values, skipna=True) == "date":
+            return DATE32
+        return UTC_TIME if whole is None and bool(values.astype("str").str.contains(ZONE).any()) else ISO_TEXT
     dtype = "float32" if dtype.lower() == "float16" else dtype
     if kind == "number":
         return dtype.lower() if pd.api.types.is_float_dtype(values) else "float64"

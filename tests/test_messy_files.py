@@ -134,3 +134,32 @@ def test_amounts_and_times_that_are_written_as_no_number_is_wait_for_a_person(ce
 def test_a_few_labels_with_signs_and_bands_are_categories(labels: list[str]) -> None:
     table = patients().assign(band=(labels * 600)[:600])
     assert settings_for(table).columns["band"].kind == "category"
+
+
+HOURS = [f"2022-01-{1 + number % 28:02d}T{number % 24:02d}:00:00" for number in range(100)]
+
+
+@pytest.mark.parametrize("zone", ["+01:00", "-0530", "Z", "+02"])
+def test_times_with_a_zone_come_back_with_one_as_the_same_moments(zone: str, tmp_path: Path) -> None:
+    cells = [hour + zone for hour in HOURS]
+    table = read_table(stays(tmp_path / "stays.csv", seen=["", *cells[1:]]))
+    assert settings_for(table).columns["seen"].kind == "date"
+    schema, canonical, back = come_back(table)
+    moments = pd.to_datetime(table["seen"], utc=True, format="ISO8601")
+    assert back["seen"].dropna().tolist() == moments.dropna().tolist()
+    with TableWriter(tmp_path / "synthetic.csv", {}) as writer:
+        writer.write(back)
+    written = read_rows(tmp_path / "synthetic.csv", schema).table
+    assert written["seen"].dropna().str.endswith("Z").all()
+    pd.testing.assert_frame_equal(conform(schema, written), canonical, check_dtype=False)
+
+
+def test_times_without_a_zone_get_none() -> None:
+    _, _, back = come_back(patients().assign(seen=(HOURS * 6)[:600]))
+    assert set(back["seen"]) == set(HOURS)
+
+
+def test_times_of_which_only_some_say_their_zone_wait_for_a_person() -> None:
+    mixed = [hour + ("Z" if number % 3 else "") for number, hour in enumerate(HOURS)]
+    entry = settings_for(patients().assign(seen=mixed * 6)).columns["seen"]
+    assert (entry.kind, "zone" in entry.reason) == ("undecided", True)
