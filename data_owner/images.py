@@ -102,9 +102,16 @@ def holds_images(values: pd.Series) -> bool:
 
 
 def image_settings(values: pd.Series, name: str) -> ColumnSettings:
-    """What a column of pictures is, by its first."""
+    """What a column of pictures is, by its first. Raises `BadInput` if that is none: no other bytes are taken."""
     first = next(value for value in values if isinstance(value, bytes))
-    shape = read_image(first, f"{name}, row 0").shape
+    try:
+        shape = read_image(first, name).shape
+    except BadInput as error:
+        raise BadInput(
+            f"holds bytes, the first of which are no picture that is taken: {error.problem}",
+            field=name,
+            remedy="leave the column out of the file, or if it holds pictures mend that one",
+        ) from None
     image_column(name, shape)
     return ColumnSettings(kind="image", shape=shape)
 

@@ -154,7 +154,9 @@ def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd
             header = next(rows, [])
             if len(header) == 1 and re.search(r"[;\t|]", header[0]):
                 raise BadInput(
-                    "cells are not separated by commas", field=str(path), remedy="save it with commas between cells"
+                    "cells are not separated by commas",
+                    field=str(path),
+                    remedy="save it with commas between cells and decimal points, not commas, in numbers",
                 )
             check_names(header)
             for row in rows:
@@ -162,7 +164,8 @@ def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd
                     raise BadInput(
                         f"line {rows.line_num} has {len(row)} cells and the header {len(header)}",
                         field=str(path),
-                        remedy="mend the line, or quote the cell that holds a comma",
+                        remedy="mend the line, quote the cell that holds a comma, or remove what stands above the "
+                        "header: it must be the first line",
                     )
         values = partial(pd.read_csv, path, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
         if text == "all":

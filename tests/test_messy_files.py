@@ -14,6 +14,7 @@ from data_owner.node import Node
 from data_owner.settings import ColumnSettings
 from shared.canonical import restore
 from shared.conform import conform
+from shared.errors import BadInput
 from shared.schema import Schema
 from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
@@ -163,3 +164,27 @@ def test_times_of_which_only_some_say_their_zone_wait_for_a_person() -> None:
     mixed = [hour + ("Z" if number % 3 else "") for number, hour in enumerate(HOURS)]
     entry = settings_for(patients().assign(seen=mixed * 6)).columns["seen"]
     assert (entry.kind, "zone" in entry.reason) == ("undecided", True)
+
+
+def test_bytes_that_are_no_picture_are_said_to_be_bytes_and_to_be_left_out(tmp_path: Path) -> None:
+    patients().assign(raw=[b"zq7secret"] * 600).to_parquet(tmp_path / "stays.parquet")
+    with pytest.raises(BadInput, match="holds bytes") as caught:
+        settings_for(read_table(tmp_path / "stays.parquet"))
+    assert caught.value.field == "raw"
+    assert "leave the column out" in caught.value.remedy
+    assert "zq7secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("plz;lactate\n01069;0,67\n", "decimal points, not commas"),
+        ("Stays in 2022\n\nplz,lactate,died\n01069,0.67,0\n", "header: it must be the first line"),
+        ("Stays, all wards\nplz,lactate,died\n01069,0.67,0\n", "header: it must be the first line"),
+    ],
+)
+def test_a_file_saved_for_people_is_refused_with_how_to_save_it(text: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "stays.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        read_table(tmp_path / "stays.csv")
+    assert remedy in caught.value.remedy
