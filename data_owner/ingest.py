@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_owner.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
-from shared.canonical import DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, Kind, canonical, plain
+from shared.canonical import AFRESH, DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
@@ -88,12 +88,12 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     absent = [column for column in settings.columns if column not in table.columns]
     if absent:
         raise BadInput("the table lacks this column", field=absent[0], remedy="remove it from owner.toml")
-    undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
+    undecided = {column: entry.reason for column, entry in settings.columns.items() if entry.kind == "undecided"}
     if undecided:
         raise PolicyRefusal(
-            f"needs a decision: {settings.columns[undecided[0]].reason}",
-            field=undecided[0],
-            remedy='set its kind in owner.toml, "exclude" to leave it out',
+            f"needs a decision ({'; '.join(f'{column}: {reason}' for column, reason in undecided.items())})",
+            field=", ".join(undecided),
+            remedy=f'set each kind in owner.toml, "exclude" to leave the column out, or {AFRESH}',
         )
     facts, columns = [], {}
     for name, entry in settings.columns.items():
@@ -262,7 +262,7 @@ def _check_labels(labels: pd.Series, name: str, entry: ColumnSettings) -> None:
         raise BadInput(
             "holds a category that owner.toml does not declare",
             field=name,
-            remedy="declare it there, or correct the records",
+            remedy=f"declare it there, or {AFRESH}",
         )
 
 
@@ -357,7 +357,9 @@ def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: Column
     largest = float(present.abs().max())
     if not SMALLEST <= largest <= LARGEST:
         raise BadInput(
-            f"its largest number is not within {SMALLEST:g} and {LARGEST:g}", field=name, remedy="use another unit"
+            f"its largest number is not within {SMALLEST:g} and {LARGEST:g}",
+            field=name,
+            remedy=f"use another unit: {AFRESH}",
         )
     return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"), minimum_count)
 

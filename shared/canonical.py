@@ -30,6 +30,8 @@ EXACT = 2.0**53
 """Whole numbers up to here are exact in float64."""
 EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 """What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
+AFRESH = "correct the file and run init on a new folder, to which owner.toml may be copied but for its name"
+"""The remedy for what is wrong with records that a node already holds: they are never changed in place."""
 LARGEST = 1e37
 """Of numbers: what models compute with in half the digits still holds them."""
 
@@ -72,7 +74,7 @@ def canonical(
         raise BadInput(
             "numbers and other text are mixed",
             field=name,
-            remedy='clean the column, leave those cells empty, or set kind = "category"',
+            remedy=f'set kind = "category", or {AFRESH}',
         )
     if bool(np.isinf(numbers).any()):
         raise BadInput("holds infinite values", field=name, remedy="leave those cells empty, or remove the rows")
@@ -166,7 +168,7 @@ def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
         raise BadInput(
             "holds text that is not a date",
             field=name,
-            remedy='write dates as YYYY-MM-DD, leave the cell empty, or set kind = "category"',
+            remedy=f'set kind = "category", or write dates as YYYY-MM-DD: {AFRESH}',
         )
     whole = times.dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
     return pd.Series(np.where(np.isnat(whole), np.nan, whole.astype(np.int64)), index=values.index)

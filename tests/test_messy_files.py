@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,10 +12,12 @@ from data_owner import steps
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
+from data_owner.preconditions import check_name
 from data_owner.settings import ColumnSettings
 from shared.canonical import restore
 from shared.conform import conform
-from shared.errors import BadInput
+from shared.errors import BadInput, PolicyRefusal
 from shared.schema import Schema
 from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
@@ -188,3 +191,29 @@ def test_a_file_saved_for_people_is_refused_with_how_to_save_it(text: str, remed
     with pytest.raises(BadInput) as caught:
         read_table(tmp_path / "stays.csv")
     assert remedy in caught.value.remedy
+
+
+def test_every_undecided_column_is_named_with_its_reason() -> None:
+    table = patients().assign(seen=[f"{number % 24}:{number % 60:02d}" for number in range(600)], nothing=np.nan)
+    with pytest.raises(PolicyRefusal) as caught:
+        ingest(table, settings_for(table))
+    assert caught.value.field == "seen, nothing"
+    assert re.search("seen: looks like times of day.*; nothing: every value is missing", caught.value.problem)
+    assert "owner.toml may be copied" in caught.value.remedy
+
+
+def test_owner_toml_goes_with_the_corrected_file_to_a_new_node(tmp_path: Path) -> None:
+    asked = {"target": "died", "sensitive": ("région",), "positive": "1"}
+    commas = [number.replace(".", ",") for number in HUNDREDTHS]
+    steps.init(tmp_path / "first", data=stays(tmp_path / "stays.csv", ratio=commas), **asked)
+    first, second = Node(tmp_path / "first"), Node(tmp_path / "second")
+    decided = first.settings.read_text(encoding="utf-8").replace('kind = "undecided"', 'kind = "number"')
+    first.settings.write_text(decided, encoding="utf-8")
+    with pytest.raises(BadInput, match="mixed") as caught:
+        steps.prepare(first, read_settings(first))
+    assert "run init on a new folder" in caught.value.remedy
+    steps.init(second.folder, data=stays(tmp_path / "stays.csv", ratio=HUNDREDTHS), **asked)
+    second.settings.write_text(decided.replace('name = "first"', 'name = "second"'), encoding="utf-8")
+    settings = read_settings(second)
+    check_name(second, settings)
+    assert "ratio" in steps.prepare(second, settings).schema.names
