@@ -109,15 +109,10 @@ def test_a_consumer_only_install_runs_every_command_with_data_owner_deleted(
     python = home / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "deploy" / "constraints.txt"]
     subprocess.run([*install, "torch", f"{wheel}[consumer]"], check=True, cwd=tmp_path)
-    found = subprocess.run(
-        [python, "-c", "import data_owner; print(data_owner.__path__[0])"],
-        check=True,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    shutil.rmtree(found.stdout.strip())
-    assert subprocess.run([python, "-c", "import data_owner"], cwd=tmp_path, capture_output=True).returncode == 1
+    # by path: whatever PYTHONPATH names is not to be deleted
+    (installed,) = home.glob("lib*/python*/site-packages/data_owner")
+    shutil.rmtree(installed)
+    assert subprocess.run([python, "-I", "-c", "import data_owner"], cwd=tmp_path, capture_output=True).returncode == 1
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
 
     def run(*arguments: str) -> dict[str, object]:
