@@ -2,7 +2,8 @@
 
 An attack succeeds when its risk, on everyone, on a sensitive group or on the rarest decile, exceeds the policy's limit
 and chance does not explain that: Fisher's exact test of main against control, at 5 % over all comparisons together
-(Bonferroni). It was resisted when the whole interval of the risk on everyone is within the limit, else inconclusive.
+(Bonferroni). It was resisted when the whole interval of the risk on everyone is within the limit, and comes of at least
+`LEAST_TO_RESIST` guesses; else inconclusive.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from data_owner.attacks.battery import SHADOWS, Battery
 from data_owner.attacks.outcome import CONFIDENCE, Audit, Outcome, Result
 from data_owner.settings import AttackLimits
 from shared.card import AttackFinding, AttackVerdict
+
+LEAST_TO_RESIST = 50
+"""Guesses. An attack that could hardly be tried was not resisted."""
 
 
 def limit(attack: Attack, limits: AttackLimits) -> float:
@@ -43,6 +47,7 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
     for attack in dict.fromkeys(result.attack for result in judged(found)):
         within = all(
             result.overall.risk_interval[1] <= limit(attack, limits)
+            and min(result.overall.main.trials, result.overall.control.trials) >= LEAST_TO_RESIST
             for result in found.results
             if result.attack is attack
         )
@@ -72,7 +77,7 @@ def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
         )
     if limits.inconclusive == "refuse":
         unsure = [each.attack for each in verdicts(found, limits) if each.finding == "inconclusive"]
-        reasons += [f"{attack}: too few records to be sure of the limit" for attack in unsure]
+        reasons += [f"{attack}: too few guesses to be sure of the limit" for attack in unsure]
     return tuple(reasons)
 
 

@@ -134,7 +134,7 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
         if names:
             meaning = {
                 "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-                "inconclusive": "Within the limit as measured, but too few records to be sure.",
+                "inconclusive": "Within the limit as measured, but too few guesses to be sure.",
                 "resisted": "Within the policy's limit, the whole interval.",
             }[finding]
             yield Verdict(LEVELS[finding], f"Attacks: {finding}", f"{', '.join(names)}. {meaning}", str(len(names)))
@@ -245,9 +245,10 @@ def _parts(found: Battery, limits: AttackLimits) -> Section:
                 said = "OVER THE LIMIT" if (result.name, outcome.part) in over else "within chance or limit"
                 rows.append((outcome.part, result.name, *_cells(outcome)[:2], _bracketed(outcome), said))
     return Section(
-        "Groups and the rarest",
-        "The same for each sensitive group, and for the tenth of records that lie farthest from others. A part with "
-        "fewer than ten guesses is left out. One that is over the limit beyond chance (5 % over all lines) blocks too.",
+        "Groups, the rarest and columns",
+        "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
+        "hidden column. A part with fewer than ten guesses is left out. One that is over the limit beyond chance (5 % "
+        "over all lines) blocks too.",
         (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
     )
 

@@ -1,8 +1,10 @@
 """Attribute inference: the attacker knows all of a record but one column, and asks the decoder for that one.
 
 It searches z by the known columns and says what the decoder believes the secret to be there: a category, or one of
-`BINS` rank intervals of a number. Each target has one secret, drawn at random, so guesses are independent. The baseline
-says what is commonest (Giomi et al. 2023, with the decoder in the place of nearest synthetic rows).
+`BINS` rank intervals of a number. Everyone is asked for the target column, which is what most would hide, and then for
+one feature, drawn at random, so guesses are independent; each feature is a part of its own, for a leak of one would be
+lost among many. The baseline says what is commonest (Giomi et al. 2023, with the decoder in the place of nearest
+synthetic rows).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from data_owner.attacks.attack import Attack
-from data_owner.attacks.outcome import Guesses, Result, outcomes
+from data_owner.attacks.outcome import Flags, Guesses, Result, outcomes
 from data_owner.attacks.search import Released, search
 from data_owner.attacks.targets import Targets
 from shared.codec import Encoded, Layout
@@ -22,33 +24,49 @@ from shared.logistic import log_mass
 from shared.schema import Schema
 
 BINS = 20
-AIM = "one hidden column"
+AIM = "one hidden feature"
+AIM_AT_TARGET = "the hidden target"
 
 
 def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...]:
     generator = torch.Generator().manual_seed(seed)
     sides = (targets.members, targets.control)
-    secrets = [draw_secrets(released.schema, records, generator) for records in sides]
-    rights = [guess(released, records, secret) for records, secret in zip(sides, secrets, strict=True)]
-    commonest = guess_commonest(released.schema, targets.control, targets.members, secrets[0])
-    return (
-        Result(
-            attack=Attack.ATTRIBUTE_INFERENCE,
-            aim=AIM,
-            outcomes=outcomes(
-                Guesses(rights[0].numpy(), targets.member_parts),
-                Guesses(rights[1].numpy(), targets.control_parts),
-                Guesses(commonest.numpy(), targets.member_parts),
-            ),
+    last = len(released.schema.features)
+    secrets = {
+        AIM_AT_TARGET: [torch.full((len(records),), last) for records in sides],
+        AIM: [draw_secrets(records, generator) for records in sides],
+    }
+    return tuple(_result(released, targets, aim, *secret) for aim, secret in secrets.items())
+
+
+def _result(released: Released, targets: Targets, aim: str, secret: Tensor, control_secret: Tensor) -> Result:
+    parts, control_parts = (
+        {**parts, **secret_parts(released.schema, hidden)}
+        for parts, hidden in ((targets.member_parts, secret), (targets.control_parts, control_secret))
+    )
+    return Result(
+        attack=Attack.ATTRIBUTE_INFERENCE,
+        aim=aim,
+        outcomes=outcomes(
+            Guesses(guess(released, targets.members, secret).numpy(), parts),
+            Guesses(guess(released, targets.control, control_secret).numpy(), control_parts),
+            Guesses(guess_commonest(released.schema, targets.control, targets.members, secret).numpy(), parts),
         ),
     )
 
 
-def draw_secrets(schema: Schema, records: Encoded, generator: torch.Generator) -> Tensor:
-    """A column for each record, (n,): any but a number that is missing."""
-    columns = torch.ones(len(records), len(schema.features) + 1)
-    columns[:, : records.absent.shape[1]] = (~records.absent).float()
-    return torch.multinomial(columns, 1, generator=generator)[:, 0]
+def draw_secrets(records: Encoded, generator: torch.Generator) -> Tensor:
+    """A feature for each record, (n,): any but a number that is missing. The target if it has no other value."""
+    columns = torch.cat([~records.absent, torch.ones_like(records.levels, dtype=torch.bool)], 1)
+    nothing_else = ~columns.any(1, keepdim=True)
+    return torch.multinomial(torch.cat([columns, nothing_else], 1).float(), 1, generator=generator)[:, 0]
+
+
+def secret_parts(schema: Schema, secret: Tensor) -> dict[str, Flags]:
+    """Who has which feature for a secret (n,)."""
+    layout = Layout(schema)
+    features = (*layout.numeric, *layout.categorical)
+    return {f"column {each.name}": (secret == index).numpy() for index, each in enumerate(features)}
 
 
 def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 The attacker searches z by the columns of one file and picks, among the target and nine others of its group, the one
 whose columns in the other file the decoder finds likeliest there (Giomi et al. 2023, with the decoder in the place of
-nearest synthetic rows). The baseline picks at random.
+nearest synthetic rows). The baseline picks at random. Groups with fewer than ten on either side are left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ AIM = f"one of {CANDIDATES} in another file"
 
 
 def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...]:
+    targets = targets.in_groups_of(CANDIDATES)
     layout = Layout(released.schema)
     columns = len(layout.numeric) + len(layout.categorical) + 1
     generator = torch.Generator().manual_seed(seed)
@@ -51,15 +52,9 @@ def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, ge
     columns = torch.zeros(len(released.schema.features) + 1, dtype=torch.bool).index_fill(0, known, True)
     z = search(released, records, columns.expand(len(records), -1)).z
     with torch.no_grad():
+        candidates = torch.cat([torch.arange(len(records)).unsqueeze(1), _decoys(records, generator)], 1)
         scores = torch.stack(
-            [
-                log_likelihood(released, z, records[others])[:, linked].sum(1)
-                for others in (
-                    torch.arange(len(records)),
-                    *(_decoys(records, generator) for _ in range(CANDIDATES - 1)),
-                )
-            ],
-            1,
+            [log_likelihood(released, z, records[each])[:, linked].sum(1) for each in candidates.unbind(1)], 1
         )
     # decoys with the same values cannot be told apart: one of all that tie is picked
     best = scores.amax(1)
@@ -68,10 +63,13 @@ def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, ge
 
 
 def _decoys(records: Encoded, generator: torch.Generator) -> Tensor:
-    """Another record of the same group for each, (n,): a random cycle through each group."""
-    found = torch.arange(len(records))
-    for group in range(int(records.group.max()) + 1):
+    """Different others of the same group for each, (n, CANDIDATES - 1): those next to it in a random circle.
+
+    With fewer than `CANDIDATES` in a group they would repeat, and chance would be right more often.
+    """
+    found = torch.empty(len(records), CANDIDATES - 1, dtype=torch.long)
+    for group in records.group.unique():
         inside = (records.group == group).nonzero()[:, 0]
         shuffled = inside[torch.randperm(len(inside), generator=generator)]
-        found[shuffled] = shuffled.roll(1)
+        found[shuffled] = torch.stack([shuffled.roll(step) for step in range(1, CANDIDATES)], 1)
     return found

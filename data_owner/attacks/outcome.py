@@ -25,10 +25,10 @@ EVERYONE = "everyone"
 
 
 class Rate(Frozen):
-    """`successes` of `trials` independent guesses."""
+    """`successes` of `trials` independent guesses. Of none the share is 0 and could be anything."""
 
     successes: int = Field(ge=0)
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=0)
 
     @model_validator(mode="after")
     def _is_a_share(self) -> Self:
@@ -42,11 +42,13 @@ class Rate(Frozen):
 
     @property
     def share(self) -> float:
-        return self.successes / self.trials
+        return self.successes / max(self.trials, 1)
 
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval."""
+        if not self.trials:
+            return 0.0, 1.0
         found = binomtest(self.successes, self.trials).proportion_ci(CONFIDENCE, method="wilson")
         return float(found.low), float(found.high)
 

@@ -49,7 +49,7 @@ def at_every_gate(
         (Attack.DENSITY_RATIO, lambda: density_ratio.attack(targets, rows, seed)),
         (Attack.ATTRIBUTE_INFERENCE, lambda: attribute_inference.attack(released, targets, seed)),
         (Attack.LINKABILITY, lambda: linkability.attack(released, fewer, seed)),
-        (Attack.SINGLING_OUT, lambda: singling_out.attack(targets, rows, seed)),
+        (Attack.SINGLING_OUT, lambda: singling_out.attack(released.schema, training, held_out, rows, seed)),
         (Attack.NEAREST_RECORD, lambda: nearest_record.attack(targets, rows, seed)),
     )
     if released.schema.image is not None:

@@ -87,7 +87,7 @@ def search(released: Released, records: Encoded, known: Tensor | None = None, st
     Where the class is hidden the search starts from each in turn, and the likeliest end counts.
     """
     parts = []
-    for start in range(0, len(records), BATCH):
+    for start in range(0, max(len(records), 1), BATCH):  # of no records, an empty batch
         rows = torch.arange(start, min(start + BATCH, len(records)))
         parts.append(_search(released, records[rows], None if known is None else known[rows], steps))
     return Found(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))

@@ -7,13 +7,14 @@ multivariate attack). The baseline makes conditions of the same form from random
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Guesses, Result, outcomes
-from data_owner.attacks.targets import RAREST, Targets, features, rarest
+from data_owner.attacks.targets import RAREST, features, rarest
 from shared.codec import Encoded, Layout, encode
 from shared.schema import Schema
 
@@ -23,25 +24,24 @@ ATTEMPTS = 20
 AIM = f"by a condition on {COLUMNS} columns"
 
 
-def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result, ...]:
-    """Members, control records and synthetic rows are cut to one number, which decides what is unique."""
-    schema = targets.schema
+def attack(
+    schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, synthetic: pd.DataFrame, seed: int
+) -> tuple[Result, ...]:
+    """Canonical tables. As many members as there are control records, for their number decides what is unique."""
     generator = np.random.default_rng(seed)
-    count = min(len(targets.members), len(targets.control))
+    count = min(len(training), len(held_out))
     made = encode(schema, synthetic.iloc[:count])
-    rows, members, control = (values(schema, part) for part in (made, targets.members, targets.control))
+    drawn = [table.iloc[generator.permutation(len(table))[:count]] for table in (training, held_out)]
+    rows, members, control = (values(schema, part) for part in (made, *(encode(schema, table) for table in drawn)))
     chosen = unique_conditions(rows, schema, generator)
     conditions = [condition(rows, row, columns, schema) for row, columns in chosen]
     shuffled = np.stack([generator.permutation(column) for column in rows.T], 1)
     random = [condition(shuffled, row, columns, schema) for row, columns in chosen]
     parts = condition_parts(schema, made, np.array([row for row, _ in chosen], int))
-    rights = [
-        np.array([int(holds(part).sum()) == 1 for holds in made_from], bool)
-        for made_from, part in ((conditions, members[:count]), (conditions, control[:count]), (random, members[:count]))
-    ]
-    if not chosen:  # no condition is unique: all that was tried came to nothing
-        rights, parts = [np.zeros(CONDITIONS, bool)] * 3, {}
-    main, held, baseline = (Guesses(right, parts) for right in rights)
+    main, held, baseline = (
+        Guesses(singled_out(made_from, part), parts)
+        for made_from, part in ((conditions, members), (conditions, control), (random, members))
+    )
     return (Result(attack=Attack.SINGLING_OUT, aim=AIM, outcomes=outcomes(main, held, baseline)),)
 
 
@@ -50,22 +50,33 @@ def values(schema: Schema, records: Encoded) -> Floats:
     score = records.score.double().numpy().copy()
     score[records.absent.numpy()] = np.nan
     rest = [records.levels.numpy(), records.target.numpy()[:, None], records.group.numpy()[:, None]]
-    return np.concatenate([score, *rest], 1)
+    return np.asfortranarray(np.concatenate([score, *rest], 1))  # a condition reads whole columns
 
 
 def unique_conditions(
     rows: Floats, schema: Schema, generator: np.random.Generator
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """A synthetic row and the columns on which a condition made from it holds for no other, `CONDITIONS` at most."""
-    found: list[tuple[int, tuple[int, ...]]] = []
-    for _ in range(ATTEMPTS * CONDITIONS):
+    """A synthetic row and columns on which a condition made from it holds for no other, `CONDITIONS` at most.
+
+    One of each row: conditions on much the same values hold for much the same people, and are not two trials.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for row in islice(cycle(generator.permutation(len(rows)).tolist()), ATTEMPTS * CONDITIONS):
         if len(found) == CONDITIONS:
             break
-        row = int(generator.integers(len(rows)))
         columns = tuple(sorted(generator.choice(rows.shape[1], min(COLUMNS, rows.shape[1]), replace=False).tolist()))
-        if condition(rows, row, columns, schema)(rows).sum() == 1:
-            found.append((row, columns))
-    return found
+        if row not in found and condition(rows, row, columns, schema)(rows).sum() == 1:
+            found[row] = columns
+    return list(found.items())
+
+
+def singled_out(conditions: list[Callable[[Floats], Flags]], records: Floats) -> Flags:
+    """Whether each condition holds for exactly one of `records`, whom none before it has singled out, (n,) bool."""
+    held = [np.flatnonzero(holds(records)) for holds in conditions]
+    people = np.array([int(each[0]) if len(each) == 1 else -1 for each in held], int)
+    first = np.zeros(len(people), bool)
+    first[np.unique(people, return_index=True)[1]] = True
+    return first & (people >= 0)
 
 
 def condition(rows: Floats, row: int, columns: tuple[int, ...], schema: Schema) -> Callable[[Floats], Flags]:

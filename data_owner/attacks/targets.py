@@ -49,6 +49,21 @@ class Targets:
         left = replace(self, control=self.control[rest], control_parts=parts, control_rows=self.control_rows[rest])
         return self.control[torch.arange(half)], left
 
+    def in_groups_of(self, least: int) -> Targets:
+        """Those whose group has at least `least` members and as many control records."""
+        sizes = [torch.bincount(side.group, minlength=len(self.schema.groups)) for side in (self.members, self.control)]
+        large = torch.minimum(*sizes) >= least
+        members, control = (large[side.group].nonzero()[:, 0] for side in (self.members, self.control))
+        return Targets(
+            self.schema,
+            self.members[members],
+            self.control[control],
+            {part: flags[members.numpy()] for part, flags in self.member_parts.items()},
+            {part: flags[control.numpy()] for part, flags in self.control_parts.items()},
+            self.member_rows[members],
+            self.control_rows[control],
+        )
+
     @property
     def both(self) -> Encoded:
         """Members, then control records."""
