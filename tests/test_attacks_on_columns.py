@@ -137,11 +137,11 @@ def singled_out_of(columns: list[str], synthetic: pd.DataFrame, people: pd.DataF
 
 @pytest.mark.parametrize("columns", [["age"], ["age", "days in ward"], ["age", "days in ward", "lactate"]])
 def test_rows_of_other_people_single_nobody_out_however_few_the_columns(columns: list[str]) -> None:
-    """Of ten harmless releases one may be refused by chance."""
+    """Each is refused by chance in one of twenty, by its own looks alone: three of ten is one in a hundred."""
     found = [singled_out_of(columns, patients(1250, seed + 50), patients(1250, seed), seed) for seed in range(10)]
-    assert sum(bool(attack_gate.exceeding(each, AttackLimits())) for each in found) <= 1
-    if columns == ["age"]:
-        assert {each.finding for one in found for each in attack_gate.verdicts(one, AttackLimits())} == {"inconclusive"}
+    assert sum(bool(attack_gate.exceeding(each, AttackLimits())) for each in found) <= 2
+    if columns == ["age"]:  # too few conditions to say that it stood
+        assert "resisted" not in {each.finding for one in found for each in attack_gate.verdicts(one, AttackLimits())}
 
 
 @pytest.mark.parametrize("count", [1250, 12_500])
