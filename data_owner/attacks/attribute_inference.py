@@ -65,8 +65,8 @@ def draw_secrets(records: Encoded, generator: torch.Generator) -> Tensor:
 def secret_parts(schema: Schema, secret: Tensor) -> dict[str, Flags]:
     """Who has which feature for a secret (n,)."""
     layout = Layout(schema)
-    features = (*layout.numeric, *layout.categorical)
-    return {f"column {each.name}": (secret == index).numpy() for index, each in enumerate(features)}
+    names = [each.name for each in layout.numeric] + [each.name for each in layout.categorical]
+    return {f"column {name}": (secret == index).numpy() for index, name in enumerate(names)}
 
 
 def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:

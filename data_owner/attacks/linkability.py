@@ -68,7 +68,7 @@ def _decoys(records: Encoded, generator: torch.Generator) -> Tensor:
     With fewer than `CANDIDATES` in a group they would repeat, and chance would be right more often.
     """
     found = torch.empty(len(records), CANDIDATES - 1, dtype=torch.long)
-    for group in records.group.unique():
+    for group in set(records.group.tolist()):
         inside = (records.group == group).nonzero()[:, 0]
         shuffled = inside[torch.randperm(len(inside), generator=generator)]
         found[shuffled] = torch.stack([shuffled.roll(step) for step in range(1, CANDIDATES)], 1)
