@@ -18,7 +18,6 @@ from data_owner.ingest import ingest
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, encode
-from shared.conform import conform
 from shared.schema import Schema
 from tests.conftest import patients, settings_for
 from tests.overfitted import laboratory_patients
@@ -127,11 +126,12 @@ def test_nobody_is_singled_out_twice() -> None:
 
 
 def singled_out_of(columns: list[str], synthetic: pd.DataFrame, people: pd.DataFrame, seed: int) -> Battery:
-    small = [table[[*columns, "région", "died"]] for table in (people, synthetic)]
-    schema, canonical = disclose(ingest(small[0], settings_for(small[0])), 10)
-    rows = conform(schema, ingest(small[1], settings_for(small[1])).frame)
-    training, held_out = canonical.iloc[: len(canonical) * 4 // 5], canonical.iloc[len(canonical) * 4 // 5 :]
-    rows = training if synthetic is people else rows
+    both = pd.concat([people, synthetic], ignore_index=True)[[*columns, "région", "died"]]
+    schema, canonical = disclose(ingest(both, settings_for(both)), 10)
+    training, held_out, rows = (
+        canonical.iloc[part].reset_index(drop=True)
+        for part in np.split(np.arange(len(both)), [len(people) * 4 // 5, len(people)])
+    )
     return Battery(release="r", results=singling_out.attack(schema, training, held_out, rows, seed))
 
 
@@ -147,8 +147,9 @@ def test_rows_of_other_people_single_nobody_out_however_few_the_columns(columns:
 @pytest.mark.parametrize("count", [1250, 12_500])
 def test_copies_of_records_single_people_out_of_a_table_of_any_size(count: int) -> None:
     people = laboratory_patients(count, seed=0)
-    columns = [name for name in people if name not in ("région", "died")][:10]
-    found = singled_out_of(columns, people, people, seed=0)
+    columns = [name for name in people if name.startswith("laboratory")][:10]
+    copies = people.iloc[: count * 4 // 5].sample(frac=1, random_state=0)
+    found = singled_out_of(columns, copies, people, seed=0)
     assert attack_gate.exceeding(found, AttackLimits())
 
 
