@@ -373,8 +373,9 @@ def test_the_privacy_report_has_what_left_the_guarantee_attacks_and_what_is_not_
     rows = sections["Attacks"]["tables"][1]["rows"]
     assert {row[0].split(",")[0] for row in rows} == {attack.words for attack in AT_EVERY_GATE}
     assert all("[" in row[1] and "]" in row[4] for row in rows), "every rate has its interval"
-    assert any(row[0] == "rarest decile" for row in sections["Groups, the rarest and columns"]["tables"][0]["rows"])
-    assert any(row[0].startswith("group") for row in sections["Groups, the rarest and columns"]["tables"][0]["rows"])
+    parts = {row[0] for row in sections["Groups, the rarest and columns"]["tables"][0]["rows"]}
+    assert any(part.startswith("group") for part in parts)
+    assert "rarest decile" not in parts, "a tenth of fifty held-out records is fewer than ten guesses"
     assert "not evidence" in " ".join(sections)
     assert sections["What is not covered"]["tables"][0]["rows"]
     html = Node(attacked_node).privacy_report.read_text()
