@@ -75,6 +75,12 @@ def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Unreachable("the owner is busy", field=address, remedy="try again in a minute")
+    if code is grpc.StatusCode.CANCELLED:
+        return Unreachable(
+            "the owner ended the call: it took too long, or approval was withdrawn meanwhile",
+            field=address,
+            remedy="run it again, and the owner says which",
+        )
     if code in CUT:
         return Unreachable(
             "the owner cannot be reached, or does not accept this certificate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,7 +91,12 @@ class AccessControl(grpc.ServerInterceptor):
     def _admit(self, method: str, context: grpc.ServicerContext, seconds: float) -> str:
         """Returns the identity, or ends the call."""
         start, identity = time.monotonic(), self._port.identity(context)
-        call = OpenCall(identity, start + seconds, lambda: self._port.permits(identity, method), context)
+        admitted = threading.Event()  # who is on the way to a refusal is to hear it, not to be cut off
+
+        def may_stay() -> bool:
+            return not admitted.is_set() or self._port.permits(identity, method)
+
+        call = OpenCall(identity, start + seconds, may_stay, context)
         if not self._open.enter(call):
             self._come_again(context, "concurrency", 1.0)
         if not context.add_callback(lambda: self._ended(call, method, start, context)):
@@ -102,6 +108,7 @@ class AccessControl(grpc.ServerInterceptor):
             self._come_again(context, "rate", wait)
         if not self._port.permits(identity, method):
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "role", NOT_APPROVED)
+        admitted.set()
         return identity
 
     def _ended(self, call: OpenCall, method: str, start: float, context: Any) -> None:

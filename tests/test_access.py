@@ -117,6 +117,32 @@ class Context:
         self.cancelled = True
 
 
+class Refusable(Context):
+    code: grpc.StatusCode | None = None
+
+    def add_callback(self, callback: object) -> bool:
+        return True
+
+    def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.code = code
+        raise PermissionError(details)
+
+
+def test_a_caller_who_is_about_to_be_refused_is_not_cut_off_before() -> None:
+    calls, looked, context = OpenCalls(), [], Refusable()
+
+    def permits(identity: str, method: str) -> bool:
+        assert not looked, "the watcher does not ask of a call that is not admitted"
+        looked.append(to_end(list(calls._calls), 0.0))
+        return False
+
+    port = SimpleNamespace(methods={"m"}, permits=permits, identity=lambda context: "key")
+    control = AccessControl(cast(ReleasePort, port), Metrics(), calls)
+    with pytest.raises(PermissionError):
+        control._admit("m", cast(grpc.ServicerContext, context), LIMITS.call_seconds)
+    assert (looked, context.code) == ([[]], grpc.StatusCode.PERMISSION_DENIED)
+
+
 def test_calls_out_of_time_or_right_are_ended_and_one_identity_has_only_so_many() -> None:
     mine = [OpenCall("a", 10.0, lambda: True, Context()) for _ in range(LIMITS.concurrent_calls_an_identity)]
     sent_away = OpenCall("b", 10.0, lambda: False, Context())

@@ -110,7 +110,7 @@ def test_a_consumer_only_install_runs_every_command_with_data_owner_deleted(
     install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "deploy" / "constraints.txt"]
     subprocess.run([*install, "torch", f"{wheel}[consumer]"], check=True, cwd=tmp_path)
     # by path: whatever PYTHONPATH names is not to be deleted
-    (installed,) = home.glob("lib*/python*/site-packages/data_owner")
+    (installed,) = home.glob("lib/python*/site-packages/data_owner")
     shutil.rmtree(installed)
     assert subprocess.run([python, "-I", "-c", "import data_owner"], cwd=tmp_path, capture_output=True).returncode == 1
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
