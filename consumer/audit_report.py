@@ -19,7 +19,7 @@ from consumer.reading import AUDITED_ROWS, DRAW
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
-from shared.codec import group_positions
+from shared.codec import group_sizes
 from shared.conform import conform
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
@@ -150,7 +150,7 @@ def _trust(manifest: Manifest, lineage: Lineage) -> Section:
 
 def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Section:
     rates = {"synthetic": group_rates(rows, outcome(rows, schema), schema)}
-    counts = np.bincount(group_positions(schema, rows), minlength=len(schema.groups))
+    counts = group_sizes(schema, rows)
     return Section(
         "On synthetic rows alone",
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "

@@ -90,10 +90,11 @@ def exceeded_on_people(found: Battery, limits: AttackLimits, claimed: float) -> 
 
 def missing(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
     """Attacks that the policy requires and nobody has made, or with too few shadow releases to tell, in words."""
-    if Attack.MEMBERSHIP in limits.required and 0 < found.shadows < SHADOWS:
-        return (f"the policy requires the attack membership, with {SHADOWS} shadow releases at least: run it so",)
-    return tuple(
+    said = [
         f"the policy requires the attack {attack.words}, which was not made: run `fair4free-owner attack`"
         for attack in limits.required
         if attack not in found.made
-    )
+    ]
+    if Attack.MEMBERSHIP in limits.required and 0 < found.shadows < SHADOWS:
+        said.append(f"the policy requires the attack membership, with {SHADOWS} shadow releases at least: run it so")
+    return tuple(said)

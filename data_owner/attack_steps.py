@@ -135,7 +135,7 @@ def _rehearse(
 
     records, persons, asked = microdata.planned(node, settings, privacy)
     released = release.trained_artefacts(node, version)
-    found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy.delta, progress)
+    found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy, progress)
     found = found.model_copy(update={"release": release_digest(released)})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
     decisions.write_privacy_report(node.folder, version=version)

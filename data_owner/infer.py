@@ -12,7 +12,7 @@ from data_owner.attacks.attack import ON_PICTURES
 from data_owner.images import holds_images, image_settings
 from data_owner.ingest import LEAST_ROWS, check_target
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
-from shared.canonical import EXACT, ZONE, canonical, plain
+from shared.canonical import EXACT, OFFSET, ZONE, canonical, plain
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import describe
@@ -29,7 +29,7 @@ IDENTIFIER_NAME = re.compile(
     r"|(^|[^a-zA-Z])(?i:((sur|fore|full|first|last|given|family)[ _-]?)?name|e-?mail|(tele)?phone)$"
     r"|(^|[^a-zA-Z])(?i:address|street|zip|post(al[ _-]?)?code)$"
 )
-ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$")
+ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?" + OFFSET + "?)?$")
 TIME_OF_DAY = re.compile(r"([01]?\d|2[0-4]):[0-5]\d(:[0-5]\d([.,]\d+)?)?")
 AMOUNT = re.compile(r"[<>≤≥]?=? *[+-]?\d+([.,]\d+)*([eE][+-]?\d+)? *%?")
 NO_NUMBER = {

@@ -19,10 +19,10 @@ from data_owner.settings import UNBOUNDED, OwnerSettings
 from data_owner.teacher import Teacher
 from protocol.artefacts import TRAINED, Artefact
 from shared.card import Card, Check, GroupSize, coarse
-from shared.codec import group_positions, positions
+from shared.codec import group_positions, group_sizes, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
-from shared.metrics import Integers, by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
+from shared.metrics import by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
@@ -140,7 +140,7 @@ def _checks(
     counted = settings.privacy is None
     return release_gate.checks(
         settings.policy,
-        smallest_group=int(_group_sizes(schema, training).min()) if counted else None,
+        smallest_group=int(group_sizes(schema, training).min()) if counted else None,
         rarest=rarest_category(schema, training) if counted else None,
         groups=len(schema.groups),
         judged=len(np.unique(judged_groups(group_positions(schema, test)))),
@@ -151,11 +151,6 @@ def _checks(
         fidelity_ceiling=judged.fidelity_ceiling,
         criterion=settings.training.criterion,
     )
-
-
-def _group_sizes(schema: Schema, table: pd.DataFrame) -> Integers:
-    """Records of each group, (groups,)."""
-    return np.bincount(group_positions(schema, table), minlength=len(schema.groups))
 
 
 def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:
@@ -179,7 +174,7 @@ def _published_groups(
     recorded = group_rates(held_out, outcome(held_out, schema), schema)
     found = []
     for group, size, behind in zip(
-        schema.groups, _group_sizes(schema, training), _group_sizes(schema, held_out), strict=True
+        schema.groups, group_sizes(schema, training), group_sizes(schema, held_out), strict=True
     ):
         rate = None
         if size >= LEAST_PUBLISHED and behind:

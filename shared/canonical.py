@@ -20,8 +20,10 @@ from shared.schema import MERGED, MISSING, CategoricalColumn, Column, ImageColum
 Kind = Literal["number", "integer", "date", "category", "boolean"]
 ISO_TEXT = "date"
 """The dtype of a date that is kept as ISO 8601 text."""
-ZONE = r":\d.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
-"""How ISO 8601 text ends that says its zone, Z or +01:00."""
+OFFSET = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
+"""How ISO 8601 text says its zone: Z or +01:00."""
+ZONE = rf":\d.*{OFFSET}$"
+"""How a time ends that says its zone."""
 UTC_TIME = "datetime64[s, UTC]"
 """The dtype of such times: one clock for all, written with a Z."""
 DATE32 = "date32[day][pyarrow]"

@@ -168,6 +168,11 @@ def group_positions(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
+def group_sizes(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
+    """Rows of each group, (groups,)."""
+    return np.bincount(group_positions(schema, table), minlength=len(schema.groups))
+
+
 def rank_interval(quantiles: Quantiles, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The ranks that decode to each value, at least `LEAST_WIDTH` apart."""
     ranks, points = np.asarray(quantiles.ranks), np.asarray(quantiles.values)

@@ -17,7 +17,7 @@ from data_owner.ingest import read
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
-from data_owner.settings import AttackLimits, OwnerSettings
+from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput
 from shared.progress import quiet
 from shared.schema import CategoricalColumn
@@ -102,7 +102,9 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     monkeypatch.setattr(rehearsal, "fit", lambda prepared, training, progress: prepared.training)
     monkeypatch.setattr(rehearsal, "artefacts", by_heart)
     asked = planned(people()[COLUMNS], declared(people()[COLUMNS]))
-    found = rehearsal.rehearse(records, table.index.to_series(), settings, asked, released, 1e-5, quiet)
+    found = rehearsal.rehearse(
+        records, table.index.to_series(), settings, asked, released, PrivacySettings(epsilon=1.0), quiet
+    )
     reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
     assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
     assert any("reconstruction" in reason for reason in reasons)
@@ -127,7 +129,7 @@ def test_a_person_with_many_rows_is_member_or_control_and_never_both(monkeypatch
             settings,
             planned(table, settings),
             None,  # type: ignore[arg-type]
-            1e-5,
+            PrivacySettings(epsilon=1.0),
             quiet,
         )
     planted = 1  # at most, of 240 members

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -44,16 +44,17 @@ class Targets:
     def with_reference(self) -> tuple[Encoded, Targets]:
         """Half of the control records, for the attacker to know people in general by, and the targets without them."""
         half = len(self.control) // 2
-        rest = torch.arange(half, len(self.control))
-        parts = {part: flags[half:] for part, flags in self.control_parts.items()}
-        left = replace(self, control=self.control[rest], control_parts=parts, control_rows=self.control_rows[rest])
-        return self.control[torch.arange(half)], left
+        everyone, rest = torch.arange(len(self.members)), torch.arange(half, len(self.control))
+        return self.control[torch.arange(half)], self._those(everyone, rest)
 
     def in_groups_of(self, least: int) -> Targets:
         """Those whose group has at least `least` members and as many control records."""
         sizes = [torch.bincount(side.group, minlength=len(self.schema.groups)) for side in (self.members, self.control)]
         large = torch.minimum(*sizes) >= least
-        members, control = (large[side.group].nonzero()[:, 0] for side in (self.members, self.control))
+        return self._those(*(large[side.group].nonzero()[:, 0] for side in (self.members, self.control)))
+
+    def _those(self, members: torch.Tensor, control: torch.Tensor) -> Targets:
+        """Members and control records at these places, (m,) and (c,)."""
         return Targets(
             self.schema,
             self.members[members],

@@ -22,7 +22,7 @@ from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.ingest import Records
 from data_owner.measure import reference
 from data_owner.privacy.private_marginals import Plan, draw, varied
-from data_owner.settings import OwnerSettings
+from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.codec import encode
 from shared.progress import Progress
 from shared.schema import MERGED, MISSING, CategoricalColumn, Schema
@@ -35,11 +35,11 @@ def rehearse(
     settings: OwnerSettings,
     asked: Plan,
     released: Released,
-    delta: float,
+    privacy: PrivacySettings,
     progress: Progress,
 ) -> Battery:
-    """Attack the mechanism of `asked`, which claims to be (ε, `delta`)-private, on `records`, row i of which is of
-    `persons`[i].
+    """Attack the mechanism of `asked`, which claims to be (ε, δ)-private with the δ of `privacy`, on `records`, row i
+    of which is of `persons`[i].
 
     `released` never saw the canaries: how much better the rehearsal explains one is the guess of its coin.
     """
@@ -49,8 +49,7 @@ def rehearse(
     members, control = (records.frame.iloc[rows].reset_index(drop=True) for rows in next(parts))
     planted = canaries.plant(control, len(members), records.sensitive, seed)
     # a canary is a person with as many rows as the noise is scaled to
-    rows_each = settings.privacy.rows_per_person if settings.privacy else 1
-    everyone = pd.concat([members, *[planted.rows[planted.inside]] * rows_each], ignore_index=True)
+    everyone = pd.concat([members, *[planted.rows[planted.inside]] * privacy.rows_per_person], ignore_index=True)
     drawn = draw(replace(records, frame=everyone), settings, asked, progress)
     prepared = split(*varied(drawn, settings))
     made = artefacts(prepared.schema, fit(prepared, settings.training, progress=progress))
@@ -59,7 +58,7 @@ def rehearse(
     (inside, _), (outside, _) = (told(prepared.schema, people) for people in (members, control))
     found = at_every_gate(made, synthetic, inside, outside, seed, progress)
     gain = explained(Released.of(made), planted.rows) - explained(released, planted.rows)
-    return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside, delta)})
+    return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside, privacy.delta)})
 
 
 def explained(released: Released, people: pd.DataFrame) -> Floats:
