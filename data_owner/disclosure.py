@@ -8,6 +8,7 @@ groups, ranks of quantile points, rates on the card) counts records in tens and 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, cast
 
 import numpy as np
@@ -28,7 +29,7 @@ from shared.schema import (
 )
 
 GRID = 32
-"""Quantile points between atoms, at most."""
+"""Quantile points between atoms, at most, beside those next to an atom."""
 
 ATOM_SHARE = 0.004
 """A value held by this share of records (and by the minimum count) is kept exactly."""
@@ -128,6 +129,7 @@ def quantile_table(
 ) -> Quantiles:
     """The inverse distribution function of `values` (n,) with no point that stands for too few records.
 
+    Beside an atom it jumps, so that nothing is made up between weights and a 999 for those who were not weighed.
     Depends on shares and not on counts once `ATOM_SHARE` of n reaches `minimum_count`, so it does not grow with n.
     """
     ordered = np.sort(values)
@@ -136,32 +138,59 @@ def quantile_table(
     if bounds is None:
         edge = min(need, count)
         ordered = np.clip(ordered, _together(ordered[:edge]), _together(ordered[-edge:]))
-    distinct, first, counts = np.unique(ordered, return_index=True, return_counts=True)
-    atoms = counts >= need
-    points = {}
-    for value, start, size in zip(distinct[atoms], first[atoms], counts[atoms], strict=True):
-        points[start / count] = float(value)
-        points[(start + size) / count - 1e-9] = float(value)
-    taken = sorted(points)
-    gap = max(need / count, 1.0 / GRID)
-    starts, ends = taken[0::2], taken[1::2]
-    for rank in np.arange(gap, 1.0, gap):
-        after = int(np.searchsorted(starts, rank, "right"))
-        room_before = rank - ends[after - 1] if after else rank
-        room_after = (starts[after] if after < len(starts) else 1.0) - rank
-        if room_before >= need / count and room_after >= need / count:
-            middle = int(rank * count)
-            points[float(rank)] = _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])
     low, high = bounds if bounds is not None else (float(ordered[0]), float(ordered[-1]))
-    points.setdefault(0.0, low)
-    ranks = sorted(points)
-    heights = [points[rank] for rank in ranks]
-    if ranks[-1] < 1.0 - 1e-8:
-        ranks, heights = [*ranks, 1.0], [*heights, high]
-    ranks = [round(min(tens(rank * count) / max(tens(count), 10), 1.0), 4) for rank in ranks]
+    ordered = _few_join_an_atom(ordered, need)
+    points: list[tuple[float, float]] = []
+    last = 0
+    for start, stop in [*_atoms(ordered, need), (count, count)]:
+        if last < start:
+            points += [(0, low)] if last == 0 else []
+            points += _between_atoms(ordered, last, start, need)
+            points += [(count, high)] if start == count else []
+        if start < stop:
+            points += [(place, float(ordered[start])) for place in (start, stop)]
+        last = stop
+    ranks = [round(min(tens(place) / max(tens(count), 10), 1.0), 4) for place, _ in points]
     ranks[0], ranks[-1] = 0.0, 1.0
-    heights = np.maximum.accumulate(np.round(heights, decimals)).tolist()
+    heights = np.maximum.accumulate(np.round([height for _, height in points], decimals)).tolist()
     return Quantiles(ranks=tuple(ranks), values=tuple(heights))
+
+
+def _atoms(ordered: NDArray[np.float64], need: int) -> list[tuple[int, int]]:
+    """Where each value that `need` records share begins and ends, in order."""
+    _, first, counts = np.unique(ordered, return_index=True, return_counts=True)
+    return [(int(start), int(start + size)) for start, size in zip(first, counts, strict=True) if size >= need]
+
+
+def _few_join_an_atom(ordered: NDArray[np.float64], need: int) -> NDArray[np.float64]:
+    """Fewer than `need` records between two atoms are spread evenly there if that is about how they lie; else they join
+    the nearer atom: a few of ninety and more between 89 and a 999 are not people of five hundred."""
+    ordered = ordered.copy()
+    for (_, stop), (start, _) in pairwise(_atoms(ordered, need)):
+        if 0 < start - stop < need:
+            below, above = ordered[stop - 1], ordered[start]
+            middle = (ordered[stop:start].mean() - below) / (above - below)
+            if abs(middle - 0.5) > 0.25:
+                ordered[stop:start] = below if middle < 0.5 else above
+    return ordered
+
+
+def _between_atoms(ordered: NDArray[np.float64], start: int, stop: int, need: int) -> list[tuple[float, float]]:
+    """Points (rank in records, value) from `start` to `stop`, where no atom is: on the grid and beside an atom."""
+    count = len(ordered)
+    points: list[tuple[float, float]] = []
+    if stop - start < need:
+        return points
+    if start > 0:
+        points.append((start, _together(ordered[start : start + need])))
+    step = max(need, count / GRID)
+    for place in np.arange(step, count, step):
+        if start + need <= place <= stop - need:
+            middle = int(place)
+            points.append((place, _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])))
+    if stop < count:
+        points.append((stop, _together(ordered[stop - need : stop])))
+    return points
 
 
 def _together(neighbours: NDArray[np.float64]) -> float:

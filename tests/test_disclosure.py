@@ -10,7 +10,7 @@ from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
 from data_owner.ingest import Records, ingest
 from shared.errors import PolicyRefusal
-from shared.schema import MERGED, CategoricalColumn, NumericColumn
+from shared.schema import MERGED, CategoricalColumn, NumericColumn, Quantiles
 from tests.conftest import patients, settings_for
 
 MINIMUM = 10
@@ -50,6 +50,42 @@ def test_the_table_of_twice_the_records_is_the_same_table() -> None:
     values = np.concatenate([np.random.default_rng(0).gamma(2.0, 5.0, 9_000).round(2), np.zeros(2_000)])
     once, twice = quantile_table(values, MINIMUM, 2), quantile_table(np.repeat(values, 2), MINIMUM, 2)
     assert len(once.ranks) == len(twice.ranks)
+
+
+def _decoded(table: Quantiles) -> np.ndarray:
+    ranks = (np.arange(20_000) + 0.5) / 20_000
+    return np.interp(ranks, table.ranks, table.values)
+
+
+@pytest.mark.parametrize("sentinel", [-1.0, 999.0])
+def test_nothing_is_made_up_between_a_sentinel_and_the_rest(sentinel: float) -> None:
+    weights = np.random.default_rng(0).normal(75.0, 15.0, 900).clip(40.0, 140.0).round(1)
+    decoded = _decoded(quantile_table(np.concatenate([weights, np.full(39, sentinel)]), MINIMUM, 1))
+    rest = decoded[np.round(decoded, 1) != sentinel]
+    assert (rest >= weights.min()).all()
+    assert (rest <= weights.max()).all()
+    assert 1.0 - len(rest) / len(decoded) == pytest.approx(39 / 939, abs=0.005)
+
+
+def test_fewer_than_the_minimum_before_a_sentinel_join_the_value_that_is_near() -> None:
+    years = np.concatenate([np.repeat(np.arange(18.0, 86.0), 12), [86.0, 87.0, 90.0], np.full(40, 999.0)])
+    assert set(np.round(_decoded(quantile_table(years, MINIMUM, 0)))) == {*np.arange(18.0, 86.0), 999.0}
+
+
+def test_fewer_than_the_minimum_that_lie_evenly_between_two_shared_values_stay_there() -> None:
+    hours = np.concatenate([np.full(60, 40.0), [41.0] * 4, [42.0] * 4, np.full(60, 43.0)])
+    decoded = np.round(_decoded(quantile_table(hours, MINIMUM, 0)))
+    assert 0.0 < np.isin(decoded, [41.0, 42.0]).mean() < 0.08
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(1.0, 99.0), min_size=30, max_size=200, unique=True), st.integers(0, 29))
+def test_the_points_beside_a_shared_value_are_means_of_the_ten_next_to_it(values: list[float], more: int) -> None:
+    others = np.sort(values)
+    table = quantile_table(np.concatenate([np.zeros(10 + more), others, np.full(10 + more, 1e3)]), MINIMUM, 8)
+    inner = [value for value in table.values if 0.0 < value < 1e3]
+    assert inner[0] == pytest.approx(others[:MINIMUM].mean(), rel=1e-4)
+    assert inner[-1] == pytest.approx(others[-MINIMUM:].mean(), rel=1e-4)
 
 
 def test_declared_bounds_are_the_ends_of_the_table() -> None:

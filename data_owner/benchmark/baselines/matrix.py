@@ -1,4 +1,4 @@
-"""Tables as matrices for models that bring no encoding of their own: standardised numbers, one-hot categories."""
+"""Tables as matrices for models that bring no encoding of their own: bins of numbers and categories, one-hot."""
 
 from __future__ import annotations
 
@@ -7,101 +7,113 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy, gumbel_softmax, mse_loss, one_hot
+from torch.nn.functional import cross_entropy, gumbel_softmax, one_hot
 
 from shared.codec import Layout, labels, positions, sample_level
 from shared.schema import CategoricalColumn, Schema
 
+BINS = 8
+"""As many as FairDisCo's authors cut most numbers of Adult into."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A number's training values, ordered, in classes of about as many records each; gaps come after the last."""
+
+    ordered: NDArray[np.float64]
+    edges: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Bins:
+        """Of values (n,), some NaN. A value that many share is never cut apart, so there may be fewer than `BINS`."""
+        ordered = np.sort(values[~np.isnan(values)])
+        edges = np.unique(np.quantile(ordered, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+        return cls(ordered, edges[edges < ordered[-1]])
+
+    def positions(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Of each value (n,), its bin."""
+        return np.where(np.isnan(values), len(self.edges) + 1, np.searchsorted(self.edges, values, "left"))
+
+    def draw(self, position: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A training value of each bin, or NaN, by uniform numbers (n,)."""
+        first = np.searchsorted(self.ordered, self.edges, "right")
+        start, stop = np.array([0, *first, 0]), np.array([*first, len(self.ordered), 1])
+        chosen = start[position] + np.floor(uniform * (stop - start)[position]).astype(np.int64)
+        return np.where(position > len(self.edges), np.nan, self.ordered[chosen])
+
 
 @dataclass(frozen=True)
 class Block:
-    """Columns start..stop-1 of the matrix. A category's last place may stand for missing."""
+    """Columns start..stop-1 of the matrix: the classes of one column. A last one may stand for missing."""
 
     name: str
     start: int
     stop: int
-    column: CategoricalColumn | None
-    """None for a number."""
+    column: CategoricalColumn | Bins
 
 
 class Matrix:
-    """Features and target as a matrix (n, width), and groups as positions (n,).
-
-    A missing number is its column's mean with a two-place category beside it that says so.
-    """
+    """Features and target as a matrix (n, width) of zeros and ones, and groups as positions (n,)."""
 
     def __init__(self, schema: Schema, training: pd.DataFrame) -> None:
         self.schema = schema
-        numeric = Layout(schema).numeric
-        values = training[[column.name for column in numeric]].to_numpy(float)
-        self.centre, self.spread = np.nanmean(values, 0), np.nanstd(values, 0) + 1e-9
-        self.low, self.high = np.nanmin(values, 0), np.nanmax(values, 0)
-        self.numeric = numeric
-        self.optional = [index for index, column in enumerate(numeric) if column.optional]
-        widths: list[tuple[str, int, CategoricalColumn | None]] = [(column.name, 1, None) for column in numeric]
-        widths += [(numeric[index].name, 2, None) for index in self.optional]
-        self.categorical = (*Layout(schema).categorical, schema.target)
-        widths += [(column.name, len(column.categories) + column.optional, column) for column in self.categorical]
-        self.blocks, start = [], 0
-        for name, width, column in widths:
-            self.blocks.append(Block(name, start, start + width, column))
-            start += width
-        self.width = start
+        layout = Layout(schema)
+        self.decimals = {column.name: column.decimals for column in layout.numeric}
+        self.blocks: list[Block] = []
+        for number in layout.numeric:
+            bins = Bins.of(training[number.name].to_numpy(float))
+            self._add(number.name, len(bins.edges) + 1 + number.optional, bins)
+        for category in (*layout.categorical, schema.target):
+            self._add(category.name, len(category.categories) + category.optional, category)
         shares = np.array([group.share for group in schema.groups])
         self.shares = torch.from_numpy(shares / shares.sum()).float()
 
+    def _add(self, name: str, width: int, column: CategoricalColumn | Bins) -> None:
+        self.blocks.append(Block(name, self.width, self.width + width, column))
+
     @property
-    def levels(self) -> list[Block]:
-        """Every block of more than one place, missing flags first, the target last."""
-        return self.blocks[len(self.numeric) :]
+    def width(self) -> int:
+        return self.blocks[-1].stop if self.blocks else 0
 
     def encode(self, table: pd.DataFrame) -> Tensor:
         """(n, width)."""
-        values = table[[column.name for column in self.numeric]].to_numpy(float)
-        missing = np.isnan(values)
-        parts = [torch.from_numpy(np.where(missing, 0.0, (values - self.centre) / self.spread))]
-        parts += [one_hot(torch.from_numpy(missing[:, index].astype(np.int64)), 2) for index in self.optional]
-        for block in self.levels[len(self.optional) :]:
-            assert block.column is not None
-            place = torch.from_numpy(positions(block.column, table[block.name]))
-            parts.append(one_hot(place, block.stop - block.start))
-        return torch.cat([part.float() for part in parts], 1)
+        parts = []
+        for block in self.blocks:
+            values = table[block.name]
+            if isinstance(block.column, Bins):
+                place = block.column.positions(values.to_numpy(float))
+            else:
+                place = positions(block.column, values)
+            # gaps of a number that has too few for a class of their own count as its highest bin
+            width = block.stop - block.start
+            parts.append(one_hot(torch.from_numpy(place.clip(max=width - 1)), width))
+        return torch.cat(parts, 1).float()
 
     def activate(self, outputs: Tensor, temperature: float) -> Tensor:
-        """A generator's outputs with a differentiable draw of each category (Gumbel softmax)."""
-        parts = [outputs[:, : len(self.numeric)]]
-        parts += [gumbel_softmax(outputs[:, block.start : block.stop], temperature) for block in self.levels]
-        return torch.cat(parts, 1)
+        """A generator's outputs with a differentiable draw of each class (Gumbel softmax)."""
+        return torch.cat(
+            [gumbel_softmax(outputs[:, block.start : block.stop], temperature) for block in self.blocks], 1
+        )
 
     def reconstruction(self, outputs: Tensor, truth: Tensor) -> Tensor:
-        """Squared error of numbers plus cross-entropy of categories, summed over columns, mean over rows."""
-        loss = outputs.new_zeros(())
-        if self.numeric:
-            count = len(self.numeric)
-            loss = loss + count * mse_loss(outputs[:, :count], truth[:, :count])
-        for block in self.levels:
-            part = slice(block.start, block.stop)
-            loss = loss + cross_entropy(outputs[:, part], truth[:, part])
-        return loss
+        """Cross-entropy, summed over columns, mean over rows."""
+        parts = [slice(block.start, block.stop) for block in self.blocks]
+        return torch.stack([cross_entropy(outputs[:, part], truth[:, part]) for part in parts]).sum()
 
     def decode(self, outputs: Tensor, group: Tensor, generator: torch.Generator) -> pd.DataFrame:
-        """A canonical table from logits and standardised numbers (n, width) and group positions (n,)."""
-        values = outputs[:, : len(self.numeric)].double().numpy() * self.spread + self.centre
-        values = np.clip(values, self.low, self.high)
-        drawn = [
-            sample_level(outputs[:, block.start : block.stop], torch.rand(len(outputs), generator=generator))
-            for block in self.levels
-        ]
-        columns = {
-            column.name: np.round(values[:, index], column.decimals) + 0.0 for index, column in enumerate(self.numeric)
-        }
-        for index, missing in zip(self.optional, drawn, strict=False):
-            name = self.numeric[index].name
-            columns[name] = np.where(missing.numpy() == 1, np.nan, columns[name])
-        for category, place in zip(self.categorical, drawn[len(self.optional) :], strict=True):
-            columns[category.name] = labels(category, place.numpy())
-        return with_groups(self.schema, pd.DataFrame(columns), group)
+        """A canonical table from logits (n, width) and group positions (n,)."""
+        table = {}
+        for block in self.blocks:
+            uniform = torch.rand(2, len(outputs), generator=generator)
+            place = sample_level(outputs[:, block.start : block.stop], uniform[0]).numpy()
+            if isinstance(block.column, Bins):
+                values = block.column.draw(place, uniform[1].double().numpy())
+                table[block.name] = np.round(values, self.decimals[block.name]) + 0.0
+            else:
+                table[block.name] = labels(block.column, place)
+        return with_groups(self.schema, pd.DataFrame(table), group)
 
     def draw_groups(self, count: int, generator: torch.Generator) -> Tensor:
         """Group positions drawn by their shares, (count,)."""
