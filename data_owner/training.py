@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -111,8 +112,13 @@ def train_teacher(
         schedule.load_state_dict(state["schedule"])
         history, best = [Epoch(*entry) for entry in state["history"]], state["best"]
 
+    # a table's matrices are small: threads would wait for each other longer than they work
+    threads = 1 if schema.image is None else None
     # of a GPU's convolutions only some add up in the same order each time
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    with (
+        threadpool_limits(threads),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+    ):
         for epoch in range(len(history), epochs):
             if _is_stale(history, epochs):
                 break

@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 from safetensors.torch import save
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -114,25 +115,26 @@ def distil(
     optimiser = torch.optim.Adam(student.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     history = []
-    for step in range(1, settings.steps + 1):
-        chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
-        first, second = (
-            _sketch(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
-        )
-        loss = distance(first, second, real[chosen], imaginary[chosen])
-        mean, log_variance = student(torch.randn(settings.batch // 2, NOISE, generator=generator))
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
-        optimiser.zero_grad()
-        (loss + settings.divergence_weight * divergence).backward()
-        optimiser.step()
-        schedule.step()
-        if step % 50 == 0 or step == settings.steps:
-            score = held_out(student, settings.seed + 1)
-            history.append((step, score))
-            if score < best:
-                best = score
-                best_state = {name: value.clone() for name, value in student.state_dict().items()}
-            progress(step, settings.steps, f"held-out sketch distance {score:.2e}")
+    with threadpool_limits(1):  # small matrices: more would wait for each other longer than they work
+        for step in range(1, settings.steps + 1):
+            chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
+            first, second = (
+                _sketch(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
+            )
+            loss = distance(first, second, real[chosen], imaginary[chosen])
+            mean, log_variance = student(torch.randn(settings.batch // 2, NOISE, generator=generator))
+            divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
+            optimiser.zero_grad()
+            (loss + settings.divergence_weight * divergence).backward()
+            optimiser.step()
+            schedule.step()
+            if step % 50 == 0 or step == settings.steps:
+                score = held_out(student, settings.seed + 1)
+                history.append((step, score))
+                if score < best:
+                    best = score
+                    best_state = {name: value.clone() for name, value in student.state_dict().items()}
+                progress(step, settings.steps, f"held-out sketch distance {score:.2e}")
     student.load_state_dict(best_state)
     target = real[held], imaginary[held]
     frequencies = statistics.frequencies[held]

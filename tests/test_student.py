@@ -58,6 +58,17 @@ def test_distillation_reports_a_live_loss() -> None:
     assert all("distance" in update[2] for update in seen)
 
 
+def test_a_student_is_distilled_by_one_thread_however_many_there_are() -> None:
+    seen: list[int] = []
+    settings, before = StudentSettings(steps=50), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        distil(five_modes(500), HALVES, settings, lambda *update: seen.append(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_drawn_latents_have_the_released_moments() -> None:
     statistics = five_modes()
     student = distil(statistics, HALVES, StudentSettings()).student

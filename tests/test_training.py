@@ -90,6 +90,18 @@ def test_progress_counts_to_its_total(disclosed: Disclosed) -> None:
     assert len({total for _, total in seen}) == 1
 
 
+def test_a_table_is_trained_on_by_one_thread_however_many_there_are(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    seen: set[int] = set()
+    encoded, labels, before = encode(schema, table), targets(schema, table), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train_teacher(schema, encoded, labels, QUICK, 0, progress=lambda *update: seen.add(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_barycentre_makes_groups_alike_and_keeps_ranks_within_them() -> None:
     draw = np.random.default_rng(0)
     groups = np.repeat([0, 1], [700, 300])
