@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from protocol.transport import require_tls_1_3
+from shared.threads import let_threads_sleep
 
 require_tls_1_3()
+let_threads_sleep()
 
 STEPS = {
     "enrol": "receiving_steps",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-# several processes share the cores here, and OpenMP's spinning threads would starve each other
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# several processes share the cores here
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil

@@ -34,8 +34,6 @@ class Processes:
         self._pools: list[ProcessPoolExecutor] = []
 
     def __enter__(self) -> Self:
-        # one thread a process: OpenMP's waiting threads would starve the other processes
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ["OMP_NUM_THREADS"] = "1"
         return self
 
