@@ -25,7 +25,6 @@ STEPS = 1000
 
 MOST_DECIMALS = 9
 
-DAY = 86_400.0
 Integers = NDArray[np.int64]
 
 
@@ -50,8 +49,6 @@ class NumericDomain:
     def encode(self, values: pd.Series) -> Integers:
         """Cell of each canonical value, (n,)."""
         numbers = values.to_numpy(float, na_value=np.nan)
-        if self.facts.unit == "s":
-            numbers = np.floor(numbers / DAY)
         cell = np.rint((np.nan_to_num(numbers, nan=self.low) - self.low) * 10.0**self.decimals)
         return np.where(np.isnan(numbers), self.cells - 1, np.clip(cell, 0, self.cells - 2)).astype(np.int64)
 

@@ -50,7 +50,7 @@ def epsilon_1(fold: Fold) -> pd.DataFrame:
 
 def generate(fold: Fold, epsilon: float) -> pd.DataFrame:
     settings, training = declared(fold, epsilon)
-    records = read(training, settings)
+    records = read(training, settings, as_declared=True)
     columns, schema = _schema(records, settings, epsilon)
     encoded = encode(schema, _without_gaps(records.frame, schema))
     rate = min(BATCH / len(encoded), 1.0)
