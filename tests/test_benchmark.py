@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from data_owner.benchmark import cells, registry
 from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
-from data_owner.benchmark.baselines.matrix import Matrix
+from data_owner.benchmark.baselines.matrix import BINS, Bins, Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
@@ -97,6 +99,18 @@ def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
     after = content_key(key, found)
     cells._source.cache_clear()
     assert before != after
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.just(0.0), st.just(np.nan), st.floats(-1e6, 1e6)), min_size=20, max_size=200))
+def test_a_value_drawn_from_a_bin_is_a_training_value_of_that_bin(given_values: list[float]) -> None:
+    values = np.array([0.0, *given_values])
+    bins = Bins.of(values)
+    place = bins.positions(values)
+    assert place.max() <= len(bins.edges) + 1 <= BINS
+    drawn = bins.draw(place, np.random.default_rng(0).random(len(values)))
+    assert (bins.positions(drawn) == place).all()
+    assert np.isin(drawn[~np.isnan(drawn)], values).all()
 
 
 @pytest.mark.parametrize("dataset", ["compas", "support2"])
