@@ -1,7 +1,7 @@
 """The fair VAE that the paper's own systems share: FairDisCo's (Liu et al., KDD 2022) on x and y.
 
 Hidden 64, latent 8, Adam 1e-3, batch 2048; y stands among the decoder's outputs. The pairwise penalty is
-evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic. Numbers are binned, as in the authors' code;
+evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic. Numbers are binned, as in the authors' code,
 which trains for 1,000 epochs, on COMPAS as many as `STEPS`, and tries every `BETA` from 1 to 1e10.
 """
 
@@ -81,27 +81,27 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold.seed)
         model = FairVAE(matrix.width, len(fold.schema.groups))
-        kept = fold.scratch / kept_as(fold, records, group)
-        if kept.is_file():
-            found = torch.load(kept, weights_only=True)
-            model.load_state_dict(found["model"])
-            fold.reused_seconds.append(found["seconds"])
-            return model
-        start = time.process_time()
-        device = trains_on()
-        model, records, group = model.to(device), records.to(device), group.to(device)
-        generator = torch.Generator(device).manual_seed(fold.seed)
-        optimiser = torch.optim.Adam(model.parameters(), LEARNING_RATE)
-        for _ in range(fold.steps(STEPS)):
-            rows = torch.randperm(len(records), generator=generator, device=device)[:BATCH]
-            loss = losses(model, matrix, records[rows], group[rows], generator)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        model = model.cpu()
-        buffer = io.BytesIO()
-        torch.save({"model": model.state_dict(), "seconds": time.process_time() - start}, buffer)
-        folder.write(kept, buffer.getvalue())
+    kept = fold.scratch / kept_as(fold, records, group)
+    if kept.is_file():
+        found = torch.load(kept, weights_only=True)
+        model.load_state_dict(found["model"])
+        fold.reused_seconds.append(found["seconds"])
+        return model
+    start = time.process_time()
+    device = trains_on()
+    model, records, group = model.to(device), records.to(device), group.to(device)
+    generator = torch.Generator(device).manual_seed(fold.seed)
+    optimiser = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    for _ in range(fold.steps(STEPS)):
+        rows = torch.randperm(len(records), generator=generator, device=device)[:BATCH]
+        loss = losses(model, matrix, records[rows], group[rows], generator)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    model = model.cpu()
+    buffer = io.BytesIO()
+    torch.save({"model": model.state_dict(), "seconds": time.process_time() - start}, buffer)
+    folder.write(kept, buffer.getvalue())
     return model
 
 

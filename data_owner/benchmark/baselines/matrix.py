@@ -46,11 +46,10 @@ class Bins:
 
 @dataclass(frozen=True)
 class Block:
-    """Columns start..stop-1 of the matrix: the classes of one column. A last one may stand for missing."""
+    """Columns `part` of the matrix, the classes of one column. A last one may stand for missing."""
 
     name: str
-    start: int
-    stop: int
+    part: slice
     column: CategoricalColumn | Bins
 
 
@@ -71,11 +70,11 @@ class Matrix:
         self.shares = torch.from_numpy(shares / shares.sum()).float()
 
     def _add(self, name: str, width: int, column: CategoricalColumn | Bins) -> None:
-        self.blocks.append(Block(name, self.width, self.width + width, column))
+        self.blocks.append(Block(name, slice(self.width, self.width + width), column))
 
     @property
     def width(self) -> int:
-        return self.blocks[-1].stop if self.blocks else 0
+        return self.blocks[-1].part.stop if self.blocks else 0
 
     def encode(self, table: pd.DataFrame) -> Tensor:
         """(n, width)."""
@@ -87,27 +86,25 @@ class Matrix:
             else:
                 place = positions(block.column, values)
             # gaps of a number that has too few for a class of their own count as its highest bin
-            width = block.stop - block.start
+            width = block.part.stop - block.part.start
             parts.append(one_hot(torch.from_numpy(place.clip(max=width - 1)), width))
         return torch.cat(parts, 1).float()
 
     def activate(self, outputs: Tensor, temperature: float) -> Tensor:
         """A generator's outputs with a differentiable draw of each class (Gumbel softmax)."""
-        return torch.cat(
-            [gumbel_softmax(outputs[:, block.start : block.stop], temperature) for block in self.blocks], 1
-        )
+        return torch.cat([gumbel_softmax(outputs[:, block.part], temperature) for block in self.blocks], 1)
 
     def reconstruction(self, outputs: Tensor, truth: Tensor) -> Tensor:
         """Cross-entropy, summed over columns, mean over rows."""
-        parts = [slice(block.start, block.stop) for block in self.blocks]
-        return torch.stack([cross_entropy(outputs[:, part], truth[:, part]) for part in parts]).sum()
+        losses = [cross_entropy(outputs[:, block.part], truth[:, block.part]) for block in self.blocks]
+        return torch.stack(losses).sum()
 
     def decode(self, outputs: Tensor, group: Tensor, generator: torch.Generator) -> pd.DataFrame:
         """A canonical table from logits (n, width) and group positions (n,)."""
         table = {}
         for block in self.blocks:
             uniform = torch.rand(2, len(outputs), generator=generator)
-            place = sample_level(outputs[:, block.start : block.stop], uniform[0]).numpy()
+            place = sample_level(outputs[:, block.part], uniform[0]).numpy()
             if isinstance(block.column, Bins):
                 values = block.column.draw(place, uniform[1].double().numpy())
                 table[block.name] = np.round(values, self.decimals[block.name]) + 0.0
