@@ -29,7 +29,7 @@ from shared.schema import (
 )
 
 GRID = 32
-"""Quantile points between atoms, at most, beside those next to an atom."""
+"""Points of a quantile table at even ranks; towards an end or an atom there are more."""
 
 ATOM_SHARE = 0.004
 """A value held by this share of records (and by the minimum count) is kept exactly."""
@@ -183,14 +183,24 @@ def _between_atoms(ordered: NDArray[np.float64], start: int, stop: int, need: in
         return points
     if start > 0:
         points.append((start, _together(ordered[start : start + need])))
-    step = max(need, count / GRID)
-    for place in np.arange(step, count, step):
-        if start + need <= place <= stop - need:
-            middle = int(place)
-            points.append((place, _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])))
+    for place in _places(start, stop, count, need):
+        middle = int(place)
+        points.append((place, _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])))
     if stop < count:
         points.append((stop, _together(ordered[stop - need : stop])))
     return points
+
+
+def _places(start: int, stop: int, count: int, need: int) -> list[float]:
+    """Ranks in records between two atoms, at least `need` apart: a grid over the whole column, and towards either end
+    `need` doubled again and again, for a heavy tail bends where the grid has its last point."""
+    step = max(need, count / GRID)
+    doubled = need * 2.0 ** np.arange(1, np.ceil(np.log2(step / need)))
+    places: list[float] = []
+    for place in np.sort(np.concatenate([np.arange(step, count, step), start + doubled, stop - doubled])):
+        if start + need <= place <= stop - need and (not places or place >= places[-1] + need):
+            places.append(float(place))
+    return places
 
 
 def _together(neighbours: NDArray[np.float64]) -> float:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
@@ -65,6 +66,25 @@ def test_nothing_is_made_up_between_a_sentinel_and_the_rest(sentinel: float) -> 
     assert (rest >= weights.min()).all()
     assert (rest <= weights.max()).all()
     assert 1.0 - len(rest) / len(decoded) == pytest.approx(39 / 939, abs=0.005)
+
+
+def test_a_heavy_tail_keeps_its_shape() -> None:
+    charges = np.random.default_rng(0).lognormal(9.0, 2.0, 9_000)
+    assert ks_2samp(charges, _decoded(quantile_table(charges, MINIMUM, 2))).statistic < 0.008
+
+
+def test_too_few_sentinels_to_be_told_stretch_less_than_a_hundredth_of_a_table() -> None:
+    weights = np.random.default_rng(0).normal(75.0, 15.0, 5_000).clip(40.0, 140.0).round(1)
+    decoded = _decoded(quantile_table(np.concatenate([weights, np.full(15, 999.0)]), MINIMUM, 1))
+    assert (decoded > weights.max()).mean() < 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(40, 40_000))
+def test_points_within_a_table_stand_for_records_of_their_own(count: int) -> None:
+    table = quantile_table(np.arange(count, dtype=float), MINIMUM, 9)
+    inner = np.array(table.values[1:-1])
+    assert (np.diff(inner) >= MINIMUM - 1).all(), "the value of a point is its place among the records"
 
 
 def test_fewer_than_the_minimum_before_a_sentinel_join_the_value_that_is_near() -> None:
