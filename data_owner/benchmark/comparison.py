@@ -14,8 +14,8 @@ from data_owner.benchmark.portrait import Portrait, portrait
 from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.systems import System
-from shared.column_fidelity import TableFidelity, table_fidelity
-from shared.metrics import PROTOCOL, Integers, ceiling, density_coverage, floor, scores
+from shared.column_fidelity import TableFidelity
+from shared.metrics import PROTOCOL, Integers, ceiling, scores
 from shared.progress import Progress
 from shared.schema import Frozen, Schema
 from shared.scores import Fidelity, Scores
@@ -67,8 +67,8 @@ class Row(Frozen):
 
 
 class Comparison(Frozen):
-    """`folds` were run of the study's. `fidelity_ceiling`, `columns_ceiling`: real training rows against the same
-    held-out rows. `sweep`: named lines of systems. `seconds` of a row are a fold's, until rows are made."""
+    """`folds` were run of the study's. `sweep`: named lines of systems. `seconds` of a row are a fold's, until rows are
+    made."""
 
     study: Study
     seeds: tuple[int, ...]
@@ -77,9 +77,6 @@ class Comparison(Frozen):
     rows: int
     groups: dict[str, int]
     protocol: str
-    fidelity_ceiling: Fidelity
-    columns_ceiling: TableFidelity
-    floor: Scores
     systems: tuple[Row, ...]
     sweep: dict[str, tuple[Row, ...]]
     portrait: Portrait | None
@@ -88,6 +85,10 @@ class Comparison(Frozen):
     def is_complete(self) -> bool:
         """Whether every fold ran, at full effort."""
         return self.folds == self.study.folds and self.study.effort == 1.0
+
+    def columns(self, name: str) -> TableFidelity | None:
+        """What the rows of a system keep of the columns, if it made any."""
+        return next((row.columns for row in self.systems if row.name == name), None)
 
 
 def compare(
@@ -122,7 +123,6 @@ def compare(
         )
         for system in every.values()
     }
-    parts = [(seed, *split(study, seed, fold)[1:]) for seed in seeds for fold in folds]
     return Comparison(
         study=study,
         seeds=seeds,
@@ -131,13 +131,6 @@ def compare(
         rows=len(tests[seeds[0]]),
         groups={str(label): int(count) for label, count in group.value_counts().items()},
         protocol=PROTOCOL,
-        fidelity_ceiling=Fidelity.mean(
-            [density_coverage(held_out, training, schema, seed) for seed, training, held_out in parts]
-        ),
-        columns_ceiling=TableFidelity.mean(
-            [table_fidelity(held_out, training, schema) for _, training, held_out in parts]
-        ),
-        floor=floor(tests[seeds[0]], schema),
         systems=tuple(rows[system.name] for system in systems),
         sweep={title: tuple(rows[system.name] for system in line) for title, line in sweep.items()},
         portrait=portrait,

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_owner.benchmark.comparison import Comparison, Row
 from data_owner.benchmark.portrait import Portrait
-from data_owner.benchmark.registry import OURS
+from data_owner.benchmark.registry import ORIGINAL, OURS
 from data_owner.benchmark.table import (
     COLUMNS,
     FIDELITY_COLUMNS,
@@ -62,15 +62,15 @@ def _frontier(found: Comparison, ratio: str, title: str) -> Figure:
 
 def _fidelity(found: Comparison) -> Section:
     tables = [Table(FIDELITY_COLUMNS, tuple(fidelity_rows(found)))]
-    ours = next((row for row in found.systems if row.name == OURS), None)
-    if ours is not None and ours.columns is not None:
+    ours, real = found.columns(OURS), found.columns(ORIGINAL)
+    if ours and real:
         names = ("column", *(name for figure in FIGURES for name in (figure, "real rows")))
-        tables.append(Table(names, tuple(column_rows(ours.columns, found.columns_ceiling))))
+        tables.append(Table(names, tuple(column_rows(ours, real))))
     return Section(
         "What is kept of the columns",
-        "Against real held-out rows, with real training rows as the ceiling. Distance is Kolmogorov's for numbers and "
-        "total variation for categories. A value that at least 1 % of rows share is a repeated one, a category of at "
-        "most 1 % a rare one. Associations are rank correlations of all pairs of columns.",
+        "Against real held-out rows, with original data, the training rows, as the ceiling. Distance is Kolmogorov's "
+        "for numbers and total variation for categories. A value that at least 1 % of rows share is a repeated one, a "
+        "category of at most 1 % a rare one. Associations are rank correlations of all pairs of columns.",
         tuple(tables),
     )
 

@@ -21,6 +21,11 @@ from shared.errors import BadInput
 
 OURS = "fair4free"
 ODDS = "fair4free-odds"
+ORIGINAL = "original"
+CONSTANT = "constant"
+
+REFERENCES = (ORIGINAL, CONSTANT)
+"""In every comparison: what all scores stand between."""
 
 SYSTEMS: tuple[System, ...] = (
     Generator(OURS, "Fair4Free, parity", fair4free.parity),
@@ -42,8 +47,8 @@ SYSTEMS: tuple[System, ...] = (
     Predictor("threshold-parity", "Threshold Optimizer, parity", fairlearn_methods.threshold_optimizer_parity),
     Predictor("threshold-odds", "Threshold Optimizer, odds", fairlearn_methods.threshold_optimizer_odds),
     Generator("repaired", "original data, labels repaired", trivial.repaired),
-    Generator("original", "original data", trivial.original),
-    Predictor("constant", "constant classifier", trivial.constant),
+    Generator(ORIGINAL, "original data", trivial.original),
+    Predictor(CONSTANT, "constant classifier", trivial.constant),
 )
 
 BETAS = (0.0, 50.0, 500.0, 5000.0)

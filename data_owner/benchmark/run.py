@@ -21,8 +21,8 @@ QUICK_EFFORT = 0.05
 
 @dataclass(frozen=True)
 class Request:
-    """`systems` empty means all of them; `sweep` adds our system over β; `quick` is one fold of one seed at
-    `QUICK_EFFORT`."""
+    """`systems` empty means all of them, and the references come with any; `sweep` adds our system over β; `quick` is
+    one fold of one seed at `QUICK_EFFORT`."""
 
     dataset: str
     sensitive: tuple[str, ...]
@@ -64,7 +64,7 @@ def run(request: Request, out: Path, workers: int, progress: Progress) -> Writte
     )
     found = compare(
         study,
-        registry.chosen(request.systems),
+        registry.chosen((*request.systems, *registry.REFERENCES) if request.systems else ()),
         registry.SWEEP if request.sweep else {},
         seeds=(0,) if request.quick else tuple(range(request.seeds)),
         folds_run=1 if request.quick else request.folds,

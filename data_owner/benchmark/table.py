@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
+from data_owner.benchmark.registry import CONSTANT, ORIGINAL
 from shared.column_fidelity import FIGURES, TableFidelity
 from shared.report import Cell, shown
-from shared.scores import Fidelity, Scores
+from shared.scores import Scores
 
 COLUMNS = (
     "trained on",
@@ -16,7 +17,8 @@ COLUMNS = (
     "CPU s a fold",
 )
 
-REAL_ROWS = "ceiling: real rows"
+REFERENCES = {ORIGINAL: ": ceiling of density and coverage", CONSTANT: ": floor"}
+"""What the rows are that all others stand between."""
 
 FIDELITY_COLUMNS = (
     "made by",
@@ -56,11 +58,8 @@ def headline(found: Comparison) -> str:
 
 
 def rows(found: Comparison) -> list[tuple[str, ...]]:
-    """A row a system, then the ceiling of fidelity and the floor, as printed."""
-    made = [_system(row) for row in found.systems]
-    made.append(_scores("ceiling of density and coverage: real rows", None, found.fidelity_ceiling))
-    made.append(_scores("floor: the constant classifier", found.floor))
-    return [tuple(map(cell_text, cells)) for cells in made]
+    """A row a system, as printed."""
+    return [tuple(map(cell_text, _system(row))) for row in found.systems]
 
 
 def sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
@@ -69,11 +68,16 @@ def sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
 
 
 def fidelity_rows(found: Comparison) -> list[tuple[Cell, ...]]:
-    """A row a system that makes rows, then real rows: means over the columns that have the figure."""
-    made = [(row.title, row.columns) for row in found.systems if row.columns]
+    """A row a system that makes rows: means over the columns that have the figure."""
     return [
-        (title, *(each.over_columns(figure) for figure in FIGURES), each.patterns, each.associations)
-        for title, each in (*made, (REAL_ROWS, found.columns_ceiling))
+        (
+            row.title,
+            *(row.columns.over_columns(figure) for figure in FIGURES),
+            row.columns.patterns,
+            row.columns.associations,
+        )
+        for row in found.systems
+        if row.columns
     ]
 
 
@@ -89,11 +93,12 @@ Shown = Cell | Spread
 
 
 def _system(row: Row) -> tuple[Shown, ...]:
+    title = row.title + REFERENCES.get(row.name, "")
     if row.forest is None or row.boosting is None:
-        return (row.title, *("failed" for _ in COLUMNS[1:]))
+        return (title, *("failed" for _ in COLUMNS[1:]))
     boosted = row.boosting
     return (
-        row.title,
+        title,
         *_judged(row.forest),
         row.density,
         row.coverage,
@@ -110,12 +115,6 @@ def _system(row: Row) -> tuple[Shown, ...]:
 
 def _judged(judged: Judged) -> tuple[Spread, ...]:
     return tuple(getattr(judged, name) for name in Scores.model_fields)
-
-
-def _scores(title: str, found: Scores | None, fidelity: Fidelity | None = None) -> tuple[Shown, ...]:
-    cells: list[Cell] = list(found.cells()) if found else [None] * len(Scores.model_fields)
-    cells += [fidelity.density, fidelity.coverage] if fidelity else [None, None]
-    return (title, *cells, *(None for _ in range(len(COLUMNS) - 1 - len(cells))))
 
 
 def cell_text(cell: Shown) -> str:
