@@ -26,7 +26,7 @@ def audit(
 ) -> Audit:
     """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
     study = Study(Path(path))
-    table_path = Path(synthetic or study.folder / "synthetic.parquet")
+    table_path = study.synthetic if synthetic is None else Path(synthetic)
     trusted = whole(study)
     synthesiser, expected = fitted_synthesiser(study, trusted)
     rows = read_rows(table_path, synthesiser.schema)

@@ -112,7 +112,8 @@ def generate(
     study: StudyPath,
     rows: Annotated[int, typer.Option(min=1, help="Rows of the whole run.")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help=".csv or .parquet, or a folder for pictures; STUDY/synthetic.parquet.")
+        Path | None,
+        typer.Option("--out", help="A new .csv or .parquet, or folder for pictures; STUDY/synthetic.parquet."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",

@@ -71,15 +71,18 @@ def generate(
     """Stream synthetic rows to CSV or Parquet, pictures to Parquet or, without a suffix, to a folder of PNG files.
 
     The same seed gives the same rows; `shard` "i/n" its i-th part. `balanced` rows are for models to be trained on.
+    Without `out` they take the place of the study's last ones; what stands at `out` is never replaced.
     """
     study = Study(Path(path))
+    target = study.synthetic if out is None else Path(out)
+    if out is not None and target.exists():
+        raise BadInput("it is there already", field=str(target), remedy="choose another path, or remove it first")
     if not 1 <= rows <= LIMITS.rows:
         raise BadInput("not a number of rows", field="--rows", remedy=f"give 1 to {LIMITS.rows:,}")
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
     synthesiser, origin = fitted_synthesiser(study, whole(study))
-    target = Path(out or study.folder / "synthetic.parquet")
     done = 0
     origin |= Run(seed, start, stop, balanced).said()
     # one block is written while the next is made

@@ -5,7 +5,7 @@ identity/              keys (never leave), request, fingerprint, certificate
 last_seen.json         the highest of everything accepted, which nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
 student.safetensors    the distilled student, and how it came to be
-synthetic.*            whatever was generated
+synthetic.parquet      what was generated last, unless elsewhere
 audit.html, .json      the consumer's report
 """
 
@@ -60,6 +60,10 @@ class Study:
     @property
     def student(self) -> Path:
         return self.folder / "student.safetensors"
+
+    @property
+    def synthetic(self) -> Path:
+        return self.folder / "synthetic.parquet"
 
     @property
     def report(self) -> Path:

@@ -161,17 +161,25 @@ def test_of_a_long_table_rows_are_drawn_and_not_the_first_taken(study: Study, tm
     assert found.synthetic_only.recall > 0.0, "a third of the sorted rows would be of one class"
 
 
+def test_no_file_of_the_analyst_is_replaced_by_synthetic_rows(study: Study, tmp_path: Path) -> None:
+    patients(30).to_csv(tmp_path / "mine.csv", index=False)
+    before = (tmp_path / "mine.csv").read_bytes()
+    with pytest.raises(BadInput, match="there already"):
+        consumer.generate(study.folder, rows=10, out=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_bytes() == before
+
+
 def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_path: Path) -> None:
     for rows in (1, 6, LEAST_ROWS - 1):
-        consumer.generate(study.folder, rows=rows, out=tmp_path / "few.csv")
+        few = consumer.generate(study.folder, rows=rows, out=tmp_path / f"{rows}.csv").path
         patients(rows).to_csv(tmp_path / "real.csv", index=False)
-        for given in ({"synthetic": tmp_path / "few.csv"}, {"real": tmp_path / "real.csv"}):
+        for given in ({"synthetic": few}, {"real": tmp_path / "real.csv"}):
             with pytest.raises(BadInput, match=f"fewer than {LEAST_ROWS} rows") as caught:
                 consumer.audit(study.folder, **given)
             assert caught.value.remedy
-    consumer.generate(study.folder, rows=LEAST_ROWS, out=tmp_path / "few.csv")
+    enough = consumer.generate(study.folder, rows=LEAST_ROWS, out=tmp_path / "enough.csv").path
     patients(LEAST_ROWS).to_csv(tmp_path / "real.csv", index=False)
-    found = consumer.audit(study.folder, synthetic=tmp_path / "few.csv", real=tmp_path / "real.csv")
+    found = consumer.audit(study.folder, synthetic=enough, real=tmp_path / "real.csv")
     assert found.on_own_records is not None
 
 
