@@ -296,7 +296,7 @@ def benchmark(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     json: Json = False,
 ) -> None:
-    """Compare with every system of the paper on the same folds: the tables of the README."""
+    """Compare with every system of the paper on the same folds: the tables of README and RESULTS.md."""
     from data_owner.benchmark.run import Request, run
 
     with shell("benchmark", json) as out_shell:

@@ -28,7 +28,7 @@ FIDELITY_COLUMNS = (
 
 
 def as_markdown(found: Comparison) -> str:
-    """The README's tables, with what stands beside every score."""
+    """The tables of RESULTS.md, with what stands beside every score."""
     failures = [f"- {row.title}: {row.failure}" for row in found.systems if row.failure]
     parts = [
         [headline(found)],
