@@ -169,16 +169,14 @@ class Teacher(nn.Module):
         """Negative log-likelihood of the features that are present, mean over records."""
         if self.shows_pictures:
             return reconstruction(outputs, records.pixels).mean()
-        layout = self.layout
-        mass = log_mass(layout.mixtures(outputs), records.low, records.high)
+        mixtures, absent, levels = self.layout.split(outputs)
+        mass = log_mass(mixtures, records.low, records.high)
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()
-        if layout.optional:
-            flags = records.absent[:, list(layout.optional)].to(outputs.dtype)
-            loss = (
-                loss + binary_cross_entropy_with_logits(outputs[:, layout.flags], flags, reduction="none").sum(1).mean()
-            )
-        for index, logits in enumerate(layout.levels):
-            loss = loss + cross_entropy(outputs[:, logits], records.levels[:, index])
+        if self.layout.optional:
+            flags = records.absent[:, list(self.layout.optional)].to(outputs.dtype)
+            loss = loss + binary_cross_entropy_with_logits(absent, flags, reduction="none").sum(1).mean()
+        for index, logits in enumerate(levels):
+            loss = loss + cross_entropy(logits, records.levels[:, index])
         return loss
 
     def _membership(self, records: Encoded) -> Tensor:

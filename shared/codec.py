@@ -54,34 +54,29 @@ class Layout:
         return tuple(index for index, column in enumerate(self.numeric) if column.optional)
 
     @cached_property
-    def levels(self) -> tuple[slice, ...]:
-        """The logits of each categorical column."""
-        slices, start = [], self.flags.stop
-        for column in self.categorical:
-            width = len(column.categories) + column.optional
-            slices.append(slice(start, start + width))
-            start += width
-        return tuple(slices)
-
-    @cached_property
-    def flags(self) -> slice:
-        """The missing-value logits."""
-        start = 3 * COMPONENTS * len(self.numeric)
-        return slice(start, start + len(self.optional))
+    def widths(self) -> tuple[int, ...]:
+        """How many outputs the numbers have, the missing-value logits, and each categorical column."""
+        of_levels = (len(column.categories) + column.optional for column in self.categorical)
+        return (3 * COMPONENTS * len(self.numeric), len(self.optional), *of_levels)
 
     @cached_property
     def width(self) -> int:
         """How many outputs the decoder has."""
-        return self.levels[-1].stop if self.levels else self.flags.stop
+        return sum(self.widths)
 
     @cached_property
     def inputs(self) -> int:
         """How wide the encoder's view of a record is: see `dense`."""
-        return len(self.numeric) + self.width - self.flags.start
+        return len(self.numeric) + sum(self.widths[1:])
 
-    def mixtures(self, outputs: Tensor) -> Tensor:
-        """The numeric part of outputs (n, width) as (n, numeric, 3, COMPONENTS)."""
-        return outputs[:, : self.flags.start].view(len(outputs), len(self.numeric), 3, COMPONENTS)
+    def split(self, outputs: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Outputs (n, width) as mixtures (n, numeric, 3, COMPONENTS), missing-value logits (n, optional) and the logits
+        of each categorical column.
+
+        All at once: backward, slices would each fill a gradient as wide as the outputs.
+        """
+        numbers, flags, *levels = outputs.split(self.widths, 1)  # type: ignore[no-untyped-call]
+        return numbers.view(len(outputs), len(self.numeric), 3, COMPONENTS), flags, levels
 
 
 @dataclass(frozen=True)
@@ -195,8 +190,7 @@ def _score(rank: NDArray[np.float64]) -> Tensor:
 def dense(layout: Layout, encoded: Encoded) -> Tensor:
     """The encoder's view of records: scores, missing flags and one-hot categories, (n, layout.inputs)."""
     parts = [encoded.score, encoded.absent[:, list(layout.optional)].float()]
-    for index, logits in enumerate(layout.levels):
-        width = logits.stop - logits.start
+    for index, width in enumerate(layout.widths[2:]):
         parts.append(torch.nn.functional.one_hot(encoded.levels[:, index], width).float())
     return torch.cat(parts, 1)
 
@@ -209,11 +203,12 @@ def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tenso
     numeric = len(layout.numeric)
     uniform = torch.rand(len(outputs), len(layout.optional) + len(layout.categorical), generator=generator)
     drawn = torch.empty(len(outputs), numeric + uniform.shape[1])
-    drawn[:, :numeric] = draw(layout.mixtures(outputs), generator)
+    mixtures, absent, levels = layout.split(outputs)
+    drawn[:, :numeric] = draw(mixtures, generator)
     flags = len(layout.optional)
-    drawn[:, numeric : numeric + flags] = (uniform[:, :flags] < torch.sigmoid(outputs[:, layout.flags])).float()
-    for index, logits in enumerate(layout.levels):
-        drawn[:, numeric + flags + index] = sample_level(outputs[:, logits], uniform[:, flags + index])
+    drawn[:, numeric : numeric + flags] = (uniform[:, :flags] < torch.sigmoid(absent)).float()
+    for index, logits in enumerate(levels):
+        drawn[:, numeric + flags + index] = sample_level(logits, uniform[:, flags + index])
     return drawn
 
 

@@ -14,7 +14,7 @@ from shared.generation import Synthesiser
 from shared.plots import COLOURS, Floats, as_svg, plain
 from shared.report import Figure
 
-POINTS = 700
+POINTS = 400
 """Drawn of each cloud."""
 
 

@@ -37,14 +37,13 @@ def test_a_decoder_that_is_certain_gives_the_table_back(disclosed: Disclosed) ->
     schema, table = disclosed
     encoded, layout = encode(schema, table), Layout(schema)
     outputs = torch.full((len(table), layout.width), -30.0)
-    mixtures = torch.zeros(len(table), len(layout.numeric), 3, logistic.COMPONENTS)
+    mixtures, absent, levels = layout.split(outputs)  # views of them
+    mixtures[:, :, 0] = 0.0
     mixtures[:, :, 1] = encoded.score.unsqueeze(2)
     mixtures[:, :, 2] = -20.0
-    outputs[:, : layout.flags.start] = mixtures.flatten(1)
-    flags = encoded.absent[:, list(layout.optional)].float()
-    outputs[:, layout.flags] = 60.0 * flags - 30.0
-    for index, logits in enumerate(layout.levels):
-        outputs[torch.arange(len(table)), logits.start + encoded.levels[:, index]] = 30.0
+    absent += 60.0 * encoded.absent[:, list(layout.optional)]
+    for index, logits in enumerate(levels):
+        logits[torch.arange(len(table)), encoded.levels[:, index]] = 30.0
     drawn = sample(layout, outputs, torch.Generator().manual_seed(0))
     back = decode(schema, drawn, encoded.target, encoded.group)
     assert back.columns.tolist() == table.columns.tolist()

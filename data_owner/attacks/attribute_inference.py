@@ -77,12 +77,12 @@ def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     with torch.no_grad():
         outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
         label = released.decoder.label(z).argmax(1)
-        mixtures = layout.mixtures(outputs)
+        mixtures, _, of_levels = layout.split(outputs)
         edges = bin_edges()
         mass = torch.stack(
             [log_mass(mixtures, *(edge.expand(mixtures.shape[:2]) for edge in pair)) for pair in edges], 2
         )
-        levels = [outputs[:, logits].argmax(1) for logits in layout.levels]
+        levels = [logits.argmax(1) for logits in of_levels]
     return _right(records, secret, mass.argmax(2), torch.stack([*levels, label], 1))
 
 

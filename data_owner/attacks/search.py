@@ -72,12 +72,13 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     label = _chosen(released.decoder.label(z), records.target)
     if released.schema.image is not None:
         return torch.cat([-reconstruction(outputs, records.pixels).unsqueeze(1), label], 1)
-    numbers = log_mass(layout.mixtures(outputs), records.low, records.high).masked_fill(records.absent, 0.0)
+    mixtures, absent, of_levels = layout.split(outputs)
+    numbers = log_mass(mixtures, records.low, records.high).masked_fill(records.absent, 0.0)
     if layout.optional:
         places = list(layout.optional)
         sign = records.absent[:, places].to(outputs.dtype) * 2.0 - 1.0
-        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid(sign * outputs[:, layout.flags]))
-    levels = [_chosen(outputs[:, logits], records.levels[:, index]) for index, logits in enumerate(layout.levels)]
+        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid(sign * absent))
+    levels = [_chosen(logits, records.levels[:, index]) for index, logits in enumerate(of_levels)]
     return torch.cat([numbers, *levels, label], 1)
 
 
