@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
 import torch
+import typer
 
+import consumer.cli
+import data_owner.cli
 from data_owner import fitting
 from data_owner.datasets import DATASETS, load
 from data_owner.disclosure import disclose
@@ -55,6 +59,22 @@ def odd_file(path: Path) -> pd.DataFrame:
     table.insert(0, "patient nr", np.arange(5000, 5900))
     table.to_csv(path, index=False)
     return table
+
+
+def commands_of(found: click.Command) -> list[click.Command]:
+    """A command, or all those of a group."""
+    if isinstance(found, click.Group):
+        return [inner for each in found.commands.values() for inner in commands_of(each)]
+    return [found]
+
+
+@pytest.mark.parametrize("app", [consumer.cli.app, data_owner.cli.app])
+def test_help_says_what_every_argument_and_option_is(app: typer.Typer) -> None:
+    found = commands_of(typer.main.get_command(app))
+    assert len(found) > 5
+    for each in found:
+        for parameter in each.params:
+            assert getattr(parameter, "help", None), f"{each.name} {parameter.name}"
 
 
 def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(tmp_path: Path) -> None:
