@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
 
-.PHONY: demo test coverage check stubs benchmark decaf clean
+.PHONY: demo test coverage check stubs decaf clean
 
 demo: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash deploy/demo.sh demo
@@ -23,9 +23,6 @@ check: $(VENV)/installed-dev
 
 stubs: $(VENV)/installed-dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocol/fair4free/v1/release.proto
-
-benchmark: $(VENV)/installed
-	$(BIN)/fair4free-owner benchmark compas --sensitive sex
 
 # DECAF pins packages that clash with ours: an environment of its own, which the comparison starts
 decaf: .venv-decaf/installed

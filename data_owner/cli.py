@@ -15,7 +15,7 @@ from shared.console import shell
 from shared.errors import BadInput, PolicyRefusal
 
 app = typer.Typer(
-    help="The data owner's side: train a fair teacher, measure it, approve it and serve it. No record leaves.",
+    help="The data owner's side: train a fair model, measure it, approve it and serve its decoder. No record leaves.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
