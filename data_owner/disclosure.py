@@ -3,7 +3,8 @@
 Everything in a schema is derived from data unless `owner.toml` declares it. Categories with fewer records than
 the policy's minimum are merged; the tails of numbers are top and bottom coded; every quantile point is a mean
 of several neighbouring records, unless it is a value that many records share exactly. What says how many (shares of
-groups, ranks of quantile points, rates on the card) counts records in tens and stands for the minimum on either side.
+groups, ranks of quantile points) counts records in tens; a rate on the card has two digits, and the minimum is behind
+it and its complement.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ def tens(count: float) -> int:
 
 
 def shares(counts: NDArray[np.int64]) -> list[float]:
-    """Each count's share of all, to three digits, from counts in tens: it tells no count more closely than those."""
-    rounded = [max(tens(count), 10) for count in counts]
-    return [max(round(count / sum(rounded), 3), 0.001) for count in rounded]
+    """Each count's share of all, from counts in tens, at least one unless it is nought: tells no count more closely."""
+    rounded = [max(tens(count), 10) if count else 0 for count in counts]
+    return [round(count / sum(rounded), 6) for count in rounded]
 
 
 def publishable_rate(rate: float, records: int, minimum_count: int) -> float | None:
@@ -129,27 +130,32 @@ def quantile_table(
 ) -> Quantiles:
     """The inverse distribution function of `values` (n,) with no point that stands for too few records.
 
-    Beside an atom it jumps, so that nothing is made up between weights and a 999 for those who were not weighed.
-    Depends on shares and not on counts once `ATOM_SHARE` of n reaches `minimum_count`, so it does not grow with n.
+    Each point is an atom or a mean of records that no other point is made of, so points tell no record between them.
+    Beyond an end that is not declared lies the minimum count: a few outliers move nothing. Beside an atom the table
+    jumps, so that nothing is made up between weights and a 999 for those who were not weighed.
     """
     ordered = np.sort(values)
     count = len(ordered)
     need = max(minimum_count, int(np.ceil(ATOM_SHARE * count)))
-    if bounds is None:
-        edge = min(need, count)
-        ordered = np.clip(ordered, _together(ordered[:edge]), _together(ordered[-edge:]))
-    low, high = bounds if bounds is not None else (float(ordered[0]), float(ordered[-1]))
-    ordered = _few_join_an_atom(ordered, need)
+    outermost = minimum_count if bounds is None else 0
+    ordered = _few_join_an_atom(ordered, need, outermost)
+    atoms = _atoms(ordered, need)
     points: list[tuple[float, float]] = []
     last = 0
-    for start, stop in [*_atoms(ordered, need), (count, count)]:
-        if last < start:
-            points += [(0, low)] if last == 0 else []
-            points += _between_atoms(ordered, last, start, need)
-            points += [(count, high)] if start == count else []
+    for start, stop in [*atoms, (count, count)]:
+        points += _between_atoms(ordered, last, start, need, outermost)
         if start < stop:
             points += [(place, float(ordered[start])) for place in (start, stop)]
         last = stop
+    if bounds is not None:
+        within = [point for point in points if 0 < point[0] < count]
+        is_atom = bool(atoms) and atoms[0][0] == 0, bool(atoms) and atoms[-1][1] == count
+        points = [
+            points[0] if is_atom[0] else (0, bounds[0]),
+            *within,
+            points[-1] if is_atom[1] else (count, bounds[1]),
+        ]
+    points = points or [(place, _together(ordered)) for place in (0, count)]
     ranks = [round(min(tens(place) / max(tens(count), 10), 1.0), 4) for place, _ in points]
     ranks[0], ranks[-1] = 0.0, 1.0
     heights = np.maximum.accumulate(np.round([height for _, height in points], decimals)).tolist()
@@ -162,43 +168,55 @@ def _atoms(ordered: NDArray[np.float64], need: int) -> list[tuple[int, int]]:
     return [(int(start), int(start + size)) for start, size in zip(first, counts, strict=True) if size >= need]
 
 
-def _few_join_an_atom(ordered: NDArray[np.float64], need: int) -> NDArray[np.float64]:
-    """Fewer than `need` records between two atoms are spread evenly there if that is about how they lie; else they join
-    the nearer atom: a few of ninety and more between 89 and a 999 are not people of five hundred."""
+def _few_join_an_atom(ordered: NDArray[np.float64], need: int, outermost: int) -> NDArray[np.float64]:
+    """Too few records for a point of their own, beyond the first or last atom, join it. Between two atoms they are
+    spread evenly if that is about how they lie; else they join the nearer one: a few of ninety and more between 89 and
+    a 999 are not people of five hundred."""
     ordered = ordered.copy()
-    for (_, stop), (start, _) in pairwise(_atoms(ordered, need)):
+    atoms = _atoms(ordered, need)
+    for (_, stop), (start, _) in pairwise(atoms):
         if 0 < start - stop < need:
             below, above = ordered[stop - 1], ordered[start]
             middle = (ordered[stop:start].mean() - below) / (above - below)
             if abs(middle - 0.5) > 0.25:
                 ordered[stop:start] = below if middle < 0.5 else above
+    if atoms and outermost:
+        first, last = atoms[0][0], atoms[-1][1]
+        if first < need + outermost:
+            ordered[:first] = ordered[first]
+        if len(ordered) - last < need + outermost:
+            ordered[last:] = ordered[last - 1]
     return ordered
 
 
-def _between_atoms(ordered: NDArray[np.float64], start: int, stop: int, need: int) -> list[tuple[float, float]]:
-    """Points (rank in records, value) from `start` to `stop`, where no atom is: on the grid and beside an atom."""
+def _between_atoms(
+    ordered: NDArray[np.float64], start: int, stop: int, need: int, outermost: int
+) -> list[tuple[float, float]]:
+    """Points (rank in records, value) from `start` to `stop`, where no atom is: at both, and on a grid between.
+
+    Of fewer records than two points need, both are the mean; of fewer than one needs, there is none.
+    """
     count = len(ordered)
-    points: list[tuple[float, float]] = []
-    if stop - start < need:
-        return points
-    if start > 0:
-        points.append((start, _together(ordered[start : start + need])))
-    for place in _places(start, stop, count, need):
-        middle = int(place)
-        points.append((place, _together(ordered[max(middle - need // 2, 0) : middle + need // 2 + 1])))
-    if stop < count:
-        points.append((stop, _together(ordered[stop - need : stop])))
-    return points
+    first = start + (outermost if start == 0 else 0)
+    end = stop - (outermost if stop == count else 0)
+    if end - first < need:
+        return []
+    apart = end - first >= 2 * need
+    points = [(float(start), _together(ordered[first : first + need if apart else end]))]
+    for place in _places(first, end, count, need):
+        points.append((place, _together(ordered[int(place) - need // 2 :][:need])))
+    return [*points, (float(stop), _together(ordered[end - need if apart else first : end]))]
 
 
-def _places(start: int, stop: int, count: int, need: int) -> list[float]:
-    """Ranks in records between two atoms, at least `need` apart: a grid over the whole column, and towards either end
-    `need` doubled again and again, for a heavy tail bends where the grid has its last point."""
+def _places(first: int, end: int, count: int, need: int) -> list[float]:
+    """Ranks in records for points between the two at `first` and `end`, so far apart that each has `need` records of
+    its own: a grid over the whole column, and towards either end `need` doubled again and again, for a heavy tail bends
+    where the grid has its last point."""
     step = max(need, count / GRID)
     doubled = need * 2.0 ** np.arange(1, np.ceil(np.log2(step / need)))
     places: list[float] = []
-    for place in np.sort(np.concatenate([np.arange(step, count, step), start + doubled, stop - doubled])):
-        if start + need <= place <= stop - need and (not places or place >= places[-1] + need):
+    for place in np.sort(np.concatenate([np.arange(step, count, step), first + doubled, end - doubled])):
+        if first + 1.5 * need <= place <= end - 1.5 * need and (not places or place >= places[-1] + need):
             places.append(float(place))
     return places
 
