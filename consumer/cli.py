@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shared.console import shell
+from shared.console import run, shell
 
 app = typer.Typer(
     help="The consumer's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
@@ -178,4 +178,4 @@ def doctor(study: StudyPath, json: Json = False) -> None:
 
 
 def main() -> None:
-    app()
+    run(app)

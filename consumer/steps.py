@@ -75,8 +75,6 @@ def generate(
     """
     study = Study(Path(path))
     target = study.synthetic if out is None else Path(out)
-    if out is not None and target.exists():
-        raise BadInput("it is there already", field=str(target), remedy="choose another path, or remove it first")
     if not 1 <= rows <= LIMITS.rows:
         raise BadInput("not a number of rows", field="--rows", remedy=f"give 1 to {LIMITS.rows:,}")
     start, stop = shard_bounds(rows, *parse_shard(shard))
@@ -86,7 +84,10 @@ def generate(
     done = 0
     origin |= Run(seed, start, stop, balanced).said()
     # one block is written while the next is made
-    with _writer(target, synthesiser.schema, start, origin) as writer, ThreadPoolExecutor(1) as pool:
+    with (
+        _writer(target, synthesiser.schema, start, origin, replaces=out is None) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
         written: Future[None] | None = None
         for block in synthesiser.rows(seed, start, stop, balanced):
             if written is not None:
@@ -142,10 +143,12 @@ def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesis
     }
 
 
-def _writer(path: Path, schema: Schema, start: int, origin: dict[str, str]) -> TableWriter | ImageFolderWriter:
+def _writer(
+    path: Path, schema: Schema, start: int, origin: dict[str, str], replaces: bool
+) -> TableWriter | ImageFolderWriter:
     """What writes the rows of a schema to `path`."""
     if schema.image is None or path.suffix.lower() == ".parquet":
-        return TableWriter(path, origin)
+        return TableWriter(path, origin, replaces=replaces)
     if path.suffix:
         raise BadInput(
             "pictures do not fit into such a file",

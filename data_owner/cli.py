@@ -11,7 +11,7 @@ import typer
 from data_owner import budget_cli, ledger_cli, root_cli
 from data_owner.node import Node
 from protocol.access import PartyRole
-from shared.console import shell
+from shared.console import run, shell
 from shared.errors import BadInput, PolicyRefusal
 
 app = typer.Typer(
@@ -327,4 +327,4 @@ def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) ->
 
 
 def main() -> None:
-    app()
+    run(app)

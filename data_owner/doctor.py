@@ -36,7 +36,7 @@ def diagnose(node: Node) -> list[Finding]:
     for check in checks:
         try:
             found.append(check(node, now))
-        except Fair4FreeError as error:
+        except (Fair4FreeError, OSError) as error:
             found.append(Finding(check.__name__.strip("_"), False, str(error)))
     return [*found, limits()]
 

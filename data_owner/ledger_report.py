@@ -54,7 +54,8 @@ def ledger_report(ledger: Ledger) -> Report:
             ),
             Section(
                 "Seen by others",
-                "Parties that countersigned the log: it cannot be rewritten below these sizes without their noticing.",
+                "Parties whose countersignatures the owner holds. Their own `fair4free verify STUDY --ledger` proves "
+                "that one is theirs: then the log was not rewritten below that size.",
                 (
                     Table(
                         ("party", "entries seen", "when (UTC)"),

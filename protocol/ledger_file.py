@@ -12,10 +12,10 @@ from pydantic import Field, TypeAdapter
 
 from protocol.canonical import HEX, encode, parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
-from protocol.entry import Entry, Standing, parse_entry
+from protocol.entry import Enrolment, Entry, Standing, parse_entry
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, UnderThreshold
+from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, RuleBroken, UnderThreshold
 from protocol.root import Root, rotate
 from protocol.trust import LastSeen
 from shared.limits import LIMITS
@@ -83,8 +83,9 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
     """Verify an exported log, starting from a root that arrived by a safe way.
 
     It must be signed by the node's log keys, be the very tree of its checkpoint, obey the rules of `Standing`, and
-    continue every checkpoint that a consumer has countersigned, and what a study has `seen` if given: a key that it
-    knows to be replaced speaks for the node no longer.
+    continue every checkpoint that a party it let in has countersigned, one each, and what a study has `seen` if given:
+    a key that it knows to be replaced speaks for the node no longer. Only what was seen proves more than the owner's
+    word: the keys of countersignatures come in the file.
     """
     root = _newest_root(file, trusted)
     if seen is not None:
@@ -102,10 +103,14 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
         raise Rewritten("holds other entries than its checkpoint counts", field="log", remedy=ASK_OWNER)
     if seen is not None and seen.checkpoint:
         _check_continues(tree, Checkpoint.from_note(seen.checkpoint.encode()))
+    let_in = {entry.party for entry in entries if isinstance(entry, Enrolment)}
     countersigned = []
     for each in file.countersigned:
         known, at = each.verify()
         _check_continues(tree, known)
+        if each.party not in let_in:
+            raise RuleBroken("countersigned by nobody it let in, or twice", field="countersigned", remedy=ASK_OWNER)
+        let_in.remove(each.party)
         countersigned.append((each.party, known.size, at))
     return Ledger(checkpoint, tuple(entries), standing, tuple(countersigned))
 

@@ -81,6 +81,8 @@ class LastSeen(Frozen):
         Raises `Equivocation` or `Rewritten` if they were shown different things in the same place.
         """
         older, newer = sorted((other, self), key=lambda each: each.trusted_root().version)
+        if older.trusted_root().version == newer.trusted_root().version and older.root != newer.root:
+            raise Equivocation("two roots were seen under one version", field="root", remedy=ASK_OWNER)
         older = older.after_rotation(newer.root.encode(), newer.root_signatures.encode())
         release = max(newer, older, key=lambda each: each.release)
         if newer.release == older.release and newer.manifest_sha256 != older.manifest_sha256:

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from shared.errors import Fair4FreeError
+from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
@@ -92,6 +94,17 @@ class Shell:
         sys.stdout.write(json.dumps(envelope) + "\n")
 
 
+def run(app: typer.Typer) -> object:
+    """The command line of `app`. With --json, what cannot be parsed ends in an envelope too."""
+    if "--json" not in sys.argv:
+        return app()
+    try:
+        return typer.main.get_command(app).main(standalone_mode=False)
+    except click.UsageError as error:
+        said = Shell((error.ctx and error.ctx.info_name) or "", as_json=True)
+        raise SystemExit(said.failed(BadInput(error.format_message(), remedy="see --help"))) from None
+
+
 @contextmanager
 def shell(command: str, as_json: bool) -> Iterator[Shell]:
     """Run a command's body; our errors become a message and an exit code, others stay loud."""
@@ -100,6 +113,11 @@ def shell(command: str, as_json: bool) -> Iterator[Shell]:
         yield running
     except Fair4FreeError as error:
         raise SystemExit(running.failed(error)) from None
+    except PermissionError as error:
+        denied = Unreachable(
+            "permission denied", field=str(error.filename), remedy="run as its owner, or make it yours"
+        )
+        raise SystemExit(running.failed(denied)) from None
     except KeyboardInterrupt:
         running.note("stopped")
         raise SystemExit(130) from None

@@ -26,10 +26,12 @@ class ImageFolderWriter:
     """Streams tables of PNG pictures into a new folder that appears only when all of it is written.
 
     A file is named after its row in the run, from `start`, so folders of several shards go together. Raises
-    `Unreachable` if it cannot be written.
+    `BadInput` if the folder is there already, `Unreachable` if it cannot be written.
     """
 
     def __init__(self, path: Path, column: ImageColumn, start: int, lineage: dict[str, str]) -> None:
+        if path.exists():
+            raise BadInput("it is there already", field=str(path), remedy="choose a new folder")
         self._path, self._column, self._next, self._lineage = path, column, start, lineage
 
     def write(self, table: pd.DataFrame) -> None:

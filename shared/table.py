@@ -91,13 +91,17 @@ def check_names(names: list[str]) -> None:
 class TableWriter:
     """Streams tables of one shape to a CSV or Parquet file that appears only when all of it is written.
 
-    Parquet carries `metadata` as key-value metadata; memory stays at one table. Raises `Unreachable`.
+    Parquet carries `metadata` as key-value metadata; memory stays at one table. A file that is there is replaced only
+    if `replaces`. Raises `BadInput` and `Unreachable`.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, str]) -> None:
+    def __init__(self, path: Path, metadata: dict[str, str], *, replaces: bool = False) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise BadInput("not a .csv or .parquet file", field=str(path), remedy="choose one of those suffixes")
+        if not replaces and os.path.lexists(path):
+            raise _is_there(path)
         self._path = path
+        self._replaces = replaces
         self._part: Path | None = None
         self._metadata = metadata
         self._writer: parquet.ParquetWriter | pyarrow.csv.CSVWriter | None = None
@@ -135,7 +139,11 @@ class TableWriter:
             if self._writer is not None:
                 self._writer.close()
             if self._part is not None and error is None:
+                if not self._replaces:  # claimed, or somebody else's by now
+                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
                 self._part.replace(self._path)
+        except FileExistsError:
+            raise _is_there(self._path) from None
         except OSError as failure:
             raise Unreachable(
                 "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
@@ -144,6 +152,10 @@ class TableWriter:
             if self._part is not None:
                 with suppress(OSError):
                     self._part.unlink(missing_ok=True)
+
+
+def _is_there(path: Path) -> BadInput:
+    return BadInput("it is there already", field=str(path), remedy="choose another path, or remove it first")
 
 
 def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:

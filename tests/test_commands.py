@@ -1,5 +1,6 @@
 """A file nobody has seen, through every command, as real processes; and how large a release may get."""
 
+import errno
 import json
 import os
 import signal
@@ -26,7 +27,9 @@ from data_owner.ingest import ingest
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared.architecture import Architecture
+from shared.console import shell
 from shared.decoder import Decoder
+from shared.errors import Unreachable
 from shared.statistics import measure
 from tests.conftest import QUICK, patients, settings_for
 
@@ -75,6 +78,21 @@ def test_help_says_what_every_argument_and_option_is(app: typer.Typer) -> None:
     for each in found:
         for parameter in each.params:
             assert getattr(parameter, "help", None), f"{each.name} {parameter.name}"
+
+
+def test_what_cannot_be_parsed_ends_in_an_envelope_too(tmp_path: Path) -> None:
+    error = command("consumer", "generate", "study", cwd=tmp_path, code=2)
+    assert error["problem"] == "Missing option '--rows'."
+    assert command("data_owner", "no-such-command", cwd=tmp_path, code=2)["remedy"]
+
+
+def test_a_folder_that_may_not_be_read_is_out_of_reach_and_no_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, shell("verify", as_json=True):
+        raise PermissionError(errno.EACCES, "Permission denied", "study/last_seen.json")
+    assert ended.value.code == Unreachable.exit_code == 3
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope["error"]["field"] == "study/last_seen.json"
+    assert envelope["error"]["remedy"]
 
 
 def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(tmp_path: Path) -> None:

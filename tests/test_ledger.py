@@ -183,16 +183,20 @@ def signed_root(root: Root, by: Ed25519PrivateKey = KEYS[KeyRole.ROOT][0]) -> Si
 
 def exported(entries: list[Entry], log_key: Ed25519PrivateKey = KEYS[KeyRole.LOG][0], **change: object) -> LedgerFile:
     tree = Tree(entry.to_bytes() for entry in entries)
-    note = Note.from_bytes(Checkpoint(origin("hospital"), len(tree), tree.root()).signed(log_key))
-    cosigned = note.cosigned(witness_name(PARTY), key("witness"), NOW).to_bytes().decode()
-    public = key("witness").public_key().public_bytes_raw().hex()
+    checkpoint = Checkpoint(origin("hospital"), len(tree), tree.root()).signed(log_key).decode()
     file = LedgerFile(
         roots=(signed_root(Owner().first_root()),),
-        checkpoint=note.to_bytes().decode(),
+        checkpoint=checkpoint,
         entries=tuple(entry.to_bytes().decode() for entry in entries),
-        countersigned=(Countersigned(party=PARTY, key=public, note=cosigned),),
+        countersigned=(countersigned(checkpoint, PARTY),),
     )
     return file.model_copy(update=change)
+
+
+def countersigned(checkpoint: str, party: str) -> Countersigned:
+    note = Note.from_bytes(checkpoint.encode()).cosigned(witness_name(party), key("witness"), NOW)
+    public = key("witness").public_key().public_bytes_raw().hex()
+    return Countersigned(party=party, key=public, note=note.to_bytes().decode())
 
 
 def test_an_honest_file_is_verified_and_tells_who_countersigned() -> None:
@@ -217,6 +221,8 @@ def test_an_honest_file_is_verified_and_tells_who_countersigned() -> None:
         lambda file: {"checkpoint": exported(honest_log(MANIFEST, served=1)).checkpoint},
         lambda file: {"countersigned": exported(honest_log(MANIFEST, served=9)).countersigned},
         lambda file: {"countersigned": (file.countersigned[0].model_copy(update={"key": "ab" * 32}),)},
+        lambda file: {"countersigned": file.countersigned * 2},
+        lambda file: {"countersigned": (*file.countersigned, countersigned(file.checkpoint, "ef" * 32))},
     ],
     ids=[
         "last left out",
@@ -228,6 +234,8 @@ def test_an_honest_file_is_verified_and_tells_who_countersigned() -> None:
         "an old checkpoint",
         "shorter than countersigned",
         "countersigned by another key",
+        "countersigned twice by one",
+        "countersigned by nobody it let in",
     ],
 )
 def test_a_file_that_was_changed_is_refused(attack: object) -> None:

@@ -98,7 +98,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path) -> 
     path.write_text("old")
 
     def fail_half_way() -> None:
-        with TableWriter(path, {}) as writer:
+        with TableWriter(path, {}, replaces=True) as writer:
             writer.write(patients(10))
             raise RuntimeError("stopped")
 
@@ -270,26 +270,28 @@ def test_every_type_that_restore_gives_can_be_streamed(tmp_path: Path, suffix: s
 
 def test_a_writer_into_a_place_that_is_taken_says_so(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
-
-    def write() -> None:
-        with TableWriter(tmp_path / "rows.csv", {}) as writer:
-            writer.write(patients(5))
-
-    with pytest.raises(Unreachable, match="cannot be written"):
-        write()
+    with pytest.raises(BadInput, match="there already"):
+        TableWriter(tmp_path / "rows.csv", {})
+    with pytest.raises(Unreachable), TableWriter(tmp_path / "rows.csv", {}, replaces=True) as writer:
+        writer.write(patients(5))
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreachable), TableWriter(tmp_path / "file" / "rows.csv", {}) as writer:
         writer.write(patients(5))
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "file"}
 
 
-def test_two_runs_to_one_path_leave_one_whole_file_and_nothing_else(tmp_path: Path) -> None:
-    path, (one, other) = tmp_path / "rows.parquet", (patients(500), patients(300))
-    with TableWriter(path, {}) as first, TableWriter(path, {}) as second:
-        first.write(one)
-        second.write(other)
-        first.write(one)
-    assert len(pd.read_parquet(path)) == 1000
+def test_of_two_runs_to_one_path_the_first_to_end_stays_whole_and_the_other_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+
+    def write_both() -> None:
+        with TableWriter(path, {}) as last:
+            last.write(patients(500))
+            with TableWriter(path, {}) as first:
+                first.write(patients(300))
+
+    with pytest.raises(BadInput, match="there already"):
+        write_both()
+    assert len(pd.read_parquet(path)) == 300
     assert [found.name for found in tmp_path.iterdir()] == ["rows.parquet"]
     assert path.stat().st_mode & 0o777 == PUBLIC
 

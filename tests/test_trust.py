@@ -80,6 +80,12 @@ def test_two_states_that_contradict_each_other_are_refused() -> None:
     forked = replace(owner, log=[*owner.entries()[:1], *owner.entries()[:0:-1]])
     with pytest.raises(Rewritten):
         seen.joined(seen.model_copy(update={"checkpoint": forked.checkpoint().decode()}))
+    others = {**KEYS, KeyRole.LOG: [key("another log")]}
+    second = [Owner(roots=[(root_of(keys, version=2), KEYS[KeyRole.ROOT])], signers=keys) for keys in (KEYS, others)]
+    one, other = (consume(each, seen)[1] for each in second)
+    for first, then in permutations((one, other)):
+        with pytest.raises(Equivocation, match="two roots"):
+            first.joined(then)
 
 
 def grown(owner: Owner) -> str:
