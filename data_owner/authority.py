@@ -14,7 +14,7 @@ from data_owner.node import Node
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.entry import Enrolment as Enrolled
-from protocol.entry import Revocation
+from protocol.entry import Revocation, named
 from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder
@@ -141,10 +141,9 @@ def decide(
 ) -> Enrolment:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
-    What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`.
+    What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`.
     """
-    if not by.strip():
-        raise BadInput("a person must be named", field="--by", remedy="give your name with --by")
+    person, at = named(by), int(now.timestamp())
     with folder.locked(node.lock):
         matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:
@@ -154,7 +153,6 @@ def decide(
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
         known = matching[0]
-        person, at = by.strip(), int(now.timestamp())
         decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         granted = decision is Decision.APPROVED
         entry = (

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol.artefacts import PAYLOAD, TRAINED, Artefact, release_digest
-from protocol.entry import Approval, Denial, Override
+from protocol.entry import Approval, Denial, Override, named, reasoned
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
@@ -86,7 +86,7 @@ def step(
 ) -> Status:
     """The next status. `overridden_by`: different people who override successful attacks.
 
-    Raises `PolicyRefusal` for a step that the life of a release does not have.
+    Raises `PolicyRefusal` for a step that the life of a release does not have, `BadInput` without a name or a reason.
     """
     if to not in TRANSITIONS[status.state]:
         raise PolicyRefusal(
@@ -94,10 +94,10 @@ def step(
             field="release",
             remedy=_NEXT[status.state],
         )
-    if to in (State.APPROVED, State.DENIED) and not by.strip():
-        raise PolicyRefusal("a person must be named", field="--by", remedy="give your name with --by")
-    if to is State.DENIED and not reason.strip():
-        raise PolicyRefusal("a reason must be given", field="--reason", remedy="say why with --reason")
+    if to in (State.APPROVED, State.DENIED):
+        by = named(by)
+    if to is State.DENIED:
+        reason = reasoned(reason)
     if to is State.APPROVED and status.failures:
         raise PolicyRefusal(
             "the gate refused this release: " + "; ".join(status.failures),
@@ -111,9 +111,7 @@ def step(
             remedy=f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)",
         )
     failures = failures if to is State.MEASURED else status.failures
-    return status.model_copy(
-        update={"state": to, "at": at, "by": by.strip(), "reason": reason.strip(), "failures": failures}
-    )
+    return status.model_copy(update={"state": to, "at": at, "by": by, "reason": reason, "failures": failures})
 
 
 def versions(node: Node) -> list[int]:
@@ -281,9 +279,8 @@ def override(node: Node, version: int, *, by: str, reason: str, now: int) -> fro
     before = status(node, version)
     if before.state is not State.MEASURED or not before.exceeded:
         raise PolicyRefusal("there is no successful attack to override", field="release", remedy=_NEXT[before.state])
-    if not by.strip() or not reason.strip():
-        raise PolicyRefusal("a person and a reason must be given", field="--by, --reason", remedy="give both")
-    entry = new_entry(Override, at=now, by=by.strip(), version=version, findings=before.findings, reason=reason.strip())
+    by, reason = named(by), reasoned(reason)
+    entry = new_entry(Override, at=now, by=by, version=version, findings=before.findings, reason=reason)
     with Ledger(node.ledger) as log:
         if entry.person in log.overrides(version, before.findings):
             raise PolicyRefusal(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shared.console import shell
+
+if TYPE_CHECKING:
+    from protocol.root import Root
 
 app = typer.Typer(help="The root of trust: make its keys, sign off line, rotate.", no_args_is_help=True)
 
@@ -27,10 +30,12 @@ def key(
     from shared import folder, keyring
 
     with shell("root key", json) as out:
+        public_half = file.with_suffix(file.suffix + ".pub")
+        _refuse_to_replace(file, public_half, remedy="choose another path")
         made = Ed25519PrivateKey.generate()
         public = made.public_key().public_bytes_raw().hex()
         keyring.create(file, made, keyring.given() or _ask(confirm=True))
-        folder.write(file.with_suffix(file.suffix + ".pub"), public.encode() + b"\n")
+        folder.write(public_half, public.encode() + b"\n")
         out.result({"path": str(file), "public": public}, f"public key {public}")
 
 
@@ -69,6 +74,12 @@ def propose(
     from shared.errors import BadInput
 
     with shell("root propose", json) as out:
+        # signatures of another proposal, left beside this one, would make its installation fail
+        _refuse_to_replace(
+            document,
+            document.with_suffix(".sig"),
+            remedy="choose another path, or remove it and its .sig first",
+        )
         unknown = set(renew or ()) - set(KeyRole)
         if unknown:
             raise BadInput("not a role", field="--renew", remedy="name release, freshness or log")
@@ -83,10 +94,8 @@ def propose(
             [KeyRole(role) for role in renew or ()],
         )
         folder.write(document, root.to_bytes())
-        out.result(
-            {"version": root.version, "sha256": root.digest},
-            f"root {root.version} proposed, sha256 {root.digest}. Sign it with the old and the new root keys.",
-        )
+        values, words = _described(root)
+        out.result(values, f"root {root.version} proposed, {words}. Sign it with the old and the new root keys.")
 
 
 @app.command()
@@ -108,9 +117,9 @@ def sign(
         place = document.with_suffix(".sig")
         signed = place.read_bytes() if place.is_file() else None
         folder.write(place, roots.add_signature(proposed, signed, keyring.read(key, passphrase)))
+        values, words = _described(root)
         out.result(
-            {"version": root.version, "sha256": root.digest, "signatures": str(place)},
-            f"root {root.version} of {root.node}, sha256 {root.digest}, signed in {place}.",
+            values | {"signatures": str(place)}, f"root {root.version} of {root.node}, {words}, signed in {place}."
         )
 
 
@@ -130,6 +139,30 @@ def install(node: NodePath, document: Document, json: Json = False) -> None:
         out.result(
             {"version": root.version}, f"root {root.version} is in force. Consumers follow with their next fetch."
         )
+
+
+def _described(root: Root) -> tuple[dict[str, int | str], str]:
+    """What a holder compares before signing, for the JSON result and in words."""
+    from protocol.root import KeyRole
+
+    keys = root.roles[KeyRole.ROOT]
+    needed, held = keys.threshold, len(keys.key_ids)
+    values: dict[str, int | str] = {
+        "version": root.version,
+        "sha256": root.digest,
+        "threshold": needed,
+        "root_keys": held,
+    }
+    return values, f"sha256 {root.digest}, {needed} of {held} root keys must sign"
+
+
+def _refuse_to_replace(*paths: Path, remedy: str) -> None:
+    """Raises `BadInput` if one of these is there."""
+    from shared.errors import BadInput
+
+    for path in paths:
+        if path.exists():
+            raise BadInput("it is there already", field=str(path), remedy=remedy)
 
 
 def _ask(confirm: bool) -> bytes:

@@ -7,6 +7,7 @@ root key may be anywhere: only `sign` needs it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from shared.limits import LIMITS
 
 ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
+_KEY_NAME = re.compile(rf"({'|'.join(KeyRole)})-[0-9a-f]{{16}}\.key")
 
 
 def create(node: Node, name: str, now: int) -> Root:
@@ -71,15 +73,22 @@ def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
 
 
 def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[KeyRole]) -> Root:
-    """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`."""
+    """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`.
+
+    Raises `BadInput` for what makes no root, and for fewer root keys than must sign now if no threshold is given.
+    """
     before = newest(node)
     roles = {
         role: ([before.keys[each] for each in keys.key_ids], keys.threshold) for role, keys in before.roles.items()
     }
-    if root_keys:
-        roles[KeyRole.ROOT] = (root_keys, min(before.roles[KeyRole.ROOT].threshold, len(root_keys)))
-    if threshold is not None:
-        roles[KeyRole.ROOT] = (roles[KeyRole.ROOT][0], threshold)
+    held, needed = roles[KeyRole.ROOT]
+    if threshold is None and 0 < len(root_keys) < needed:
+        raise BadInput(
+            f"these are fewer root keys than the {needed} that must sign now",
+            field="--key",
+            remedy="give more keys, or say with --threshold how many must sign",
+        )
+    roles[KeyRole.ROOT] = (root_keys or held, needed if threshold is None else threshold)
     for role in renew:
         if role not in ONLINE:
             raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
@@ -125,8 +134,9 @@ def _install(node: Node, document: bytes, signatures: bytes) -> Root:
         if path.is_file():
             _sign_releases(node, keyring.read(path, keyring.passphrase_of(node.keys)))
     _keep(node, root.version, document, signatures)
-    for path in node.keys.glob("*-*.key"):
-        if not any(path == _key_path(node, role, each) for role in KeyRole for each in root.roles[role].key_ids):
+    current = {_key_path(node, role, each) for role in KeyRole for each in root.roles[role].key_ids}
+    for path in node.keys.iterdir():
+        if _KEY_NAME.fullmatch(path.name) and path not in current:  # a file of another name is a person's own
             path.unlink()
     return root
 

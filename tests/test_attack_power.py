@@ -205,7 +205,7 @@ def test_one_person_alone_cannot_override_however_the_name_is_spelt(blocked: Nod
 
 @pytest.mark.parametrize(("by", "reason"), [(" ", "urgent"), ("Ada", " ")])
 def test_an_override_needs_a_name_and_a_reason(blocked: Node, by: str, reason: str) -> None:
-    with pytest.raises(PolicyRefusal):
+    with pytest.raises(BadInput):
         decisions.override(blocked.folder, by=by, reason=reason)
 
 

@@ -1,5 +1,6 @@
 """The life of a release: no way to serving around measuring and a named person."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from data_owner import decisions, fitting, preconditions, release, roots, steps
+from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -44,7 +47,7 @@ def test_no_path_leads_to_serving_without_a_clean_gate_and_a_named_person(
             )
             if to is State.MEASURED and people == 1:  # an attack succeeded
                 status = status.model_copy(update={"exceeded": ("reconstruction",)})
-        except PolicyRefusal:
+        except (BadInput, PolicyRefusal):
             continue
         clean = is_clean if to is State.MEASURED else clean
         named = is_named if to is State.APPROVED else named
@@ -63,6 +66,30 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
     status = Status(state=State.MEASURED, at=0, failures=("coverage is 0.40, the policy asks for 0.70",))
     with pytest.raises(PolicyRefusal, match=r"coverage is 0\.40"):
         step(status, State.APPROVED, at=1, by="Ada")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("approve", "--by", " "), "--by"),
+        (("override", "--by", " ", "--reason", "urgent"), "--by"),
+        (("override", "--by", "Ada", "--reason", " "), "--reason"),
+        (("deny", "--by", " ", "--reason", "recalled"), "--by"),
+        (("deny", "--by", "Ada", "--reason", " "), "--reason"),
+    ],
+)
+def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
+    node: Node, words: tuple[str, ...], option: str
+) -> None:
+    settings = read_settings(node)
+    version = release.write_draft(
+        node, dict.fromkeys(TRAINED, b"d"), preconditions.settings_digest(node, settings), now()
+    )
+    policy = preconditions.policy_id(settings)
+    before = release.record_measured(node, version, b"{}", 600, (), policy, now(), exceeded=("reconstruction",))
+    done = CliRunner().invoke(app, [words[0], str(node.folder), *words[1:], "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["error"]["field"]) == (2, option)
+    assert release.status(node, version) == before
 
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 import consumer
@@ -100,6 +101,91 @@ def test_keys_that_cannot_be_opened_are_told_to_who_starts_the_server(
     monkeypatch.setenv(keyring.VARIABLE, "another")
     with pytest.raises(Unreachable, match="the passphrase is not this key's"):
         server.release_server(node)
+
+
+def public(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def two_of_three(node: Node) -> list[Ed25519PrivateKey]:
+    """Hand the root of a new node to three holders, two of whom must sign. Returns their keys."""
+    holders = [Ed25519PrivateKey.generate() for _ in range(3)]
+    document = roots.propose(node, NOW, [public(key) for key in holders], 2, []).to_bytes()
+    signed = None
+    for key in (roots.signing_key(node, KeyRole.ROOT), *holders[:2]):
+        signed = roots.add_signature(document, signed, key)
+    assert signed is not None
+    roots.install(node, document, signed)
+    return holders
+
+
+def test_installing_a_root_removes_the_nodes_own_old_keys_and_no_key_of_a_person(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    first = only_key(node, KeyRole.ROOT)
+    kept = [node.keys / name for name in ("root-ada.key", "release-old.key", "root-0123456789abcdef.key.bak")]
+    for path in kept:
+        path.write_text("sealed elsewhere")
+    two_of_three(node)
+    assert not first.exists()
+    assert all(path.exists() for path in kept)
+    for role in roots.ONLINE:
+        roots.signing_key(node, role)
+
+
+def test_a_proposal_replaces_no_other_and_is_not_signed_beside_the_signatures_of_one(tmp_path: Path) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    propose = ("root", "propose", node.folder, "--out", document, "--renew", "log")
+    run(*propose)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    refused = run(*propose, code=2)
+    assert (refused["kind"], refused["field"]) == ("BadInput", str(document))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == held
+    document.unlink()
+    assert run(*propose, code=2)["field"] == str(document.with_suffix(".sig"))
+    document.with_suffix(".sig").unlink()
+    run(*propose)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    run("root", "install", node.folder, document)
+
+
+def test_a_root_key_is_not_made_where_another_public_half_lies(tmp_path: Path) -> None:
+    path, other = tmp_path / "root.key", tmp_path / "root.key.pub"
+    other.write_text("another")
+    assert run("root", "key", path, passphrase=STICK, code=2)["field"] == str(other)
+    assert other.read_text() == "another"
+    assert not path.exists()
+
+
+def test_fewer_root_keys_than_must_sign_now_are_proposed_only_with_a_threshold(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "node")
+    one, two, three = (public(key) for key in two_of_three(node))
+    with pytest.raises(BadInput, match="2 that must sign") as refused:
+        roots.propose(node, NOW, [one], None, [])
+    assert "--threshold" in refused.value.remedy
+    for keys, threshold, needed in (([one], 1, 1), ([one, two], None, 2), ([], None, 2), ([one, two, three], 3, 3)):
+        assert roots.propose(node, NOW, keys, threshold, []).roles[KeyRole.ROOT].threshold == needed
+
+
+def test_a_holder_sees_how_many_root_keys_the_root_asks_for_before_and_when_she_signs(tmp_path: Path) -> None:
+    node, stick, document = make_node(tmp_path / "node"), tmp_path / "root.key", tmp_path / "next.json"
+    publics = []
+    for number, key in enumerate(two_of_three(node)):
+        path = tmp_path / f"{number}.pub"
+        path.write_text(public(key))
+        publics += ["--key", path]
+    run("root", "key", stick, passphrase=STICK)
+    proposed = run("root", "propose", node.folder, "--out", document, *publics)
+    signed = run("root", "sign", document, "--key", stick, passphrase=STICK)
+    for said in (proposed, signed):
+        assert (said["threshold"], said["root_keys"]) == (2, 3)
+    words = [
+        ["root", "propose", node.folder, "--out", tmp_path / "again.json", *publics],
+        ["root", "sign", document, "--key", stick],
+    ]
+    for each in words:
+        done = CliRunner().invoke(app, list(map(str, each)), env={keyring.VARIABLE: STICK, keyring.FILE_VARIABLE: None})
+        assert "2 of 3 root keys must sign" in done.stdout
 
 
 @pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
