@@ -11,7 +11,7 @@ import grpc
 from consumer.study import Study
 from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
 from shared import folder
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 
 Answer = TypeVar("Answer")
@@ -80,6 +80,18 @@ def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
             "the owner ended the call: it took too long, or approval was withdrawn meanwhile",
             field=address,
             remedy="run it again, and the owner says which",
+        )
+    if code is grpc.StatusCode.DATA_LOSS:
+        return VerificationFailure(
+            "the owner found that what it holds is not what was signed",
+            field=address,
+            remedy="tell the owner, whose log says what it is, and fetch again when that is mended",
+        )
+    if code is grpc.StatusCode.INTERNAL:
+        return Unreachable(
+            "the owner cannot read what it should serve, or its answer was spoilt on the way",
+            field=address,
+            remedy="run it again; if it stays so, tell the owner, whose log says why",
         )
     if code in CUT:
         return Unreachable(

@@ -55,7 +55,8 @@ def fetch(
 ) -> Fetched:
     """Fetch release `version`, or the newest. No part of it is kept unless all of it verifies.
 
-    Raises a `VerificationFailure` for bytes that are not the owner's, `Unreachable` when cut off for good.
+    Raises a `VerificationFailure` for bytes that are not the owner's, or where the owner finds that its own are not,
+    `PolicyRefusal` when not let in, and `Unreachable` when cut off for good.
     """
     address = study.invitation().address
     with channel.mutual(study) as open_channel:

@@ -31,6 +31,7 @@ class ReleasePort:
 
     node: Node
     methods = frozenset(RELEASE_METHODS)
+    calls_at_once, calls_a_minute = LIMITS.calls_at_once, LIMITS.calls_a_minute
 
     def identity(self, context: grpc.ServicerContext) -> str:
         return caller(context)
@@ -44,6 +45,8 @@ class EnrolmentPort:
     """Callers are not known yet: they are told apart by where they call from."""
 
     methods = ENROLMENT_METHODS
+    # few at once, so that one address cannot fill the list of who waits for a person
+    calls_at_once, calls_a_minute = LIMITS.enrolments_at_once, LIMITS.enrolments_a_minute
 
     def identity(self, context: grpc.ServicerContext) -> str:
         return context.peer().rpartition(":")[0]
@@ -57,7 +60,7 @@ class AccessControl(grpc.ServerInterceptor):
 
     def __init__(self, port: ReleasePort | EnrolmentPort, metrics: Metrics, calls: OpenCalls) -> None:
         self._port, self._metrics, self._open = port, metrics, calls
-        self._admission = Admission()
+        self._admission = Admission(port.calls_at_once, port.calls_a_minute)
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         method = handler_call_details.method

@@ -109,17 +109,18 @@ class Ledger:
             return self._sign_checkpoint(name, key)
 
     def prove(self, version: int, last_size: int, name: str, key: Ed25519PrivateKey) -> Proof:
-        """A checkpoint signed now, with the proofs that lead to it."""
+        """A checkpoint signed now, with the proofs that lead to it; from a `last_size` beyond this log none does.
+
+        Raises `NotLogged` for a release that nobody approved, `Rewritten` as `checkpoint` does.
+        """
         with self._transaction():
             size = len(self._tree)
-            if last_size > size:
-                raise BadInput("the log is not that long", field="last_size", remedy="send the last checkpoint's size")
             if version not in self._approvals:
                 raise NotLogged("no approval of this release", field="version", remedy="ask for a listed release")
             index, entry = self._approvals[version]
             return Proof(
                 self._sign_checkpoint(name, key),
-                self._tree.consistency(last_size, size),
+                self._tree.consistency(last_size, size) if last_size <= size else [],
                 entry,
                 index,
                 self._tree.inclusion(index, size),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -37,7 +38,7 @@ class Metrics:
 
 
 class MonitoringServer:
-    """GET /metrics, /healthz (the process answers) and /readyz (there is a release to serve and no drain)."""
+    """GET /metrics, /healthz (the process answers) and /readyz (root and release are in date, and no drain)."""
 
     def __init__(self, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
         """Raises `BadInput` unless the address is loopback and `Unreachable` if it cannot be bound."""
@@ -65,12 +66,20 @@ class MonitoringServer:
         self._server.server_close()
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of host:port; an IPv6 address stands in brackets. Raises `ValueError`."""
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})", address)
+    if found is None or int(found[3]) > 65_535:
+        raise ValueError("not host:port")
+    return str(ipaddress.IPv6Address(found[1])) if found[1] else found[2], int(found[3])
+
+
 def loopback(address: str) -> tuple[str, int]:
-    """Host and port of a loopback address. Raises `BadInput` for any other."""
-    host, _, port = address.rpartition(":")
+    """Host and port of a loopback address, IPv4 only. Raises `BadInput` for any other."""
     try:
-        if ipaddress.ip_address(host).is_loopback and 0 <= int(port) <= 65_535:
-            return host, int(port)
+        host, port = host_and_port(address)
+        if ipaddress.IPv4Address(host).is_loopback:
+            return host, port
     except ValueError:
         pass
     raise BadInput("not a loopback address", field="--metrics-address", remedy="write it as 127.0.0.1:9464")

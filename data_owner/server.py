@@ -22,22 +22,24 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from data_owner import authority, release, roots
 from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
 from data_owner.ledger import Ledger, new_entry
-from data_owner.monitoring import Metrics, MonitoringServer
+from data_owner.monitoring import Metrics, MonitoringServer, host_and_port
 from data_owner.node import Node
 from data_owner.open_calls import OpenCalls
 from data_owner.server_certificate import ServerCertificate
 from data_owner.trust_metadata import TrustMetadata
-from protocol import transport
+from protocol import identity, transport
 from protocol.access import may_read
 from protocol.artefacts import Artefact
 from protocol.calls import ARTEFACT_KINDS, RELEASE_SERVICE
+from protocol.checkpoint import Checkpoint
 from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.manifest import Digest
-from protocol.refusals import RuleBroken
+from protocol.refusals import Expired, NotLogged, Rewritten, RuleBroken
+from protocol.root import check_in_date
 from shared.clock import now
-from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
@@ -103,23 +105,22 @@ def serve(
 
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
-    Raises `PolicyRefusal` when nothing is approved and `Unreachable` when an address cannot be bound.
+    Raises `BadInput` for what is no address, `PolicyRefusal` where no consumer would accept what is there and
+    `Unreachable` when an address cannot be bound.
     """
-    if not release.servable(node, now()):
-        raise PolicyRefusal(
-            "no release is approved and in date",
-            field="release",
-            remedy="run gate and approve, or train a new release",
-        )
+    _check_address(address, "--address")
+    _check_address(enrolment_address, "--enrolment-address")
+    _check_servable(node)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
 
     def is_ready() -> bool:
         try:
-            return not stopping.is_set() and bool(release.servable(node, now()))
+            _check_servable(node)
         except Fair4FreeError:
             return False
+        return not stopping.is_set()
 
     oversight = Oversight(is_ready)
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
@@ -187,11 +188,13 @@ class Releases(service.ReleaseServiceServicer):
 
     def GetLogProof(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         found = _answer(context, lambda: self._metadata.log_proof(request.version, request.last_size))
+        if request.last_size > Checkpoint.from_note(found.checkpoint).size:
+            log.error("a caller says to have seen a longer log", extra={"caller": caller(context)})
         return wire.GetLogProofResponse(**vars(found))
 
     def Countersign(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         party = caller(context)
-        _answer(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
+        _judge(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
         return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -224,7 +227,8 @@ class Releases(service.ReleaseServiceServicer):
             extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
-            if _answer(context, lambda: self._ledger.is_denied(request.version)):
+            is_denied = _answer(context, lambda: self._ledger.is_denied(request.version))
+            if is_denied or not may_read(caller_role(self._node, context), kind):
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
             chunk = data[start : start + LIMITS.chunk_bytes]
             yield wire.Chunk(data=chunk)
@@ -258,6 +262,7 @@ class Enrolments(service.EnrolmentServiceServicer):
         self._one_at_a_time = threading.Lock()
 
     def Enrol(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        _judge(context, lambda: identity.request_fingerprint(request.certificate_request))
         with self._one_at_a_time:
             decision, certificate = _answer(
                 context,
@@ -281,7 +286,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 
 def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
-    """Do `work`, turning our errors into statuses that say no more than the error does."""
+    """Do `work` on what the node holds. What is wrong with that is for its log; a caller learns only that it is."""
     try:
         return work()
     except RuleBroken as error:
@@ -292,8 +297,25 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
     except Unreachable as error:
         log.error("cannot answer", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
-    except Fair4FreeError as error:
+    except (BadInput, NotLogged) as error:
         _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error)
+    except VerificationFailure as error:
+        log.error("what is here is not what was signed", extra={"problem": str(error)})
+        context.abort(grpc.StatusCode.DATA_LOSS, "what the owner holds is not what was signed")
+
+
+def _judge(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
+    """Do `work` on what the caller sent: where that does not verify, it is the caller's to mend."""
+
+    def judged() -> Any:
+        try:
+            return work()
+        except (Rewritten, RuleBroken):  # of our own log
+            raise
+        except VerificationFailure as error:
+            raise BadInput(error.problem, field=error.field, remedy=error.remedy) from error
+
+    return _answer(context, judged)
 
 
 def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, error: Fair4FreeError) -> NoReturn:
@@ -317,12 +339,35 @@ def _credentials(node: Node, mutual: bool, metrics: Metrics | None = None) -> gr
     return ServerCertificate(node, metrics or Metrics(), mutual=mutual).credentials()
 
 
+def _check_address(address: str, option: str) -> None:
+    """gRPC itself would take a port modulo 65536, a service's name or none at all."""
+    try:
+        host_and_port(address)
+    except ValueError:
+        remedy = "write it as 127.0.0.1:50443 or [::1]:50443, with a port up to 65535"
+        raise BadInput("not host:port", field=option, remedy=remedy) from None
+
+
+def _check_servable(node: Node) -> None:
+    """Raises `PolicyRefusal` unless there is something to serve that consumers accept today."""
+    try:
+        check_in_date(roots.newest(node), now())
+    except Expired as error:
+        remedy = "propose, sign and install the next with `fair4free-owner root`: see Rotation in the runbook"
+        raise PolicyRefusal("the root has expired", field="root", remedy=remedy) from error
+    if not release.servable(node, now()):
+        raise PolicyRefusal(
+            "no release is approved and in date",
+            field="release",
+            remedy="run gate and approve, or train a new release",
+        )
+
+
 def _check_tls(listening: Listening) -> None:
     """Fail closed where this build of gRPC would also speak TLS 1.2."""
     for address in (listening.address, listening.enrolment_address):
-        host, _, port = address.rpartition(":")
         try:
-            is_weak = transport.speaks_below_1_3(host.strip("[]"), int(port), LIMITS.connect_seconds)
+            is_weak = transport.speaks_below_1_3(*host_and_port(address), LIMITS.connect_seconds)
         except OSError as error:
             raise Unreachable("does not answer this machine", field=address, remedy="listen on its address") from error
         if is_weak:

@@ -100,9 +100,9 @@ def test_a_clock_that_stands_still_or_goes_back_gives_no_tokens() -> None:
 
 
 def test_identities_do_not_share_a_bucket_and_are_not_counted_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = dataclasses.replace(LIMITS, calls_at_once=2, identities_counted=3)
+    few = dataclasses.replace(LIMITS, identities_counted=3)
     monkeypatch.setattr("data_owner.admission.LIMITS", few)
-    admission = Admission()
+    admission = Admission(2, 60)
     assert [admission.seconds_to_wait("a", 0.0) > 0 for _ in range(3)] == [False, False, True]
     assert admission.seconds_to_wait("b", 0.0) == 0
     for name in "cdefg":
@@ -136,7 +136,8 @@ def test_a_caller_who_is_about_to_be_refused_is_not_cut_off_before() -> None:
         looked.append(to_end(list(calls._calls), 0.0))
         return False
 
-    port = SimpleNamespace(methods={"m"}, permits=permits, identity=lambda context: "key")
+    rate = {"calls_at_once": 1, "calls_a_minute": 1}
+    port = SimpleNamespace(methods={"m"}, permits=permits, identity=lambda context: "key", **rate)
     control = AccessControl(cast(ReleasePort, port), Metrics(), calls)
     with pytest.raises(PermissionError):
         control._admit("m", cast(grpc.ServicerContext, context), LIMITS.call_seconds)

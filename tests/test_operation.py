@@ -21,18 +21,20 @@ import consumer
 from consumer import channel
 from consumer import doctor as consumer_doctor
 from consumer.distillation import Distillation
+from consumer.enrolment import POLL_SECONDS
 from consumer.study import Study
-from data_owner import authority, load, logs, release, server
+from data_owner import authority, load, logs, release, roots, server
 from data_owner import doctor as owner_doctor
-from data_owner.monitoring import Metrics, MonitoringServer, loopback
+from data_owner.monitoring import Metrics, MonitoringServer, host_and_port, loopback
 from data_owner.node import Node
 from protocol import identity
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.root import KeyRole
 from shared.clock import now
-from shared.errors import BadInput, Unreachable
+from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.student import Student
 from tests.conftest import Running
@@ -134,6 +136,10 @@ def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
     assert waited
 
 
+def test_an_analyst_who_waits_to_be_let_in_may_ask_as_often_as_the_consumer_does() -> None:
+    assert LIMITS.enrolments_a_minute >= 60 / POLL_SECONDS
+
+
 class Busy(grpc.RpcError):
     """The owner's answer to too many calls, with this advice."""
 
@@ -201,6 +207,42 @@ def test_no_text_of_an_error_or_of_a_library_reaches_the_log() -> None:
 def test_metrics_are_only_for_this_machine(address: str) -> None:
     with pytest.raises(BadInput, match="loopback"):
         loopback(address)
+
+
+ADDRESSES = ["127.0.0.1:99999", "127.0.0.1:http", "localhost", "50443", ":50443", "[localhost]:1", "::1:50443", "a:1_0"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_what_is_no_address_to_listen_on_is_bad_usage_whatever_grpc_makes_of_it(address: str, tmp_path: Path) -> None:
+    for option, pair in (
+        ("--address", (address, "127.0.0.1:0")),
+        ("--enrolment-address", ("127.0.0.1:0", address)),
+    ):
+        with pytest.raises(BadInput, match="not host:port") as refused:
+            server.serve(Node(tmp_path), *pair)
+        assert refused.value.field == option
+
+
+def test_an_address_is_a_name_or_an_ipv4_address_or_an_ipv6_address_in_brackets() -> None:
+    assert host_and_port("owner.hospital.example:50443") == ("owner.hospital.example", 50443)
+    assert host_and_port("0.0.0.0:0") == ("0.0.0.0", 0)
+    assert host_and_port("[::1]:65535") == ("::1", 65_535)
+
+
+def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: OwnerProcess) -> None:
+    assert owner.ask("/readyz")[0] == 200
+    ended = roots.propose(owner.node, now() - LIMITS.root_days * 86_400, [], None, []).to_bytes()
+    signed = roots.add_signature(ended, None, roots.signing_key(owner.node, KeyRole.ROOT))
+    roots.install(owner.node, ended, signed)
+    assert owner.ask("/readyz")[0] == 503
+    assert owner.ask("/healthz")[0] == 200
+
+    def started(listening: server.Listening) -> None:
+        raise AssertionError("it serves")
+
+    with pytest.raises(PolicyRefusal, match="the root has expired") as refused:
+        server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
+    assert "fair4free-owner root" in refused.value.remedy
 
 
 def test_an_address_in_use_is_named(node: Node) -> None:

@@ -1,6 +1,11 @@
 """The boundary over real sockets: who is let in, what is said, and what happens when the line is cut."""
 
+import dataclasses
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,20 +13,22 @@ import grpc
 import pytest
 
 import consumer
-from consumer import channel
+from consumer import channel, trust_update
 from consumer.study import Study
 from data_owner import authority, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol import identity
+from protocol.access import PartyRole
 from protocol.artefacts import TRAINED, Artefact
 from protocol.calls import CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.refusals import EndlessData, Rollback
+from protocol.refusals import EndlessData, Rewritten, Rollback
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.limits import LIMITS
 from tests.conftest import Running, approve
 
 
@@ -236,6 +243,114 @@ def test_a_tampered_release_leaves_nothing_behind(
     assert not study.folder.joinpath("releases").exists()
 
 
+@contextmanager
+def serving(node: Node, study: Study) -> Iterator[None]:
+    """Serve a node where another was served that the study knows."""
+    again = Running(node)
+    try:
+        consumer.enrol(study.folder, invitation=node.invitation)
+        yield
+    finally:
+        again.stop()
+
+
+def test_an_owner_that_restored_an_older_log_is_refused_as_having_rewritten_it(
+    running: Running, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = Node(tmp_path / "restored")
+    shutil.copytree(running.node.folder, older.folder)
+    for _ in range(2):  # what it serves afterwards must not make up for what it lost
+        consumer.fetch(study.folder)
+    before = study.last_seen().checkpoint
+    running.stop()
+    with serving(older, study):
+        with pytest.raises(Rewritten, match="shorter"):
+            consumer.fetch(study.folder)
+        with channel.mutual(study) as opened, pytest.raises(grpc.RpcError) as caught:
+            trust_update.countersign(study, service.ReleaseServiceStub(opened), study.last_seen(), now())
+    assert caught.value.code() is grpc.StatusCode.DATA_LOSS
+    assert study.last_seen().checkpoint == before
+    assert "a caller says to have seen a longer log" in caplog.messages
+
+
+def delete_the_newest_entry(node: Node) -> None:
+    with closing(sqlite3.connect(node.ledger)) as database, database:
+        database.execute("DROP TRIGGER entries_stay")
+        database.execute("DELETE FROM entries WHERE place = (SELECT max(place) FROM entries)")
+
+
+def alter_the_decoder(node: Node) -> None:
+    path = node.releases / "1" / Artefact.DECODER.filename
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize("alter", [delete_the_newest_entry, alter_the_decoder])
+def test_what_was_altered_at_the_owner_is_named_in_its_log_and_refused_by_the_analyst_without_details(
+    running: Running, study: Study, caplog: pytest.LogCaptureFixture, alter: Callable[[Node], None]
+) -> None:
+    consumer.fetch(study.folder)
+    running.stop()
+    alter(running.node)
+    with serving(running.node, study), pytest.raises(VerificationFailure, match="tell the owner") as refused:
+        consumer.fetch(study.folder)
+    assert str(running.node.folder) not in f"{refused.value} {refused.value.__cause__}"
+    problems = [record.problem for record in caplog.records if record.msg == "what is here is not what was signed"]
+    assert len(problems) == 1
+
+
+def test_a_file_that_the_owner_cannot_read_is_not_blamed_on_the_analysts_certificate(
+    running: Running, study: Study
+) -> None:
+    (running.node.releases / "1" / Artefact.CARD.filename).unlink()
+    with pytest.raises(Unreachable, match="the owner cannot read") as refused:
+        consumer.fetch(study.folder)
+    assert "certificate" not in str(refused.value)
+
+
+def test_an_analyst_made_an_auditor_during_a_transfer_gets_no_further_chunk_of_the_decoder(
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_owner.server.LIMITS", dataclasses.replace(LIMITS, chunk_bytes=1000))
+    chunks = iter(range(1_000_000))
+
+    def make_auditor(log: Ledger, version: int) -> bool:
+        """Asked before each chunk; before the third a person decides."""
+        if next(chunks) == 2:
+            party, decision = study.fingerprint.read_text(), authority.Decision.APPROVED
+            moment, role = datetime.now(UTC), PartyRole.AUDITOR
+            authority.decide(running.node, party, decision, by="Ada", now=moment, role=role)
+        return False
+
+    monkeypatch.setattr(Ledger, "is_denied", make_auditor)
+    received = 0
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        request = wire.StreamArtefactRequest(version=1, kind=wire.ARTEFACT_KIND_DECODER)
+        stream = stub.StreamArtefact(request, timeout=20)
+        with suppress(grpc.RpcError):
+            for chunk in stream:
+                received += len(chunk.data)
+        assert stream.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert received == 2000
+
+
+def test_a_burst_from_one_address_leaves_the_list_of_who_waits_open_to_others(running: Running, study: Study) -> None:
+    def ask(number: int) -> grpc.StatusCode:
+        request = identity.new_request(identity.new_key(), f"burst {number}")
+        try:
+            stub.Enrol(wire.EnrolRequest(certificate_request=request), timeout=20)
+        except grpc.RpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    with channel.enrolment(study) as opened, ThreadPoolExecutor(4) as pool:
+        stub = service.EnrolmentServiceStub(opened)
+        codes = list(pool.map(ask, range(3 * LIMITS.enrolments_at_once)))
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    waiting = [entry for entry in authority.enrolments(running.node) if entry.decision is authority.Decision.PENDING]
+    assert len(waiting) == codes.count(grpc.StatusCode.OK) < 2 * LIMITS.enrolments_at_once < LIMITS.pending_enrolments
+
+
 def test_verify_finds_a_changed_file_without_a_network(running: Running, study: Study) -> None:
     consumer.fetch(study.folder)
     running.stop()
@@ -263,6 +378,12 @@ def test_unknown_methods_and_bad_arguments_are_refused(running: Running, study: 
             with pytest.raises(grpc.RpcError) as caught:
                 list(stub.StreamArtefact(request, timeout=5))
             assert caught.value.code() is code
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetLogProof(wire.GetLogProofRequest(version=7), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Countersign(wire.CountersignRequest(checkpoint=b"no note", key=bytes(32)), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_request_that_is_none_is_refused_and_not_kept(running: Running, study: Study) -> None:
