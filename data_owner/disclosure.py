@@ -60,6 +60,8 @@ def disclose(
                     "every category but one",
                     'group its categories into fewer, or set kind = "exclude" in owner.toml',
                 )
+            elif facts.role is ColumnRole.FEATURE and int(values.iloc[counted].isna().sum()) < minimum_count:
+                values = table[facts.name] = values.fillna(values.value_counts().index[0])
             if facts.role is ColumnRole.TARGET:
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))

@@ -352,15 +352,15 @@ def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:
 
 
 def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings, minimum_count: int) -> int:
-    if entry.decimals is not None:
-        return entry.decimals
     largest = float(present.abs().max())
-    if not SMALLEST <= largest <= LARGEST:
+    if largest > LARGEST or (entry.decimals is None and largest < SMALLEST):
         raise BadInput(
             f"its largest number is not within {SMALLEST:g} and {LARGEST:g}",
             field=name,
             remedy=f"use another unit: {AFRESH}",
         )
+    if entry.decimals is not None:
+        return entry.decimals
     return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"), minimum_count)
 
 

@@ -119,7 +119,7 @@ def measure(
         floor=coarse(judged.floor),
         fidelity=coarse(judged.fidelity),
         fidelity_ceiling=coarse(judged.fidelity_ceiling),
-        checks=tuple(_published(check) for check in _checks(settings, schema, training, test, judged)),
+        checks=tuple(published(check) for check in _checks(settings, schema, training, test, judged)),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -142,7 +142,6 @@ def _checks(
         settings.policy,
         smallest_group=int(group_sizes(schema, training).min()) if counted else None,
         rarest=rarest_category(schema, training) if counted else None,
-        groups=len(schema.groups),
         judged=len(np.unique(judged_groups(group_positions(schema, test)))),
         synthetic=judged.synthetic,
         original=judged.original,
@@ -200,8 +199,8 @@ def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema
     return published.model_copy(update={"hardest_synthetic": None, "hardest_original": None})
 
 
-def _published(check: Check) -> Check:
+def published(check: Check) -> Check:
+    """A check that passed as coarsely as its figure may leave. A release of which one failed does not leave."""
     counted = check.required >= 5  # floors are shares
-    return check.model_copy(
-        update={"measured": float(tens(int(check.measured))) if counted else round(check.measured, 2)}
-    )
+    coarsely = float(tens(int(check.measured))) if counted else round(check.measured, 2)
+    return check.model_copy(update={"measured": max(coarsely, check.required)}) if check.passed else check

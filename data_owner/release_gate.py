@@ -13,7 +13,6 @@ def checks(
     criterion: Criterion,
     smallest_group: int | None,
     rarest: tuple[str, int] | None,
-    groups: int,
     judged: int,
     synthetic: Scores,
     original: Scores,
@@ -23,8 +22,8 @@ def checks(
 ) -> tuple[Check, ...]:
     """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
 
-    `rarest`: a column, and how many are behind its rarest category or gap. `judged`: how many of the schema's `groups`
-    fairness was measured between; of one alone nothing can be said.
+    `rarest`: a column, and how many are behind its rarest category or gap. `judged`: between how many groups
+    fairness was measured; of one alone nothing can be said.
     """
     floors = policy.floors
     counts = {}
@@ -34,7 +33,7 @@ def checks(
         counts[f"records behind the rarest category or gap, of {rarest[0]}"] = rarest[1]
     return (
         *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
-        _check("groups with enough held-out records to compare", judged, min(groups, 2)),
+        _check("groups with enough held-out records to compare", judged, 2),
         *fairness(floors, criterion, synthetic, ceiling),
         _check(
             "accuracy, share of original",

@@ -245,6 +245,11 @@ def decode_images(schema: Schema, pixels: Tensor, target: Tensor, group: Tensor)
 def _with_roles(schema: Schema, columns: dict[str, Any], target: Tensor, group: Tensor) -> pd.DataFrame:
     """The feature columns with target and sensitive ones, by class and group positions (n,)."""
     columns[schema.target.name] = labels(schema.target, target.numpy())
+    return with_sensitive(schema, columns, group)
+
+
+def with_sensitive(schema: Schema, columns: dict[str, Any], group: Tensor) -> pd.DataFrame:
+    """A canonical table, columns in schema order, of all but the sensitive ones and group positions (n,)."""
     for index, category in enumerate(schema.sensitive):
         places = [category.categories.index(entry.values[index]) for entry in schema.groups]
         columns[category.name] = labels(category, np.asarray(places)[group.numpy()])

@@ -101,6 +101,21 @@ def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
     assert before != after
 
 
+@pytest.mark.parametrize(
+    ("module", "used"),
+    [
+        ("data_owner.benchmark.baselines.trivial", "data_owner.benchmark.fair4free"),
+        ("data_owner.benchmark.portrait", "shared.latent_plots"),
+    ],
+)
+def test_a_module_whose_constants_alone_are_used_counts_too(
+    module: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, source = cells.sources(module), cells._source
+    monkeypatch.setattr(cells, "_source", lambda name: source(name) + (b"#" if name == used else b""))
+    assert cells.sources(module) != before
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.just(np.nan), st.floats(-1e6, 1e6)), min_size=20, max_size=200))
 def test_a_value_drawn_from_a_bin_is_a_training_value_of_that_bin(given_values: list[float]) -> None:

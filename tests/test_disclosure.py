@@ -1,5 +1,7 @@
 """Nothing in a schema stands for too few records."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -283,6 +285,21 @@ def test_one_record_does_not_decide_decimals_or_times_of_day() -> None:
     assert isinstance(lactate, NumericColumn)
     assert isinstance(admitted, NumericColumn)
     assert (lactate.decimals, admitted.unit) == (1, "D")
+
+
+@pytest.mark.parametrize(("gaps", "optional"), [(9, False), (10, True)])
+def test_a_few_gaps_beside_declared_categories_are_filled(records: Records, gaps: int, optional: bool) -> None:
+    declared = ("surgery", "medicine", "intensive care")
+    columns = tuple(
+        dataclasses.replace(each, declared_categories=declared) if each.name == "ward" else each
+        for each in records.columns
+    )
+    frame = records.frame.assign(ward=records.frame["ward"].fillna("surgery"))
+    frame.loc[frame.index[:gaps], "ward"] = None
+    schema, table = disclose(Records(frame, columns, records.positive), MINIMUM)
+    (ward,) = (column for column in schema.columns if column.name == "ward")
+    assert ward.optional is optional  # type: ignore[union-attr]
+    assert bool(table["ward"].isna().any()) is optional
 
 
 def test_a_gap_in_too_few_records_to_train_on_is_not_released(records: Records) -> None:

@@ -153,6 +153,12 @@ BAD_RECORDS: dict[str, tuple[dict[str, object], Edit, type[Fair4FreeError], str]
     "a label with a meaning": ({"ward": ["surgery", MISSING] * 300}, same, BadInput, "ward"),
     "vanishing numbers": ({"lactate": np.linspace(1e-19, 1e-18, 600)}, same, BadInput, "lactate"),
     "numbers that blow up": ({"lactate": [0.25, 1e305] * 300}, same, BadInput, "lactate"),
+    "numbers of known decimals that blow up": (
+        {"lactate": [0.25, 1e305] * 300},
+        with_column("lactate", decimals=1),
+        BadInput,
+        "lactate",
+    ),
     "undecided": ({}, with_column("ward", kind="undecided", reason="looks odd"), PolicyRefusal, "ward"),
     "unknown column": ({"surplus": 1}, same, BadInput, "surplus"),
     "absent column": ({"ward": None}, same, BadInput, "ward"),

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner import fitting
-from data_owner.disclosure import disclose
+from data_owner.disclosure import disclose, tens
 from data_owner.infer import infer
 from data_owner.ingest import ingest
-from data_owner.measure import measure, reference
+from data_owner.measure import measure, published, reference
 from data_owner.release_gate import checks, failures, refused_by_chance
 from data_owner.settings import Floors, Policy
 from shared.associations import associations
+from shared.card import Check
 from shared.errors import BadInput
 from shared.metrics import (
     ceiling,
@@ -227,7 +228,6 @@ def gate(**change: object) -> tuple[str, ...]:
         "smallest_group": 40,
         "rarest": ("ward", 12),
         "criterion": "parity",
-        "groups": 3,
         "judged": 2,
         "synthetic": GOOD,
         "original": GOOD,
@@ -289,6 +289,15 @@ def test_the_gate_names_each_line_that_fails(change: dict[str, object], said: st
 def test_the_ratio_that_the_criterion_does_not_aim_at_may_give_way() -> None:
     for ratio, criterion in (("equalized_odds_ratio", "parity"), ("demographic_parity_ratio", "odds")):
         assert gate(synthetic=GOOD.model_copy(update={ratio: 0.5}), criterion=criterion) == ()
+
+
+@given(st.sampled_from([10, 14, 20]), st.integers(0, 40), st.floats(0.0, 1.0))
+def test_a_published_check_passes_by_its_own_figure_or_fails_by_it(required: int, count: int, share: float) -> None:
+    for measured, least in ((float(count), float(required)), (share, 0.8), (share, 0.795)):
+        check = Check(name="a line", measured=measured, required=least, passed=measured >= least)
+        assert (published(check).measured >= least) == check.passed
+        if check.passed:
+            assert published(check).measured in {least, float(tens(count)), round(share, 2)}
 
 
 def test_a_gate_that_checked_nothing_has_failed() -> None:

@@ -38,3 +38,15 @@ def test_after_an_error_of_a_call_nothing_new_starts() -> None:
 def test_a_process_that_dies_is_an_error() -> None:
     with pytest.raises(BrokenProcessPool), Processes(1, tasks=5) as processes:
         processes.submit(os._exit, 9).result()
+
+
+@pytest.mark.parametrize("before", [None, "7"])
+def test_processes_have_one_thread_and_the_caller_keeps_what_it_had(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    with Processes(1, tasks=5) as processes:
+        assert processes.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+    assert os.environ.get("OMP_NUM_THREADS") == before

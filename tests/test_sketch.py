@@ -8,6 +8,7 @@ from torch import Tensor
 
 from shared.sketch import (
     Band,
+    conditional_dependence,
     dependence,
     distance,
     draw_frequencies,
@@ -82,6 +83,17 @@ def test_dependence_is_unbiased_over_many_batches(shift: float) -> None:
     error = float(torch.stack(unbiased).std() / len(unbiased) ** 0.5)
     assert abs(float(torch.stack(unbiased).mean()) - truth) < 4.0 * error
     assert float(torch.stack(plug_in).mean()) - truth > 10.0 * error
+
+
+def test_conditional_dependence_is_the_dependence_within_each_class_by_its_share() -> None:
+    z, membership = points(0, 90)
+    classes = one_hot(torch.arange(90) % 7 % 2, 2)
+    cells = (classes.unsqueeze(2) * membership.unsqueeze(1)).flatten(1)
+    drawn = frequencies(40)
+    expected = sum(
+        float(dependence(sketch(z[rows], membership[rows], drawn))) * len(z[rows]) / 90 for rows in classes.bool().T
+    )
+    assert float(conditional_dependence(sketch(z, cells, drawn), 2)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_dependence_of_independent_points_is_far_below_that_of_dependent_ones() -> None:

@@ -17,11 +17,13 @@ from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from data_owner.repair import barycentre, out_of_fold_scores, repaired_targets, sharpened
 from data_owner.teacher import Teacher
-from data_owner.training import latent_statistics, train_teacher
+from data_owner.training import latent_statistics, posteriors, train_teacher
 from shared.codec import Layout, encode
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import Schema
+from shared.scores import Criterion
+from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
 from tests.conftest import QUICK, patients, settings_for
 
 Disclosed = tuple[Schema, pd.DataFrame]
@@ -65,6 +67,34 @@ def test_training_killed_at_any_checkpoint_and_resumed_gives_the_same_teacher(di
         resumed = train_teacher(schema, encoded, labels, QUICK, 0, load=lambda kept=kept: kept[-1])
         assert weights(resumed.teacher) == weights(whole.teacher)
         assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize(("criterion", "kl_weight"), [("parity", QUICK.kl_weight), ("odds", 0.05)])
+def test_the_penalty_takes_the_groups_out_of_the_latents(criterion: Criterion, kl_weight: float) -> None:
+    """Of parity out of all of z, of odds within each class; judged by frequencies that training did not see."""
+    table = patients(800)
+    is_south = table["région"] == "south"
+    table["age"] += 40 * is_south
+    table["died"] = ((table["died"] == 1) | (is_south & (table.index % 3 > 0))).astype(int)
+    schema, canonical = disclose(ingest(table, settings_for(table)), 10)
+    records = encode(schema, canonical)
+    groups = torch.nn.functional.one_hot(records.group, len(schema.groups))
+    cells = (torch.nn.functional.one_hot(records.target, 2).unsqueeze(2) * groups.unsqueeze(1)).flatten(1)
+
+    def left(beta: float) -> float:
+        settings = replace(QUICK, steps=400, criterion=criterion, kl_weight=kl_weight, beta=beta)
+        teacher = train_teacher(schema, records, targets(schema, canonical), settings, 0).teacher
+        with torch.no_grad():
+            mean, variance = posteriors(teacher, records)
+        drawn = draw_frequencies(4000, mean.shape[1], generator=torch.Generator().manual_seed(9))
+        drawn = drawn / (mean.var(0) + variance.mean(0)).sqrt()
+        if criterion == "parity":
+            return float(dependence(sketch(mean, groups, drawn, variance)))
+        return float(conditional_dependence(sketch(mean, cells, drawn, variance), 2))
+
+    without = left(0.0)
+    assert without > 2e-3
+    assert left(500.0) < without / 5
 
 
 def test_training_learns(disclosed: Disclosed) -> None:

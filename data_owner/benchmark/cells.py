@@ -3,6 +3,7 @@ reruns alone."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -153,7 +154,7 @@ def content_key(key: Key, system: System) -> str:
     versions = [(name, _version(name)) for name in COMPUTING]
     place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, versions)
     digest = hashlib.sha256(repr(place).encode())
-    for name in sorted({*_imported(made_by.__module__), *_imported(__name__, stop=registry.__name__)}):
+    for name in sorted({*_imported(made_by.__module__), *_imported(__name__)}):
         digest.update(_source(name))
     return digest.hexdigest()[:32]
 
@@ -166,20 +167,32 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _imported(module: str, stop: str = "") -> set[str]:
-    """`module` and every module of this project that it imports, directly or not; nothing behind `stop`."""
+def sources(module: str) -> bytes:
+    """Of a module and all of ours that it imports, with the files that these name."""
+    return b"".join(map(_source, sorted(_imported(module))))
+
+
+def _imported(module: str) -> set[str]:
+    """`module` and every module of this project that it imports, directly or not, but by the registry of systems."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name == stop:
+        if name in found or name == registry.__name__:
             continue
         found.add(name)
-        for value in vars(sys.modules[name]).values():
-            source = getattr(value, "__module__", None) or getattr(value, "__name__", None)
-            if isinstance(source, str) and source.split(".")[0] in PACKAGES and source in sys.modules:
-                waiting.append(source)
+        waiting += _imports(name)
     return found
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules of this project that a module imports when it is loaded."""
+    named = []
+    for statement in ast.parse(Path(str(sys.modules[module].__file__)).read_bytes()).body:
+        if isinstance(statement, ast.ImportFrom) and str(statement.module).split(".")[0] in PACKAGES:
+            named += [str(statement.module), *(f"{statement.module}.{each.name}" for each in statement.names)]
+    return tuple(name for name in named if name in sys.modules)
 
 
 @cache

@@ -42,7 +42,7 @@ class Portrait(Frozen):
 def portrait(study: cells.Study, place: Path) -> Portrait:
     """Of the first fold of seed 0: from its file under `place`, or made and kept there."""
     key = cells.Key(study=study, system=OURS, seed=0, fold=0)
-    own = hashlib.sha256(cells.content_key(key, chosen((OURS,))[0]).encode() + Path(__file__).read_bytes())
+    own = hashlib.sha256(cells.content_key(key, chosen((OURS,))[0]).encode() + cells.sources(__name__))
     path = place / f"portrait-{own.hexdigest()[:32]}.json"
     if path.is_file():
         return Portrait.model_validate_json(path.read_bytes())

@@ -17,6 +17,8 @@ from typing import ParamSpec, Self, TypeVar
 
 import torch
 
+THREADS = "OMP_NUM_THREADS"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,7 +36,8 @@ class Processes:
         self._pools: list[ProcessPoolExecutor] = []
 
     def __enter__(self) -> Self:
-        os.environ["OMP_NUM_THREADS"] = "1"
+        self._threads_before = os.environ.get(THREADS)
+        os.environ[THREADS] = "1"  # of the processes it starts
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -42,6 +45,10 @@ class Processes:
         self._threads.shutdown(wait=not failed, cancel_futures=failed)
         for pool in self._pools:
             pool.shutdown(wait=not failed, cancel_futures=failed)
+        if self._threads_before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = self._threads_before
 
     def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         return self._threads.submit(lambda: self._call(work, *args, **kwargs))

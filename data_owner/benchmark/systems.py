@@ -57,7 +57,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Generator:
-    """A system that makes rows: `generate` returns a canonical table of `fold.rows` rows, which serves as both."""
+    """A system that makes rows: `generate` returns a canonical table, of `fold.rows` rows if they are synthetic and one
+    cannot have too many, which serves as both."""
 
     name: str
     title: str

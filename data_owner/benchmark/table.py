@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
 from data_owner.benchmark.registry import CONSTANT, ORIGINAL
 from shared.column_fidelity import FIGURES, TableFidelity
-from shared.report import Cell, shown
+from shared.report import Cell
 from shared.scores import Scores
 
 COLUMNS = (
@@ -84,7 +84,7 @@ def fidelity_rows(found: Comparison) -> list[tuple[Cell, ...]]:
 def column_rows(made: TableFidelity, real: TableFidelity) -> list[tuple[Cell, ...]]:
     """A row a column: each figure of synthetic rows, with that of real rows beside it."""
     return [
-        (column.name, *(shown(getattr(each, figure)) for figure in FIGURES for each in (column, ceiling)))
+        (column.name, *(getattr(each, figure) for figure in FIGURES for each in (column, ceiling)))
         for column, ceiling in zip(made.columns, real.columns, strict=True)
     ]
 

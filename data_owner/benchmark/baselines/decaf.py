@@ -11,14 +11,14 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from data_owner.benchmark.baselines.matrix import with_groups
 from data_owner.benchmark.systems import Fold, Unsuitable
-from shared.codec import Layout, group_positions, labels, positions
+from shared.codec import Layout, group_positions, labels, positions, with_sensitive
 
 PROCESS = Path(__file__).with_name("decaf_process.py")
 EPOCHS = 50
@@ -40,7 +40,8 @@ def generate(fold: Fold) -> pd.DataFrame:
             [interpreter, "-P", PROCESS, given, made], capture_output=True, text=True, cwd=place, check=False
         )
         if done.returncode:
-            raise Unsuitable(f"its process failed: {done.stderr.strip().splitlines()[-1][:200]}")
+            said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise Unsuitable(f"its process failed: {said[-1][:200]}")
         rows = np.load(made).clip(0.0, 1.0) * spread + low
     return _canonical(fold, rows, widths)
 
@@ -71,14 +72,14 @@ def _canonical(fold: Fold, rows: np.ndarray, widths: list[int]) -> pd.DataFrame:
         for index, width in enumerate(widths)
     ]
     numbers = len(layout.numeric)
-    table = pd.DataFrame(
-        {column.name: np.round(places[1 + index], column.decimals) + 0.0 for index, column in enumerate(layout.numeric)}
-    )
+    table: dict[str, Any] = {
+        column.name: np.round(places[1 + index], column.decimals) + 0.0 for index, column in enumerate(layout.numeric)
+    }
     for place, index in enumerate(layout.optional):
         name = layout.numeric[index].name
-        table[name] = table[name].mask(places[1 + numbers + place] == 1)
+        table[name] = np.where(places[1 + numbers + place] == 1, np.nan, table[name])
     for category, found in zip(
         (*layout.categorical, fold.schema.target), places[1 + numbers + len(layout.optional) :], strict=True
     ):
         table[category.name] = labels(category, found)
-    return with_groups(fold.schema, table, torch.from_numpy(places[0]))
+    return with_sensitive(fold.schema, table, torch.from_numpy(places[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gumbel_softmax, one_hot
 
-from shared.codec import Layout, labels, positions, sample_level
+from shared.codec import Layout, labels, positions, sample_level, with_sensitive
 from shared.schema import CategoricalColumn, Schema
 
 BINS = 8
@@ -101,7 +102,7 @@ class Matrix:
 
     def decode(self, outputs: Tensor, group: Tensor, generator: torch.Generator) -> pd.DataFrame:
         """A canonical table from logits (n, width) and group positions (n,)."""
-        table = {}
+        table: dict[str, Any] = {}
         for block in self.blocks:
             uniform = torch.rand(2, len(outputs), generator=generator)
             place = sample_level(outputs[:, block.part], uniform[0]).numpy()
@@ -110,16 +111,8 @@ class Matrix:
                 table[block.name] = np.round(values, self.decimals[block.name]) + 0.0
             else:
                 table[block.name] = labels(block.column, place)
-        return with_groups(self.schema, pd.DataFrame(table), group)
+        return with_sensitive(self.schema, table, group)
 
     def draw_groups(self, count: int, generator: torch.Generator) -> Tensor:
         """Group positions drawn by their shares, (count,)."""
         return torch.multinomial(self.shares, count, replacement=True, generator=generator)
-
-
-def with_groups(schema: Schema, table: pd.DataFrame, group: Tensor) -> pd.DataFrame:
-    """The table with the sensitive columns of each row's group, in schema order."""
-    for index, column in enumerate(schema.sensitive):
-        places = np.array([column.categories.index(entry.values[index]) for entry in schema.groups])
-        table[column.name] = labels(column, places[group.numpy()])
-    return table[list(schema.names)]

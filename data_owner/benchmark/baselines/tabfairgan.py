@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from data_owner.benchmark.baselines.matrix import with_groups
 from data_owner.benchmark.systems import Fold, Unsuitable
-from shared.codec import Layout, group_positions
+from shared.codec import Layout, group_positions, with_sensitive
 from shared.metrics import outcome
+from shared.schema import MISSING
 
 EPOCHS = 200
 FAIR_EPOCHS = 30
@@ -21,7 +22,6 @@ BATCH = 256
 WEIGHT = 0.5
 """The package's own example has the same epochs and batch, but 50 fair epochs and a weight for each data set."""
 
-MISSING = "(missing)"
 GROUP, TARGET = "group of the benchmark", "target of the benchmark"
 
 
@@ -74,7 +74,7 @@ def _for_package(fold: Fold) -> pd.DataFrame:
 
 def _canonical(fold: Fold, made: pd.DataFrame) -> pd.DataFrame:
     schema, layout = fold.schema, Layout(fold.schema)
-    table = pd.DataFrame(index=range(len(made)))
+    table: dict[str, Any] = {}
     for column in layout.numeric:
         values = np.round(made[column.name].to_numpy(float), column.decimals) + 0.0
         if column.optional:
@@ -85,7 +85,7 @@ def _canonical(fold: Fold, made: pd.DataFrame) -> pd.DataFrame:
         table[category.name] = found.mask(found == MISSING)
     other = next(name for name in schema.target.categories if name != schema.positive)
     table[schema.target.name] = pd.Series(np.where(made[TARGET] == "1", schema.positive, other), dtype="str")
-    return with_groups(schema, table, torch.from_numpy(made[GROUP].to_numpy().astype(np.int64)))
+    return with_sensitive(schema, table, torch.from_numpy(made[GROUP].to_numpy().astype(np.int64)))
 
 
 @contextlib.contextmanager
