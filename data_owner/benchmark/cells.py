@@ -192,7 +192,7 @@ def _imports(module: str) -> tuple[str, ...]:
     for statement in ast.parse(Path(str(sys.modules[module].__file__)).read_bytes()).body:
         if isinstance(statement, ast.ImportFrom) and str(statement.module).split(".")[0] in PACKAGES:
             named += [str(statement.module), *(f"{statement.module}.{each.name}" for each in statement.names)]
-    return tuple(name for name in named if name in sys.modules)
+    return tuple(name for name in named if getattr(sys.modules.get(name), "__file__", None))
 
 
 @cache
