@@ -302,6 +302,9 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
     except VerificationFailure as error:
         log.error("what is here is not what was signed", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.DATA_LOSS, "what the owner holds is not what was signed")
+    except Exception:  # gRPC would send its words to the caller
+        log.exception("cannot answer")
+        context.abort(grpc.StatusCode.INTERNAL, "the owner cannot answer")
 
 
 def _judge(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:

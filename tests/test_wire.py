@@ -307,6 +307,19 @@ def test_a_file_that_the_owner_cannot_read_is_not_blamed_on_the_analysts_certifi
     assert "certificate" not in str(refused.value)
 
 
+def test_the_words_of_an_unforeseen_error_stay_at_the_owner(
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(log: Ledger, version: int) -> bool:
+        raise RuntimeError("row 17 of a private file")
+
+    monkeypatch.setattr(Ledger, "is_denied", fail)
+    with pytest.raises(Unreachable, match="the owner cannot") as refused:
+        consumer.fetch(study.folder)
+    assert "17" not in f"{refused.value} {refused.value.__cause__}"
+    assert [record.levelname for record in caplog.records if record.msg == "cannot answer"]
+
+
 def test_an_analyst_made_an_auditor_during_a_transfer_gets_no_further_chunk_of_the_decoder(
     running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
