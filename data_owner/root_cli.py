@@ -158,11 +158,11 @@ def _described(root: Root) -> tuple[dict[str, int | str], str]:
 
 def _refuse_to_replace(*paths: Path, remedy: str) -> None:
     """Raises `BadInput` if one of these is there."""
-    from shared.errors import BadInput
+    from shared import folder
 
     for path in paths:
         if path.exists():
-            raise BadInput("it is there already", field=str(path), remedy=remedy)
+            raise folder.there_already(path, remedy)
 
 
 def _ask(confirm: bool) -> bytes:

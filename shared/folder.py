@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.errors import Unreachable
+from shared.errors import BadInput, Unreachable
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -59,6 +59,11 @@ def make(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unreachable(path, error) from error
+
+
+def there_already(path: Path, remedy: str) -> BadInput:
+    """What refuses to replace that which stands at `path`."""
+    return BadInput("it is there already", field=str(path), remedy=remedy)
 
 
 def read(path: Path, remedy: str) -> bytes:

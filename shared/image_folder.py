@@ -14,6 +14,7 @@ from typing import Self
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
+from shared.folder import there_already
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import read_table
@@ -31,7 +32,7 @@ class ImageFolderWriter:
 
     def __init__(self, path: Path, column: ImageColumn, start: int, lineage: dict[str, str]) -> None:
         if path.exists():
-            raise BadInput("it is there already", field=str(path), remedy="choose a new folder")
+            raise there_already(path, "choose a new folder")
         self._path, self._column, self._next, self._lineage = path, column, start, lineage
 
     def write(self, table: pd.DataFrame) -> None:

@@ -22,10 +22,11 @@ import pyarrow.parquet as parquet
 
 from shared.canonical import EXACT, EXACT_TYPES
 from shared.errors import BadInput, Unreachable
-from shared.folder import PUBLIC
+from shared.folder import PUBLIC, there_already
 from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
+ANOTHER_PATH = "choose another path, or remove it first"
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 PADDED, EXPONENT = r"0\d", r"\d+[eE]\d{2,}"
 """How codes begin and are written that pandas takes for numbers: 01069 and 1E05. Programs sign an exponent, 1e+05."""
@@ -99,7 +100,7 @@ class TableWriter:
         if path.suffix.lower() not in SUFFIXES:
             raise BadInput("not a .csv or .parquet file", field=str(path), remedy="choose one of those suffixes")
         if not replaces and os.path.lexists(path):
-            raise _is_there(path)
+            raise there_already(path, ANOTHER_PATH)
         self._path = path
         self._replaces = replaces
         self._part: Path | None = None
@@ -143,7 +144,7 @@ class TableWriter:
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
                 self._part.replace(self._path)
         except FileExistsError:
-            raise _is_there(self._path) from None
+            raise there_already(self._path, ANOTHER_PATH) from None
         except OSError as failure:
             raise Unreachable(
                 "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
@@ -152,10 +153,6 @@ class TableWriter:
             if self._part is not None:
                 with suppress(OSError):
                     self._part.unlink(missing_ok=True)
-
-
-def _is_there(path: Path) -> BadInput:
-    return BadInput("it is there already", field=str(path), remedy="choose another path, or remove it first")
 
 
 def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:

@@ -17,8 +17,8 @@ COLUMNS = (
     "CPU s a fold",
 )
 
-REFERENCES = {ORIGINAL: ": ceiling of density and coverage", CONSTANT: ": floor"}
-"""What the rows are that all others stand between."""
+STANDS_FOR = {ORIGINAL: ": ceiling of density and coverage", CONSTANT: ": floor"}
+"""What the rows of references are to all others."""
 
 FIDELITY_COLUMNS = (
     "made by",
@@ -93,7 +93,7 @@ Shown = Cell | Spread
 
 
 def _system(row: Row) -> tuple[Shown, ...]:
-    title = row.title + REFERENCES.get(row.name, "")
+    title = row.title + STANDS_FOR.get(row.name, "")
     if row.forest is None or row.boosting is None:
         return (title, *("failed" for _ in COLUMNS[1:]))
     boosted = row.boosting
