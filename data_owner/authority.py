@@ -92,8 +92,8 @@ def write_invitation(node: Node, address: str, enrolment_address: str) -> Invita
 def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]:
     """Take in a request, once; returns what was decided so far and the certificate when approved.
 
-    An approved key gets a fresh certificate while its approval stands. Raises `VerificationFailure` for a bad
-    request and `PolicyRefusal` when too many are waiting.
+    An approved key gets a fresh certificate while its approval stands; a request that nobody decides on lapses. Raises
+    `VerificationFailure` for a bad request and `PolicyRefusal` when too many are waiting.
     """
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
@@ -108,7 +108,7 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
             now,
             entry.role,
         )
-    if sum(entry.decision is Decision.PENDING for entry in enrolments(node)) >= LIMITS.pending_enrolments:
+    if _waiting(node, now) >= LIMITS.pending_enrolments:
         raise PolicyRefusal("too many requests are waiting", field="enrol", remedy="try again later")
     entry = Enrolment(
         fingerprint=fingerprint,
@@ -119,6 +119,18 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
     folder.write(known.with_suffix(".csr"), request)
     folder.write(known, entry.model_dump_json(indent=2).encode())
     return Decision.PENDING, b""
+
+
+def _waiting(node: Node, now: datetime) -> int:
+    """How many wait for a person, once those that waited too long are forgotten."""
+    since = now.timestamp() - LIMITS.pending_days * 86_400
+    with folder.locked(node.lock):
+        waiting = [entry for entry in enrolments(node) if entry.decision is Decision.PENDING]
+        lapsed = [_path(node, entry.fingerprint) for entry in waiting if entry.at < since]
+        for path in lapsed:
+            path.unlink()
+            path.with_suffix(".csr").unlink(missing_ok=True)
+    return len(waiting) - len(lapsed)
 
 
 def enrolments(node: Node) -> list[Enrolment]:

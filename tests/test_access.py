@@ -225,6 +225,23 @@ def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stan
     consumer.fetch(study.folder)
 
 
+def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: Running) -> None:
+    start = datetime.now(UTC).replace(microsecond=0)
+    requests = [identity.new_request(identity.new_key(), f"slow {number}") for number in range(3)]
+    full = dataclasses.replace(LIMITS, pending_enrolments=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(authority, "LIMITS", full)
+        for request in requests[:2]:
+            authority.receive(running.node, request, start)
+        with pytest.raises(PolicyRefusal, match="too many"):
+            authority.receive(running.node, requests[2], start + timedelta(days=full.pending_days))
+        later = start + timedelta(days=full.pending_days, seconds=2)
+        for request in (requests[2], requests[0]):
+            assert authority.receive(running.node, request, later) == (authority.Decision.PENDING, b"")
+    waiting = {identity.request_fingerprint(request) for request in (requests[0], requests[2])}
+    assert {path.stem for path in running.node.enrolments.iterdir()} == waiting
+
+
 def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tmp_path: Path) -> None:
     study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 1)
