@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import BadInput, Unreachable
@@ -28,3 +29,16 @@ def copy(path: Path, to: Path) -> None:
     """Copy the file whole, though another process may write to it meanwhile."""
     with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(to)) as other:
         database.backup(other)
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All of it on disk, or none of it; one process at a time."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # a failed COMMIT has rolled back already
+            database.execute("ROLLBACK")
+        raise

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -127,31 +127,26 @@ class Ledger:
             )
 
     def is_denied(self, version: int) -> bool:
-        with self._lock, self._guarded():
-            self._catch_up()
+        with self._caught_up():
             return version in self._standing.denied
 
     def approved(self) -> list[int]:
         """Versions that were ever approved, rising."""
-        with self._lock, self._guarded():
-            self._catch_up()
+        with self._caught_up():
             return sorted(self._standing.approved)
 
     def overrides(self, version: int, findings: str) -> frozenset[str]:
         """The different people who overrode these findings about a release."""
-        with self._lock, self._guarded():
-            self._catch_up()
+        with self._caught_up():
             return self._standing.overrides.get((version, findings), frozenset())
 
     def entries(self) -> list[bytes]:
         with self._lock, self._guarded():
             return [bytes(row[0]) for row in self._database.execute("SELECT entry FROM entries ORDER BY place")]
 
-    def root_hash(self, size: int) -> bytes | None:
-        """The tree hash of the first `size` entries, None if there are fewer."""
-        with self._lock, self._guarded():
-            self._catch_up()
-            return self._tree.root(size) if size <= len(self._tree) else None
+    def continues(self, checkpoint: Checkpoint) -> bool:
+        with self._caught_up():
+            return checkpoint.begins(self._tree)
 
     def witness_key(self, party: str) -> str | None:
         """The key (hex) with which a party countersigned first."""
@@ -173,14 +168,12 @@ class Ledger:
 
     def _sign_checkpoint(self, name: str, key: Ed25519PrivateKey) -> bytes:
         row = self._database.execute("SELECT note FROM issued ORDER BY size DESC LIMIT 1").fetchone()
-        if row is not None:
-            last = Checkpoint.from_note(bytes(row[0]))
-            if last.size > len(self._tree) or self._tree.root(last.size) != last.root_hash:
-                raise Rewritten(
-                    "entries that were signed for are missing or changed",
-                    field=str(self._path),
-                    remedy="restore the log from its backup and find out who changed it",
-                )
+        if row is not None and not Checkpoint.from_note(bytes(row[0])).begins(self._tree):
+            raise Rewritten(
+                "entries that were signed for are missing or changed",
+                field=str(self._path),
+                remedy="restore the log from its backup and find out who changed it",
+            )
         note = Checkpoint(name, len(self._tree), self._tree.root()).signed(key)
         if row is None or bytes(row[0]) != note:
             self._database.execute("INSERT OR REPLACE INTO issued VALUES (?, ?)", (len(self._tree), note))
@@ -205,16 +198,16 @@ class Ledger:
     def _transaction(self) -> Iterator[None]:
         """All of it on disk, or none of it, with the newest entries known."""
         with self._lock, self._guarded():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+            with append_only.transaction(self._database):
                 self._catch_up()
                 yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # a failed COMMIT has rolled back already
-                    self._database.execute("ROLLBACK")
-                raise
             self._catch_up()
+
+    @contextmanager
+    def _caught_up(self) -> Iterator[None]:
+        with self._lock, self._guarded():
+            self._catch_up()
+            yield
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

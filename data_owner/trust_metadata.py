@@ -78,7 +78,7 @@ class TrustMetadata:
             root, _, _ = self._unsealed()
         signed = checkpoint.verify_checkpoint(root, note)
         found.verify()
-        if self._ledger.root_hash(signed.size) != signed.root_hash:
+        if not self._ledger.continues(signed):
             raise Rewritten("a checkpoint that this log does not continue", field="checkpoint", remedy="tell the owner")
         self._ledger.keep_countersigned(found)
 

@@ -1,4 +1,4 @@
-"""Who may call what and read which artefact: two tables. What is in neither is denied."""
+"""Who may call what and read which artefact: tables. What is in none is denied."""
 
 from __future__ import annotations
 

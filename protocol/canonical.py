@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+import hashlib
+from typing import Annotated, ClassVar, Self, TypeVar
 
 import rfc8785
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -10,10 +11,12 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from protocol.refusals import AGAIN, EndlessData, NotCanonical, UnknownField
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
-from shared.schema import describe
+from shared.schema import Frozen, describe
 
 HEX = r"^[0-9a-f]{64}$"
 """A SHA-256 or a raw Ed25519 public key, in hex."""
+
+Sha256 = Annotated[str, Field(pattern=HEX)]
 
 SECONDS = 2**53 - 1
 """The largest time, in seconds since 1970-01-01 UTC, that every JSON reader reads exactly."""
@@ -52,3 +55,23 @@ def parse(model: TypeAdapter[Parsed], data: bytes, field: str, limit: int = LIMI
     if canonical != data:
         raise NotCanonical("not canonical JSON", field=field, remedy=AGAIN)
     return parsed
+
+
+class Document(Frozen):
+    """A document whose canonical bytes are kept, signed or hashed. `what`: what an error calls it."""
+
+    what: ClassVar[str]
+    most_bytes: ClassVar[int] = LIMITS.manifest_bytes
+
+    def to_bytes(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises a `VerificationFailure`: see `parse`."""
+        return parse(TypeAdapter(cls), data, cls.what, cls.most_bytes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes, hex."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import NotCanonical, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root
@@ -45,6 +46,10 @@ class Checkpoint:
     def from_note(cls, note: bytes) -> Checkpoint:
         """What a note says, whoever signed it."""
         return cls.from_text(Note.from_bytes(note).text)
+
+    def begins(self, tree: Tree) -> bool:
+        """Whether this is the log that `tree` continues."""
+        return self.size <= len(tree) and tree.root(self.size) == self.root_hash
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The note, signed by the log's key under the log's name."""

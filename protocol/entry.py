@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
-from protocol.canonical import HEX, SECONDS, Version, encode, parse
+from protocol.canonical import SECONDS, Sha256, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.errors import BadInput
@@ -20,7 +20,6 @@ from shared.limits import LIMITS
 from shared.schema import Frozen
 
 Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
-Sha256 = Annotated[str, Field(pattern=HEX)]
 
 
 def named(by: str) -> str:

@@ -10,9 +10,9 @@ import hashlib
 from itertools import pairwise
 from typing import Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, model_validator
 
-from protocol.canonical import HEX, SECONDS, Version, encode, parse
+from protocol.canonical import SECONDS, Document, Sha256, Version
 from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
@@ -24,11 +24,13 @@ class Listed(Frozen):
     """A release that may be fetched, and the digest of its manifest."""
 
     version: Version
-    manifest_sha256: str = Field(pattern=HEX)
+    manifest_sha256: Sha256
 
 
-class Freshness(Frozen):
+class Freshness(Document):
     """`version` is the second it was signed in, UTC: it rises without a counter that could be lost or raced."""
+
+    what = "freshness"
 
     format: Literal[1] = 1
     node: Name
@@ -44,13 +46,6 @@ class Freshness(Frozen):
         if not 0 < self.expires - self.version <= LIMITS.freshness_seconds:
             raise ValueError("expires must follow version by a day at most")
         return self
-
-    def to_bytes(self) -> bytes:
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return parse(TypeAdapter(cls), data, "freshness")
 
     def check_listed(self, version: int, manifest: bytes) -> None:
         """Raises `MixAndMatch` unless exactly these manifest bytes are listed under `version`."""

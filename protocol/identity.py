@@ -22,8 +22,6 @@ from shared.limits import LIMITS
 SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
 
-BACKDATED = timedelta(minutes=5)
-
 NAME_BYTES = 64
 """UTF-8 bytes of a common name (ub-common-name, RFC 5280 appendix A.1); longer ones are cut."""
 
@@ -93,7 +91,7 @@ def issue_client_certificate(
 ) -> bytes:
     """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
     parsed = read_request(request)
-    builder = _end_certificate(_public(parsed), requested_name(request), authority, now, role)
+    builder = _end_certificate(_public(parsed), requested_common_name(parsed), authority, now, role)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(_private(authority_key), hashes.SHA256())
@@ -189,7 +187,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
+        .not_valid_before(now - timedelta(seconds=LIMITS.clock_skew_seconds))
         .not_valid_after(now + timedelta(days=days))
     )
 

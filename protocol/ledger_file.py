@@ -5,12 +5,12 @@ that lead to its key, and what consumers have countersigned. Verified without a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from protocol.canonical import HEX, encode, parse
+from protocol.canonical import Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Enrolment, Entry, Standing, parse_entry
 from protocol.merkle import Tree
@@ -32,8 +32,8 @@ class SignedRoot(Frozen):
 class Countersigned(Frozen):
     """A checkpoint as a consumer countersigned it. `party` is its key's fingerprint, `key` its witness key (hex)."""
 
-    party: str = Field(pattern=HEX)
-    key: str = Field(pattern=HEX)
+    party: Sha256
+    key: Sha256
     note: str = Field(max_length=LIMITS.note_bytes)
 
     def verify(self) -> tuple[Checkpoint, int]:
@@ -46,21 +46,17 @@ class Countersigned(Frozen):
         return Checkpoint.from_text(note.text), at
 
 
-class LedgerFile(Frozen):
+class LedgerFile(Document):
     """`roots` rise by one from the first one kept; `entries` are canonical JSON, in order."""
+
+    what = "ledger file"
+    most_bytes = LIMITS.ledger_bytes
 
     format: Literal[1] = 1
     roots: tuple[SignedRoot, ...] = Field(min_length=1)
     checkpoint: str = Field(max_length=LIMITS.note_bytes)
     entries: tuple[str, ...]
     countersigned: tuple[Countersigned, ...]
-
-    def to_bytes(self) -> bytes:
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return parse(TypeAdapter(cls), data, "ledger file", LIMITS.ledger_bytes)
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def _newest_root(file: LedgerFile, trusted: Root) -> Root:
 
 
 def _check_continues(tree: Tree, checkpoint: Checkpoint) -> None:
-    if checkpoint.size > len(tree) or tree.root(checkpoint.size) != checkpoint.root_hash:
+    if not checkpoint.begins(tree):
         raise Rewritten(
             "the log does not continue a checkpoint that was signed",
             field="log",

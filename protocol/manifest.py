@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, model_validator
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import HEX, SECONDS, Version, encode, parse
+from protocol.canonical import SECONDS, Document, Sha256, Version
 from shared.limits import LIMITS
 from shared.schema import Frozen, Name
 
@@ -16,7 +16,7 @@ from shared.schema import Frozen, Name
 class Digest(Frozen):
     """SHA-256 (hex) and exact length, in bytes, of an artefact."""
 
-    sha256: str = Field(pattern=HEX)
+    sha256: Sha256
     length: int = Field(ge=1, le=LIMITS.artefact_bytes)
 
     @classmethod
@@ -24,16 +24,18 @@ class Digest(Frozen):
         return cls(sha256=hashlib.sha256(data).hexdigest(), length=len(data))
 
 
-class Manifest(Frozen):
+class Manifest(Document):
     """`created` and `expires` are seconds since 1970-01-01 UTC; versions of a node only rise."""
+
+    what = "manifest"
 
     format: Literal[1] = 1
     node: Name
     version: Version
     created: int = Field(ge=0, le=SECONDS)
     expires: int = Field(ge=0, le=SECONDS)
-    schema_id: str = Field(pattern=HEX)
-    policy_id: str = Field(pattern=HEX)
+    schema_id: Sha256
+    policy_id: Sha256
     privacy: str = Field(min_length=1, max_length=4000)
     artefacts: dict[Artefact, Digest]
 
@@ -46,16 +48,3 @@ class Manifest(Frozen):
         if self.expires <= self.created:
             raise ValueError("expires must be after created")
         return self
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes: the only encoding, which is what is signed."""
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Parse canonical bytes. Raises `VerificationFailure` for anything else."""
-        return parse(TypeAdapter(cls), data, "manifest")
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.to_bytes()).hexdigest()

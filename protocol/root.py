@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, model_validator
 
-from protocol.canonical import SECONDS, Version, encode, parse
+from protocol.canonical import SECONDS, Document, Version
 from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
 from shared.limits import LIMITS
@@ -45,8 +45,10 @@ class RoleKeys(Frozen):
         return self
 
 
-class Root(Frozen):
+class Root(Document):
     """`keys` are raw Ed25519 public keys by their SHA-256, both in hex."""
+
+    what = "root"
 
     format: Literal[1] = 1
     node: Name
@@ -67,17 +69,6 @@ class Root(Frozen):
         if {identifier for role in self.roles.values() for identifier in role.key_ids} != set(self.keys):
             raise ValueError("keys and roles do not name the same keys")
         return self
-
-    def to_bytes(self) -> bytes:
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return parse(TypeAdapter(cls), data, "root")
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def public_keys(self, role: KeyRole) -> Mapping[str, Ed25519PublicKey]:
         return {

@@ -12,9 +12,9 @@ from typing import Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from protocol.canonical import HEX, encode, parse
+from protocol.canonical import Document, Sha256
 from protocol.refusals import BadSignature, DuplicateKey, UnderThreshold
 from shared.limits import LIMITS
 from shared.schema import Frozen
@@ -33,22 +33,21 @@ class Kind(StrEnum):
 class Signature(Frozen):
     """`key_id` is the SHA-256 of the raw public key, both fields in hex."""
 
-    key_id: str = Field(pattern=HEX)
+    key_id: Sha256
     signature: str = Field(pattern=r"^[0-9a-f]{128}$")
 
 
-class Signatures(Frozen):
+class Signatures(Document):
     """The signatures of one document. No key may sign twice."""
 
-    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=LIMITS.signatures)
+    what = "signatures"
 
-    def to_bytes(self) -> bytes:
-        return encode(self)
+    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=LIMITS.signatures)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises `DuplicateKey`, or another `VerificationFailure`."""
-        found = parse(TypeAdapter(cls), data, "signatures")
+        found = super().from_bytes(data)
         if len({entry.key_id for entry in found.signatures}) != len(found.signatures):
             raise DuplicateKey("a key signed twice", field="signatures", remedy=_REMEDY)
         return found

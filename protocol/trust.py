@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import HEX, LAST_VERSION, SECONDS, encode, parse
+from protocol.canonical import HEX, LAST_VERSION, SECONDS, Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness
@@ -38,14 +38,16 @@ from protocol.refusals import (
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.limits import LIMITS
-from shared.schema import Frozen
 
 
-class LastSeen(Frozen):
+class LastSeen(Document):
     """The highest of everything a consumer has accepted, kept in one file so that it changes as a whole.
 
     `root` and `root_signatures` are the trusted root document; versions are 0, texts empty, before the first.
     """
+
+    what = "last_seen.json"
+    most_bytes = 4 * LIMITS.manifest_bytes
 
     root: str
     root_signatures: str
@@ -53,13 +55,6 @@ class LastSeen(Frozen):
     release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
-
-    def to_bytes(self) -> bytes:
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return parse(TypeAdapter(cls), data, "last_seen.json", 4 * LIMITS.manifest_bytes)
 
     def trusted_root(self) -> Root:
         return Root.from_bytes(self.root.encode())
@@ -108,13 +103,15 @@ class TrustedRelease:
     artefacts: Mapping[Artefact, bytes] = field(repr=False)
 
 
-class LogProof(Frozen):
+class LogProof(Document):
     """That a release's approval is in the log under a checkpoint: the entry, its index and its audit path (hex)."""
+
+    what = "log proof"
 
     checkpoint: str = Field(max_length=LIMITS.note_bytes)
     approval: str = Field(max_length=LIMITS.entry_bytes)
     index: int = Field(ge=0, le=SECONDS)
-    inclusion: tuple[str, ...] = Field(max_length=LIMITS.proof_hashes)
+    inclusion: tuple[Sha256, ...] = Field(max_length=LIMITS.proof_hashes)
 
     @classmethod
     def of(cls, checkpoint: bytes, approval: bytes, index: int, inclusion: Iterable[bytes]) -> Self:
@@ -128,13 +125,6 @@ class LogProof(Frozen):
             )
         except ValueError:
             raise NotLogged("not a proof of the log", field="log", remedy=AGAIN) from None
-
-    def to_bytes(self) -> bytes:
-        return encode(self)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return parse(TypeAdapter(cls), data, "log proof")
 
 
 def verify_manifest(
@@ -210,10 +200,7 @@ def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
     """Raises unless a person's approval of exactly this manifest is in the log."""
     checkpoint = verify_checkpoint(root, proof.checkpoint.encode())
     entry = proof.approval.encode()
-    try:
-        path = [bytes.fromhex(each) for each in proof.inclusion]
-    except ValueError:
-        raise NotLogged("the audit path is not hex", field="log", remedy=AGAIN) from None
+    path = [bytes.fromhex(each) for each in proof.inclusion]
     verify_inclusion(entry, proof.index, checkpoint.size, checkpoint.root_hash, path)
     found = parse_entry(entry)
     if not isinstance(found, Approval):

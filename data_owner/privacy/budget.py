@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,14 +118,8 @@ class Budget:
                 sqlite3.connect(self._path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None)
             ) as database:
                 database.execute("PRAGMA synchronous = FULL")
-                database.execute("BEGIN IMMEDIATE")
-                try:
+                with append_only.transaction(database):
                     yield database
-                    database.execute("COMMIT")
-                except BaseException:
-                    with suppress(sqlite3.Error):  # a failed COMMIT has rolled back already
-                        database.execute("ROLLBACK")
-                    raise
         except sqlite3.Error as error:
             raise Unreachable(
                 "the budget's ledger cannot be used",
