@@ -51,17 +51,17 @@ def told_to_wait(error: grpc.RpcError) -> float | None:
     return seconds if seconds <= LIMITS.retry_seconds else None
 
 
-def when_admitted(call: Callable[[], Answer]) -> Answer:
+def when_admitted(method: Callable[..., Answer], request: object) -> Answer:
     """Call, again as often as the owner says when to come again, up to the limit of attempts."""
     for _ in range(LIMITS.attempts - 1):
         try:
-            return call()
+            return method(request, timeout=LIMITS.call_seconds)
         except grpc.RpcError as error:
             wait = told_to_wait(error)
             if wait is None:
                 raise
             time.sleep(wait)
-    return call()
+    return method(request, timeout=LIMITS.call_seconds)
 
 
 def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shared.console import run, shell
+from shared.console import Json, run, shell
 
 app = typer.Typer(
     help="The consumer's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
@@ -17,7 +17,6 @@ app = typer.Typer(
 )
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that holds everything of the consumer.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 
 
 @app.command()

@@ -16,7 +16,6 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
-from shared.limits import LIMITS
 
 POLL_SECONDS = 2.0
 
@@ -93,8 +92,7 @@ def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolRes
     with channel.enrolment(study) as open_channel:
         stub = service.EnrolmentServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
-            asked = wire.EnrolRequest(certificate_request=request)
-            return channel.when_admitted(lambda: stub.Enrol(asked, timeout=LIMITS.call_seconds))
+            return channel.when_admitted(stub.Enrol, wire.EnrolRequest(certificate_request=request))
         except grpc.RpcError as error:
             raise channel.failure(error, invitation.enrolment_address) from error
 

@@ -10,7 +10,7 @@ import grpc
 from consumer import channel, trust_update
 from consumer.study import Study
 from protocol.access import may_read
-from protocol.artefacts import PAYLOAD, Artefact
+from protocol.artefacts import PAYLOAD, SIGNATURES, Artefact
 from protocol.calls import ARTEFACT_KINDS
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -35,7 +35,7 @@ from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
-SIGNATURES, LOG_PROOF = "manifest.sig", "log_proof.json"
+LOG_PROOF = "log_proof.json"
 RETRY_SECONDS = 0.2
 
 
@@ -64,8 +64,7 @@ def fetch(
         try:
             updated = trust_update.update(study, stub, now)
             version = _newest(updated.freshness) if version is None else version
-            wanted = wire.GetManifestRequest(version=version)
-            answer = channel.when_admitted(lambda: stub.GetManifest(wanted, timeout=LIMITS.call_seconds))
+            answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
             manifest = verify_listed_manifest(
                 updated.root,
                 updated.freshness,

@@ -6,7 +6,6 @@ A thin shell over `protocol`: it calls, verifies and keeps; it decides nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,8 +42,7 @@ def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
     """
     last_seen, root = _follow_roots(stub, study.last_seen())
     check_in_date(root, now)
-    request = wire.GetFreshnessRequest()
-    answer = channel.when_admitted(lambda: stub.GetFreshness(request, timeout=LIMITS.call_seconds))
+    answer = channel.when_admitted(stub.GetFreshness, wire.GetFreshnessRequest())
     freshness = verify_freshness(root, answer.freshness, answer.signatures, last_version=last_seen.freshness, now=now)
     last_seen = last_seen.model_copy(update={"freshness": freshness.version})
     study.remember(last_seen)
@@ -56,7 +54,7 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
     last = updated.last_seen.checkpoint
     last_size = Checkpoint.from_note(last.encode()).size if last else 0
     request = wire.GetLogProofRequest(last_size=last_size, version=manifest.version)
-    answer = channel.when_admitted(lambda: stub.GetLogProof(request, timeout=LIMITS.call_seconds))
+    answer = channel.when_admitted(stub.GetLogProof, request)
     if max(len(answer.consistency), len(answer.inclusion)) > LIMITS.proof_hashes:
         raise EndlessData("more hashes than any log needs", field="log", remedy=ASK_OWNER)
     verify_growth(updated.root, last, answer.checkpoint, list(answer.consistency))
@@ -71,15 +69,14 @@ def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastS
     party, key = fingerprint.decode(errors="replace"), _witness_key(study)
     note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(party), key, now).to_bytes()
     request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
-    channel.when_admitted(lambda: stub.Countersign(request, timeout=LIMITS.call_seconds))
+    channel.when_admitted(stub.Countersign, request)
 
 
 def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tuple[LastSeen, Root]:
     root = last_seen.trusted_root()
     for _ in range(LIMITS.root_rotations):
-        request = wire.GetRootRequest(version=root.version + 1)
         try:
-            answer = channel.when_admitted(partial(stub.GetRoot, request, timeout=LIMITS.call_seconds))
+            answer = channel.when_admitted(stub.GetRoot, wire.GetRootRequest(version=root.version + 1))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return last_seen, root

@@ -40,7 +40,6 @@ class ReleasePort:
         return may_call(authority.role(self.node, identity), method)
 
 
-@dataclass(frozen=True)
 class EnrolmentPort:
     """Callers are not known yet: they are told apart by where they call from."""
 
@@ -131,7 +130,6 @@ class AccessControl(grpc.ServerInterceptor):
     def _refuse(self, context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, text: str) -> NoReturn:
         self._metrics.refused.labels(reason).inc()
         context.abort(code, text)
-        raise AssertionError("abort returned")
 
 
 NOT_APPROVED = "this key is not approved for this"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from shared.console import shell
+from data_owner.arguments import NodePath
+from shared.console import Json, shell
 
 
 def budget(
-    node: Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")],
-    json: Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")] = False,
+    node: NodePath,
+    json: Json = False,
 ) -> None:
     """Show the privacy budget: what was charged, what is left, and what the next draw would ask. Spends nothing."""
     from data_owner.node import Node

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from data_owner import budget_cli, ledger_cli, root_cli
+from data_owner.arguments import NodePath
 from data_owner.node import Node
 from protocol.access import PartyRole
-from shared.console import run, shell
+from shared.console import Json, run, shell
 from shared.errors import BadInput, PolicyRefusal
 
 app = typer.Typer(
@@ -24,8 +25,6 @@ app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(root_cli.app, name="root")
 app.command("budget")(budget_cli.budget)
 
-NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
 
 

@@ -44,7 +44,7 @@ def last(node: Node, version: int) -> Battery | None:
 
 
 def card(node: Node, version: int) -> Card:
-    return Card.from_bytes(folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again"))
+    return Card.from_bytes(folder.read(node.release(version) / Artefact.CARD.filename, "run gate again"))
 
 
 def rehearsed(node: Node, version: int, digest: str) -> Battery | None:
@@ -56,7 +56,7 @@ def rehearsed(node: Node, version: int, digest: str) -> Battery | None:
 
 def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings) -> None:
     """Write the privacy officer's page and its figures, for the owner's eyes."""
-    files = {kind: node.releases / str(version) / kind.filename for kind in Artefact}
+    files = {kind: node.release(version) / kind.filename for kind in Artefact}
     with Ledger(node.ledger) as log:
         entries = tuple(map(parse_entry, log.entries()))
     report = privacy_report(

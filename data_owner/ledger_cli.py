@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from shared.console import shell
+from data_owner.arguments import NodePath
+from shared.console import Json, shell
 
 app = typer.Typer(help="The egress log: export, verify and report what left.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 Exported = Annotated[Path, typer.Argument(metavar="FILE", help="A ledger that `ledger export` wrote.")]
 Trusted = Annotated[Path, typer.Option("--invitation", help="The node's invitation.json: its public keys.")]
 Seen = Annotated[Path | None, typer.Option("--seen", help="last_seen.json of a study, to hold the log to it.")]
@@ -19,7 +19,7 @@ Seen = Annotated[Path | None, typer.Option("--seen", help="last_seen.json of a s
 
 @app.command()
 def export(
-    node: Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")],
+    node: NodePath,
     out_file: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("ledger.json"),
     json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10
 class Metrics:
     """Counts of calls. Labels take values from closed lists, never from a caller."""
 
-    def __init__(self, open_calls: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, open_calls: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.calls = Counter("fair4free_calls", "Calls ended.", ("method", "code"), registry=self.registry)
         self.seconds = Histogram(

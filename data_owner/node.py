@@ -74,6 +74,9 @@ class Node:
     def releases(self) -> Path:
         return self.folder / "releases"
 
+    def release(self, version: int) -> Path:
+        return self.releases / str(version)
+
     @property
     def lock(self) -> Path:
         return self.folder / "lock"

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from protocol.artefacts import PAYLOAD, TRAINED, Artefact, release_digest
+from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial, Override, named, reasoned
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
@@ -128,7 +128,7 @@ def latest(node: Node) -> int:
 
 
 def status(node: Node, version: int) -> Status:
-    path = node.releases / str(version) / STATE
+    path = node.release(version) / STATE
     try:
         return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
     except ValidationError:
@@ -151,7 +151,7 @@ def write_draft(
     files = {kind.filename: data for kind, data in artefacts.items()}
     with folder.locked(node.lock):
         version = max(versions(node), default=0) + 1
-        folder.create(node.releases / str(version), {**files, STATE: _encode(first)})
+        folder.create(node.release(version), {**files, STATE: _encode(first)})
     return version
 
 
@@ -173,7 +173,7 @@ def record_measured(
     found["card_sha256"] = hashlib.sha256(card).hexdigest()
     with folder.locked(node.lock):
         after = step(status(node, version), State.MEASURED, at=now, failures=failures).model_copy(update=found)
-        folder.write(node.releases / str(version) / Artefact.CARD.filename, card)
+        folder.write(node.release(version) / Artefact.CARD.filename, card)
         return _keep(node, version, after)
 
 
@@ -204,7 +204,7 @@ def approve(
             )
         artefacts = check_whole(node, version)
         signing_key = key()
-        place = node.releases / str(version)
+        place = node.release(version)
         if before.exceeded:
             card = Card.from_bytes(artefacts[Artefact.CARD])
             artefacts[Artefact.CARD] = card.model_copy(update={"overridden": True}).to_bytes()
@@ -221,7 +221,7 @@ def approve(
             artefacts=digests,
         )
         signed = manifest.to_bytes()
-        folder.write(place / "manifest.sig", sign(Kind.MANIFEST, signed, [signing_key]).to_bytes())
+        folder.write(place / SIGNATURES, sign(Kind.MANIFEST, signed, [signing_key]).to_bytes())
         folder.write(place / Artefact.MANIFEST.filename, signed)
         with Ledger(node.ledger) as log:
             log.append(
@@ -247,7 +247,7 @@ def findings_digest(found: bytes, policy_id: str) -> str:
 
 def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     """The three that training made, as they are kept."""
-    return {kind: folder.read(node.releases / str(version) / kind.filename, "train again") for kind in TRAINED}
+    return {kind: folder.read(node.release(version) / kind.filename, "train again") for kind in TRAINED}
 
 
 def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
@@ -260,7 +260,7 @@ def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
         raise PolicyRefusal(
             "the decoder, statistics or schema are not what was trained", field="release", remedy="train again"
         )
-    card = folder.read(node.releases / str(version) / Artefact.CARD.filename, "run gate again")
+    card = folder.read(node.release(version) / Artefact.CARD.filename, "run gate again")
     if before.exceeded:  # as it was measured, also if an approval was cut off after it was written
         card = Card.from_bytes(card).model_copy(update={"overridden": False}).to_bytes()
     findings = before.findings
@@ -319,7 +319,7 @@ def servable(node: Node, now: int) -> dict[int, Manifest]:
     found = {}
     for version in versions(node):
         if status(node, version).state in SERVABLE:
-            data = folder.read(node.releases / str(version) / Artefact.MANIFEST.filename, "approve again")
+            data = folder.read(node.release(version) / Artefact.MANIFEST.filename, "approve again")
             manifest = Manifest.from_bytes(data)
             if now < manifest.expires:
                 found[version] = manifest
@@ -333,16 +333,16 @@ def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, 
     """
     if version not in servable(node, now):
         raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
-    place = node.releases / str(version)
+    place = node.release(version)
     manifest = folder.read(place / Artefact.MANIFEST.filename, "approve again")
-    signatures = folder.read(place / "manifest.sig", "approve again")
+    signatures = folder.read(place / SIGNATURES, "approve again")
     root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
     artefacts = {kind: folder.read(place / kind.filename, "approve again") for kind in PAYLOAD}
     return manifest, signatures, verify_release(Manifest.from_bytes(manifest), artefacts)
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:
-    folder.write(node.releases / str(version) / STATE, _encode(after))
+    folder.write(node.release(version) / STATE, _encode(after))
     return after
 
 

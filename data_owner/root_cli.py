@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.console import shell
+from data_owner.arguments import NodePath
+from shared.console import Json, shell
 
 if TYPE_CHECKING:
     from protocol.root import Root
 
 app = typer.Typer(help="The root of trust: make its keys, sign off line, rotate.", no_args_is_help=True)
 
-NodePath = Annotated[Path, typer.Argument(metavar="NODE", help="Folder that holds everything of the owner.")]
 Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The proposed root; its signatures lie beside it.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 
 
 @app.command()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from data_owner import release
 from data_owner.node import Node
+from protocol.artefacts import SIGNATURES
 from protocol.refusals import DuplicateKey
 from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, key_id, sign
@@ -145,9 +146,9 @@ def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
     for version in release.versions(node):
         if release.status(node, version).state not in release.SERVABLE:
             continue
-        path = node.releases / str(version) / "manifest.sig"
-        old = Signatures.from_bytes(path.read_bytes()).signatures
-        new = sign(Kind.MANIFEST, path.with_suffix(".json").read_bytes(), [key]).signatures
+        path = node.release(version) / SIGNATURES
+        old = Signatures.from_bytes(folder.read(path, "approve again")).signatures
+        new = sign(Kind.MANIFEST, folder.read(path.with_suffix(".json"), "approve again"), [key]).signatures
         if new[0] not in old:
             folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
 

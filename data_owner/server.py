@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -38,11 +38,14 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.manifest import Digest
 from protocol.refusals import Expired, NotLogged, Rewritten, RuleBroken
 from protocol.root import check_in_date
+from protocol.trust import TrustedRelease
 from shared.clock import now
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
+
+Answer = TypeVar("Answer")
 
 KINDS = {number: kind for kind, number in ARTEFACT_KINDS.items()}
 
@@ -87,7 +90,7 @@ class Listening:
 class Oversight:
     """What both listeners share: whether there is something to serve, the calls in flight and the counts of them."""
 
-    def __init__(self, is_ready: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
         self.is_ready = is_ready
         self.calls = OpenCalls()
         self.metrics = Metrics(self.calls.__len__)
@@ -126,8 +129,8 @@ def serve(
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
     monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
     listening = Listening(
-        _bind(releases, address, _credentials(node, mutual=True, metrics=oversight.metrics)),
-        _bind(enrolment, enrolment_address, _credentials(node, mutual=False, metrics=oversight.metrics)),
+        _bind(releases, address, ServerCertificate(node, oversight.metrics, mutual=True).credentials()),
+        _bind(enrolment, enrolment_address, ServerCertificate(node, oversight.metrics, mutual=False).credentials()),
         monitoring.address if monitoring else "",
     )
     reached_at = [
@@ -154,16 +157,15 @@ def serve(
     log.info("stopped")
 
 
-def release_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
-    oversight = oversight or Oversight()
+def release_server(node: Node, oversight: Oversight) -> grpc.Server:
     server = _server(ReleasePort(node), oversight)
     releases = Releases(node, oversight.metrics)
     service.add_ReleaseServiceServicer_to_server(releases, server)  # type: ignore[no-untyped-call]
     return server
 
 
-def enrolment_server(node: Node, oversight: Oversight | None = None) -> grpc.Server:
-    server = _server(EnrolmentPort(), oversight or Oversight())
+def enrolment_server(node: Node, oversight: Oversight) -> grpc.Server:
+    server = _server(EnrolmentPort(), oversight)
     service.add_EnrolmentServiceServicer_to_server(Enrolments(node), server)  # type: ignore[no-untyped-call]
     return server
 
@@ -198,12 +200,13 @@ class Releases(service.ReleaseServiceServicer):
         return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        manifest, signatures, _ = _answer(context, lambda: self._load(request.version))
-        _answer(
-            context,
-            lambda: self._log(context, request.version, Artefact.MANIFEST, Digest.of(manifest), 0, len(manifest)),
-        )
-        _answer(context, lambda: release.mark_served(self._node, request.version, now()))
+        def serve_manifest() -> tuple[bytes, bytes]:
+            manifest, signatures, _ = self._load(request.version)
+            self._log(context, request.version, Artefact.MANIFEST, Digest.of(manifest), 0, len(manifest))
+            release.mark_served(self._node, request.version, now())
+            return manifest, signatures
+
+        manifest, signatures = _answer(context, serve_manifest)
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
         return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
@@ -234,7 +237,7 @@ class Releases(service.ReleaseServiceServicer):
             yield wire.Chunk(data=chunk)
             self._metrics.sent.labels(kind.value).inc(len(chunk))
 
-    def _load(self, version: int) -> Any:
+    def _load(self, version: int) -> tuple[bytes, bytes, TrustedRelease]:
         return release.load(self._node, version, now(), roots.newest(self._node))
 
     def _log(
@@ -285,7 +288,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return states(status=states.SERVING if serving else states.NOT_SERVING)
 
 
-def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
+def _answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
     """Do `work` on what the node holds. What is wrong with that is for its log; a caller learns only that it is."""
     try:
         return work()
@@ -293,12 +296,12 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
         log.error("refused by the egress log", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
     except PolicyRefusal as error:
-        _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error)
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except Unreachable as error:
         log.error("cannot answer", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
     except (BadInput, NotLogged) as error:
-        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error)
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except VerificationFailure as error:
         log.error("what is here is not what was signed", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.DATA_LOSS, "what the owner holds is not what was signed")
@@ -307,10 +310,10 @@ def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot answer")
 
 
-def _judge(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
+def _judge(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
     """Do `work` on what the caller sent: where that does not verify, it is the caller's to mend."""
 
-    def judged() -> Any:
+    def judged() -> Answer:
         try:
             return work()
         except (Rewritten, RuleBroken):  # of our own log
@@ -319,11 +322,6 @@ def _judge(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
             raise BadInput(error.problem, field=error.field, remedy=error.remedy) from error
 
     return _answer(context, judged)
-
-
-def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, error: Fair4FreeError) -> NoReturn:
-    context.abort(code, str(error))
-    raise AssertionError("abort returned")
 
 
 def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Server:
@@ -336,10 +334,6 @@ def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Ser
     )
     health_pb2_grpc.add_HealthServicer_to_server(Health(oversight.is_ready), server)
     return server
-
-
-def _credentials(node: Node, mutual: bool, metrics: Metrics | None = None) -> grpc.ServerCredentials:
-    return ServerCertificate(node, metrics or Metrics(), mutual=mutual).credentials()
 
 
 def _check_address(address: str, option: str) -> None:

@@ -33,6 +33,10 @@ PAYLOAD = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA, Artefact.CARD
 """The four that the manifest names."""
 
 
+SIGNATURES = "manifest.sig"
+"""The file of the manifest's signatures, beside the manifest's own."""
+
+
 def release_digest(artefacts: Mapping[Artefact, bytes]) -> str:
     """SHA-256 over decoder, statistics and schema, hex."""
     parts = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA)

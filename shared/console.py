@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import click
 import typer
@@ -20,6 +20,8 @@ from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 
 
 @dataclass

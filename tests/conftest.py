@@ -24,6 +24,7 @@ from data_owner.ingest import Records, ingest
 from data_owner.measure import measure, reference
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
@@ -157,9 +158,14 @@ class Running:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.releases, self.enrolment = server.release_server(node), server.enrolment_server(node)
-        self.address = server._bind(self.releases, "127.0.0.1:0", server._credentials(node, mutual=True))
-        self.enrolment_address = server._bind(self.enrolment, "127.0.0.1:0", server._credentials(node, mutual=False))
+        oversight = server.Oversight(lambda: True)
+        self.releases, self.enrolment = server.release_server(node, oversight), server.enrolment_server(node, oversight)
+        self.address, self.enrolment_address = (
+            server._bind(
+                listener, "127.0.0.1:0", ServerCertificate(node, oversight.metrics, mutual=mutual).credentials()
+            )
+            for listener, mutual in ((self.releases, True), (self.enrolment, False))
+        )
         self.invite(self.address)
         self.releases.start()
         self.enrolment.start()

@@ -69,7 +69,7 @@ def test_a_role_that_no_table_lists_may_nothing() -> None:
 
 @pytest.mark.parametrize("port", [ReleasePort(Node(Path("nowhere"))), EnrolmentPort()])
 def test_a_method_that_no_table_lists_has_no_handler_though_there_is_code_for_it(port: ReleasePort) -> None:
-    control = AccessControl(port, Metrics(), OpenCalls())
+    control = AccessControl(port, Metrics(lambda: 0), OpenCalls())
     behind = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     for method in {*every_method(), "/fair4free.v1.ReleaseService/ExportRecords", ""}:
         details = cast(grpc.HandlerCallDetails, SimpleNamespace(method=method))
@@ -138,7 +138,7 @@ def test_a_caller_who_is_about_to_be_refused_is_not_cut_off_before() -> None:
 
     rate = {"calls_at_once": 1, "calls_a_minute": 1}
     port = SimpleNamespace(methods={"m"}, permits=permits, identity=lambda context: "key", **rate)
-    control = AccessControl(cast(ReleasePort, port), Metrics(), calls)
+    control = AccessControl(cast(ReleasePort, port), Metrics(calls.__len__), calls)
     with pytest.raises(PermissionError):
         control._admit("m", cast(grpc.ServicerContext, context), LIMITS.call_seconds)
     assert (looked, context.code) == ([[]], grpc.StatusCode.PERMISSION_DENIED)

@@ -27,6 +27,7 @@ from data_owner import authority, load, logs, release, roots, server
 from data_owner import doctor as owner_doctor
 from data_owner.monitoring import Metrics, MonitoringServer, host_and_port, loopback
 from data_owner.node import Node
+from data_owner.server_certificate import ServerCertificate
 from protocol import identity
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
@@ -162,8 +163,10 @@ def test_a_consumer_waits_as_told_but_no_longer_than_makes_sense() -> None:
 def test_grpc_health_tells_alive_from_ready(running: Running, tmp_path: Path) -> None:
     study = let_in(running.node, tmp_path / "study")
     ready = [True]
-    readiness = server.release_server(running.node, server.Oversight(lambda: ready[0]))
-    address = server._bind(readiness, "127.0.0.1:0", server._credentials(running.node, mutual=True))
+    oversight = server.Oversight(lambda: ready[0])
+    readiness = server.release_server(running.node, oversight)
+    credentials = ServerCertificate(running.node, oversight.metrics, mutual=True).credentials()
+    address = server._bind(readiness, "127.0.0.1:0", credentials)
     readiness.start()
     running.invite(address)
     consumer.enrol(study.folder, invitation=running.node.invitation)
@@ -247,7 +250,7 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
 
 def test_an_address_in_use_is_named(node: Node) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Unreachable, match="free port"):
-        MonitoringServer(f"127.0.0.1:{taken.getsockname()[1]}", Metrics(), lambda: True)
+        MonitoringServer(f"127.0.0.1:{taken.getsockname()[1]}", Metrics(lambda: 0), lambda: True)
 
 
 def problems(findings: list[owner_doctor.Finding]) -> set[str]:

@@ -97,10 +97,10 @@ def test_keys_that_cannot_be_opened_are_told_to_who_starts_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = make_node(tmp_path / "node")
-    server.release_server(node)
+    server.release_server(node, server.Oversight(lambda: True))
     monkeypatch.setenv(keyring.VARIABLE, "another")
     with pytest.raises(Unreachable, match="the passphrase is not this key's"):
-        server.release_server(node)
+        server.release_server(node, server.Oversight(lambda: True))
 
 
 def public(key: Ed25519PrivateKey) -> str:
