@@ -80,7 +80,8 @@ def audit_report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{held:,} rows, release {manifest.version}. Target {card.target}, positive class "
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
-        + ("Made without a single record." if own is None else "Beside them records of your own, which went nowhere."),
+        + ("Made without a single record." if own is None and lineage is Lineage.PROVED else "")
+        + ("" if own is None else "Beside them records of your own, which went nowhere."),
         verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage), attack_verdict(card)),
         facts=(
             ("Privacy", manifest.privacy),
@@ -124,10 +125,10 @@ def _of_the_owners_rows(card: Card, lineage: Lineage) -> tuple[Verdict, ...]:
     """The card's headlines, which the owner measured on rows that it made itself from this release."""
     if lineage is Lineage.PROVED:
         return score_verdicts(card)
-    text = "Measured by the owner on other rows; nothing shows that these are such rows. "
+    said = "Measured by the owner on other rows; nothing shows that these are such rows. "
     return tuple(
-        replace(each, level="caution" if each.level == "good" else each.level, text=text + each.text)
-        for each in score_verdicts(card)
+        replace(each, level="caution" if each.level == "good" else each.level, text=("" if index else said) + each.text)
+        for index, each in enumerate(score_verdicts(card))
     )
 
 

@@ -101,8 +101,8 @@ def distill(
                 "gaussian_distance": found.gaussian_distance,
                 "prior_distance": found.prior_distance,
             },
-            f"held-out sketch distance {found.distance:.1e} (Gaussian {found.gaussian_distance:.1e}, prior "
-            f"{found.prior_distance:.1e}). Next: generate.",
+            f"the student is {found.distance:.1e} from the released statistics (a Gaussian "
+            f"{found.gaussian_distance:.1e}, the prior {found.prior_distance:.1e}; less is better). Next: generate.",
         )
 
 
@@ -153,6 +153,12 @@ def audit(
             found = audit_steps.audit(study, synthetic=synthetic, real=real, progress=progress)
         report = Study(study).report
         lines = [f"{verdict.title}: {verdict.value}. {verdict.text}" for verdict in found.report.verdicts]
+        if (own := found.on_own_records) is not None:
+            lines.append(
+                f"On your own rows: a model of the synthetic ones has demographic parity "
+                f"{own.demographic_parity_ratio:.2f}, equalized odds {own.equalized_odds_ratio:.2f}, "
+                f"accuracy {own.accuracy:.2f}."
+            )
         out.result(
             {
                 "synthetic_only": found.synthetic_only.model_dump(),
@@ -169,11 +175,11 @@ def doctor(study: StudyPath, json: Json = False) -> None:
     """Check a study: what is in place, what is missing, and what to do next."""
     from consumer.doctor import diagnose
     from consumer.study import Study
+    from shared.finding import as_text
 
     with shell("doctor", json) as out:
         findings = diagnose(Study(study))
-        lines = [f"{'passed ' if entry.passed else 'problem'}  {entry.name}: {entry.text}" for entry in findings]
-        out.result({"findings": [vars(entry) for entry in findings]}, "\n".join(lines))
+        out.result({"findings": [vars(entry) for entry in findings]}, as_text(findings))
 
 
 def main() -> None:

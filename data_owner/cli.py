@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,10 @@ from data_owner.node import Node
 from protocol.access import PartyRole
 from shared.console import Json, run, shell
 from shared.errors import BadInput, PolicyRefusal
+
+if TYPE_CHECKING:
+    from data_owner.attacks.battery import Battery
+    from shared.card import Card
 
 app = typer.Typer(
     help="The data owner's side: train a fair model, measure it, approve it and serve its decoder. No record leaves.",
@@ -75,7 +79,10 @@ def init(
         undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
         text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."
         if undecided:
-            text += f" Decide about: {', '.join(undecided)}."
+            text += f" Set the kind of: {', '.join(undecided)}."
+        if settings.privacy is not None:
+            text += f" `fair4free-owner budget {node}` says which columns have to declare what they can hold."
+        text += " Next: train."
         skipped = len(steps.skipped(node))
         if skipped:
             text += f" Left out {skipped:,} files or labels: {Node(node).skipped} says why."
@@ -112,7 +119,8 @@ def gate(node: NodePath, json: Json = False) -> None:
             f"within the policy. Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
             f"(original {card.original.demographic_parity_ratio:.2f}), accuracy {card.synthetic.accuracy:.2f} "
             f"(original {card.original.accuracy:.2f}), coverage {card.fidelity.coverage:.2f}. "
-            f"Read {Node(node).report}. Next: approve or deny.",
+            f"Read {Node(node).report} and {Node(node).privacy_report}{_unsure(found.battery, card)}. "
+            "Next: approve or deny.",
         )
 
 
@@ -221,14 +229,16 @@ def enrol(
         if approve is not None and deny is not None:
             raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
         fingerprint = deny if approve is None else approve
+        then = ""
         if fingerprint is not None:
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
             authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
+            then = "" if approve is None else "\nThe analyst runs `fair4free enrol` again to get the certificate."
         found = authority.enrolments(opened)
         lines = [f"{entry.decision:9} {entry.role:8} {entry.fingerprint}  {entry.name}" for entry in found]
         out.result(
             {"enrolments": [entry.model_dump(mode="json") for entry in found]},
-            "\n".join(lines) or "nobody has asked yet.",
+            ("\n".join(lines) or "nobody has asked yet.") + then,
         )
 
 
@@ -275,11 +285,11 @@ def load(node: NodePath, json: Json = False) -> None:
 def doctor(node: NodePath, json: Json = False) -> None:
     """Check a node: what is in place, what is missing, and what to do next."""
     from data_owner.doctor import diagnose
+    from shared.finding import as_text
 
     with shell("doctor", json) as out:
         findings = diagnose(Node.open(node))
-        lines = [f"{'passed ' if entry.passed else 'problem'}  {entry.name}: {entry.text}" for entry in findings]
-        out.result({"findings": [vars(entry) for entry in findings]}, "\n".join(lines))
+        out.result({"findings": [vars(entry) for entry in findings]}, as_text(findings))
 
 
 @app.command()
@@ -308,6 +318,17 @@ def benchmark(
         )
 
 
+def _unsure(made: Battery, card: Card) -> str:
+    """What a person who reads the page about attacks should know of them."""
+    from data_owner.attacks.attack import Attack
+
+    inconclusive = sum(each.finding == "inconclusive" for each in card.attacks)
+    said = [f"{inconclusive} attacks are inconclusive"] if inconclusive else []
+    if Attack.MEMBERSHIP not in made.made:
+        said.append("the strongest was not made: `fair4free-owner attack`")
+    return f" ({'; '.join(said)})" if said else ""
+
+
 def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) -> None:
     """Raises `PolicyRefusal` if the gate or attacks have anything against a release."""
     if not failures and not exceeded:
@@ -317,7 +338,8 @@ def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) ->
     if release.status(node, release.latest(node)).state in release.SERVABLE:
         remedy = "deny the release, and find out what is wrong"
     else:
-        remedy = "train differently or change the policy" + ("" if failures else "; or let two people override it")
+        remedy = "train on fewer columns, coarser categories or more records, or change the policy"
+        remedy += "" if failures else "; or let two people override it"
     raise PolicyRefusal(
         "; ".join((*failures, *(f"an attack succeeds: {each}" for each in exceeded))),
         field="gate",

@@ -14,6 +14,7 @@ from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.budget import Budget
+from data_owner.privacy.domain import domains
 from protocol import identity
 from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
 from protocol.invitation import Invitation
@@ -44,7 +45,11 @@ def diagnose(node: Node) -> list[Finding]:
 def _records(node: Node, now: datetime) -> Finding:
     settings = read_settings(node)
     table = read_table(node.records)
-    records = ingest(table, settings) if settings.privacy is None else read(table, settings, as_declared=True)
+    if settings.privacy is None:
+        records = ingest(table, settings)
+    else:
+        records = read(table, settings, as_declared=True)
+        domains(records.columns, settings)
     return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
 
 
@@ -98,10 +103,12 @@ def _ledger(node: Node, now: datetime) -> Finding:
 
 
 def _releases(node: Node, now: datetime) -> Finding:
-    states = ", ".join(f"{version} {release.status(node, version).state}" for version in release.versions(node))
+    found = {version: release.status(node, version) for version in release.versions(node)}
+    states = ", ".join(f"{version} {each.state}" for version, each in found.items())
     servable = release.servable(node, int(now.timestamp()))
     if not servable:
-        return Finding("releases", False, f"{states or 'none yet'}; nothing to serve: run train, gate, approve")
+        then = release.next_step(found[max(found)]) if found else "run train, gate, approve"
+        return Finding("releases", False, f"{states or 'none yet'}; nothing to serve: {then}")
     ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
     if ends - now < SOON:
         return Finding("releases", False, f"{states}; the last ends {ends:%Y-%m-%d}: run train, gate, approve")

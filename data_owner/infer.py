@@ -29,6 +29,7 @@ IDENTIFIER_NAME = re.compile(
     r"|(^|[^a-zA-Z])(?i:((sur|fore|full|first|last|given|family)[ _-]?)?name|e-?mail|(tele)?phone)$"
     r"|(^|[^a-zA-Z])(?i:address|street|zip|post(al[ _-]?)?code)$"
 )
+BIRTH = re.compile(r"(?i)birth|geburt|(^|[^a-z])dob([^a-z]|$)")
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?" + OFFSET + "?)?$")
 TIME_OF_DAY = re.compile(r"([01]?\d|2[0-4]):[0-5]\d(:[0-5]\d([.,]\d+)?)?")
 AMOUNT = re.compile(r"[<>≤≥]?=? *[+-]?\d+([.,]\d+)*([eE][+-]?\d+)? *%?")
@@ -104,6 +105,13 @@ def infer(
 
 def _guess(values: pd.Series) -> ColumnSettings:
     """The likely kind of a plain column, or "undecided" with the reason why a person must look."""
+    guessed = _guess_kind(values)
+    if guessed.kind == "date" and BIRTH.search(str(values.name)):
+        return ColumnSettings(kind="undecided", reason="looks like a date of birth: exclude it, and give an age")
+    return guessed
+
+
+def _guess_kind(values: pd.Series) -> ColumnSettings:
     present = values.dropna()
     name = str(values.name)
     if present.empty:

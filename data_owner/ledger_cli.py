@@ -54,7 +54,7 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
                 ],
             },
             f"{checkpoint.origin}: {checkpoint.size:,} entries are verified; only what was approved left, "
-            f"to parties that were let in. Countersigned by {len(found.countersigned)}.",
+            f"to parties that were let in. Parties that have countersigned it: {len(found.countersigned)}.",
         )
 
 

@@ -100,9 +100,7 @@ def step(
         reason = reasoned(reason)
     if to is State.APPROVED and status.failures:
         raise PolicyRefusal(
-            "the gate refused this release: " + "; ".join(status.failures),
-            field="release",
-            remedy="train again, or change the policy in owner.toml and run gate again",
+            "the gate refused this release: " + "; ".join(status.failures), field="release", remedy=AFTER_REFUSAL
         )
     if to is State.APPROVED and status.exceeded and len(overridden_by) < OVERRIDES:
         raise PolicyRefusal(
@@ -348,6 +346,16 @@ def _keep(node: Node, version: int, after: Status) -> Status:
 
 def _encode(value: Status) -> bytes:
     return value.model_dump_json(indent=2).encode() + b"\n"
+
+
+AFTER_REFUSAL = "train again, or change the policy in owner.toml and run gate again"
+
+
+def next_step(of: Status) -> str:
+    """What a person does about a release that is not served."""
+    if of.state in SERVABLE:
+        return "it has ended: run train, gate, approve"
+    return f"the gate refused it: {AFTER_REFUSAL}" if of.failures else _NEXT[of.state]
 
 
 _NEXT = {

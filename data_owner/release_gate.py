@@ -6,6 +6,9 @@ from data_owner.settings import Floors, Policy
 from shared.card import Check
 from shared.scores import Criterion, Fidelity, Scores
 
+F1 = "F1, share of original"
+NO_POSITIVE = "of whose own model no positive case is found (a commoner target, or f1_of_original = 0),"
+
 
 def checks(
     policy: Policy,
@@ -40,7 +43,7 @@ def checks(
             _share(synthetic.accuracy, original.accuracy),
             floors.accuracy_of_original,
         ),
-        _check("F1, share of original", _share(synthetic.f1, original.f1), floors.f1_of_original),
+        _check(F1 if original.f1 else f"{F1}, {NO_POSITIVE}", _share(synthetic.f1, original.f1), floors.f1_of_original),
         _check(
             "density, share of real",
             _share(fidelity.density, fidelity_ceiling.density),

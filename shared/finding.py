@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.limits import LIMITS
+
+LIMITS_NAME = "limits"
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,12 @@ class Finding:
     text: str
 
 
+def as_text(findings: Iterable[Finding]) -> str:
+    """A line each, but for the limits, which only a program reads."""
+    told = (each for each in findings if each.name != LIMITS_NAME)
+    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in told)
+
+
 def limits() -> Finding:
     """The limits that hold here: none of them can be wrong."""
-    return Finding("limits", True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items()))
+    return Finding(LIMITS_NAME, True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items()))

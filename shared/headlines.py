@@ -18,12 +18,13 @@ def score_verdicts(card: Card) -> tuple[Verdict, ...]:
     share = ratio / max(chance, 1e-9)
     level: Level = "good" if share >= 0.9 else "caution" if share >= 0.8 else "bad"
     kept = scores.accuracy / max(original.accuracy, 1e-9)
+    empty = "" if scores.f1 else " It finds no positive case, which is fair and useless: nothing is shown."
     return (
         Verdict(
-            level,
+            level if scores.f1 else "caution",
             "Fair to real people",
             f"{aimed.replace('_', ' ').capitalize()} of a model trained on synthetic rows; trained on the original "
-            f"records it is {recorded:.2f}. Chance allows {chance:.2f}.",
+            f"records it is {recorded:.2f}. Chance allows {chance:.2f}.{empty}",
             f"{ratio:.2f}",
         ),
         Verdict(

@@ -147,8 +147,10 @@ def test_pictures_that_were_drawn_are_compared_in_their_places(image_artefacts: 
 def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) -> None:
     found = consumer.audit(study.folder, synthetic=changed(study, tmp_path / "rows.parquet", cell))
     assert (found.report.verdicts[0].level, found.report.verdicts[0].value) == ("bad", "mismatch")
-    assert all(verdict.level != "good" and "on other rows" in verdict.text for verdict in found.report.verdicts[1:4])
+    assert all(verdict.level != "good" for verdict in found.report.verdicts[1:4])
+    assert ["on other rows" in verdict.text for verdict in found.report.verdicts[1:4]] == [True, False, False]
     assert "altered" in found.report.to_html()
+    assert "without a single record" not in found.report.subtitle
 
 
 def test_of_a_long_table_rows_are_drawn_and_not_the_first_taken(study: Study, tmp_path: Path) -> None:

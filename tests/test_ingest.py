@@ -207,6 +207,7 @@ def test_ingest_refuses_bad_records_naming_column_and_remedy(name: str) -> None:
         ("journal", pd.Series([number * 7919 % 100_003 for number in range(600)])),
         ("hash", pd.Series([2**60 + number % 7 for number in range(600)])),
         ("seen", pd.Series([f"{1 + number % 28}/3/2021" for number in range(600)], dtype="str")),
+        ("date_of_birth", pd.Series([f"19{10 + number % 80}-01-05" for number in range(600)], dtype="str")),
         ("letter", pd.Series(["dear colleague " * 20, "dear doctor " * 20] * 300, dtype="str")),
         ("once", pd.Series([2.5, np.nan] * 300)),
         ("nothing", pd.Series([np.nan] * 600)),

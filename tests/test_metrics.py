@@ -277,6 +277,7 @@ def test_what_chance_would_have_refused_is_of_small_groups(small: int, refused: 
         ),
         ({"synthetic": GOOD.model_copy(update={"accuracy": 0.7})}, "accuracy"),
         ({"synthetic": GOOD.model_copy(update={"f1": 0.4})}, "F1"),
+        ({"original": GOOD.model_copy(update={"f1": 0.0})}, "no positive case is found"),
         ({"fidelity": Fidelity(density=0.5, coverage=0.99)}, "density"),
         ({"fidelity": Fidelity(density=0.9, coverage=0.6)}, "coverage"),
     ],

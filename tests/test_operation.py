@@ -286,6 +286,7 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     found = {finding.name: finding for finding in owner_doctor.diagnose(running.node)}
     assert {name for name, finding in found.items() if not finding.passed} == {"private files", "releases"}
     assert "chmod 600" in found["private files"].text
+    assert "train a new release" in found["releases"].text
     running.stop()
     assert "serve" in {f.name: f for f in owner_doctor.diagnose(running.node)}["listening"].text
     findings = {finding.name: finding for finding in consumer_doctor.diagnose(study)}
