@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from consumer.distillation import Distillation
-from consumer.image_audit import image_audit
+from consumer.image_audit import Audited, image_audit
 from consumer.lineage import Lineage
-from consumer.reading import AUDITED_ROWS, DRAW
+from consumer.reading import AUDITED_ROWS, DRAW, Rows
 from protocol.manifest import Manifest
 from shared.associations import associations
 from shared.card import Card
@@ -55,30 +55,21 @@ def audit_report(
     synthesiser: Synthesiser,
     card: Card,
     manifest: Manifest,
-    table: pd.DataFrame,
-    held: int,
+    synthetic: Rows,
     distillation: Distillation,
     lineage: Lineage,
-    real: pd.DataFrame | None,
+    real: Rows | None,
 ) -> Audit:
-    """Audit a table of synthetic rows of which a file has `held`. `real`: a file of the analyst's own, if any."""
+    """Audit synthetic rows. `real`: rows of the analyst's own, if any."""
     schema = synthesiser.schema
-    rows = conform(schema, drawn_rows(table, AUDITED_ROWS, DRAW))
-    own = conform(schema, real) if real is not None else None
-    if schema.image is not None:
-        pictures = image_audit(synthesiser, card, rows, own)
-        only, on_own, middle = pictures.synthetic_only, pictures.on_own_records, list(pictures.sections)
-    else:
-        only, on_own, middle = _table_audit(schema, rows, own)
-    sections = [
-        _trust(manifest, lineage),
-        score_section(card),
-        *middle,
-        _latent_section(synthesiser, distillation),
-    ]
+    rows = conform(schema, drawn_rows(synthetic.table, AUDITED_ROWS, DRAW))
+    own = None if real is None else conform(schema, real.table)
+    looked_at = [("Synthetic rows", len(rows), synthetic.held)]
+    looked_at += [] if real is None else [("Your own rows", len(real.table), real.held)]
+    audited = _table_audit(schema, rows, own) if schema.image is None else image_audit(synthesiser, card, rows, own)
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
-        subtitle=f"{held:,} rows, release {manifest.version}. Target {card.target}, positive class "
+        subtitle=f"{synthetic.held:,} rows, release {manifest.version}. Target {card.target}, positive class "
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
         + ("Made without a single record." if own is None and lineage is Lineage.PROVED else "")
         + ("" if own is None else "Beside them records of your own, which went nowhere."),
@@ -87,29 +78,27 @@ def audit_report(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
             ("Measured by the owner", card.protocol),
+            *((name, f"{some:,} of {held:,}, drawn at random") for name, some, held in looked_at if some < held),
         ),
-        sections=tuple(sections),
+        sections=(
+            _trust(manifest, lineage),
+            score_section(card),
+            *audited.sections,
+            _latent_section(synthesiser, distillation),
+        ),
     )
-    return Audit(only, on_own, report)
+    return Audit(audited.synthetic_only, audited.on_own_records, report)
 
 
-def _table_audit(
-    schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None
-) -> tuple[Scores, Scores | None, list[Section]]:
-    """Scores on synthetic rows alone and on the analyst's own, if there are any, with their sections."""
+def _table_audit(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
     only = synthetic_only(rows, schema)
-    comparison = compare(rows, own, schema) if own is not None else None
-    sections = [_synthetic_section(only, rows, schema), _marginal_section(schema, rows, own)]
-    if comparison is not None and own is not None:
-        sections.insert(1, _own_section(comparison, rows, own, schema))
-    return only, comparison[0] if comparison else None, sections
-
-
-def compare(rows: pd.DataFrame, own: pd.DataFrame, schema: Schema) -> tuple[Scores, float, float]:
-    """Trained on synthetic, tested on the analyst's own rows; with density and coverage of them."""
-    found = scores(own, predict(rows, own, schema, random_forest(0)), schema)
-    fidelity = density_coverage(own, rows, schema, seed=0)
-    return found, fidelity.density, fidelity.coverage
+    found = None if own is None else _own_section(schema, rows, own)
+    sections = (
+        _synthetic_section(only, rows, schema),
+        *([found[1]] if found else []),
+        _marginal_section(schema, rows, own),
+    )
+    return Audited(only, found[0] if found else None, sections)
 
 
 def _origin(lineage: Lineage) -> Verdict:
@@ -253,13 +242,12 @@ def released_dependence(synthesiser: Synthesiser) -> float:
     return float((shares.square().unsqueeze(1) * squared).sum(0).mean())
 
 
-def _own_section(
-    comparison: tuple[Scores, float, float], rows: pd.DataFrame, own: pd.DataFrame, schema: Schema
-) -> Section:
-    found, density, coverage = comparison
-    return Section(
+def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple[Scores, Section]:
+    found = scores(own, predict(rows, own, schema, random_forest(0)), schema)
+    fidelity = density_coverage(own, rows, schema, seed=0)
+    return found, Section(
         "On your own records",
         f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere.",
-        (Table((*Scores.heads(), "density", "coverage"), ((*found.cells(), density, coverage),)),),
+        (Table((*Scores.heads(), "density", "coverage"), ((*found.cells(), fidelity.density, fidelity.coverage),)),),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from consumer import lineage
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import Distillation
-from consumer.reading import AUDITED_ROWS, read_rows
+from consumer.reading import read_rows
 from consumer.steps import fitted_synthesiser, whole
 from consumer.study import Study
 from protocol.artefacts import Artefact
@@ -37,18 +36,11 @@ def audit(
         synthesiser,
         Card.from_bytes(trusted.artefacts[Artefact.CARD]),
         trusted.manifest,
-        rows.table,
-        rows.held,
+        rows,
         distilled,
         lineage.lineage(table_path, rows, synthesiser, expected),
-        None if own is None else own.table,
+        own,
     )
-    looked_at = (
-        ("Synthetic rows", min(len(rows.table), AUDITED_ROWS), rows.held),
-        ("Your own rows", 0 if own is None else len(own.table), 0 if own is None else own.held),
-    )
-    drawn = tuple((name, f"{some:,} of {held:,}, drawn at random") for name, some, held in looked_at if some < held)
-    found = replace(found, report=replace(found.report, facts=found.report.facts + drawn))
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
     folder.write(study.figures, found.report.to_json().encode())

@@ -21,15 +21,15 @@ TRAINED_ON = 0.8
 
 
 @dataclass(frozen=True)
-class ImageAudit:
-    """Scores on synthetic pictures alone and, if there are any, on pictures of the analyst's own; and the sections."""
+class Audited:
+    """Scores on synthetic rows alone and, if there are any, on rows of the analyst's own; and the sections."""
 
     synthetic_only: Scores
     on_own_records: Scores | None
     sections: tuple[Section, ...]
 
 
-def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> ImageAudit:
+def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
     """Audit canonical pictures `rows`; `own`: real canonical pictures of the analyst's own, if any."""
     schema = synthesiser.schema
     mixed = rows.sample(frac=1.0, random_state=0)  # a folder may be sorted by class
@@ -43,7 +43,7 @@ def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: p
         _synthetic_section(synthesiser, only, rows),
         *([found[1]] if found else []),
     ]
-    return ImageAudit(only, found[0] if found else None, tuple(sections))
+    return Audited(only, found[0] if found else None, tuple(sections))
 
 
 def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFrame) -> Section:

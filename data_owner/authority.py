@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from data_owner import roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
+from data_owner.people import named
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.entry import Enrolment as Enrolled
-from protocol.entry import Revocation, named
+from protocol.entry import Revocation
 from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder

@@ -14,7 +14,6 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
 from data_owner.privacy.accounting import Guarantee
-from data_owner.privacy.statement import MEASURED_ON
 from data_owner.release import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
@@ -102,7 +101,7 @@ class Subject:
 
 def privacy_report(subject: Subject) -> Report:
     card, found = subject.card, subject.battery
-    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if card.protocol.endswith(MEASURED_ON) else NOT_COVERED
+    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if subject.status.charges else NOT_COVERED
     served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
     return Report(
         title=f"Privacy of release {subject.version} of {card.node}",

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
+from data_owner.people import named, reasoned
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
-from protocol.entry import Approval, Denial, Override, named, reasoned
+from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign

@@ -15,21 +15,10 @@ from protocol.artefacts import Artefact
 from protocol.canonical import SECONDS, Sha256, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
-from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import Frozen
 
 Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
-
-
-def named(by: str) -> str:
-    """The person who decides, without space around the name. Raises `BadInput` if nobody is named."""
-    return _said(by, "a person must be named", "--by", "give your name with --by")
-
-
-def reasoned(reason: str) -> str:
-    """The reason of a decision, without space around it. Raises `BadInput` if there is none."""
-    return _said(reason, "a reason must be given", "--reason", "say why with --reason")
 
 
 class _Entry(Frozen):
@@ -174,12 +163,6 @@ class Standing:
         expected = approval.manifest if is_manifest else approval.artefacts.get(entry.artefact)
         if expected is None or entry.sha256 != expected.sha256 or entry.offset + entry.length > expected.length:
             raise _broken("other bytes went out than were approved")
-
-
-def _said(text: str, problem: str, option: str, remedy: str) -> str:
-    if not text.strip():
-        raise BadInput(problem, field=option, remedy=remedy)
-    return text.strip()
 
 
 def _broken(problem: str) -> RuleBroken:

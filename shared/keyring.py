@@ -24,7 +24,7 @@ BESIDE = "passphrase"
 def create(path: Path, key: Ed25519PrivateKey, passphrase: bytes) -> None:
     """Seal `key` into a new file. Raises `BadInput` rather than replace a key."""
     if path.exists():
-        raise BadInput("there is a file already", field=str(path), remedy="choose another file")
+        raise folder.there_already(path, "choose another file")
     folder.write(path, seal(key, passphrase), folder.PRIVATE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,7 +57,7 @@ class Report:
     subtitle: str
     verdicts: tuple[Verdict, ...]
     facts: tuple[tuple[str, str], ...]
-    sections: tuple[Section, ...] = field(default_factory=tuple)
+    sections: tuple[Section, ...] = ()
 
     def to_html(self) -> str:
         environment = Environment(

@@ -110,7 +110,7 @@ def test_linking_nobody_is_inconclusive(artefacts: dict[Artefact, bytes], disclo
 
 def test_conditions_are_of_different_synthetic_rows_and_hold_for_no_other(disclosed: Disclosed) -> None:
     schema, table = disclosed
-    rows = singling_out.values(schema, encode(schema, table.iloc[:300]))
+    rows = singling_out.values(encode(schema, table.iloc[:300]))
     chosen = singling_out.unique_conditions(rows, schema, np.random.default_rng(0))
     assert len(chosen) > 50
     assert len({row for row, _ in chosen}) == len(chosen)

@@ -157,7 +157,7 @@ def test_of_a_long_table_rows_are_drawn_and_not_the_first_taken(study: Study, tm
     rows = pd.read_parquet(study.folder / "synthetic.parquet").sort_values("died")
     rows.to_csv(tmp_path / "sorted.csv", index=False)
     few = len(rows) // 3
-    with patch("consumer.audit_report.AUDITED_ROWS", few), patch("consumer.audit_steps.AUDITED_ROWS", few):
+    with patch("consumer.audit_report.AUDITED_ROWS", few):
         found = consumer.audit(study.folder, synthetic=tmp_path / "sorted.csv")
     assert ("Synthetic rows", f"{few:,} of {len(rows):,}, drawn at random") in found.report.facts
     assert found.synthetic_only.recall > 0.0, "a third of the sorted rows would be of one class"

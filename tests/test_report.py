@@ -16,6 +16,7 @@ from consumer import steps as consumer_steps
 from consumer.audit_report import audit_report, quantile_distance, released_dependence
 from consumer.distillation import Distillation
 from consumer.lineage import Lineage
+from consumer.reading import Rows
 from data_owner import fitting
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
@@ -101,11 +102,10 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
         synthesiser,  # type: ignore[arg-type]
         found.card,  # type: ignore[attr-defined]
         manifest,
-        rows,
-        len(rows),
+        Rows(rows, len(rows)),
         distillation,
         Lineage.OTHER,
-        table if with_real else None,
+        Rows(table, len(table)) if with_real else None,
     )
     check(audit.report)
     assert audit.report.verdicts[0].level == "bad"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -18,7 +18,7 @@ SHADOWS = 16
 class Battery(Frozen):
     """What attacks found on the release whose artefacts have the digest `release`. `shadows` trained for membership."""
 
-    format: int = Field(default=1, ge=1, le=1)
+    format: Literal[1] = 1
     release: str
     results: tuple[Result, ...]
     shadows: int = Field(default=0, ge=0)

@@ -82,7 +82,7 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     return torch.cat([numbers, *levels, label], 1)
 
 
-def search(released: Released, records: Encoded, known: Tensor | None = None, steps: int = STEPS) -> Found:
+def search(released: Released, records: Encoded, known: Tensor | None = None) -> Found:
     """Find the z of each record. known: columns the attacker knows, (n, columns) bool; all if not given.
 
     Where the class is hidden the search starts from each in turn, and the likeliest end counts.
@@ -90,18 +90,18 @@ def search(released: Released, records: Encoded, known: Tensor | None = None, st
     parts = []
     for start in range(0, max(len(records), 1), BATCH):  # of no records, an empty batch
         rows = torch.arange(start, min(start + BATCH, len(records)))
-        parts.append(_search(released, records[rows], None if known is None else known[rows], steps))
+        parts.append(_search(released, records[rows], None if known is None else known[rows]))
     return Found(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def _search(released: Released, records: Encoded, known: Tensor | None, steps: int) -> Found:
+def _search(released: Released, records: Encoded, known: Tensor | None) -> Found:
     means = released.statistics.strata.mean
     own = means[records.target]
     if known is None:
         known = torch.ones(len(records), 1, dtype=torch.bool)
     is_told = known[:, -1:]
     starts = [own] if bool(is_told.all()) else [torch.where(is_told, own, mean) for mean in means]
-    ends = [_climb(released, records, known, start, steps) for start in starts]
+    ends = [_climb(released, records, known, start) for start in starts]
     best = torch.stack([(end.fit * known).sum(1) + end.prior for end in ends]).argmax(0)
     rows = torch.arange(len(records))
     return Found(
@@ -109,15 +109,15 @@ def _search(released: Released, records: Encoded, known: Tensor | None, steps: i
     )
 
 
-def _climb(released: Released, records: Encoded, known: Tensor, start: Tensor, steps: int) -> Found:
+def _climb(released: Released, records: Encoded, known: Tensor, start: Tensor) -> Found:
     strata = released.statistics.strata
     scale = torch.linalg.cholesky(strata.pooled_covariance()).T
     step = torch.zeros_like(start, requires_grad=True)
     optimiser = torch.optim.Adam([step], LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for parameter in released.decoder.parameters():
         parameter.requires_grad_(False)
-    for _ in range(steps):
+    for _ in range(STEPS):
         z = start + step @ scale
         loss = -((log_likelihood(released, z, records) * known).sum() + strata.log_density(z).sum())
         optimiser.zero_grad()

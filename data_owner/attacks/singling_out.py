@@ -35,7 +35,7 @@ def attack(
     count = min(len(training), len(held_out))
     made = encode(schema, synthetic.iloc[:count])
     drawn = [table.iloc[generator.permutation(len(table))[:count]] for table in (training, held_out)]
-    rows, members, control = (values(schema, part) for part in (made, *(encode(schema, table) for table in drawn)))
+    rows, members, control = (values(part) for part in (made, *(encode(schema, table) for table in drawn)))
     chosen = unique_conditions(rows, schema, generator)
     chosen = chosen if len(chosen) >= LEAST_CONDITIONS else []
     conditions = [condition(rows, row, columns, schema) for row, columns in chosen]
@@ -49,7 +49,7 @@ def attack(
     return (Result(attack=Attack.SINGLING_OUT, aim=AIM, outcomes=outcomes(main, held, baseline)),)
 
 
-def values(schema: Schema, records: Encoded) -> Floats:
+def values(records: Encoded) -> Floats:
     """Records as numbers: normal scores (missing: NaN), category positions, target, group, (n, columns)."""
     score = records.score.double().numpy().copy()
     score[records.absent.numpy()] = np.nan
