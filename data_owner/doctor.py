@@ -98,6 +98,7 @@ def _root(node: Node, now: datetime) -> Finding:
 
 
 def _ledger(node: Node, now: datetime) -> Finding:
+    Ledger.check_writable(node.ledger)
     with Ledger(node.ledger) as log:
         return Finding("egress log", True, f"{len(log.entries()):,} entries, every one within its rules")
 

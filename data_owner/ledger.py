@@ -8,10 +8,11 @@ the command again completes it.
 from __future__ import annotations
 
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -70,7 +71,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._tree, self._standing = Tree(), Standing()
         self._approvals: dict[int, tuple[int, bytes]] = {}
-        with self._guarded():
+        with _guarded(path):
             self._database = sqlite3.connect(
                 path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None, check_same_thread=False
             )
@@ -82,6 +83,16 @@ class Ledger:
     def create(cls, path: Path) -> None:
         """Begin an empty log. Raises `BadInput` if there is one."""
         append_only.create(path, _TABLES, "the egress log")
+
+    @staticmethod
+    def check_writable(path: Path) -> None:
+        """Raises `Unreachable` unless an entry could be added now. Adds none and reads none."""
+        there = f"{path.resolve().as_uri()}?mode=rw"
+        with _guarded(path), closing(sqlite3.connect(there, uri=True, timeout=LIMITS.ledger_wait_seconds)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        if shutil.disk_usage(path.parent).free < LIMITS.ledger_free_bytes:  # SQLite finds out only when it writes
+            raise _full(path)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +152,7 @@ class Ledger:
             return self._standing.overrides.get((version, findings), frozenset())
 
     def entries(self) -> list[bytes]:
-        with self._lock, self._guarded():
+        with self._lock, _guarded(self._path):
             return [bytes(row[0]) for row in self._database.execute("SELECT entry FROM entries ORDER BY place")]
 
     def continues(self, checkpoint: Checkpoint) -> bool:
@@ -150,7 +161,7 @@ class Ledger:
 
     def witness_key(self, party: str) -> str | None:
         """The key (hex) with which a party countersigned first."""
-        with self._lock, self._guarded():
+        with self._lock, _guarded(self._path):
             row = self._database.execute("SELECT key FROM countersigned WHERE party = ?", (party,)).fetchone()
             return row[0] if row else None
 
@@ -162,7 +173,7 @@ class Ledger:
             )
 
     def countersigned(self) -> list[Countersigned]:
-        with self._lock, self._guarded():
+        with self._lock, _guarded(self._path):
             rows = self._database.execute("SELECT party, key, note FROM countersigned ORDER BY party").fetchall()
         return [Countersigned(party=party, key=key, note=bytes(note).decode()) for party, key, note in rows]
 
@@ -197,7 +208,7 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it on disk, or none of it, with the newest entries known."""
-        with self._lock, self._guarded():
+        with self._lock, _guarded(self._path):
             with append_only.transaction(self._database):
                 self._catch_up()
                 yield
@@ -205,18 +216,24 @@ class Ledger:
 
     @contextmanager
     def _caught_up(self) -> Iterator[None]:
-        with self._lock, self._guarded():
+        with self._lock, _guarded(self._path):
             self._catch_up()
             yield
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-            raise Unreachable(
-                "the egress log cannot be written: the disk is full" if full else "the egress log cannot be used",
-                field=str(self._path),
-                remedy="free space" if full else "free space, fix permissions, or restore it from its backup",
-            ) from error
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            raise _full(path) from error
+        raise Unreachable(
+            "the egress log cannot be used",
+            field=str(path),
+            remedy="free space, fix permissions, or restore it from its backup",
+        ) from error
+
+
+def _full(path: Path) -> Unreachable:
+    return Unreachable("the egress log cannot be written: the disk is full", field=str(path), remedy="free space")

@@ -38,7 +38,7 @@ class Metrics:
 
 
 class MonitoringServer:
-    """GET /metrics, /healthz (the process answers) and /readyz (root and release are in date, and no drain)."""
+    """GET /metrics, /healthz (the process answers) and /readyz (what is served is in date and can be logged)."""
 
     def __init__(self, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
         """Raises `BadInput` unless the address is loopback and `Unreachable` if it cannot be bound."""

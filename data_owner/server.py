@@ -121,6 +121,7 @@ def serve(
     def is_ready() -> bool:
         try:
             _check_servable(node)
+            Ledger.check_writable(node.ledger)
         except Fair4FreeError:
             return False
         return not stopping.is_set()

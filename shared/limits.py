@@ -50,6 +50,7 @@ class Limits:
     entry_bytes: int = 8 * KIB
     proof_hashes: int = 64
     ledger_bytes: int = 256 * MIB
+    ledger_free_bytes: int = 16 * MIB
     ledger_wait_seconds: float = 10.0
 
     # tensors

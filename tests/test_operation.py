@@ -4,11 +4,13 @@ import json
 import logging
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,6 +248,17 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
     with pytest.raises(PolicyRefusal, match="the root has expired") as refused:
         server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
     assert "fair4free-owner root" in refused.value.remedy
+
+
+def test_an_owner_who_could_not_log_what_it_serves_is_not_ready(node: Node, tmp_path: Path) -> None:
+    with owner_process(node, tmp_path / "log", ledger_wait_seconds=0.2) as owner:
+        with closing(sqlite3.connect(node.ledger, isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")
+            assert owner.ask("/readyz")[0] == 503
+            assert owner.ask("/healthz")[0] == 200
+        assert owner.ask("/readyz")[0] == 200
+    with owner_process(node, tmp_path / "log", ledger_free_bytes=2**62) as owner:
+        assert owner.ask("/readyz")[0] == 503
 
 
 def test_an_address_in_use_is_named(node: Node) -> None:
