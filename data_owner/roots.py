@@ -66,17 +66,16 @@ def newest(node: Node) -> Root:
 
 def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
     """The private key of a role that is at this node. Raises `Unreachable` if none is."""
-    for identifier in newest(node).roles[role].key_ids:
-        path = _key_path(node, role, identifier)
-        if path.is_file():
-            return keyring.read(path, keyring.passphrase_of(node.keys))
+    for path in _here(node, newest(node), role):
+        return keyring.read(path, keyring.passphrase_of(node.keys))
     raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
 
 
 def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[KeyRole]) -> Root:
     """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`.
 
-    Raises `BadInput` for what makes no root, and for fewer root keys than must sign now if no threshold is given.
+    Raises `BadInput` for what makes no root, for fewer root keys than must sign now if no threshold is given, and
+    where new keys would be sealed with another passphrase than those in force.
     """
     before = newest(node)
     roles = {
@@ -90,9 +89,12 @@ def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, r
             remedy="give more keys, or say with --threshold how many must sign",
         )
     roles[KeyRole.ROOT] = (root_keys or held, needed if threshold is None else threshold)
-    for role in renew:
-        if role not in ONLINE:
-            raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
+    renewed = list(renew)
+    if set(renewed) - set(ONLINE):
+        raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
+    if renewed:
+        _check_opened(node, before)
+    for role in renewed:
         key = Ed25519PrivateKey.generate()
         _keep_key(node, role, key, keyring.passphrase_of(node.keys))
         roles[role] = ([_public(key)], 1)
@@ -116,7 +118,8 @@ def add_signature(document: bytes, signatures: bytes | None, key: Ed25519Private
 
 
 def install(node: Node, document: bytes, signatures: bytes) -> Root:
-    """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed.
+    """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed, and
+    `BadInput` unless one passphrase opens the online keys of both.
 
     Releases that are out are first signed by the new release key too, so that a stop at any point leaves every
     release valid under the root that is in force. No release is approved meanwhile.
@@ -126,20 +129,41 @@ def install(node: Node, document: bytes, signatures: bytes) -> Root:
 
 
 def _install(node: Node, document: bytes, signatures: bytes) -> Root:
-    root = rotate(newest(node), document, signatures)
+    before = newest(node)
+    root = rotate(before, document, signatures)
     for role in ONLINE:
-        if not any(_key_path(node, role, each).is_file() for each in root.roles[role].key_ids):
+        if not _here(node, root, role):
             raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy="propose a root again")
-    for identifier in root.roles[KeyRole.RELEASE].key_ids:
-        path = _key_path(node, KeyRole.RELEASE, identifier)
-        if path.is_file():
-            _sign_releases(node, keyring.read(path, keyring.passphrase_of(node.keys)))
+    for each in (before, root):
+        _check_opened(node, each)
+    for path in _here(node, root, KeyRole.RELEASE):
+        _sign_releases(node, keyring.read(path, keyring.passphrase_of(node.keys)))
     _keep(node, root.version, document, signatures)
     current = {_key_path(node, role, each) for role in KeyRole for each in root.roles[role].key_ids}
     for path in node.keys.iterdir():
         if _KEY_NAME.fullmatch(path.name) and path not in current:  # a file of another name is a person's own
             path.unlink()
     return root
+
+
+def _check_opened(node: Node, root: Root) -> None:
+    """Raises `BadInput` unless the node's passphrase opens every online key of `root` that is here.
+
+    New keys under a holder's passphrase would take the place of those with which the node can serve.
+    """
+    passphrase = keyring.passphrase_of(node.keys)
+    for path in (path for role in ONLINE for path in _here(node, root, role)):
+        try:
+            keyring.read(path, passphrase)
+        except BadInput as error:
+            remedy = f"unset a holder's {keyring.VARIABLE}, or give the node's passphrase; then propose a root again"
+            raise BadInput(error.problem, field=error.field, remedy=remedy) from error
+
+
+def _here(node: Node, root: Root, role: KeyRole) -> list[Path]:
+    """The private keys of a role that are at this node."""
+    paths = [_key_path(node, role, identifier) for identifier in root.roles[role].key_ids]
+    return [path for path in paths if path.is_file()]
 
 
 def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:

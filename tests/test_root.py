@@ -235,6 +235,53 @@ def test_no_key_is_renewed_under_another_passphrase_than_the_one_that_was_moved_
     assert {path: path.read_bytes() for path in node.folder.rglob("*") if path.is_file()} == held
 
 
+@pytest.mark.parametrize("node_is_opened_by", ["a file beside", "a variable"])
+def test_no_key_under_a_holders_passphrase_takes_the_place_of_one_that_the_node_can_open(
+    tmp_path: Path, node_is_opened_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    own = None
+    if node_is_opened_by == "a variable":
+        own = (node.keys / keyring.BESIDE).read_text()
+        (node.keys / keyring.BESIDE).unlink()
+    first = only_key(node, KeyRole.ROOT)
+    key = keyring.read(first, (own or (node.keys / keyring.BESIDE).read_text()).encode())
+    everything = [option for role in roots.ONLINE for option in ("--renew", role)]
+    held = set(node.folder.rglob("*"))
+    refused = run("root", "propose", node.folder, "--out", document, *everything, passphrase=STICK, code=2)
+    assert keyring.VARIABLE in refused["remedy"]
+    assert set(node.folder.rglob("*")) == held
+    with monkeypatch.context() as patch:  # as an owner before this was refused would have
+        patch.setattr(roots, "_check_opened", lambda node, root: None)
+        run("root", "propose", node.folder, "--out", document, *everything, passphrase=STICK)
+    document.with_suffix(".sig").write_bytes(roots.add_signature(document.read_bytes(), None, key))
+    for given in (own, STICK):
+        assert "the passphrase" in run("root", "install", node.folder, document, passphrase=given, code=2)["problem"]
+    assert run("root", "show", node.folder)["version"] == 1
+    if own is not None:
+        monkeypatch.setenv(keyring.VARIABLE, own)
+    for role in roots.ONLINE:
+        roots.signing_key(node, role)
+
+
+def test_a_node_whose_passphrase_is_lost_gets_new_keys_from_who_holds_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path / "node")
+    holders = two_of_three(node)
+    (node.keys / keyring.BESIDE).unlink()
+    monkeypatch.setenv(keyring.VARIABLE, "a new passphrase")
+    for role in roots.ONLINE:
+        only_key(node, role).unlink()
+    document = roots.propose(node, now(), [], None, roots.ONLINE).to_bytes()
+    signed = None
+    for key in holders[1:]:
+        signed = roots.add_signature(document, signed, key)
+    assert signed is not None
+    assert roots.install(node, document, signed).version == 3
+    server.release_server(node)
+
+
 def stop_when_approved(line: str) -> None:
     if line.startswith("approval"):
         raise InterruptedError
