@@ -74,7 +74,7 @@ def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
             remedy="give the owner your fingerprint and ask for approval in the role you need",
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Unreachable("the owner is busy", field=address, remedy="try again in a minute")
+        return Unreachable(f"the owner is busy: {details}", field=address, remedy="try again in a minute")
     if code is grpc.StatusCode.CANCELLED:
         return Unreachable(
             "the owner ended the call: it took too long, or approval was withdrawn meanwhile",

@@ -44,7 +44,6 @@ class EnrolmentPort:
     """Callers are not known yet: they are told apart by where they call from."""
 
     methods = ENROLMENT_METHODS
-    # few at once, so that one address cannot fill the list of who waits for a person
     calls_at_once, calls_a_minute = LIMITS.enrolments_at_once, LIMITS.enrolments_a_minute
 
     def identity(self, context: grpc.ServicerContext) -> str:

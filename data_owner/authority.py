@@ -42,6 +42,8 @@ class Enrolment(Frozen):
     role: PartyRole = PartyRole.ANALYST
     by: str = ""
     at: int
+    address: str = ""
+    """Where it called from, as gRPC writes it."""
 
 
 def create_keys(node: Node, name: str, now: datetime) -> None:
@@ -68,6 +70,12 @@ def renew_server_certificate(node: Node, now: datetime) -> bytes:
     return certificate
 
 
+def server_certificate(node: Node, now: datetime) -> bytes:
+    """The server's certificate; a fresh one once its last days have begun."""
+    certificate = key_file(node, SERVER)
+    return renew_server_certificate(node, now) if identity.needs_renewal(certificate, now) else certificate
+
+
 def key_file(node: Node, name: str) -> bytes:
     return folder.read(node.keys / name, "restore the node's keys folder from its backup")
 
@@ -90,11 +98,11 @@ def write_invitation(node: Node, address: str, enrolment_address: str) -> Invita
     return invitation
 
 
-def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]:
+def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tuple[Decision, bytes]:
     """Take in a request, once; returns what was decided so far and the certificate when approved.
 
     An approved key gets a fresh certificate while its approval stands; a request that nobody decides on lapses. Raises
-    `VerificationFailure` for a bad request and `PolicyRefusal` when too many are waiting.
+    `VerificationFailure` for a bad request and `PolicyRefusal` when too many are waiting, in all or from `address`.
     """
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
@@ -109,29 +117,38 @@ def receive(node: Node, request: bytes, now: datetime) -> tuple[Decision, bytes]
             now,
             entry.role,
         )
-    if _waiting(node, now) >= LIMITS.pending_enrolments:
-        raise PolicyRefusal("too many requests are waiting", field="enrol", remedy="try again later")
+    waiting, remedy = _waiting(node, now), "ask the owner to decide on those who wait"
+    if len(waiting) >= LIMITS.pending_enrolments:
+        raise PolicyRefusal("too many requests are waiting", field="enrol", remedy=remedy)
+    if address and sum(entry.address == address for entry in waiting) >= LIMITS.pending_enrolments_an_address:
+        raise PolicyRefusal("too many requests from this address are waiting", field="enrol", remedy=remedy)
     entry = Enrolment(
         fingerprint=fingerprint,
         name=identity.requested_name(request),
         decision=Decision.PENDING,
         at=int(now.timestamp()),
+        address=address,
     )
     folder.write(known.with_suffix(".csr"), request)
     folder.write(known, entry.model_dump_json(indent=2).encode())
     return Decision.PENDING, b""
 
 
-def _waiting(node: Node, now: datetime) -> int:
-    """How many wait for a person, once those that waited too long are forgotten."""
+def _waiting(node: Node, now: datetime) -> list[Enrolment]:
+    """Who waits for a person, once those that waited too long are forgotten."""
     since = now.timestamp() - LIMITS.pending_days * 86_400
     with folder.locked(node.lock):
-        waiting = [entry for entry in enrolments(node) if entry.decision is Decision.PENDING]
-        lapsed = [_path(node, entry.fingerprint) for entry in waiting if entry.at < since]
-        for path in lapsed:
-            path.unlink()
-            path.with_suffix(".csr").unlink(missing_ok=True)
-    return len(waiting) - len(lapsed)
+        for entry in pending(node):
+            if entry.at < since:
+                path = _path(node, entry.fingerprint)
+                path.unlink()
+                path.with_suffix(".csr").unlink(missing_ok=True)
+        return pending(node)
+
+
+def pending(node: Node) -> list[Enrolment]:
+    """Who waits for a person, oldest first."""
+    return [entry for entry in enrolments(node) if entry.decision is Decision.PENDING]
 
 
 def enrolments(node: Node) -> list[Enrolment]:

@@ -87,12 +87,18 @@ class Ledger:
     @staticmethod
     def check_writable(path: Path) -> None:
         """Raises `Unreachable` unless an entry could be added now. Adds none and reads none."""
-        there = f"{path.resolve().as_uri()}?mode=rw"
-        with _guarded(path), closing(sqlite3.connect(there, uri=True, timeout=LIMITS.ledger_wait_seconds)) as database:
+        with _unread(path) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
         if shutil.disk_usage(path.parent).free < LIMITS.ledger_free_bytes:  # SQLite finds out only when it writes
             raise _full(path)
+
+    @staticmethod
+    def size(path: Path) -> int:
+        """How many entries there are. Reads none."""
+        with _unread(path) as database:
+            last = database.execute("SELECT max(place) FROM entries").fetchone()[0]
+        return 0 if last is None else int(last) + 1
 
     def __enter__(self) -> Self:
         return self
@@ -219,6 +225,14 @@ class Ledger:
         with self._lock, _guarded(self._path):
             self._catch_up()
             yield
+
+
+@contextmanager
+def _unread(path: Path) -> Iterator[sqlite3.Connection]:
+    """The log, of which no entry has been read; never a new one."""
+    there = f"{path.resolve().as_uri()}?mode=rw"
+    with _guarded(path), closing(sqlite3.connect(there, uri=True, timeout=LIMITS.ledger_wait_seconds)) as database:
+        yield database
 
 
 @contextmanager

@@ -5,14 +5,21 @@ from __future__ import annotations
 import ipaddress
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from shared.errors import BadInput, Unreachable
+from data_owner import authority, release, roots
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from protocol.identity import certificate_expires
+from shared.clock import now
+from shared.errors import BadInput, Fair4FreeError, Unreachable
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
 
@@ -30,11 +37,41 @@ class Metrics:
         self.sent = Counter("fair4free_sent_bytes", "Bytes of artefacts sent.", ("kind",), registry=self.registry)
         gauge = Gauge("fair4free_open_calls", "Calls in flight.", registry=self.registry)
         gauge.set_function(open_calls)
-        self.expires = Gauge(
-            "fair4free_server_certificate_expires_timestamp_seconds",
-            "When the server's certificate expires.",
-            registry=self.registry,
+
+
+class NodeState(Collector):
+    """Where the node stands, looked up when it is asked for. What cannot be read has no sample."""
+
+    def __init__(self, node: Node, ready: Callable[[], bool]) -> None:
+        self._node, self._ready = node, ready
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        node = self._node
+        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("ready", "Whether /readyz succeeds.", self._ready),
+            (
+                "release_expires_timestamp_seconds",
+                "When the last release that is served expires, 0 if none is.",
+                lambda: max((each.expires for each in release.servable(node, now()).values()), default=0),
+            ),
+            (
+                "root_expires_timestamp_seconds",
+                "When the root in force expires.",
+                lambda: roots.newest(node).expires,
+            ),
+            (
+                "server_certificate_expires_timestamp_seconds",
+                "When the server's certificate expires.",
+                lambda: certificate_expires(authority.key_file(node, authority.SERVER)).timestamp(),
+            ),
+            ("pending_enrolments", "Requests that wait for a person.", lambda: len(authority.pending(node))),
+            ("log_entries", "Entries of the egress log.", lambda: Ledger.size(node.ledger)),
         )
+        for name, text, value in gauges:
+            try:
+                yield GaugeMetricFamily(f"fair4free_{name}", text, value())
+            except Fair4FreeError:
+                continue
 
 
 class MonitoringServer:

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from data_owner import authority, release, roots
 from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
 from data_owner.ledger import Ledger, new_entry
-from data_owner.monitoring import Metrics, MonitoringServer, host_and_port
+from data_owner.monitoring import Metrics, MonitoringServer, NodeState, host_and_port
 from data_owner.node import Node
 from data_owner.open_calls import OpenCalls
 from data_owner.server_certificate import ServerCertificate
@@ -122,16 +122,18 @@ def serve(
         try:
             _check_servable(node)
             Ledger.check_writable(node.ledger)
+            authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
         except Fair4FreeError:
             return False
         return not stopping.is_set()
 
     oversight = Oversight(is_ready)
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
+    oversight.metrics.registry.register(NodeState(node, is_ready))
     monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
     listening = Listening(
-        _bind(releases, address, ServerCertificate(node, oversight.metrics, mutual=True).credentials()),
-        _bind(enrolment, enrolment_address, ServerCertificate(node, oversight.metrics, mutual=False).credentials()),
+        _bind(releases, address, ServerCertificate(node, mutual=True).credentials()),
+        _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
         monitoring.address if monitoring else "",
     )
     reached_at = [
@@ -167,7 +169,7 @@ def release_server(node: Node, oversight: Oversight) -> grpc.Server:
 
 def enrolment_server(node: Node, oversight: Oversight) -> grpc.Server:
     server = _server(EnrolmentPort(), oversight)
-    service.add_EnrolmentServiceServicer_to_server(Enrolments(node), server)  # type: ignore[no-untyped-call]
+    service.add_EnrolmentServiceServicer_to_server(Enrolments(node, oversight.metrics), server)  # type: ignore[no-untyped-call]
     return server
 
 
@@ -261,18 +263,24 @@ class Releases(service.ReleaseServiceServicer):
 class Enrolments(service.EnrolmentServiceServicer):
     """Takes requests in; only a person lets anyone in."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, metrics: Metrics) -> None:
+        self._node, self._metrics = node, metrics
         self._one_at_a_time = threading.Lock()
 
     def Enrol(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         _judge(context, lambda: identity.request_fingerprint(request.certificate_request))
         with self._one_at_a_time:
             decision, certificate = _answer(
-                context,
-                lambda: authority.receive(self._node, request.certificate_request, datetime.now(UTC)),
+                context, lambda: self._receive(request.certificate_request, EnrolmentPort().identity(context))
             )
         return wire.EnrolResponse(state=DECISIONS[decision], certificate=certificate)
+
+    def _receive(self, request: bytes, address: str) -> tuple[authority.Decision, bytes]:
+        try:
+            return authority.receive(self._node, request, datetime.now(UTC), address)
+        except PolicyRefusal:
+            self._metrics.refused.labels("pending").inc()
+            raise
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 import grpc
 
 from data_owner import authority
-from data_owner.monitoring import Metrics
 from data_owner.node import Node
-from protocol.identity import certificate_expires, needs_renewal
 
 
 class ServerCertificate:
     """Each handshake asks whether the certificate has changed, or is due."""
 
-    def __init__(self, node: Node, metrics: Metrics, *, mutual: bool) -> None:
-        self._node, self._metrics, self._mutual = node, metrics, mutual
+    def __init__(self, node: Node, *, mutual: bool) -> None:
+        self._node, self._mutual = node, mutual
         self._loaded = b""
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -31,12 +29,10 @@ class ServerCertificate:
         return self._load(current) if current != self._loaded else None  # type: ignore[return-value]
 
     def _current(self) -> bytes:
-        certificate, now = authority.key_file(self._node, authority.SERVER), datetime.now(UTC)
-        return authority.renew_server_certificate(self._node, now) if needs_renewal(certificate, now) else certificate
+        return authority.server_certificate(self._node, datetime.now(UTC))
 
     def _load(self, certificate: bytes) -> grpc.ServerCertificateConfiguration:
         self._loaded = certificate
-        self._metrics.expires.set(certificate_expires(certificate).timestamp())
         pair = (authority.key_file(self._node, authority.SERVER_KEY), certificate)
         roots = authority.key_file(self._node, authority.AUTHORITY) if self._mutual else None
         return grpc.ssl_server_certificate_configuration([pair], roots)

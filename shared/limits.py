@@ -62,6 +62,7 @@ class Limits:
     # enrolment and identity
     request_bytes: int = 16 * KIB
     pending_enrolments: int = 100
+    pending_enrolments_an_address: int = 5
     pending_days: int = 14
     enrolments_at_once: int = 10
     enrolments_a_minute: int = 30

@@ -161,9 +161,7 @@ class Running:
         oversight = server.Oversight(lambda: True)
         self.releases, self.enrolment = server.release_server(node, oversight), server.enrolment_server(node, oversight)
         self.address, self.enrolment_address = (
-            server._bind(
-                listener, "127.0.0.1:0", ServerCertificate(node, oversight.metrics, mutual=mutual).credentials()
-            )
+            server._bind(listener, "127.0.0.1:0", ServerCertificate(node, mutual=mutual).credentials())
             for listener, mutual in ((self.releases, True), (self.enrolment, False))
         )
         self.invite(self.address)

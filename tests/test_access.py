@@ -242,6 +242,22 @@ def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: 
     assert {path.stem for path in running.node.enrolments.iterdir()} == waiting
 
 
+def test_who_asked_before_addresses_were_kept_is_still_known_and_counts_for_none(running: Running) -> None:
+    now, old = datetime.now(UTC), identity.new_request(identity.new_key(), "old")
+    authority.receive(running.node, old, now, "ipv4:10.0.0.1")
+    path = running.node.enrolments / f"{identity.request_fingerprint(old)}.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "address"}))
+    for number in range(LIMITS.pending_enrolments_an_address + 1):
+        request = identity.new_request(identity.new_key(), f"new {number}")
+        if number < LIMITS.pending_enrolments_an_address:
+            authority.receive(running.node, request, now, "ipv4:10.0.0.1")
+            continue
+        with pytest.raises(PolicyRefusal, match="from this address"):
+            authority.receive(running.node, request, now, "ipv4:10.0.0.1")
+        authority.receive(running.node, request, now, "ipv4:10.0.0.2")
+    assert len(authority.pending(running.node)) == LIMITS.pending_enrolments_an_address + 2
+
+
 def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tmp_path: Path) -> None:
     study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 1)

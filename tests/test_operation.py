@@ -25,8 +25,9 @@ from consumer import doctor as consumer_doctor
 from consumer.distillation import Distillation
 from consumer.enrolment import POLL_SECONDS
 from consumer.study import Study
-from data_owner import authority, load, logs, release, roots, server
+from data_owner import authority, ledger_export, load, logs, release, roots, server
 from data_owner import doctor as owner_doctor
+from data_owner.ledger import Ledger
 from data_owner.monitoring import Metrics, MonitoringServer, host_and_port, loopback
 from data_owner.node import Node
 from data_owner.server_certificate import ServerCertificate
@@ -67,7 +68,10 @@ def test_logs_metrics_and_probes_of_a_serving_owner_and_its_drain(owner: OwnerPr
     assert owner.metric(f'fair4free_calls_total{{code="OK",method="{method}"}}') == 4
     sent = sum(owner.metric(f'fair4free_sent_bytes_total{{kind="{kind}"}}') for kind in Artefact)
     assert sent == fetched.received
-    assert owner.metric("fair4free_server_certificate_expires_timestamp_seconds") > time.time() + 86_400
+    expected = {"ready": 1, "pending_enrolments": 0, "log_entries": len(ledger_export.export(owner.node).entries)}
+    assert {name: owner.metric(f"fair4free_{name}") for name in expected} == expected
+    for name, days in (("release", 89), ("root", LIMITS.root_days - 1), ("server_certificate", 29)):
+        assert owner.metric(f"fair4free_{name}_expires_timestamp_seconds") > time.time() + days * 86_400
     with channel.mutual(study) as opened:
         stub = service.ReleaseServiceStub(opened)
         stream = stub.StreamArtefact(wire.StreamArtefactRequest(version=1, kind=1), timeout=20)
@@ -167,7 +171,7 @@ def test_grpc_health_tells_alive_from_ready(running: Running, tmp_path: Path) ->
     ready = [True]
     oversight = server.Oversight(lambda: ready[0])
     readiness = server.release_server(running.node, oversight)
-    credentials = ServerCertificate(running.node, oversight.metrics, mutual=True).credentials()
+    credentials = ServerCertificate(running.node, mutual=True).credentials()
     address = server._bind(readiness, "127.0.0.1:0", credentials)
     readiness.start()
     running.invite(address)
@@ -241,6 +245,10 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
     roots.install(owner.node, ended, signed)
     assert owner.ask("/readyz")[0] == 503
     assert owner.ask("/healthz")[0] == 200
+    assert owner.metric("fair4free_ready") == 0
+    assert 0 < owner.metric("fair4free_root_expires_timestamp_seconds") <= now()
+    release.deny(owner.node, 1, by="Ada", reason="recalled", now=now())
+    assert owner.metric("fair4free_release_expires_timestamp_seconds") == 0
 
     def started(listening: server.Listening) -> None:
         raise AssertionError("it serves")
@@ -248,6 +256,26 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
     with pytest.raises(PolicyRefusal, match="the root has expired") as refused:
         server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
     assert "fair4free-owner root" in refused.value.remedy
+    shutil.rmtree(owner.node.roots)
+    assert "fair4free_root_expires" not in owner.ask("/metrics")[1]
+    assert owner.metric("fair4free_log_entries") == Ledger.size(owner.node.ledger)
+
+
+def test_the_servers_certificate_is_renewed_though_nobody_calls(owner: OwnerProcess) -> None:
+    almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 3)
+    authority.renew_server_certificate(owner.node, almost_over)
+    assert owner.metric("fair4free_server_certificate_expires_timestamp_seconds") > time.time() + 29 * 86_400
+
+
+def test_one_address_cannot_fill_the_list_of_who_waits_and_is_told_whom_to_ask(node: Node, tmp_path: Path) -> None:
+    with owner_process(node, tmp_path / "log", pending_enrolments_an_address=1) as owner:
+        consumer.enrol(tmp_path / "first", invitation=node.invitation)
+        with pytest.raises(Unreachable, match="ask the owner to decide"):
+            consumer.enrol(tmp_path / "second", invitation=node.invitation)
+        assert owner.metric('fair4free_refused_total{reason="pending"}') == 1
+        assert owner.metric("fair4free_pending_enrolments") == 1
+        let_in(node, tmp_path / "first")
+        let_in(node, tmp_path / "second")
 
 
 def test_an_owner_who_could_not_log_what_it_serves_is_not_ready(node: Node, tmp_path: Path) -> None:

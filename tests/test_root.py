@@ -279,7 +279,7 @@ def test_a_node_whose_passphrase_is_lost_gets_new_keys_from_who_holds_the_root(
         signed = roots.add_signature(document, signed, key)
     assert signed is not None
     assert roots.install(node, document, signed).version == 3
-    server.release_server(node)
+    server.release_server(node, server.Oversight(lambda: True))
 
 
 def stop_when_approved(line: str) -> None:

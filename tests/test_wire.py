@@ -360,8 +360,8 @@ def test_a_burst_from_one_address_leaves_the_list_of_who_waits_open_to_others(ru
         stub = service.EnrolmentServiceStub(opened)
         codes = list(pool.map(ask, range(3 * LIMITS.enrolments_at_once)))
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    waiting = [entry for entry in authority.enrolments(running.node) if entry.decision is authority.Decision.PENDING]
-    assert len(waiting) == codes.count(grpc.StatusCode.OK) < 2 * LIMITS.enrolments_at_once < LIMITS.pending_enrolments
+    waiting = authority.pending(running.node)
+    assert len(waiting) == codes.count(grpc.StatusCode.OK) == LIMITS.pending_enrolments_an_address
 
 
 def test_verify_finds_a_changed_file_without_a_network(running: Running, study: Study) -> None:
