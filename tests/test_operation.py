@@ -36,13 +36,14 @@ from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.student import Student
 from tests.conftest import Running
-from tests.owner_process import OwnerProcess, owner_process
+from tests.owner_process import ROOT, OwnerProcess, owner_process
 
 
 @pytest.fixture
@@ -322,6 +323,10 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
         identity.issue_client_certificate(study.request.read_bytes(), authority_key, authority_certificate, nearly_over)
     )
     authority.renew_server_certificate(running.node, nearly_over)
+    authority.write_invitation(
+        running.node, running.address, f"hospital.invalid:{running.enrolment_address.rpartition(':')[2]}"
+    )
+    assert problems(owner_doctor.diagnose(running.node)) == set()
     next(running.node.keys.glob("release-*.key")).chmod(0o644)
     release.deny(running.node, 1, by="Ada", reason="recalled", now=now())
     found = {finding.name: finding for finding in owner_doctor.diagnose(running.node)}
@@ -333,6 +338,22 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     findings = {finding.name: finding for finding in consumer_doctor.diagnose(study)}
     assert {name for name, finding in findings.items() if not finding.passed} == {"certificate", "owner", "student"}
     assert "fair4free enrol" in findings["certificate"].text
+
+
+def test_a_load_that_is_terminated_leaves_no_copy_of_the_keys_and_nobody_who_serves_it(node: Node) -> None:
+    command = [sys.executable, "-c", "from data_owner.cli import main; main()", "load", str(node.folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        while not (invitations := list(node.folder.glob(".load-*/node/invitation.json"))):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        address = Invitation.from_bytes(invitations[0].read_bytes()).address
+        process.terminate()
+        assert process.wait(60) == 130
+    assert not list(node.folder.glob(".load-*"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(host_and_port(address))
 
 
 def test_load_measures_consumers_beside_a_flood_and_leaves_the_node_as_it_was(node: Node) -> None:
