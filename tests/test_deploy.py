@@ -16,6 +16,8 @@ from typer.main import get_command
 from consumer.cli import app as consumer_app
 from data_owner.cli import app as owner_app
 from data_owner.node import Node
+from shared import keyring
+from shared.limits import LIMITS
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -44,9 +46,28 @@ def test_an_image_copies_what_is_there_and_runs_without_privileges(role: str) ->
     users = [arguments for name, arguments in found if name == "USER"]
     assert len(users) == 1
     assert int(users[0].split(":")[0]) > 0
+    assert [arguments for name, arguments in found if name == "WORKDIR"] == ["/src", "/tmp"]
     program = next(arguments for name, arguments in found if name == "ENTRYPOINT")
     command, *arguments = yaml.safe_load(next(arguments for name, arguments in found if name == "CMD"))
     check_command([*yaml.safe_load(program), command, *arguments])
+
+
+def test_a_build_is_sent_what_the_images_are_made_of_and_no_node_that_lies_beside_it() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()[1:]
+    assert lines[0] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == {*copied("owner"), *copied("consumer")}
+    assert [line for line in lines[1:] if not line.startswith("!")] == ["**/__pycache__", "**/.*_cache"]
+
+
+def test_what_the_tutorial_makes_is_not_taken_for_source(tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    made = ["hospital/records.parquet", "study/client.key", "records.csv", "rows.parquet", "owner.toml", "report.html"]
+    ours = ["data_owner/datasets/a.csv", "README.md", "tests/report.html", "deploy/compose.yaml"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *made, "invitation.json", *ours], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ignored.stdout.split() == [*made, "invitation.json"]
 
 
 def test_the_consumer_image_never_sees_the_owners_code(tmp_path: Path) -> None:
@@ -86,7 +107,9 @@ def test_compose_gives_the_two_sides_no_common_volume_and_no_privilege() -> None
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
         assert f"{name}.Containerfile" in service["build"]["dockerfile"]
+        assert service["pull_policy"] == "never"
         assert "ports" not in service
+    assert services["owner"]["ulimits"]["nofile"] > 2 * LIMITS.connections + 1000
 
 
 UNIT = DEPLOY / "fair4free-owner.service"
@@ -102,6 +125,8 @@ def test_the_units_command_exists_and_it_may_do_little() -> None:
     assert settings["NoNewPrivileges"] == "yes"
     assert settings["UMask"] == "0077"
     assert settings["KillSignal"] == "SIGTERM"
+    assert settings["RequiresMountsFor"] == words[2]
+    assert int(settings["LimitNOFILE"]) > 2 * LIMITS.connections + 1000
     hidden = {Path(value.removeprefix("-")) for name, _, value in lines if name == "InaccessiblePaths"}
     assert hidden == set(Node(Path(words[2])).withheld)
 
@@ -172,6 +197,36 @@ def test_pods_run_without_privileges_and_their_commands_exist(side: str) -> None
         "capabilities": {"drop": ["ALL"]},
     }
     check_command([container["image"].replace("-consumer", ""), *container["args"]])
+
+
+def test_a_node_with_a_long_log_has_time_to_start() -> None:
+    (found,) = [document for document in documents("owner.yaml") if document["kind"] == "StatefulSet"]
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    startup, ready = container["startupProbe"], container["readinessProbe"]
+    assert startup["exec"] == ready["exec"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 600
+
+
+@pytest.mark.parametrize("name", ["kubernetes/owner.yaml", "kubernetes/setup/owner.yaml", "compose.yaml"])
+def test_what_mounts_a_passphrase_need_only_be_uncommented(name: str) -> None:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    taken = re.sub(r"(?m)^( *)# (?=env|- .*passphrase|( {2})?secret|  passphrase)", r"\1", text)
+    if name == "compose.yaml":
+        found = yaml.safe_load(taken)
+        (secret,) = found["services"]["owner"]["secrets"]
+        assert set(found["secrets"]) == {secret}
+        file = found["services"]["owner"]["environment"][keyring.FILE_VARIABLE]
+        assert file == f"/run/secrets/{secret}"
+        return
+    (spec,) = [
+        document["spec"].get("template", document)["spec"]
+        for document in yaml.safe_load_all(taken)
+        if document["kind"] in ("StatefulSet", "Pod")
+    ]
+    (variable,) = spec["containers"][0]["env"]
+    (mount,) = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "passphrase"]
+    assert (variable["name"], variable["value"]) == (keyring.FILE_VARIABLE, f"{mount['mountPath']}/passphrase")
+    assert {"name": "passphrase", "secret": {"secretName": "passphrase", "defaultMode": 0o440}} in spec["volumes"]
 
 
 def test_selectors_meet_the_labels_of_the_pods() -> None:
