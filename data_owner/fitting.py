@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from data_owner.disclosure import check_classes, disclose
-from data_owner.ingest import read, with_groups
+from data_owner.ingest import MergedGroups, read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, architecture_for, default_settings
@@ -33,11 +33,13 @@ HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a teacher is trained and measured on: canonical tables, all in the schema's categories."""
+    """What a teacher is trained and measured on: canonical tables, all in the schema's categories; `merged`: the
+    sensitive groups that were too small, if any."""
 
     schema: Schema
     training: pd.DataFrame
     held_out: pd.DataFrame
+    merged: MergedGroups | None = None
 
 
 def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
@@ -53,9 +55,11 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
         rows, test_size=HELD_OUT_SHARE, random_state=settings.training.seed, stratify=found.frame[target]
     )
     counted = training if settings.privacy is None else rows  # nobody is behind microdata
-    schema, canonical = disclose(with_groups(found, settings.policy, counted), minimum_count, counted)
+    grouped = with_groups(found, settings.policy, counted)
+    schema, canonical = disclose(grouped, minimum_count, counted)
     architecture_for(schema, default_settings(schema))
-    return Prepared(schema, *(canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)))
+    kept = [canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)]
+    return Prepared(schema, kept[0], kept[1], grouped.merged)
 
 
 def recipe(schema: Schema, training: TrainingSettings) -> str:

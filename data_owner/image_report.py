@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from data_owner.ingest import MergedGroups
 from data_owner.measure import Measured
-from data_owner.owner_report import frame, gate_section, latent_section, training_section
+from data_owner.owner_report import frame, gate_section, latent_section, merged_groups_table, training_section
 from shared.generation import Synthesiser
 from shared.headlines import score_section
 from shared.image_plots import group_counts, group_grid, picture_grid
@@ -21,6 +22,7 @@ def image_report(
     synthesiser: Synthesiser,
     held_out: pd.DataFrame,
     history: list[dict[str, Any]],
+    merged: MergedGroups | None = None,
 ) -> Report:
     """Everything the gate looked at, for the person who approves. `failures`: all that it found against the release."""
     card, schema = measured.card, synthesiser.schema
@@ -50,6 +52,7 @@ def image_report(
                 (
                     Table((f"{target}, held out", *groups), tuple(group_counts(held_out, schema))),
                     Table((f"{target}, synthetic", *groups), tuple(group_counts(measured.synthetic, schema))),
+                    *merged_groups_table(merged),
                 ),
             ),
             latent_section(measured, synthesiser),

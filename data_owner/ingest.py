@@ -45,12 +45,22 @@ class ColumnFacts:
 
 
 @dataclass(frozen=True)
+class MergedGroups:
+    """How many sensitive groups were too small, their share of the records, and the values that they took."""
+
+    groups: int
+    share: float
+    into: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Records:
-    """A canonical table, what its columns are, and the positive class of the target."""
+    """A canonical table, what its columns are, the positive class of the target, and what was merged, if anything."""
 
     frame: pd.DataFrame
     columns: tuple[ColumnFacts, ...]
     positive: str
+    merged: MergedGroups | None = None
 
     @property
     def sensitive(self) -> list[str]:
@@ -65,10 +75,11 @@ def ingest(table: pd.DataFrame, settings: OwnerSettings) -> Records:
 def with_groups(found: Records, policy: Policy, counted: NDArray[np.int64] | None = None) -> Records:
     """Records whose joint groups are as large as the policy asks, counting rows `counted`, all unless given.
 
-    Small groups are merged if the policy says so. Raises `PolicyRefusal` if not, `BadInput` for too few or too many.
+    Small groups are merged if the policy says so: with each other or, if they are too few together, into the next
+    smallest, which keeps its name. Raises `PolicyRefusal` if not, `BadInput` for too few or too many.
     """
-    frame = _with_groups(found.frame, found.sensitive, policy, counted)
-    return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in found.columns), found.positive)
+    frame, merged = _with_groups(found.frame, found.sensitive, policy, counted)
+    return Records(frame, tuple(_as_declared(fact, frame[fact.name]) for fact in found.columns), found.positive, merged)
 
 
 def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = False) -> Records:
@@ -278,24 +289,26 @@ def _as_declared(fact: ColumnFacts, labels: pd.Series) -> ColumnFacts:
 
 def _with_groups(
     frame: pd.DataFrame, sensitive: list[str], policy: Policy, counted: NDArray[np.int64] | None
-) -> pd.DataFrame:
-    field = ", ".join(sensitive)
+) -> tuple[pd.DataFrame, MergedGroups | None]:
+    field, found = ", ".join(sensitive), None
     group = frame.groupby(sensitive).ngroup()
     of = group if counted is None else group.iloc[counted]
     sizes = pd.Series(np.bincount(of, minlength=group.max() + 1)).sort_values(kind="stable")
-    merged = int((sizes < policy.minimum_count).sum())
-    if merged:
+    few = int((sizes < policy.minimum_count).sum())
+    if few:
         if policy.small_groups == "refuse":
             raise PolicyRefusal(
                 f"a sensitive group has fewer than {policy.minimum_count} records to train on",
                 field=field,
                 remedy='use --merge-small-groups at init, set small_groups = "merge" in owner.toml, or drop the rows',
             )
-        # the next smallest groups join until the merged one is large enough itself
-        while sizes.iloc[:merged].sum() < policy.minimum_count and merged < len(sizes):
-            merged += 1
-        small = group.isin(sizes.index[:merged])
-        frame = frame.assign(**{name: frame[name].mask(small, MERGED) for name in sensitive})
+        small, into = group.isin(sizes.index[:few]), (MERGED,) * len(sensitive)
+        if sizes.iloc[:few].sum() < policy.minimum_count and few < len(sizes):
+            into = tuple(frame.loc[group == sizes.index[few], sensitive].iloc[0])
+        found = MergedGroups(few, float(small.mean()), into)
+        frame = frame.assign(
+            **{name: frame[name].mask(small, value) for name, value in zip(sensitive, into, strict=True)}
+        )
     groups = len(frame.drop_duplicates(sensitive))
     if groups < 2:
         raise BadInput("there is only one group", field=field, remedy="choose a column with two or more groups")
@@ -305,7 +318,7 @@ def _with_groups(
             field=field,
             remedy="name fewer sensitive columns, or give them fewer categories",
         )
-    return frame
+    return frame, found
 
 
 def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from data_owner.ingest import MergedGroups
 from data_owner.measure import Measured
 from shared.associations import associations
 from shared.card import Card
@@ -24,6 +25,7 @@ def owner_report(
     synthesiser: Synthesiser,
     held_out: pd.DataFrame,
     history: list[dict[str, Any]],
+    merged: MergedGroups | None = None,
 ) -> Report:
     """Everything the gate looked at, for the person who approves. `failures`: all that it found against the release."""
     card, schema = measured.card, synthesiser.schema
@@ -54,6 +56,7 @@ def owner_report(
                             for group in card.groups
                         ),
                     ),
+                    *merged_groups_table(merged),
                 ),
                 (group_bars(rates, "Positive rate by group: recorded, synthetic and predicted."),),
             ),
@@ -121,6 +124,14 @@ def merged_table(schema: Schema, held_out: pd.DataFrame) -> tuple[Table, ...]:
         if isinstance(column, CategoricalColumn) and MERGED in column.categories
     ]
     return (Table(("column", "categories kept", "share of records merged"), tuple(rows)),) if rows else ()
+
+
+def merged_groups_table(merged: MergedGroups | None) -> tuple[Table, ...]:
+    """Sensitive groups that were too small, if any: of how many records, and the group that these count to."""
+    if merged is None:
+        return ()
+    columns = ("sensitive groups that were too small", "counted to", "share of records")
+    return (Table(columns, ((merged.groups, " / ".join(merged.into), round(merged.share, 4)),)),)
 
 
 def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:

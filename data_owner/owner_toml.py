@@ -27,7 +27,7 @@ leaves is differentially private; then every column must declare its categories 
 
 COMMENTS = {
     "minimum_count": "no group, category or quantile point stands for fewer records than this",
-    "small_groups": '"refuse" or "merge" sensitive groups with fewer records',
+    "small_groups": '"refuse" or "merge" sensitive groups with fewer records; too few together join the next smallest',
     "release_days": "an approved release expires after so many days",
     "privacy": "added to the signed privacy statement; this text is what one without a budget says",
     "criterion_of_ceiling": "of demographic parity or, under odds, equalized odds: share of what chance leaves",

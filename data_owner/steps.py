@@ -231,7 +231,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     history = json.loads(folder.read(node.history, "train again"))
     failures = (*status.failures, *status.exceeded)
     write_report = owner_report if teacher is None else image_report
-    report = write_report(measured, failures, synthesiser, prepared.held_out, history)
+    report = write_report(measured, failures, synthesiser, prepared.held_out, history, prepared.merged)
     folder.write(node.report, report.to_html().encode(), folder.PRIVATE)
     folder.write(node.figures, report.to_json().encode(), folder.PRIVATE)
     findings.write_page(node, version, found, settings)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_owner import steps
 from data_owner.disclosure import disclose
 from data_owner.infer import infer
-from data_owner.ingest import ingest
+from data_owner.ingest import MergedGroups, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.settings import ColumnSettings, OwnerSettings
@@ -250,8 +250,10 @@ def test_the_positive_class_is_the_telling_one_or_else_the_rarer() -> None:
 
 def test_small_groups_are_merged_when_the_policy_says_so() -> None:
     table = patients().assign(**{"région": ["north", "south"] * 294 + ["west"] * 6 + ["isle"] * 6})
-    merged = ingest(table, settings_for(table, small_groups="merge")).frame["région"]
-    assert (merged == MERGED).sum() == 12
+    found = ingest(table, settings_for(table, small_groups="merge"))
+    assert (found.frame["région"] == MERGED).sum() == 12
+    assert found.merged == MergedGroups(2, 0.02, (MERGED,))
+    assert ingest(patients(), settings_for(patients(), small_groups="merge")).merged is None
 
 
 def test_merged_and_missing_groups_join_what_the_owner_declared() -> None:
@@ -289,6 +291,17 @@ def test_a_small_group_joins_one_of_two_equal_groups_and_not_both() -> None:
     table = patients().assign(**{"région": ["north", "south"] * 297 + ["west"] * 6})
     groups = ingest(table, settings_for(table, small_groups="merge")).frame["région"].value_counts()
     assert sorted(groups) == [297, 303]
+
+
+def test_too_few_in_small_groups_join_the_next_smallest_which_keeps_its_name() -> None:
+    regions = ["north"] * 400 + ["south"] * 195 + ["west"] * 3 + ["isle"] * 2
+    found = ingest(patients().assign(**{"région": regions}), settings_for(patients(), small_groups="merge"))
+    assert found.frame["région"].value_counts().to_dict() == {"north": 400, "south": 200}
+    assert found.merged == MergedGroups(2, 5 / 600, ("south",))
+    pairs = patients().assign(**{"région": regions}, night=["no"] * 400 + ["yes"] * 200)
+    both = infer(pairs, name="n", source="s", target="died", sensitive=("région", "night"), small_groups="merge")
+    joint = ingest(pairs, both).frame[["région", "night"]].value_counts()
+    assert joint.to_dict() == {("north", "no"): 400, ("south", "yes"): 200}
 
 
 def test_a_sensitive_column_is_named_once() -> None:

@@ -301,7 +301,8 @@ def _real(place: Path) -> Path:
 def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path) -> None:
     path = tmp_path / "hospital"
     table = pictures()
-    steps.init(path, data=table, target="shape", sensitive=("colour",))
+    table.loc[:4, "colour"] = "blue"
+    steps.init(path, data=table, target="shape", sensitive=("colour",), small_groups="merge")
     owner_toml = path / "owner.toml"
     settings = owner_toml.read_text("utf-8")
     # what so short a training reaches, whatever order a processor adds in
@@ -320,6 +321,8 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert measured.card.pictures.groups == (), "fewer pictures than may be spoken of"
     assert round(found.agreement, 2) == measured.card.pictures.agreement
     assert Node(path).report.read_text("utf-8").count("data:image/png;base64") > 60
+    titled = {section["title"]: section for section in json.loads(Node(path).figures.read_text("utf-8"))["sections"]}
+    assert titled["Classes and groups"]["tables"][-1]["rows"][0][::2] == [1, 0.0125]
     card = Card.from_bytes((path / "releases" / "1" / "card.json").read_bytes())
     assert [verdict.attack for verdict in card.attacks] == ["reconstruction", "density ratio"]
     assert not gated.failures

@@ -84,6 +84,16 @@ def test_the_owner_sees_how_much_of_a_column_was_merged() -> None:
     assert merged_table(*disclose(ingest(patients(600), settings_for(patients(600))), 10)) == ()
 
 
+def test_the_owner_sees_where_groups_that_were_too_small_are_counted(measured: tuple[object, ...]) -> None:
+    table = patients(600)
+    table.loc[:4, "région"] = "isle"
+    found = fitting.split(table, settings_for(table, small_groups="merge"))
+    history = [dict.fromkeys(("step", "reconstruction", "target", "divergence", "dependence", "total"), 1.0)]
+    report = owner_report(*measured[:1], (), *measured[1:], history, found.merged)  # type: ignore[arg-type, misc]
+    (groups,) = (section for section in report.sections if section.title == "Groups")
+    assert groups.tables[1].rows == ((1, "east", 0.0083),)
+
+
 @pytest.mark.parametrize("with_real", [False, True])
 def test_the_audit_is_offline_and_says_where_rows_came_from(
     measured: tuple[object, ...],
