@@ -16,7 +16,7 @@ from shared.latent_plots import student_overlay
 from shared.metrics import PERMUTATIONS, group_rates, outcome
 from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
-from shared.schema import MERGED, CategoricalColumn, Schema
+from shared.schema import MERGED, CategoricalColumn, Schema, joint_label
 
 
 def owner_report(
@@ -131,7 +131,7 @@ def merged_groups_table(merged: MergedGroups | None) -> tuple[Table, ...]:
     if merged is None:
         return ()
     columns = ("sensitive groups that were too small", "counted to", "share of records")
-    return (Table(columns, ((merged.groups, " / ".join(merged.into), round(merged.share, 4)),)),)
+    return (Table(columns, ((merged.groups, joint_label(merged.into), round(merged.share, 4)),)),)
 
 
 def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:

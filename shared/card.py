@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from shared.errors import BadInput
 from shared.limits import LIMITS
-from shared.schema import Frozen, Label, Name, describe
+from shared.schema import Frozen, JointLabel, Label, Name, describe
 from shared.scores import Criterion, Fidelity, PictureScores, Scores
 
 Part = TypeVar("Part", bound=Frozen)
@@ -20,7 +20,7 @@ class GroupSize(Frozen):
     No field says how often a model names them positive: with the ratios it would tell of a group that is left out.
     """
 
-    label: str = Field(max_length=1000)
+    label: JointLabel
     records: int = Field(ge=0)
     recorded_rate: float | None = Field(default=None, ge=0.0, le=1.0)
 

@@ -35,6 +35,9 @@ Dtype = Annotated[
 
 Label = Annotated[str, Field(max_length=LIMITS.name_characters)]
 
+JointLabel = Annotated[str, Field(max_length=LIMITS.columns * (2 * LIMITS.name_characters + len(" / ")))]
+"""What `joint_label` may become of labels."""
+
 
 class ColumnRole(StrEnum):
     FEATURE = "feature"
@@ -124,6 +127,11 @@ class ImageColumn(Frozen):
 Column = Annotated[NumericColumn | CategoricalColumn | ImageColumn, Field(discriminator="kind")]
 
 
+def joint_label(values: tuple[str, ...]) -> str:
+    """One name for a category of each sensitive column, another for others: slashes inside are doubled if several."""
+    return " / ".join(value.replace("/", "//") for value in values) if len(values) > 1 else values[0]
+
+
 class Group(Frozen):
     """One value of the joint sensitive variable: a category per sensitive column, and its share of records."""
 
@@ -132,7 +140,7 @@ class Group(Frozen):
 
     @property
     def label(self) -> str:
-        return " / ".join(self.values)
+        return joint_label(self.values)
 
 
 class Schema(Frozen):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from shared.schema import Frozen, Label
+from shared.schema import Frozen, JointLabel
 
 Criterion = Literal["parity", "odds"]
 """Whether groups are to be alike in how often a model says positive, or in how often it is right (DESIGN section 2)."""
@@ -51,7 +51,7 @@ class Fidelity(_Averaged):
 class GroupAccuracy(Frozen):
     """Accuracy on one group's real held-out pictures, trained on synthetic and on original ones."""
 
-    label: Label
+    label: JointLabel
     synthetic: float = Share
     original: float = Share
 

@@ -11,9 +11,14 @@ from scipy.stats import ks_2samp
 
 from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
+from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
+from shared.card import GroupSize
 from shared.errors import PolicyRefusal
-from shared.schema import MERGED, CategoricalColumn, NumericColumn, Quantiles
+from shared.limits import LIMITS
+from shared.metrics import group_rates, outcome
+from shared.schema import MERGED, CategoricalColumn, Group, NumericColumn, Quantiles
+from shared.scores import GroupAccuracy
 from tests.conftest import patients, settings_for
 
 MINIMUM = 10
@@ -309,3 +314,20 @@ def test_a_gap_in_too_few_records_to_train_on_is_not_released(records: Records) 
     for counted, optional in ((np.arange(600), True), (np.arange(5, 600), False)):
         schema, _ = disclose(gaps, 10, counted)
         assert {column.name: column for column in schema.columns}["lactate"].optional is optional  # type: ignore[union-attr]
+
+
+def test_groups_whose_values_hold_slashes_have_names_of_their_own() -> None:
+    pairs = [("a / b", "c"), ("a", "b / c"), ("a /", "/ c"), ("a", "c")] * 150
+    site, shift = (pd.Series(part, dtype="str") for part in zip(*pairs, strict=True))
+    table = patients().assign(site=site, shift=shift).drop(columns="région")
+    found = infer(table, name="n", source="s", target="died", sensitive=("site", "shift"))
+    schema, canonical = disclose(ingest(table, found), MINIMUM)
+    assert len(group_rates(canonical, outcome(canonical, schema), schema)) == 4
+    assert Group(values=("a", "c"), share=1.0).label == "a / c"
+    assert Group(values=("n/a",), share=1.0).label == "n/a"
+
+
+def test_a_name_of_many_columns_long_labels_is_fit_for_a_card() -> None:
+    label = Group(values=("/" * LIMITS.name_characters,) * 20, share=1.0).label
+    assert GroupAccuracy(label=label, synthetic=1.0, original=1.0).label == label
+    assert GroupSize(label=label, records=10).label == label
