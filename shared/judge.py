@@ -16,8 +16,8 @@ from shared.schema import Schema
 from shared.scores import Fidelity
 
 IMAGE_PROTOCOL = (
-    "Trained on synthetic pictures, tested on real held-out ones drawn so that each class has every group equally "
-    "often: a convolutional classifier (maps 16 and doubling, 64 features, 1,200 steps of 128 pictures); 16 synthetic "
+    "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
+    "group: a convolutional classifier (maps 16 and doubling, 64 features, 1,200 steps of 128 pictures); 16 synthetic "
     "pictures for each training picture, at most 60,000. Ratios, recall and F1: means of each class against the rest. "
     + JUDGED_TOGETHER
     + "Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage "
@@ -78,7 +78,7 @@ class ImageJudge:
         return train_classifier(self.reference, self.schema, self._seed, rebalanced=True)
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
-        return equal_groups(held_out, self.schema, self._seed)
+        return equally_mixed(held_out, self.schema, self._seed)
 
     def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
         model = train_classifier(train, self.schema, self._seed)
@@ -98,16 +98,22 @@ def judge_for(schema: Schema, reference: pd.DataFrame, seed: int) -> Judge:
     return TableJudge(schema, seed) if schema.image is None else ImageJudge(schema, reference, seed)
 
 
-def equal_groups(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFrame:
-    """As many rows as can be in which every group is as frequent within a class, so that s tells nothing of y.
+def equally_mixed(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFrame:
+    """As many rows of each group as can be in which classes are mixed as in the whole table, to a row, so that s tells
+    nothing of y; a small group makes no other smaller.
 
-    A class that a group lacks altogether is left as it is.
+    A group that lacks a class is left out; where fewer than two groups are left, the table is what it was.
     """
     target, group = positions(schema.target, table[schema.target.name]), group_positions(schema, table)
+    present, counts = np.unique(target, return_counts=True)
+    share = counts / len(target)
     draw = np.random.default_rng(seed)
-    kept = []
-    for index in range(len(schema.target.categories)):
-        members = [np.flatnonzero((target == index) & (group == each)) for each in range(len(schema.groups))]
-        least = min(len(rows) for rows in members)
-        kept += [draw.choice(rows, least, replace=False) if least else rows for rows in members]
-    return table.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)
+    kept: list[Integers] = []
+    for each in range(len(schema.groups)):
+        members = [np.flatnonzero((target == index) & (group == each)) for index in present]
+        most = min(len(rows) / part for rows, part in zip(members, share, strict=True))
+        if most:
+            sizes = (int(most * part + 1e-9) for part in share)
+            kept += [draw.choice(rows, size, replace=False) for rows, size in zip(members, sizes, strict=True)]
+    groups = len(kept) // len(present)
+    return table.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True) if groups > 1 else table

@@ -30,7 +30,7 @@ from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
 from shared.image_folder import ImageFolderWriter, read_image_folder
-from shared.judge import equal_groups
+from shared.judge import equally_mixed
 from shared.limits import LIMITS
 from shared.metrics import outcome
 from shared.picture_scores import hardest
@@ -168,10 +168,26 @@ def test_generation_of_pictures_is_repeatable_and_divisible(
 def test_held_out_pictures_are_drawn_so_that_s_tells_nothing_of_y(
     image_records: fitting.Prepared,
 ) -> None:
-    test = equal_groups(image_records.held_out, image_records.schema, seed=0)
-    counts = pd.crosstab(test["shape"], test["colour"])
-    assert (counts["red"] == counts["green"]).all()
+    test = equally_mixed(image_records.held_out, image_records.schema, seed=0)
+    mixes = pd.crosstab(test["shape"], test["colour"])
+    share = image_records.held_out["shape"].value_counts(normalize=True).sort_index()
+    assert np.abs(mixes - np.outer(share, mixes.sum())).max(axis=None) < 2
     assert len(test) > 0
+
+
+def test_a_small_group_leaves_the_others_their_test_pictures(image_records: fitting.Prepared) -> None:
+    schema, table = image_records.schema, _cells_of(100)
+    red = table["colour"] == "red"
+    few = pd.concat([table[~red], table[red].groupby("shape").head(2)], ignore_index=True)
+    counts = pd.crosstab((test := equally_mixed(few, schema, seed=0))["shape"], test["colour"])
+    assert counts["green"].tolist() == [100, 100, 100]
+    assert counts["red"].tolist() == [2, 2, 2]
+    biased = pd.concat([table[~red], table[red].iloc[::2], table[red & (table["shape"] == "bar")]], ignore_index=True)
+    counts = pd.crosstab((test := equally_mixed(biased, schema, seed=0))["shape"], test["colour"])
+    assert (counts / counts.sum()).T.round(2).drop_duplicates().shape[0] == 1
+    assert counts["green"]["bar"] == 100
+    without = few[(few["colour"] == "green") | (few["shape"] != "bar")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(equally_mixed(without, schema, seed=0), without)
 
 
 def _cells_of(pictures_each: int) -> pd.DataFrame:
