@@ -7,6 +7,8 @@ that the schema names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -148,13 +150,18 @@ def _as_text(values: pd.Series) -> pd.Series:
     Each by itself: what a label is called does not depend on which others a part of a table holds.
     """
     missing = values.isna()
-    spelt = _spelt if pd.api.types.is_float_dtype(values) else str
+    spelt: Callable[..., str] = str
+    if pd.api.types.is_float_dtype(values):
+        spelt = partial(_spelt, single=str(values.dtype).lower() in ("float16", "float32"))
     text = values.astype("object").map(spelt).astype("str")
     return text.mask(missing | (text == ""))
 
 
-def _spelt(number: float) -> str:
-    return str(int(number)) if pd.notna(number) and number % 1 == 0 and abs(number) <= EXACT else str(number)
+def _spelt(number: float, single: bool) -> str:
+    """A number of single precision is 0.1, as a file of text then has it, not 0.10000000149011612."""
+    if pd.notna(number) and number % 1 == 0 and abs(number) <= EXACT:
+        return str(int(number))
+    return str(np.float32(number) if single and pd.notna(number) else number)
 
 
 def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:

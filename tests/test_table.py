@@ -386,3 +386,12 @@ def test_who_may_not_change_a_schema_is_told_what_it_asks_for() -> None:
 
 def test_no_text_is_a_gap() -> None:
     assert canonical(pd.Series(["a", "", None], dtype="str"), "ward", "category").isna().tolist() == [False, True, True]
+
+
+def test_a_category_of_single_precision_is_called_as_a_file_of_text_has_it(tmp_path: Path) -> None:
+    doses = pd.Series([0.1, 2.0, np.nan, 1e17, 123456.79], dtype="float32", name="dose")
+    found = canonical(doses, "dose", "category")
+    assert found.dropna().tolist() == ["0.1", "2", "1e+17", "123456.79"]
+    with TableWriter(tmp_path / "doses.csv", {}) as writer:
+        writer.write(doses.to_frame().assign(beside=1))
+    pd.testing.assert_series_equal(canonical(read_table(tmp_path / "doses.csv")["dose"], "dose", "category"), found)
