@@ -41,7 +41,8 @@ def init(
         Path | None, typer.Option(help="CSV with a column `file` (none for an array), or list_attr_celeba.txt.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Crop the centre of pictures and resize it to so many pixels; CelebA's to 64.")
+        int | None,
+        typer.Option(help="Crop the centre of pictures and resize it to 8 to 112 pixels a side; CelebA's to 64."),
     ] = None,
     skip_bad_files: Annotated[
         bool | None, typer.Option(help="Leave out pictures that cannot be used, into skipped.csv; CelebA's are.")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,12 +26,17 @@ from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import check_names, read_table
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_id")
 """Names of the column of a CSV that says which picture a row is of."""
 
 FACE_SIDE = 64
 """The side to which pictures in CelebA's layout are brought, unless another is asked for."""
+
+LARGEST_SIDE = 112
+"""Of a square, for two groups: a larger picture's decoder, or one for many groups, has more weights than the limit."""
+
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,17 @@ def read_labelled(
     """
     celeba = labels.suffix.lower() == ".txt"
     size = FACE_SIDE if celeba and size is None else size
-    if size is not None and not 8 <= size <= LIMITS.image_side:
-        raise BadInput("not a size", field="--size", remedy=f"give 8 to {LIMITS.image_side}")
+    if size is not None and not 8 <= size <= LARGEST_SIDE:
+        raise BadInput("not a size that is taken", field="--size", remedy=f"give 8 to {LARGEST_SIDE}")
     rows = _celeba_list(labels) if celeba else read_table(labels)
-    with _source(images) as source:
-        key = None if isinstance(source, _Array) else _file_column(rows, labels)
-        if key != "image" and "image" in rows.columns:
-            raise BadInput(
-                "the labels have a column named as the pictures will be", field="image", remedy="rename or remove it"
-            )
-        names = source.names if key is None else rows[key].astype("str").tolist()
+    key = None if _is_array(images) else _file_column(rows, labels)
+    if key != "image" and "image" in rows.columns:
+        raise BadInput(
+            "the labels have a column named as the pictures will be", field="image", remedy="rename or remove it"
+        )
+    wanted = [] if key is None else rows[key].astype("str").tolist()
+    with _source(images, wanted) as source:
+        names = source.names if key is None else wanted
         if key is None and len(rows) != len(names):
             raise BadInput(
                 "the array and the labels differ in length", field=str(labels), remedy="give a row a picture"
@@ -89,7 +96,12 @@ def read_labelled(
             f"{problems[0].problem}{more}", field=problems[0].name, remedy="mend it, or use --skip-bad-files"
         )
     if not pictures:
-        raise BadInput("no picture can be used", field=str(images), remedy="check that the labels are of these files")
+        commonest = Counter(entry.problem for entry in problems).most_common(1)[0][0]
+        raise BadInput(
+            f"no picture can be used; the commonest problem: {commonest}",
+            field=str(images),
+            remedy="mend the files, and check that the labels are of them",
+        )
     kept = sorted(pictures)
     table = rows.iloc[kept].drop(columns=[] if key is None else [key]).reset_index(drop=True)
     table.insert(0, "image", pd.Series([pictures[row] for row in kept], dtype="object"), allow_duplicates=False)
@@ -121,7 +133,7 @@ def image_column(name: str, shape: tuple[int, int, int]) -> ImageColumn:
     height, width, channels = shape
     if not all(8 <= side <= LIMITS.image_side for side in (height, width)) or channels not in (1, 3):
         raise BadInput(
-            f"pictures are {height} x {width}; 8 to {LIMITS.image_side} pixels a side are taken",
+            f"pictures are {height} x {width}; 8 pixels a side and more are taken, to {LARGEST_SIDE} x {LARGEST_SIDE}",
             field=name,
             remedy="resize them, or use --size",
         )
@@ -161,25 +173,56 @@ def _said(shape: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def _source(path: Path) -> Iterator[_Source]:
-    """A folder, zip archive or array. Raises `Unreachable` if it cannot be read, `BadInput` if it holds no picture."""
-    try:
-        if path.is_dir():
-            files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-            yield _checked(_Files({name: file for name, file in files.items() if _is_picture(name)}), path)
-        elif path.suffix.lower() == ".npy":
-            yield _Array(_memory_map(path), path.name)
-        elif path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                yield _checked(_Archive(archive), path)
-        elif path.exists():
-            raise BadInput("neither a folder, .zip nor .npy", field=str(path), remedy="give one of those")
-        else:
-            raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions")
-    except OSError as error:
-        raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions") from error
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        raise BadInput("a damaged file", field=str(path), remedy="give the file again") from None
+def _source(path: Path, wanted: list[str]) -> Iterator[_Source]:
+    """A folder, zip archive or array, whose names are taken as labels have them, of which there are the `wanted`.
+
+    Raises `Unreachable` if it cannot be read, `BadInput` if it holds no picture.
+    """
+    with ExitStack() as opened:
+        try:
+            source = _open(path, wanted, opened)
+        except OSError as error:
+            raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions") from error
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            raise BadInput("a damaged file", field=str(path), remedy="give the file again") from None
+        if not source.names:
+            raise BadInput("holds no picture", field=str(path), remedy=f"give files that end in {', '.join(SUFFIXES)}")
+        yield source
+
+
+def _open(path: Path, wanted: list[str], opened: ExitStack) -> _Source:
+    if path.is_dir():
+        # a name that is no UTF-8 can be in no CSV of labels: it is told as well as UTF-8 can
+        names = {
+            file.relative_to(path).as_posix().encode(errors="backslashreplace").decode(): file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        }
+        return _Files(_as_labelled({name: file for name, file in names.items() if _is_picture(name)}, wanted))
+    if _is_array(path):
+        return _Array(_memory_map(path), path.name)
+    if path.suffix.lower() == ".zip":
+        archive = opened.enter_context(zipfile.ZipFile(path))
+        return _Archive(archive, _as_labelled({name: name for name in archive.namelist() if _is_picture(name)}, wanted))
+    if path.exists():
+        raise BadInput("neither a folder, .zip nor .npy", field=str(path), remedy="give one of those")
+    raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions")
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy" and not path.is_dir()
+
+
+def _as_labelled(files: Mapping[str, Place], wanted: Iterable[str]) -> dict[str, Place]:
+    """The files by name below the folder, of those that all of them lie in, below which labels know most of them."""
+    if not files:
+        return {}
+    folders = zip(*(name.split("/")[:-1] for name in files), strict=False)
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, folders)]
+    prefixes = ["".join(f"{part}/" for part in shared[:depth]) for depth in range(len(shared) + 1)]
+    named = set(wanted)
+    start = len(max(prefixes, key=lambda prefix: sum(prefix + name in files for name in named)))
+    return {name[start:]: file for name, file in files.items()}
 
 
 def _memory_map(path: Path) -> np.ndarray:
@@ -193,13 +236,9 @@ def _memory_map(path: Path) -> np.ndarray:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")
-
-
-def _checked(source: _Files | _Archive, path: Path) -> _Source:
-    if not source.names:
-        raise BadInput("holds no picture", field=str(path), remedy=f"give files that end in {', '.join(SUFFIXES)}")
-    return source
+    """Whether it is called as pictures are; what is hidden, or in a hidden folder, is some program's."""
+    parts = PurePosixPath(name).parts
+    return name.lower().endswith(SUFFIXES) and parts[0] != "__MACOSX" and not any(part[0] == "." for part in parts)
 
 
 class _Files:
@@ -208,23 +247,24 @@ class _Files:
         self.names = list(files)
 
     def picture(self, name: str, size: int | None) -> Pixels:
-        if self._files[name].stat().st_size > LIMITS.source_bytes:
-            raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
-        return read_image(self._files[name].read_bytes(), name, size)
+        try:
+            if self._files[name].stat().st_size > LIMITS.source_bytes:
+                raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
+            data = self._files[name].read_bytes()
+        except OSError:
+            raise BadInput("the file cannot be read", field=name, remedy="check its permissions") from None
+        return read_image(data, name, size)
 
 
 class _Archive:
-    """Names are taken below the folder that all of the archive lies in, if there is one."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        members = [name for name in archive.namelist() if _is_picture(name) and not name.startswith("__MACOSX")]
-        tops = {name.partition("/")[0] if "/" in name else "" for name in members}
-        start = len(next(iter(tops))) + 1 if len(tops) == 1 and "" not in tops else 0
-        self._members = {name[start:]: name for name in members}
-        self.names = list(self._members)
+    def __init__(self, archive: zipfile.ZipFile, members: Mapping[str, str]) -> None:
+        self._archive, self._members = archive, members
+        self._held = Counter(archive.namelist())
+        self.names = list(members)
 
     def picture(self, name: str, size: int | None) -> Pixels:
+        if self._held[self._members[name]] > 1:
+            raise BadInput("is in the archive more than once", field=name, remedy="zip it again with one of them")
         member = self._archive.getinfo(self._members[name])
         if member.file_size > LIMITS.source_bytes:
             raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")

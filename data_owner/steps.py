@@ -38,6 +38,7 @@ from data_owner.settings import OwnerSettings
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
+from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.student import StudentSettings
 from shared.table import read_table
@@ -78,10 +79,14 @@ def init(
         )
     if (images is None) != (labels is None):
         raise BadInput("pictures and labels go together", field="--labels", remedy="use --images DIR --labels FILE")
+    if images is None and (size is not None or skip_bad_files is not None):
+        raise BadInput(
+            "are of pictures alone", field="--size and --skip-bad-files", remedy="use them with --images and --labels"
+        )
     left_out: tuple[Skipped, ...] = ()
     if images is not None and labels is not None:
         found = read_labelled(Path(images), Path(labels), size=size, skip_bad_files=skip_bad_files)
-        table, left_out, source = found.table, found.skipped, Path(images).name
+        table, left_out, source = found.table, found.skipped, Path(images).resolve().name
     elif dataset_name is not None and dataset_name in colored_mnist.BIAS:
         sensitive, target = sensitive or (colored_mnist.SENSITIVE,), target or colored_mnist.TARGET
         table, source = colored_mnist.load(dataset_name), f"dataset:{dataset_name}"
@@ -123,6 +128,13 @@ def init(
         records = table.to_parquet(index=False, compression="zstd")
     except (pa.ArrowException, TypeError, ValueError):
         raise BadInput("a column mixes types", field="table", remedy="give each column one type") from None
+    if len(records) > LIMITS.table_bytes:  # as `train` would read them
+        raise BadInput(
+            "the records are larger than the limit",
+            field="table",
+            remedy="give a sample of them" + ("" if images is None else ", or use a smaller --size"),
+        )
+    listed = pd.DataFrame(left_out).to_csv(index=False).encode() if left_out else None
     undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
     if not undecided and epsilon is None:
         split(table, settings)
@@ -134,8 +146,8 @@ def init(
     Ledger.create(node.ledger)
     Budget.create(node.budget)
     folder.write(node.records, records, folder.PRIVATE)
-    if left_out:
-        folder.write(node.skipped, pd.DataFrame(left_out).to_csv(index=False).encode(), folder.PRIVATE)
+    if listed is not None:
+        folder.write(node.skipped, listed, folder.PRIVATE)
     folder.write(node.settings, dump(settings).encode())
     return settings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from shared.schema import ImageColumn
 
 MODES = {"L": 1, "RGB": 3}
 """Pillow's modes that are taken, with their channels."""
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """Pillow's formats that are taken, whatever a file is called: some of the others start programs."""
 
 Pixels = NDArray[np.uint8]
@@ -31,13 +32,15 @@ Pixels = NDArray[np.uint8]
 def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
     """The pixels of a picture file, (height, width, channels) uint8; with `side`, its centre resized to a square.
 
-    It is turned as its EXIF orientation says.
+    It is turned as its EXIF orientation says, if that can be read.
 
-    Raises `BadInput` naming `name` if it is no picture, is cut short, too large, or of another mode than L and RGB.
+    Raises `BadInput` naming `name` if it is no picture, is cut short, too large, one of several in the file, or of
+    another mode than L and RGB of 8 bits.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore")  # such as of damaged EXIF, which sound pictures may have
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > LIMITS.source_pixels:
                 raise BadInput("the picture is larger than the limit", field=name, remedy="give a smaller one")
@@ -45,8 +48,14 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
                 raise BadInput(
                     f"the picture is of mode {image.mode}", field=name, remedy="convert it to 8-bit grey (L) or RGB"
                 )
+            if any("RGB;16" in str(tile.args) for tile in getattr(image, "tile", ())):  # Pillow would keep half of it
+                raise BadInput("the picture is of 16 bits a channel", field=name, remedy="convert it to 8-bit RGB")
+            # beside a photo, MPO files hold smaller views of it
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise BadInput("the file holds several pictures", field=name, remedy="save each as a file of its own")
             image.load()
-            image = ImageOps.exif_transpose(image)
+            with suppress(Exception):  # damaged EXIF says nothing of how a picture is turned
+                image = ImageOps.exif_transpose(image)
     except BadInput:
         raise
     except Exception:  # Pillow's decoders raise errors of many kinds on damaged files

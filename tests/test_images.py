@@ -1,10 +1,13 @@
 """Pictures read with their labels: what is taken, and every way in which a folder can be bad."""
 
 import io
+import os
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -18,6 +21,7 @@ from data_owner.images import read_labelled
 from data_owner.node import Node
 from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.image_codec import as_png, read_image
+from shared.limits import LIMITS
 from tests.pictures import SIDE, pictures, write_folder
 
 
@@ -69,6 +73,16 @@ def test_a_file_of_postscript_starts_no_program() -> None:
     started.assert_not_called()
 
 
+def test_a_sound_picture_with_damaged_exif_is_taken_as_it_stands() -> None:
+    original = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for damaged in (exif.tobytes()[:-9], b"Exif\0\0and no more"):
+        file = io.BytesIO()
+        Image.fromarray(original).save(file, "PNG", exif=damaged)
+        np.testing.assert_array_equal(read_image(file.getvalue(), "phone"), original)
+
+
 def truncated(place: Path) -> None:
     path = place / "images" / "0003.png"
     path.write_bytes(path.read_bytes()[:60])
@@ -76,6 +90,21 @@ def truncated(place: Path) -> None:
 
 def wrong_mode(place: Path) -> None:
     Image.new("CMYK", (SIDE, SIDE)).save(place / "images" / "0003.tif")
+    rename(place, "0003.png", "0003.tif")
+
+
+def sixteen_bits(place: Path) -> None:
+    """A dark picture, of which the higher halves are all nought."""
+    row = b"\0" + bytes((0, 200)) * 3 * SIDE
+    header = SIDE.to_bytes(4) * 2 + bytes((16, 2, 0, 0, 0))
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(row * SIDE)), (b"IEND", b"")]
+    chunks = [len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4) for kind, data in parts]
+    (place / "images" / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def several_pages(place: Path) -> None:
+    page = Image.new("RGB", (SIDE, SIDE))
+    page.save(place / "images" / "0003.tif", save_all=True, append_images=[page])
     rename(place, "0003.png", "0003.tif")
 
 
@@ -120,6 +149,8 @@ def rename(place: Path, old: str, new: str) -> None:
 ONE_BAD = {
     "truncated": (truncated, "not a whole picture"),
     "wrong mode": (wrong_mode, "mode CMYK"),
+    "16 bits a channel": (sixteen_bits, "16 bits"),
+    "several pages": (several_pages, "several pictures"),
     "other size": (other_size, "most pictures are 12 x 12 in colour"),
     "grey among coloured": (grey, "in grey"),
     "no picture": (no_picture, "not a whole picture"),
@@ -144,6 +175,58 @@ def test_a_bad_file_is_named_and_refused_or_skipped_as_the_policy_says(name: str
     assert {entry.name for entry in found.skipped} >= {caught.value.field}
 
 
+def test_a_file_that_may_not_be_read_is_named_or_skipped(place: Path) -> None:
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == "0003.png":
+            raise PermissionError
+        return read(path)
+
+    with patch.object(Path, "read_bytes", refused):
+        with pytest.raises(BadInput, match="cannot be read") as caught:
+            read_labelled(place / "images", place / "labels.csv")
+        found = read_labelled(place / "images", place / "labels.csv", skip_bad_files=True)
+    assert caught.value.field == "0003.png"
+    assert [entry.name for entry in found.skipped] == ["0003.png"]
+
+
+@pytest.mark.parametrize("inside", ["", "train/", "images/train/"])
+@pytest.mark.parametrize("named", ["", "train/", "images/train/"])
+def test_labels_name_files_from_any_folder_that_all_lie_in(inside: str, named: str, place: Path) -> None:
+    if not inside.endswith(named):
+        named = ""
+    labels = pd.read_csv(place / "labels.csv")
+    labels.assign(file=named + labels["file"]).to_csv(place / "labels.csv", index=False)
+    (place / "top" / inside).parent.mkdir(parents=True, exist_ok=True)
+    (place / "images").rename(place / "top" / inside)
+    with zipfile.ZipFile(place / "top.zip", "w") as archive:
+        for file in (place / "top").rglob("*.png"):
+            archive.write(file, file.relative_to(place / "top"))
+    for source in ("top", "top.zip"):
+        found = read_labelled(place / source, place / "labels.csv")
+        assert found.skipped == ()
+        pd.testing.assert_frame_equal(found.table, pictures(30))
+
+
+def test_what_is_in_a_hidden_folder_is_no_picture_of_ours(place: Path) -> None:
+    (place / "images" / ".thumbnails").mkdir()
+    (place / "images" / ".thumbnails" / "0003.png").write_bytes((place / "images" / "0003.png").read_bytes())
+    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+        for file in (place / "images").rglob("*.png"):
+            archive.write(file, file.relative_to(place))
+    for source in ("images", "images.zip"):
+        assert read_labelled(place / source, place / "labels.csv").skipped == ()
+
+
+def test_an_error_of_ours_is_not_taken_for_a_damaged_file(place: Path) -> None:
+    with (
+        patch("data_owner.images.read_image", side_effect=ValueError("of ours")),
+        pytest.raises(ValueError, match="of ours"),
+    ):
+        read_labelled(place / "images", place / "labels.csv")
+
+
 def zipped(place: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
     """The folder as an archive; picture 0003 alone is packed by `compression`."""
     with zipfile.ZipFile(place / "images.zip", "w") as archive:
@@ -163,6 +246,13 @@ def corrupt_member(place: Path) -> Path:
     return path
 
 
+def twice(place: Path) -> Path:
+    path = zipped(place)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("0003.png", as_png(np.zeros((SIDE, SIDE, 3), np.uint8)))
+    return path
+
+
 def understated(place: Path) -> Path:
     """A member of 200 MB that is said to have 100 bytes."""
     (place / "images" / "0003.png").unlink()
@@ -176,6 +266,7 @@ def understated(place: Path) -> Path:
 BAD_MEMBERS = {
     "bzip2": (bzip2, "otherwise than by deflate"),
     "corrupt": (corrupt_member, "cannot be read out of the archive"),
+    "twice": (twice, "more than once"),
     "understated": (understated, "cannot be read out of the archive"),
 }
 
@@ -198,6 +289,11 @@ def test_a_bad_member_of_an_archive_is_named_or_skipped_and_costs_little(name: s
 def empty_folder(place: Path) -> None:
     for file in (place / "images").iterdir():
         file.unlink()
+
+
+def moving_pictures(place: Path) -> None:
+    empty_folder(place)
+    Image.new("RGB", (SIDE, SIDE)).save(place / "images" / "0003.gif")
 
 
 def no_folder(place: Path) -> None:
@@ -225,10 +321,15 @@ def a_column_of_pictures(place: Path) -> None:
 
 ALL_BAD: dict[str, tuple[Callable[[Path], None], type[Fair4FreeError], str]] = {
     "empty folder": (empty_folder, BadInput, "holds no picture"),
+    "GIF alone": (moving_pictures, BadInput, "holds no picture"),
     "no folder": (no_folder, Unreachable, "cannot be read"),
     "no file column": (no_file_column, BadInput, "no column says which file"),
     "a text file": (a_text_file, BadInput, "neither a folder"),
-    "labels of other files": (labels_of_other_files, BadInput, "no picture can be used"),
+    "labels of other files": (
+        labels_of_other_files,
+        BadInput,
+        "commonest problem: there is a label but no such",
+    ),
     "a column of pictures": (a_column_of_pictures, BadInput, "named as the pictures"),
 }
 
@@ -342,6 +443,41 @@ def test_one_source_of_records_is_asked_for(place: Path) -> None:
         steps.init(place / "hospital", images=place / "images", dataset_name="adult", **roles)
     with pytest.raises(BadInput, match="go together"):
         steps.init(place / "hospital", images=place / "images", **roles)
+
+
+def test_a_name_that_is_no_utf8_is_told_in_what_was_skipped(tmp_path: Path) -> None:
+    images, labels = write_folder(pictures(200), tmp_path)
+    (images / os.fsdecode(b"M\xfcller.png")).write_bytes(b"")
+    roles = {"target": "shape", "sensitive": ("colour",)}
+    with pytest.raises(BadInput, match="no label") as caught:
+        steps.init(tmp_path / "hospital", images=images, labels=labels, **roles)
+    str(caught.value).encode()
+    steps.init(tmp_path / "hospital", images=images, labels=labels, skip_bad_files=True, **roles)
+    assert steps.skipped(tmp_path / "hospital") == ["M\\udcfcller.png"]
+
+
+def test_records_that_train_would_not_read_are_refused_before_a_node_is_made(tmp_path: Path) -> None:
+    images, labels = write_folder(pictures(200), tmp_path)
+    with (
+        patch("data_owner.steps.LIMITS", LIMITS.__class__(table_bytes=1000)),
+        pytest.raises(BadInput, match="larger than the limit") as caught,
+    ):
+        steps.init(tmp_path / "node", images=images, labels=labels, target="shape", sensitive=("colour",))
+    assert "--size" in caught.value.remedy
+    assert not (tmp_path / "node").exists()
+
+
+def test_pictures_in_the_folder_at_hand_are_called_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = write_folder(pictures(200), tmp_path)
+    monkeypatch.chdir(images)
+    found = steps.init(tmp_path / "node", images=".", labels=labels, target="shape", sensitive=("colour",))
+    assert found.source == "images"
+
+
+@pytest.mark.parametrize("option", [{"size": 16}, {"skip_bad_files": True}])
+def test_options_of_pictures_are_refused_without_any(option: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="of pictures alone"):
+        steps.init(tmp_path / "node", dataset_name="compas", **option)
 
 
 def test_a_budget_for_pictures_is_refused_before_a_node_is_made(tmp_path: Path) -> None:
