@@ -82,10 +82,13 @@ def architecture_for(schema: Schema, settings: TeacherSettings) -> Architecture 
             return ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
         return Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
     except ValidationError as error:
+        remedy = "exclude columns of many categories, or recode them into fewer"
+        if schema.image is not None:
+            remedy = "use a smaller --size, or fewer sensitive groups"
         raise BadInput(
             f"the decoder would be too large, {describe(error)}",
-            field="columns",
-            remedy="exclude columns of many categories, or recode them into fewer",
+            field="columns" if schema.image is None else schema.image.name,
+            remedy=remedy,
         ) from None
 
 

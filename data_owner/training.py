@@ -27,6 +27,9 @@ from shared.schema import Schema
 from shared.statistics import LatentStatistics, measure
 
 VALIDATION_SHARE = 0.1
+MOST_PICTURES_VALIDATED = 5000
+"""They go through the convolutions at once; a mean over so many is exact enough, and more would need much memory."""
+
 CHECKPOINTS = 40
 """How many checkpoints a whole run leaves, at most about."""
 
@@ -89,6 +92,7 @@ def train_teacher(
         teacher = Teacher(schema, settings).to(device)
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
     held = int(len(records) * VALIDATION_SHARE)
+    held = held if schema.image is None else min(held, MOST_PICTURES_VALIDATED)
     labelled = with_labels(records, targets, torch.Generator().manual_seed(seed))
     validation, training = labelled[order[:held]].to(device), records[order[held:]].to(device)
     training_targets = targets[order[held:]].to(device)

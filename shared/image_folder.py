@@ -88,9 +88,9 @@ def read_image_folder(
 ) -> tuple[pd.DataFrame, int]:
     """At most `rows` PNG pictures of such a folder with their labels, drawn by `seed`, and how many it holds.
 
-    `text` is of `read_table`. Raises `BadInput` and `Unreachable`.
+    `text` is of `read_table`; names of files are text. Raises `BadInput` and `Unreachable`.
     """
-    labels = read_table(path / LABELS, text=text)
+    labels = read_table(path / LABELS, text=(*text, "file"))
     if "file" not in labels.columns:
         raise BadInput("labels.csv lacks this column", field="file", remedy="name the file of each row")
     if bool(labels["file"].isna().any()):

@@ -88,7 +88,9 @@ def group_from_latents(latents: Tensor, target: Tensor, group: Tensor, seed: int
 
 
 def _predicted(inputs: Tensor, group: Tensor, seed: int) -> float:
-    model = HistGradientBoostingClassifier(max_iter=50, random_state=seed)
+    # above 10,000 rows it stops early by a stratified split, which a fold with one of a group does not allow
+    early = "auto" if int(torch.unique(group, return_counts=True)[1].min()) >= FOLDS else False
+    model = HistGradientBoostingClassifier(max_iter=50, random_state=seed, early_stopping=early)
     with threadpool_limits(1, user_api="openmp"):
         found = cross_val_predict(model, inputs.numpy(), group.numpy(), cv=FOLDS)
     return float((found == group.numpy()).mean())

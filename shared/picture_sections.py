@@ -31,6 +31,10 @@ def picture_section(found: PictureScores) -> Section:
                     ),
                 ),
             ),
-            *([Table(("predicted", "accuracy", "commonest group"), latents)] if found.group_from_latent else []),
+            *(
+                [Table(("predicted", "accuracy", "commonest group"), latents)]
+                if found.group_from_latent is not None
+                else []
+            ),
         ),
     )

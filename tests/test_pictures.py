@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 
 import consumer
 from consumer.study import Study
-from data_owner import attack_steps, authority, fitting, steps
+from data_owner import attack_steps, authority, fitting, steps, training
 from data_owner.image_encoder import ImageEncoder
+from data_owner.images import LARGEST_SIDE
 from data_owner.measure import reference
 from data_owner.node import Node
-from data_owner.teacher import default_settings
+from data_owner.teacher import architecture_for, default_settings
 from protocol.artefacts import Artefact
 from shared.architecture import ConvolutionalArchitecture
 from shared.canonical import restore
@@ -30,11 +32,14 @@ from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
 from shared.image_codec import read_image
 from shared.image_folder import ImageFolderWriter, read_image_folder
+from shared.image_plots import picture_grid
 from shared.judge import equally_mixed
 from shared.limits import LIMITS
 from shared.metrics import outcome
-from shared.picture_scores import hardest
+from shared.picture_scores import group_from_latents, hardest
+from shared.picture_sections import picture_section
 from shared.schema import Schema
+from shared.scores import PictureScores
 from shared.statistics import measure
 from shared.student import StudentSettings
 from tests.conftest import QUICK_STUDENT, Running
@@ -115,6 +120,44 @@ def test_a_release_of_pictures_stays_under_two_megabytes() -> None:
         latents = torch.randn(900, teacher.latent)
         statistics = measure(latents, torch.ones_like(latents), labels[:, :2], labels, seed=0)
         assert len(decoder.to_bytes()) + len(statistics.to_bytes()) < 1_900_000
+
+
+def test_the_largest_side_is_the_largest_whose_decoder_is_within_the_limits() -> None:
+    architecture_for(Schema.from_bytes(_schema(LARGEST_SIDE, 100)), default_settings(Schema.from_bytes(_schema(8, 2))))
+    larger = Schema.from_bytes(_schema(LARGEST_SIDE + 1, 2))
+    with pytest.raises(BadInput, match="decoder would be too large") as caught:
+        architecture_for(larger, default_settings(larger))
+    assert caught.value.field == "image"
+    assert "--size" in caught.value.remedy
+
+
+def test_no_more_pictures_are_held_out_of_training_than_go_through_at_once(image_records: fitting.Prepared) -> None:
+    with (
+        patch("data_owner.training.MOST_PICTURES_VALIDATED", 7),
+        patch("data_owner.training._validate", wraps=training._validate) as validated,
+    ):
+        fitting.fit(image_records, picture_settings(pictures()).training, replace(QUICK_IMAGES, steps=5))
+    assert len(validated.call_args.args[1]) == 7
+
+
+def test_own_pictures_of_late_classes_alone_are_shown() -> None:
+    schema = Schema.from_bytes(_schema(SIDE, 14))
+    table = pd.DataFrame({"image": [bytes(3 * SIDE**2)] * 4, "s": "a", "y": ["12", "13"] * 2})
+    assert picture_grid(table, schema, "own").svg.count("data:image/png;base64") == 4
+
+
+def test_a_group_of_one_among_many_pictures_stops_nothing() -> None:
+    draw = torch.Generator().manual_seed(0)
+    group = torch.cat([torch.randint(2, (15_400,), generator=draw), torch.tensor([2])])
+    z = torch.randn(len(group), 2, generator=draw)
+    with pytest.warns(UserWarning, match="least populated"):  # of scikit-learn's folds
+        found = group_from_latents(z, torch.zeros_like(group), group, seed=0)
+    assert 0.4 < found["group_from_latent"] < 0.6
+
+
+def test_a_group_that_is_never_predicted_is_shown_as_that() -> None:
+    found = PictureScores(agreement=1.0, agreement_ceiling=1.0, groups=(), group_from_latent=0.0)
+    assert len(picture_section(found).tables) == 2
 
 
 def _schema(side: int, classes: int) -> bytes:
@@ -289,6 +332,17 @@ def test_labels_of_pictures_keep_the_spaces_they_begin_with(image_records: fitti
     assert found["shape"].tolist() == table["shape"].tolist()
 
 
+def test_names_of_files_keep_their_zeros(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    folder, labels = write_folder(pictures(4), tmp_path)
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(""))
+    bare = pd.read_csv(labels)
+    bare.assign(file=bare["file"].str.removesuffix(".png")).to_csv(folder / "labels.csv", index=False)
+    assert image_records.schema.image is not None
+    found, _ = read_image_folder(folder, image_records.schema.image, 4, seed=0)
+    pd.testing.assert_frame_equal(found, pictures(4))
+
+
 def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fitting.Prepared, tmp_path: Path) -> None:
     table = pictures(120).sort_values("shape", ignore_index=True)
     folder, labels = write_folder(table, tmp_path)
@@ -322,9 +376,11 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     owner_toml = path / "owner.toml"
     settings = owner_toml.read_text("utf-8")
     # what so short a training reaches, whatever order a processor adds in
-    for floor, lower in (("density_of_real = 0.6", "density_of_real = 0.4"), ("original = 0.9", "original = 0.7")):
+    lowered = {"density_of_real": (0.6, 0.4), "accuracy_of_original": (0.9, 0.7), "criterion_of_ceiling": (0.8, 0.6)}
+    for name, (least, lower) in lowered.items():
+        floor = f"{name} = {least}"
         assert floor in settings
-        settings = settings.replace(floor, lower)
+        settings = settings.replace(floor, f"{name} = {lower}")
     owner_toml.write_text(settings, "utf-8")
     gated = _trained_and_gated(path)
     measured, found = gated.measured, gated.measured.pictures
