@@ -1,0 +1,71 @@
+"""The analyst's folder of pictures: read as it was written, and refused by name where it cannot be."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pandas as pd
+import pytest
+
+from data_owner import fitting
+from shared.errors import BadInput
+from shared.image_folder import ImageFolderWriter, read_image_folder
+from shared.limits import LIMITS
+from tests.pictures import pictures, write_folder
+
+BAD_LABELS = {
+    "another column of pictures": ({"image": 1}, "image"),
+    "a blank cell": ({"file": ["", *["0001.png"] * 3]}, "file"),
+    "a NUL in a name": ({"file": "00\x0001.png"}, "labels.csv"),
+    "outside of the folder": ({"file": "../labels.csv"}, "labels.csv"),
+    "a file beyond the limit": ({}, "0000.png"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_a_bad_folder_of_the_analyst_s_is_refused_by_name(
+    name: str, image_records: fitting.Prepared, tmp_path: Path
+) -> None:
+    change, field = BAD_LABELS[name]
+    folder, labels = write_folder(pictures(4), tmp_path)
+    pd.read_csv(labels).assign(**change).to_csv(folder / "labels.csv", index=False)
+    assert image_records.schema.image is not None
+    with (
+        patch("shared.image_folder.LIMITS", LIMITS.__class__(source_bytes=LIMITS.source_bytes if change else 10)),
+        pytest.raises(BadInput) as caught,
+    ):
+        read_image_folder(folder, image_records.schema.image, 4, seed=0)
+    assert caught.value.field.endswith(field)
+    assert caught.value.remedy
+
+
+def test_labels_of_pictures_keep_the_spaces_they_begin_with(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    column = image_records.schema.image
+    assert column is not None
+    table = pictures(4).assign(shape=[" bar", "bar", "cross ", '"']).astype({"shape": "str"})
+    with ImageFolderWriter(tmp_path / "made", column, 0, {}) as writer:
+        writer.write(table)
+    found, _ = read_image_folder(tmp_path / "made", column, 4, seed=0)
+    assert found["shape"].tolist() == table["shape"].tolist()
+
+
+def test_names_of_files_keep_their_zeros(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    folder, labels = write_folder(pictures(4), tmp_path)
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(""))
+    bare = pd.read_csv(labels)
+    bare.assign(file=bare["file"].str.removesuffix(".png")).to_csv(folder / "labels.csv", index=False)
+    assert image_records.schema.image is not None
+    found, _ = read_image_folder(folder, image_records.schema.image, 4, seed=0)
+    pd.testing.assert_frame_equal(found, pictures(4))
+
+
+def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    table = pictures(120).sort_values("shape", ignore_index=True)
+    folder, labels = write_folder(table, tmp_path)
+    labels.rename(folder / "labels.csv")
+    assert image_records.schema.image is not None
+    found, held = read_image_folder(folder, image_records.schema.image, 60, seed=0)
+    assert (len(found), held) == (60, 120)
+    assert set(found["shape"]) == set(table["shape"])
+    whole, _ = read_image_folder(folder, image_records.schema.image, 120, seed=0)
+    pd.testing.assert_frame_equal(whole, table)
