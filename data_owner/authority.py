@@ -39,7 +39,7 @@ class Enrolment(Frozen):
     fingerprint: str
     name: str
     decision: Decision
-    role: PartyRole = PartyRole.ANALYST
+    role: PartyRole | None = None
     by: str = ""
     at: int
     address: str = ""
@@ -108,7 +108,7 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
     known = _path(node, fingerprint)
     if known.is_file():
         entry = _read(known)
-        if entry.decision is not Decision.APPROVED:
+        if entry.decision is not Decision.APPROVED or entry.role is None:
             return entry.decision, b""
         return entry.decision, identity.issue_client_certificate(
             folder.read(known.with_suffix(".csr"), "enrol again"),
@@ -183,8 +183,10 @@ def decide(
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
         known = matching[0]
-        decided = known.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         granted = decision is Decision.APPROVED
+        decided = known.model_copy(update={"decision": decision, "by": person, "at": at})
+        if granted:
+            decided = decided.model_copy(update={"role": role})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
             if granted

@@ -236,7 +236,7 @@ def enrol(
             authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
             then = "" if approve is None else "\nThe analyst runs `fair4free enrol` again to get the certificate."
         found = authority.enrolments(opened)
-        lines = [f"{entry.decision:9} {entry.role:8} {entry.fingerprint}  {entry.name}" for entry in found]
+        lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]
         out.result(
             {"enrolments": [entry.model_dump(mode="json") for entry in found]},
             ("\n".join(lines) or "nobody has asked yet.") + then,

@@ -17,11 +17,9 @@ from safetensors.torch import save as save_tensors
 from data_owner import authority, findings, release, roots
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
-from data_owner.datasets import codebook, colored_mnist, dataset
-from data_owner.datasets import load as load_dataset
+from data_owner.datasets import codebook
 from data_owner.fitting import Prepared, artefacts, fit, recipe, split
 from data_owner.image_report import image_report
-from data_owner.images import Skipped, read_labelled
 from data_owner.infer import infer
 from data_owner.ingest import read
 from data_owner.ledger import Ledger
@@ -35,6 +33,7 @@ from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
+from data_owner.source import source
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
@@ -71,53 +70,21 @@ def init(
         raise BadInput("not a folder", field=str(path), remedy="choose a new folder for the node")
     if path.exists() and any(path.iterdir()):
         raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
-    if sum(given is not None for given in (data, images, dataset_name)) != 1:
-        raise BadInput(
-            "give one source of records",
-            field="--data",
-            remedy="use --data FILE, --images DIR --labels FILE or --dataset NAME",
-        )
-    if (images is None) != (labels is None):
-        raise BadInput("pictures and labels go together", field="--labels", remedy="use --images DIR --labels FILE")
-    if images is None and (size is not None or skip_bad_files is not None):
-        raise BadInput(
-            "are of pictures alone", field="--size and --skip-bad-files", remedy="use them with --images and --labels"
-        )
-    left_out: tuple[Skipped, ...] = ()
-    if images is not None and labels is not None:
-        found = read_labelled(Path(images), Path(labels), size=size, skip_bad_files=skip_bad_files)
-        table, left_out, source = found.table, found.skipped, Path(images).resolve().name
-    elif dataset_name is not None and dataset_name in colored_mnist.BIAS:
-        sensitive, target = sensitive or (colored_mnist.SENSITIVE,), target or colored_mnist.TARGET
-        table, source = colored_mnist.load(dataset_name), f"dataset:{dataset_name}"
-    elif dataset_name is not None:
-        known = dataset(dataset_name)
-        sensitive = sensitive or known.sensitive[:1]
-        target, positive = target or known.target, positive or known.positive
-        table, source = load_dataset(dataset_name, sensitive), f"dataset:{dataset_name}"
-    elif isinstance(data, (str, Path)):
-        table, source = read_table(Path(data)), Path(data).name
-    else:
-        table, source = pd.DataFrame(data), "frame"
-    if target is None or not sensitive:
-        raise BadInput(
-            "the target and at least one sensitive column must be named",
-            field="--target" if target is None else "--sensitive",
-            remedy="give --target COL and --sensitive COL",
-        )
-    if epsilon is not None and positive is None:
+    found = source(data, images, labels, size, skip_bad_files, dataset_name, sensitive, target, positive)
+    if epsilon is not None and found.positive is None:
         raise BadInput(
             "with a budget the positive class is public, not read off the records",
             field="--positive",
             remedy="name one of the target's classes",
         )
+    table = found.table
     settings = infer(
         table,
         name=name or path.resolve().name,
-        source=source,
-        target=target,
-        sensitive=sensitive,
-        positive=positive,
+        source=found.name,
+        target=found.target,
+        sensitive=found.sensitive,
+        positive=found.positive,
         small_groups=small_groups,
     )
     if epsilon is not None:
@@ -134,7 +101,7 @@ def init(
             field="table",
             remedy="give a sample of them" + ("" if images is None else ", or use a smaller --size"),
         )
-    listed = pd.DataFrame(left_out).to_csv(index=False).encode() if left_out else None
+    listed = pd.DataFrame(found.skipped).to_csv(index=False).encode() if found.skipped else None
     undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
     if not undecided and epsilon is None:
         split(table, settings)

@@ -87,7 +87,7 @@ def new_request(key: bytes, name: str) -> bytes:
 
 
 def issue_client_certificate(
-    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: PartyRole = PartyRole.ANALYST
+    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: PartyRole
 ) -> bytes:
     """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
     parsed = read_request(request)
@@ -147,9 +147,10 @@ def certificate_role(certificate: bytes) -> PartyRole:
     subject = _read_certificate(certificate).subject
     units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     try:
-        return PartyRole(str(units[0].value)) if len(units) == 1 else PartyRole.ANALYST
+        (unit,) = units
+        return PartyRole(str(unit.value))
     except ValueError:
-        raise _refused("the certificate is for an unknown role") from None
+        raise _refused("the certificate is for no known role") from None
 
 
 def fingerprint(key: ec.EllipticCurvePublicKey) -> str:

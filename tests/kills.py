@@ -26,6 +26,7 @@ from data_owner import authority, release, roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
+from protocol.access import PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Revocation, Served, parse_entry
@@ -170,7 +171,9 @@ def make_study(path: Path) -> Study:
     request = identity.new_request(key, "analyst")
     issuer = identity.new_authority(authority_key, "hospital", moment)
     study.certificate.parent.mkdir()
-    study.certificate.write_bytes(identity.issue_client_certificate(request, authority_key, issuer, moment))
+    study.certificate.write_bytes(
+        identity.issue_client_certificate(request, authority_key, issuer, moment, PartyRole.ANALYST)
+    )
     return study
 
 

@@ -30,7 +30,7 @@ from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyR
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from shared.errors import PolicyRefusal
+from shared.errors import PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 from tests.conftest import Running
 
@@ -225,6 +225,11 @@ def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stan
     consumer.fetch(study.folder)
 
 
+def test_a_certificate_that_names_no_role_is_of_none() -> None:
+    with pytest.raises(VerificationFailure, match="no known role"):
+        identity.certificate_role(identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC)))
+
+
 def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: Running) -> None:
     start = datetime.now(UTC).replace(microsecond=0)
     requests = [identity.new_request(identity.new_key(), f"slow {number}") for number in range(3)]
@@ -269,16 +274,17 @@ def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tm
 def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: Running, tmp_path: Path) -> None:
     party = consumer.enrol(tmp_path / "study", invitation=running.node.invitation).fingerprint
 
-    def enrol(*words: str) -> list[dict[str, str]]:
+    def enrol(*words: str) -> list[dict[str, str | None]]:
         done = CliRunner().invoke(app, ["enrol", str(running.node.folder), *words, "--json"])
         assert done.exit_code == 0, done.output
-        found: list[dict[str, str]] = json.loads(done.stdout)["result"]["enrolments"]
+        found: list[dict[str, str | None]] = json.loads(done.stdout)["result"]["enrolments"]
         return found
 
-    assert [entry["decision"] for entry in enrol()] == ["pending"]
+    assert [(entry["decision"], entry["role"]) for entry in enrol()] == [("pending", None)]
     assert enrol("--approve", party, "--role", "auditor", "--by", "Ada")[0]["role"] == "auditor"
     assert authority.role(running.node, party) is PartyRole.AUDITOR
-    assert enrol("--deny", party, "--by", "Ada")[0]["decision"] == "denied"
+    denied = enrol("--deny", party, "--by", "Ada")[0]
+    assert (denied["decision"], denied["role"]) == ("denied", "auditor")
     assert authority.role(running.node, party) is None
 
 

@@ -22,7 +22,7 @@ from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from protocol import identity, transport
-from protocol.access import RELEASE_METHODS
+from protocol.access import RELEASE_METHODS, PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.calls import CLIENT_OPTIONS
 from protocol.entry import Served, parse_entry
@@ -163,6 +163,7 @@ def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> b
         (keys / authority.AUTHORITY_KEY).read_bytes(),
         (keys / authority.AUTHORITY).read_bytes(),
         moment,
+        PartyRole.ANALYST,
     )
 
 
@@ -188,7 +189,8 @@ def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: Owner
 def test_a_certificate_of_another_authority_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
     authority_key, moment = identity.new_key(), datetime.now(UTC)
     other = identity.new_authority(authority_key, "hospital", moment)
-    forged = identity.issue_client_certificate(study.request.read_bytes(), authority_key, other, moment)
+    request = study.request.read_bytes()
+    forged = identity.issue_client_certificate(request, authority_key, other, moment, PartyRole.ANALYST)
     folder.write(study.certificate, forged)
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder, version=1)

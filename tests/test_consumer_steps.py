@@ -257,7 +257,7 @@ def test_own_records_of_a_small_group_are_of_the_merged_one() -> None:
     table = patients()
     table["sex"] = pd.Series(np.where(np.arange(600) % 2, "f", "m"), dtype="str")
     east = table.index[table["région"] == "east"]
-    table.loc[east, "sex"] = ["f"] * 4 + ["m"] * (len(east) - 4)
+    table.loc[east, "sex"] = ["f"] * 6 + ["x"] * 6 + ["m"] * (len(east) - 12)
     settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
     settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"small_groups": "merge"})})
     schema, disclosed = disclose(ingest(table, settings), 10)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import save
 
 from protocol import identity
+from protocol.access import PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical import parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
@@ -78,6 +79,12 @@ def certificate(data: bytes) -> object:
     )
 
 
+def client_certificate() -> bytes:
+    key, moment = identity.new_key(), datetime.now(UTC)
+    request, issuer = identity.new_request(identity.new_key(), "study"), identity.new_authority(key, "hospital", moment)
+    return identity.issue_client_certificate(request, key, issuer, moment, PartyRole.ANALYST)
+
+
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "manifest": (Manifest.from_bytes, MANIFEST.to_bytes()),
     "signatures": (Signatures.from_bytes, SEEN.root_signatures.encode()),
@@ -92,7 +99,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "ledger file": (lambda data: verify_ledger(LedgerFile.from_bytes(data), ROOT), exported(ENTRIES).to_bytes()),
     "last seen": (lambda data: LastSeen.from_bytes(data).trusted_root(), SEEN.to_bytes()),
     "invitation": (lambda data: Invitation.from_bytes(data).trusted_root(), INVITATION.to_bytes()),
-    "certificate": (certificate, identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC))),
+    "certificate": (certificate, client_certificate()),
     "request": (identity.read_request, identity.new_request(identity.new_key(), "analyst")),
     "tensors": (lambda data: checked(data, {"a": (2,)}), save({"a": torch.zeros(2)})),
     "tensor header": (metadata, save({"a": torch.zeros(2)}, metadata={"architecture": "{}"})),

@@ -32,6 +32,7 @@ from data_owner.monitoring import Metrics, MonitoringServer, host_and_port, loop
 from data_owner.node import Node
 from data_owner.server_certificate import ServerCertificate
 from protocol import identity
+from protocol.access import PartyRole
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -320,7 +321,9 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     authority_certificate = (running.node.keys / authority.AUTHORITY).read_bytes()
     nearly_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 3)
     study.certificate.write_bytes(
-        identity.issue_client_certificate(study.request.read_bytes(), authority_key, authority_certificate, nearly_over)
+        identity.issue_client_certificate(
+            study.request.read_bytes(), authority_key, authority_certificate, nearly_over, PartyRole.ANALYST
+        )
     )
     authority.renew_server_certificate(running.node, nearly_over)
     authority.write_invitation(

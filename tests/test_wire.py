@@ -108,7 +108,8 @@ def test_a_certificate_of_another_authority_gets_no_connection(running: Running,
     other = identity.new_authority(authority_key, "hospital", moment)
     request = identity.new_request(key, "mallory")
     folder.write(study.key, key)
-    folder.write(study.certificate, identity.issue_client_certificate(request, authority_key, other, moment))
+    forged = identity.issue_client_certificate(request, authority_key, other, moment, PartyRole.ANALYST)
+    folder.write(study.certificate, forged)
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder)
 
@@ -121,6 +122,7 @@ def test_an_expired_certificate_gets_no_connection(running: Running, study: Stud
         (keys / authority.AUTHORITY_KEY).read_bytes(),
         (keys / authority.AUTHORITY).read_bytes(),
         old,
+        PartyRole.ANALYST,
     )
     folder.write(study.certificate, expired)
     with pytest.raises(Unreachable):
@@ -144,7 +146,7 @@ def test_a_name_in_any_script_fits_into_a_certificate(tmp_path: Path) -> None:
     authority_certificate = identity.new_authority(key, "医院" * 20, datetime.now(UTC))
     request = identity.new_request(identity.new_key(), "Больница" * 8)
     assert identity.requested_name(request) == "Больница" * 4
-    assert identity.issue_client_certificate(request, key, authority_certificate, datetime.now(UTC))
+    assert identity.issue_client_certificate(request, key, authority_certificate, datetime.now(UTC), PartyRole.ANALYST)
 
 
 @pytest.mark.parametrize("name", [" ", "a\u00a0b", "a\nb"])
