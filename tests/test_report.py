@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from consumer import steps as consumer_steps
-from consumer.audit_report import audit_report, quantile_distance, released_dependence
+from consumer.audit_report import _own_section, audit_report, quantile_distance, released_dependence
 from consumer.distillation import Distillation
 from consumer.lineage import Lineage
 from consumer.reading import Rows
@@ -28,6 +29,7 @@ from protocol.manifest import Manifest
 from shared.canonical import restore
 from shared.card import Card
 from shared.errors import BadInput
+from shared.generation import group_shares
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.student import StudentSettings
@@ -168,7 +170,9 @@ def test_quantile_distance_is_small_for_the_table_itself_and_large_for_another(m
     assert quantile_distance(age, pd.Series([], dtype=float)) == 1.0
 
 
-def test_released_dependence_is_zero_for_equal_groups(measured: tuple[object, ...]) -> None:
+def test_released_dependence_is_zero_for_equal_groups_and_known_for_one_that_is_apart(
+    measured: tuple[object, ...],
+) -> None:
     synthesiser = measured[1]
     statistics = synthesiser.statistics  # type: ignore[attr-defined]
     real, imaginary = (part[:1].expand_as(part) for part in (statistics.real, statistics.imaginary))
@@ -178,7 +182,20 @@ def test_released_dependence_is_zero_for_equal_groups(measured: tuple[object, ..
         return released_dependence(replace(synthesiser, statistics=changed))  # type: ignore[type-var]
 
     assert dependence(real) == pytest.approx(0.0, abs=1e-10)
-    assert dependence(real + torch.eye(len(real))[:, :1]) > 0.01
+    first, *others = group_shares(synthesiser.schema).tolist()  # type: ignore[attr-defined]
+    apart = first**2 * (1.0 - first) ** 2 + sum(share**2 for share in others) * first**2
+    assert dependence(real + torch.eye(len(real))[:, :1]) == pytest.approx(apart, rel=1e-4)
+
+
+def test_an_analyst_is_told_how_much_of_her_own_records_synthetic_rows_cover(
+    disclosed: tuple[Schema, pd.DataFrame],
+) -> None:
+    schema, table = disclosed
+    own, four_people = table.iloc[:300], table.iloc[np.arange(300) % 4]
+    _, section = _own_section(schema, four_people, own)
+    (row,) = section.tables[0].rows
+    coverage = dict(zip(section.tables[0].columns, row, strict=True))["coverage"]
+    assert 0.0 < coverage < 0.5  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/2", "1/2/3", "1/" + "9" * 5000])

@@ -1,0 +1,97 @@
+"""Measuring: whose figures stand where on a card, what the gate counts, and what headlines make of both."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_owner import fitting, measure
+from protocol.artefacts import Artefact
+from shared.card import AttackFinding, AttackVerdict, Card
+from shared.headlines import attack_verdict, score_verdicts
+from shared.metrics import Integers
+from shared.schema import Schema
+from shared.scores import Criterion, Fidelity, Scores
+from shared.student import StudentSettings
+from tests.conftest import settings_for
+
+LEAST_PUBLISHED = 200
+
+
+class FondOfOriginals:
+    """A judge to whom nothing but the training records looks real, and whose models of anything else say positive."""
+
+    protocol, balanced = "fond of originals", True
+
+    def __init__(self, training: pd.DataFrame) -> None:
+        self.training = training
+
+    def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
+        return held_out
+
+    def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
+        return np.arange(len(test)) % 2 if train is self.training else np.ones(len(test), np.int64)
+
+    def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
+        share = 1.0 if other is self.training else 0.25
+        return Fidelity(density=share, coverage=share)
+
+
+@pytest.fixture(scope="module")
+def card(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> Iterator[Card]:
+    settings = settings_for(table)
+    prepared = fitting.split(table, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "judge_for", lambda schema, training, seed: FondOfOriginals(training))
+        patch.setattr(measure, "downstream_rows", lambda records: records)
+        patch.setattr(measure, "LEAST_PUBLISHED", LEAST_PUBLISHED)
+        found = measure.reference(artefacts, StudentSettings(steps=1))
+        yield measure.measure(*found, prepared.training, prepared.held_out.iloc[:-3], settings).card
+
+
+def test_what_synthetic_rows_do_stands_beside_what_the_originals_do(card: Card) -> None:
+    assert (card.synthetic.recall, card.synthetic.demographic_parity_ratio) == (1.0, 1.0)
+    assert card.original.recall < 0.8
+    assert (card.fidelity.coverage, card.fidelity_ceiling.coverage) == (0.25, 1.0)
+    assert "coverage, share of real" in {check.name for check in card.checks if not check.passed}
+
+
+def test_the_gate_counts_the_smallest_group_and_the_rarest_category(card: Card) -> None:
+    group, category, *_ = (check.name for check in card.checks)
+    assert group == "records in the smallest sensitive group"
+    assert category.startswith("records behind the rarest category")
+
+
+def test_the_rarest_category_is_that_of_the_fewest_records(disclosed: tuple[Schema, pd.DataFrame]) -> None:
+    schema, table = disclosed
+    rare = table.assign(ward=np.where(np.arange(len(table)) < 11, "surgery", "medicine"))
+    assert measure.rarest_category(schema, rare) == ("ward", 11)
+
+
+def test_counts_leave_in_tens_and_recorded_rates_to_two_digits(card: Card) -> None:
+    assert (card.records, card.held_out) == (480, 120), "of 480 and 117"
+    rates = {group.label: group.recorded_rate for group in card.groups}
+    assert rates["north"] is not None
+    assert rates["north"] == round(rates["north"], 2)
+    assert rates["east"] is None
+
+
+ONE_SIDED = Scores(demographic_parity_ratio=0.9, equalized_odds_ratio=0.4, accuracy=0.8, recall=0.7, f1=0.7)
+
+
+@pytest.mark.parametrize(("criterion", "level"), [("parity", "good"), ("odds", "bad")])
+def test_the_headline_is_of_the_ratio_that_was_aimed_at(card: Card, criterion: Criterion, level: str) -> None:
+    best = ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.9})
+    said = score_verdicts(card.model_copy(update={"criterion": criterion, "synthetic": ONE_SIDED, "ceiling": best}))
+    assert said[0].level == level
+
+
+@pytest.mark.parametrize(
+    ("findings", "level"), [(("resisted", "resisted"), "good"), (("resisted", "inconclusive"), "caution")]
+)
+def test_an_attack_that_could_not_tell_is_no_good_news(
+    card: Card, findings: tuple[AttackFinding, ...], level: str
+) -> None:
+    attacks = tuple(AttackVerdict(attack="one", finding=finding) for finding in findings)
+    assert attack_verdict(card.model_copy(update={"attacks": attacks})).level == level
