@@ -280,6 +280,14 @@ def test_a_group_with_too_few_records_to_train_on_is_refused_or_merged_though_al
             assert training["région"].value_counts().min() >= MINIMUM
 
 
+def test_a_category_of_too_few_records_to_train_on_is_merged_though_all_together_are_enough() -> None:
+    table = patients()
+    table.loc[: MINIMUM - 1, "ward"] = "tropical"
+    prepared = fitting.split(table, settings_for(table))
+    assert prepared.training["ward"].value_counts().min() >= MINIMUM
+    assert "tropical" not in {*prepared.training["ward"], *prepared.held_out["ward"]}
+
+
 def test_one_record_does_not_decide_decimals_or_times_of_day() -> None:
     table = patients()
     for row in range(9):

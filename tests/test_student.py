@@ -12,14 +12,15 @@ from torch import Tensor
 
 from consumer.steps import LAST_SEED
 from protocol.artefacts import TRAINED, Artefact
-from shared import generation
+from shared import generation, student
 from shared.architecture import Architecture
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.generation import Synthesiser, parse_release
 from shared.limits import LIMITS
 from shared.schema import Schema
-from shared.statistics import FREQUENCIES, LatentStatistics, measure
+from shared.sketch import Sketch, distance
+from shared.statistics import FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
 from shared.student import Student, StudentSettings, distil
 
@@ -58,6 +59,23 @@ def test_distillation_reports_a_live_loss() -> None:
     assert all("distance" in update[2] for update in seen)
 
 
+def test_the_frequencies_that_a_student_is_judged_by_are_not_those_it_was_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained_on: set[float] = set()
+    judged_by: set[float] = set()
+
+    def noting(first: Sketch, second: Sketch, real: Tensor, imaginary: Tensor) -> Tensor:
+        (trained_on if first.cosine.requires_grad else judged_by).update(real.tolist())
+        return distance(first, second, real, imaginary)
+
+    monkeypatch.setattr(student, "distance", noting)
+    distil(five_modes(500), HALVES, StudentSettings(steps=50))
+    assert len(judged_by) == FREQUENCIES // 4
+    assert len(trained_on) == FREQUENCIES - len(judged_by)
+    assert not trained_on & judged_by
+
+
 def test_a_student_is_distilled_by_one_thread_however_many_there_are() -> None:
     seen: list[int] = []
     settings, before = StudentSettings(steps=50), torch.get_num_threads()
@@ -71,9 +89,9 @@ def test_a_student_is_distilled_by_one_thread_however_many_there_are() -> None:
 
 def test_drawn_latents_have_the_released_moments() -> None:
     statistics = five_modes()
-    student = distil(statistics, HALVES, StudentSettings()).student
+    found = distil(statistics, HALVES, StudentSettings()).student
     with torch.no_grad():
-        drawn = statistics.strata.unwhiten(student.draw(50_000, torch.Generator().manual_seed(1)))
+        drawn = statistics.strata.unwhiten(found.draw(50_000, torch.Generator().manual_seed(1)))
     scale = statistics.strata.covariance[0].diagonal().sqrt()
     assert float(((drawn.mean(0) - statistics.strata.mean[0]) / scale).abs().max()) < 0.1
     assert float((drawn.std(0) / scale - 1.0).abs().max()) < 0.15
@@ -129,6 +147,16 @@ def test_moments_of_a_few_records_are_not_released(records: int) -> None:
     everyone = measure(mean, variance, torch.ones(500, 1), torch.ones(500, 1), seed=0).strata
     torch.testing.assert_close(strata.mean[1], everyone.mean[0])
     torch.testing.assert_close(strata.covariance[1], everyone.covariance[0])
+
+
+def test_groups_too_small_for_a_sketch_of_their_own_share_one() -> None:
+    least, generator = LEAST_SKETCHED // 8, torch.Generator().manual_seed(0)
+    sizes = torch.tensor([least - 1, least - 1, least])
+    groups = torch.nn.functional.one_hot(torch.repeat_interleave(torch.arange(3), sizes))
+    mean = torch.randn(len(groups), 8, generator=generator) + groups[:, :1]
+    found = measure(mean, torch.full_like(mean, 0.1), groups, torch.ones(len(mean), 1), seed=0)
+    assert torch.equal(found.real[0], found.real[1])
+    assert not torch.equal(found.real[0], found.real[2])
 
 
 def test_the_density_of_latents_is_that_of_what_is_drawn() -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from data_owner import fitting
+from data_owner import fitting, training
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
 from data_owner.repair import barycentre, out_of_fold_scores, repaired_targets, sharpened
-from data_owner.teacher import Teacher
-from data_owner.training import latent_statistics, posteriors, train_teacher
-from shared.codec import Layout, encode
+from data_owner.teacher import Losses, Teacher
+from data_owner.training import LEAST_PATIENCE, Epoch, latent_statistics, posteriors, train_teacher
+from shared.codec import Encoded, Layout, encode
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import Schema
@@ -105,6 +105,78 @@ def test_training_learns(disclosed: Disclosed) -> None:
     assert min(epoch.total for epoch in history) < 0.95 * history[0].total
 
 
+def test_the_best_teacher_is_kept_and_training_ends_when_none_is_better(
+    disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, table = disclosed
+    seen: list[bytes] = []
+
+    def validate(teacher: Teacher, validation: Encoded, step: int, seed: int) -> Epoch:
+        seen.append(weights(teacher))
+        return Epoch(step, 0.0, 0.0, 0.0, 0.0, total=abs(len(seen) - 3.0))
+
+    monkeypatch.setattr(training, "_validate", validate)
+    found = train_teacher(schema, encode(schema, table), targets(schema, table), QUICK, 0)
+    assert len(seen) == len(found.history) == 3 + LEAST_PATIENCE + 1
+    assert weights(found.teacher) == seen[2]
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Encoded], list[Encoded]]:
+    """Every batch that a teacher trains on from now on, and every one that it is validated on."""
+    trained_on: list[Encoded] = []
+    validated_on: list[Encoded] = []
+    losses = Teacher.losses
+
+    def noting(teacher: Teacher, records: Encoded, generator: torch.Generator | None = None) -> Losses:
+        (trained_on if teacher.training else validated_on).append(records)
+        return losses(teacher, records, generator)
+
+    monkeypatch.setattr(Teacher, "losses", noting)
+    return trained_on, validated_on
+
+
+def test_no_record_is_both_trained_and_validated_on(
+    batches: tuple[list[Encoded], list[Encoded]], disclosed: Disclosed
+) -> None:
+    schema, table = disclosed
+    numbered = replace(encode(schema, table), pixels=torch.arange(len(table)).unsqueeze(1))
+    train_teacher(schema, numbered, targets(schema, table), replace(QUICK, epochs=5), 0)
+    trained_on, validated_on = ({row for part in parts for row in part.pixels[:, 0].tolist()} for parts in batches)
+    assert len(validated_on) == len(table) // 10
+    assert trained_on == {*range(len(table))} - validated_on
+
+
+def test_labels_are_drawn_anew_each_epoch(batches: tuple[list[Encoded], list[Encoded]], disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    coins = torch.full((len(table), 2), 0.5)
+    train_teacher(schema, encode(schema, table), coins, replace(QUICK, batch=len(table), epochs=4), 0)
+    positives = [int(batch.target.sum()) for batch in batches[0]]
+    assert len(positives) == 4
+    assert len(set(positives)) > 1
+
+
+def test_the_statistics_are_of_the_labels_that_were_trained_on(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    nobody_died = torch.tensor([[1.0, 0.0]]).expand(len(table), -1)
+    found = train_teacher(schema, encode(schema, table), nobody_died, replace(QUICK, epochs=1), 0)
+    assert found.statistics.strata.shares.tolist() == [1.0, 0.0]
+
+
+def test_latents_that_shrink_are_as_dependent_as_they_were(
+    disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, teacher = encode(*disclosed), Teacher(disclosed[0], QUICK).eval()
+    mean, variance = teacher.posterior(records)
+    mean = mean + records.group.unsqueeze(1)
+    found = []
+    for scale in (1.0, 0.01):
+        shrunk = scale * mean, scale**2 * variance
+        monkeypatch.setattr(teacher, "posterior", lambda _, shrunk=shrunk: shrunk)
+        found.append(float(teacher.losses(records, torch.Generator().manual_seed(0)).dependence.detach()))
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
 def test_progress_counts_to_its_total(disclosed: Disclosed) -> None:
     schema, table = disclosed
     seen: list[tuple[int, int]] = []
@@ -158,6 +230,21 @@ def test_repaired_targets_have_equal_rates_in_all_groups(disclosed: Disclosed) -
     rates = pd.Series(found[:, 1]).groupby(table["région"].to_numpy()).mean()
     recorded = (table["died"] == "1").groupby(table["région"]).mean()
     assert rates.max() - rates.min() < 0.02 < recorded.max() - recorded.min()
+
+
+def test_nobody_is_scored_by_a_model_that_saw_her(table: pd.DataFrame) -> None:
+    coins = table.assign(died=np.random.default_rng(0).integers(0, 2, len(table)))
+    schema, canonical = disclose(ingest(coins, settings_for(coins)), 10)
+    right = out_of_fold_scores(schema, canonical, seed=0).argmax(1) == encode(schema, canonical).target.numpy()
+    assert right.mean() < 0.6
+
+
+def test_labels_are_repaired_as_far_as_the_owner_says(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, asked = fitting.split(table, settings_for(table)), settings_for(table).training
+    monkeypatch.setattr(fitting, "train_teacher", lambda schema, records, targets, *rest, **calls: targets)
+    found = fitting.fit(prepared, asked.model_copy(update={"repair": 0.5}), QUICK)
+    half = repaired_targets(prepared.schema, prepared.training, strength=0.5, seed=asked.seed)
+    torch.testing.assert_close(found, torch.from_numpy(half).float())
 
 
 def test_repair_beyond_the_barycentre_turns_the_order_of_the_groups(disclosed: Disclosed) -> None:
