@@ -117,6 +117,13 @@ def test_the_ratio_of_densities_is_high_where_rows_are_and_people_are_not() -> N
     assert reference_only[1] > reference_only[0]
 
 
+def test_members_of_whom_there_are_copies_are_told_by_the_density_of_rows(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    people = draw(schema, table.iloc[:60], table.iloc[60:], seed=0)
+    loose, _ = density_ratio.attack(people, pd.concat([table.iloc[:60]] * 5, ignore_index=True), 0)
+    assert loose.overall.main.share > 3 * loose.overall.control.share + 0.05
+
+
 def test_likelihood_ratios_tell_who_was_seen() -> None:
     draw_ = np.random.default_rng(0)
     saw = np.arange(8)[:, None] % 2 == (np.arange(600) % 2)[None, :]
@@ -271,7 +278,7 @@ def battery_of(*found: Outcome, audit: Audit | None = None) -> Battery:
 
 
 LEAKS, HOLDS, UNSURE = outcome((60, 100), (5, 100)), outcome((10, 2000), (10, 2000)), outcome((1, 20), (0, 20))
-FEW = outcome((0, 49), (20, 2000))
+FEW, FEW_OTHERS = outcome((0, 49), (20, 2000)), outcome((0, 2000), (0, 49))
 
 
 @pytest.mark.parametrize(("found", "word"), [(LEAKS, "succeeded"), (HOLDS, "resisted"), (UNSURE, "inconclusive")])
@@ -301,10 +308,11 @@ def test_a_policy_may_refuse_what_is_inconclusive() -> None:
     assert "too few guesses" in reason
 
 
-def test_what_could_hardly_be_tried_was_not_resisted() -> None:
+@pytest.mark.parametrize("found", [FEW, FEW_OTHERS])
+def test_what_could_hardly_be_tried_was_not_resisted(found: Outcome) -> None:
     limits = AttackLimits(reconstruction=0.1)
-    assert FEW.risk_interval[1] < limits.reconstruction
-    assert attack_gate.verdicts(battery_of(FEW), limits)[0].finding == "inconclusive"
+    assert found.risk_interval[1] < limits.reconstruction
+    assert attack_gate.verdicts(battery_of(found), limits)[0].finding == "inconclusive"
 
 
 def test_nearest_record_is_never_judged() -> None:

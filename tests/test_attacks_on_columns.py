@@ -1,6 +1,7 @@
 """Attacks on columns: what is guessed, linked and singled out, and that chance is the same for members and control."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,23 @@ def test_a_leak_of_one_column_succeeds_though_few_are_asked_for_it(
     assert attack_gate.exceeding(leak(-1), AttackLimits()) == ()
 
 
+def test_all_but_the_secret_is_known_to_who_guesses_it(
+    artefacts: dict[Artefact, bytes], disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, records, asked = Released.of(artefacts), encode(*disclosed), []
+
+    def search(released: Released, records: Encoded, known: torch.Tensor) -> SimpleNamespace:
+        asked.append(known)
+        return SimpleNamespace(z=torch.zeros(len(records), released.statistics.latent))
+
+    monkeypatch.setattr(attribute_inference, "search", search)
+    secret = attribute_inference.draw_secrets(records, torch.Generator().manual_seed(0))
+    attribute_inference.guess(released, records, secret)
+    (known,) = asked
+    assert not known.gather(1, secret.unsqueeze(1)).any()
+    assert (known.sum(1) == known.shape[1] - 1).all()
+
+
 def test_who_has_nothing_but_missing_numbers_is_asked_for_the_target(disclosed: Disclosed) -> None:
     records = encode(*disclosed)
     nothing = dataclasses.replace(records, absent=torch.ones_like(records.absent), levels=records.levels[:, :0])
@@ -77,6 +95,21 @@ def test_candidates_are_nine_other_people_of_the_same_group(disclosed: Disclosed
     assert (decoys != torch.arange(len(records)).unsqueeze(1)).all()
     assert all(len(set(row)) == linkability.CANDIDATES - 1 for row in decoys.tolist())
     assert (records.group[decoys] == records.group.unsqueeze(1)).all()
+
+
+def test_who_is_explained_best_by_her_own_other_file_is_linked(
+    artefacts: dict[Artefact, bytes], disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, records = Released.of(artefacts), encode(*disclosed)
+    own = dataclasses.replace(records, score=torch.arange(len(records)).float().unsqueeze(1))
+
+    def fit(released: Released, z: torch.Tensor, records: Encoded) -> torch.Tensor:
+        return -(z - records.score).abs().expand(-1, len(released.schema.features) + 1)
+
+    monkeypatch.setattr(linkability, "search", lambda released, records, known: SimpleNamespace(z=records.score))
+    monkeypatch.setattr(linkability, "log_likelihood", fit)
+    known, linked = torch.tensor([0]), torch.tensor([1])
+    assert linkability.link(released, own, known, linked, torch.Generator().manual_seed(0)).all()
 
 
 def some_of_a_group(records: pd.DataFrame, count: int) -> pd.DataFrame:
