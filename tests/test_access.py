@@ -212,6 +212,12 @@ def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Ru
     assert set(consumer.fetch(study.folder).release.artefacts) == {Artefact.CARD}
 
 
+def test_keys_are_files_of_their_owner_alone(node: Node) -> None:
+    kept = {path.name: path.stat().st_mode & 0o077 for path in node.keys.rglob("*") if path.is_file()}
+    assert {authority.AUTHORITY_KEY, authority.SERVER_KEY} < {*kept}
+    assert not any(kept.values())
+
+
 def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stands(
     running: Running, tmp_path: Path
 ) -> None:

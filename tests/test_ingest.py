@@ -150,7 +150,8 @@ BAD_RECORDS: dict[str, tuple[dict[str, object], Edit, type[Fair4FreeError], str]
     "long text": ({"ward": ["a" * 300, SECRET] * 300}, same, BadInput, "ward"),
     "bad date": ({"admitted": ["2021-02-31", SECRET] * 300}, same, BadInput, "admitted"),
     "boolean of three": ({"ventilated": ["a", "b", SECRET] * 200}, same, BadInput, "ventilated"),
-    "a label with a meaning": ({"ward": ["surgery", MISSING] * 300}, same, BadInput, "ward"),
+    "a label for a gap": ({"ward": ["surgery", MISSING] * 300}, same, BadInput, "ward"),
+    "a label for what was merged": ({"ward": ["surgery", MERGED] * 300}, same, BadInput, "ward"),
     "vanishing numbers": ({"lactate": np.linspace(1e-19, 1e-18, 600)}, same, BadInput, "lactate"),
     "numbers that blow up": ({"lactate": [0.25, 1e305] * 300}, same, BadInput, "lactate"),
     "numbers of known decimals that blow up": (
@@ -223,6 +224,12 @@ def test_identifiers_free_text_and_mixtures_wait_for_a_person(name: str, values:
     assert caught.value.field == name
     excluded = with_column(name, kind="exclude")(settings)
     assert name not in ingest(table, excluded).frame
+
+
+@pytest.mark.parametrize("name", ["Telephone", "phone", "e-mail", "zip", "street", "postal code", "Home Address"])
+def test_what_says_where_a_person_is_reached_waits_for_a_person(name: str) -> None:
+    table = patients().assign(**{name: 30_000 + np.arange(600) % 60})
+    assert settings_for(table).columns[name].kind == "undecided"
 
 
 def test_kinds_are_inferred_as_a_person_would() -> None:

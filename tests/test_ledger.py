@@ -131,14 +131,19 @@ def test_nothing_in_a_log_can_be_changed_or_removed_by_a_statement(log: Ledger, 
     database.close()
 
 
-def test_an_owner_whose_log_lost_what_it_signed_for_signs_nothing_more(log: Ledger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("statement", ["DELETE FROM entries", "UPDATE entries SET entry = :other"])
+def test_an_owner_whose_log_lost_or_changed_what_it_signed_for_signs_nothing_more(
+    statement: str, log: Ledger, tmp_path: Path
+) -> None:
+    other = SERVED.model_copy(update={"nonce": "77" * 16})
     for entry in (LET_IN, APPROVAL, SERVED):
         log.append(entry)
     log.checkpoint(origin("hospital"), KEYS[KeyRole.LOG][0])
     log.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
-        database.execute("DROP TRIGGER entries_stay")
-        database.execute("DELETE FROM entries WHERE place = 2")
+        for trigger in ("entries_stay", "entries_keep"):
+            database.execute(f"DROP TRIGGER {trigger}")
+        database.execute(f"{statement} WHERE place = 2", {"other": other.to_bytes()})
     database.close()
     with Ledger(tmp_path / "ledger.sqlite") as cut, pytest.raises(VerificationFailure, match="missing or changed"):
         cut.checkpoint(origin("hospital"), KEYS[KeyRole.LOG][0])

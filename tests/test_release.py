@@ -110,6 +110,14 @@ def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
         decisions.approve(node.folder, by="Ada")
 
 
+def test_other_records_than_those_trained_on_need_another_training(node: Node) -> None:
+    draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
+    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
+    patients(seed=9).to_parquet(node.records)
+    with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
+        steps.gate(node.folder)
+
+
 def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
     release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
     assert list(release.servable(node, now())) == [1]
