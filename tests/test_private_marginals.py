@@ -1,6 +1,7 @@
 """Noise that is what it says, bins that hold what they say, and microdata made of what was charged and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,21 @@ def test_at_a_large_budget_microdata_has_the_records_marginals() -> None:
 def test_what_is_asked_depends_on_no_record() -> None:
     few, many = people(300), people(3000)
     assert planned(few, declared(few)) == planned(many, declared(many))
+
+
+def test_groups_of_several_sensitive_columns_are_counted_together() -> None:
+    table = people().assign(race=lambda frame: np.where(frame.index % 3, "x", "y"))
+    found = declared(table)
+    race = found.columns["race"].model_copy(update={"role": "sensitive", "categories": ("x", "y")})
+    both = found.model_copy(update={"columns": {**found.columns, "race": race}})
+    assert ("sex", "race", "died") in planned(table, both).outcomes
+
+
+def test_the_pairs_that_fit_worst_are_counted() -> None:
+    table = people()[["age", "gain", "weight", "sex", "died"]]
+    asked = replace(planned(table, declared(table)), pairs=2)
+    space = private_marginals.mbi.Domain(list(table), [3] * 5)
+    assert private_marginals._chosen(space, asked, np.array([1.0, 9.0, 5.0])) == list(asked.candidates[1:])
 
 
 def test_all_rows_of_a_person_are_covered_by_more_noise() -> None:

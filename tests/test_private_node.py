@@ -14,8 +14,9 @@ from data_owner.ingest import Records, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse, read_settings
 from data_owner.privacy import microdata, private_marginals
+from data_owner.privacy.accounting import Guarantee
 from data_owner.privacy.budget import Budget
-from data_owner.privacy.statement import privacy_statement
+from data_owner.privacy.statement import privacy_statement, statement
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card
@@ -23,7 +24,7 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.table import read_table
 from tests.conftest import QUICK, patients, short_training
-from tests.test_private_marginals import PUBLIC, people
+from tests.test_private_marginals import PUBLIC, declared, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
 NO_FLOORS = Floors(**dict.fromkeys(Floors.model_fields, 0.0))
@@ -109,6 +110,14 @@ def test_changed_columns_need_another_draw_which_the_budget_refuses(trained: Nod
             steps.prepare(trained, read_settings(trained))
     finally:
         edit(trained, columns=found.columns)
+
+
+def test_microdata_of_one_unit_does_not_serve_for_another(trained: Node) -> None:
+    found = read_settings(trained)
+    microdata.load(trained, found)
+    of_persons = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=3)
+    with pytest.raises(PolicyRefusal, match="no microdata of these records"):
+        microdata.load(trained, found.model_copy(update={"privacy": of_persons}))
 
 
 def test_microdata_that_was_tampered_with_is_not_used(trained: Node) -> None:
@@ -204,6 +213,12 @@ def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(trained: 
         assert Budget(trained.budget).charges() == []
     finally:
         trained.budget.write_bytes(spent)
+
+
+@pytest.mark.parametrize(("rdp", "pld"), [(1.0001, 0.9), (0.9, 1.0001)])
+def test_the_signed_epsilon_is_the_larger_of_two_accountants_rounded_up(rdp: float, pld: float) -> None:
+    spent = Guarantee(rdp=rdp, pld=pld, delta=1e-5)
+    assert "ε = 1.001, δ = 1e-05," in statement(declared(people()), PrivacySettings(epsilon=2.0), spent)
 
 
 def test_without_a_budget_the_release_says_that_nothing_bounds_it_whatever_else_it_says(tmp_path: Path) -> None:

@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, findings, fitting, steps
+from data_owner import attack_gate, decisions, findings, fitting, steps
 from data_owner.attacks import canaries
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from data_owner.attacks.outcome import Audit
 from data_owner.attacks.search import Released
 from data_owner.cli import app
-from data_owner.ingest import read
+from data_owner.ingest import Records, read
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
@@ -75,6 +75,17 @@ def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> Non
     assert findings.rehearsed(gated, 1, found.release) == found
 
 
+def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated: Node) -> None:
+    found = findings.last(gated, 1)
+    assert found is not None
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7)
+    gated.rehearsal(1).write_bytes(found.model_copy(update={"audit": audit}).to_bytes())
+    decisions.write_privacy_report(gated.folder, version=1)
+    said = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["verdicts"]}
+    assert said["Attacks on people"]["level"] == "bad"
+    assert "canaries refute the guarantee" in said["Attacks on people"]["text"]
+
+
 def test_shadow_releases_are_refused_under_a_budget(gated: Node) -> None:
     done = CliRunner().invoke(app, ["attack", str(gated.folder), "--shadows", "2", "--json"])
     assert done.exit_code == 2
@@ -103,37 +114,55 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     monkeypatch.setattr(rehearsal, "artefacts", by_heart)
     asked = planned(people()[COLUMNS], declared(people()[COLUMNS]))
     found = rehearsal.rehearse(
-        records, table.index.to_series(), settings, asked, released, PrivacySettings(epsilon=1.0), quiet
+        records, table.index.to_series(), settings, asked, released, PrivacySettings(epsilon=1.0, delta=1e-6), quiet
     )
+    assert found.audit is not None
+    assert found.audit.delta == 1e-6, "what is refuted is the claim itself"
     reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
     assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
     assert any("reconstruction" in reason for reason in reasons)
 
 
-def test_a_person_with_many_rows_is_member_or_control_and_never_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[pd.DataFrame] = []
+Drawn = Callable[[pd.DataFrame, pd.Series, PrivacySettings], pd.DataFrame]
 
-    def stop(records: Any, *rest: Any) -> Callable[..., pd.DataFrame]:
-        seen.append(records.frame)
-        raise InterruptedError
+
+@pytest.fixture
+def drawn_from(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """The rows that a rehearsal draws from, where it stops."""
+
+    def stop(records: Records, *rest: object) -> None:
+        raise InterruptedError(records.frame)
+
+    def rows(table: pd.DataFrame, persons: pd.Series, privacy: PrivacySettings) -> pd.DataFrame:
+        settings = declared(table)
+        asked = planned(table, settings)
+        with pytest.raises(InterruptedError) as stopped:
+            rehearsal.rehearse(read(table, settings), persons, settings, asked, None, privacy, quiet)  # type: ignore[arg-type]
+        return stopped.value.args[0]
 
     monkeypatch.setattr(rehearsal, "draw", stop)
+    return rows
+
+
+def test_a_canary_is_a_person_with_as_many_rows_as_the_noise_covers(drawn_from: Drawn) -> None:
+    table = people(300)[COLUMNS]
+    one, three = (
+        len(drawn_from(table, table.index.to_series(), PrivacySettings(epsilon=1.0, person="p", rows_per_person=rows)))
+        for rows in (1, 3)
+    )
+    members = 240
+    assert three - members == 3 * (one - members) > 0
+
+
+def test_a_person_with_many_rows_is_member_or_control_and_never_both(
+    drawn_from: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(canaries, "LEAST", 0)
     monkeypatch.setattr(canaries, "SHARE", 0.005)
     table = people(300)[COLUMNS].assign(age=lambda found: 18 + found.index // 6)  # as many rows of an age: a person
-    settings = declared(table)
-    with pytest.raises(InterruptedError):
-        rehearsal.rehearse(
-            read(table, settings),
-            table["age"].map(lambda age: None if age == 20 else f"person {age}"),
-            settings,
-            planned(table, settings),
-            None,  # type: ignore[arg-type]
-            PrivacySettings(epsilon=1.0),
-            quiet,
-        )
+    persons = table["age"].map(lambda age: None if age == 20 else f"person {age}")
     planted = 1  # at most, of 240 members
-    counts = seen[0]["age"].value_counts()
+    counts = drawn_from(table, persons, PrivacySettings(epsilon=1.0))["age"].value_counts()
     assert (counts.isin([6, 6 + planted, planted])).all()
     assert len(counts[counts >= 6]) == 40
 
