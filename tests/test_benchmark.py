@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from data_owner.benchmark import cells, registry
+from data_owner.benchmark import cells, comparison, private, registry
+from data_owner.benchmark.baselines import fairlearn_methods
 from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
 from data_owner.benchmark.baselines.matrix import BINS, Bins, Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
@@ -24,10 +25,10 @@ from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_ke
 from data_owner.benchmark.penalty import batch, exact
 from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, run
-from data_owner.benchmark.systems import Fold
+from data_owner.benchmark.systems import Fold, Rows
 from shared.codec import group_positions
 from shared.errors import BadInput
-from shared.metrics import outcome
+from shared.metrics import outcome, scores
 from shared.plots import frontier
 from shared.progress import quiet
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch
@@ -170,6 +171,57 @@ def test_a_system_that_cannot_run_shows_why(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     found = cell(Key(study=COMPAS, system="decaf", seed=0, fold=0), tmp_path)
     assert found.failure == "its environment is missing: make decaf"
+
+
+@pytest.mark.parametrize(
+    ("name", "constraint"), [("threshold-parity", "demographic_parity"), ("threshold-odds", "equalized_odds")]
+)
+def test_a_threshold_optimizer_is_held_to_what_its_row_says(
+    name: str, constraint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fairlearn_methods, "_threshold_optimizer", lambda fold, model, constraint: constraint)
+    assert registry.chosen((name,))[0].predict(None, None) == constraint  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon"),
+    [("fair4free-eps8", 8.0), ("fair4free-eps3", 3.0), ("fair4free-eps1", 1.0), ("microdata-eps1", 1.0)],
+)
+def test_a_private_system_spends_what_its_row_says(name: str, epsilon: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(fold: Fold, epsilon: float) -> None:
+        raise InterruptedError(epsilon)
+
+    monkeypatch.setattr(private, "microdata", stop)
+    with pytest.raises(InterruptedError) as stopped:
+        registry.chosen((name,))[0].generate(None)  # type: ignore[union-attr]
+    assert stopped.value.args == (epsilon,)
+
+
+def _few_for_models(fold: Fold) -> Rows:
+    return Rows(fold.training.iloc[:60], fold.training)
+
+
+def test_density_and_columns_are_of_rows_like_the_records_and_not_of_those_for_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "predict", lambda rows, held_out, schema, model: outcome(held_out, schema))
+    monkeypatch.setattr(cells, "synthetic_only", lambda rows, schema: None)
+    system = registry.Generator("few", "Few", _few_for_models)
+    found = judge(system, Key(study=COMPAS, system="few", seed=0, fold=0), tmp_path)
+    assert found.fidelity is not None
+    assert found.fidelity.coverage > 0.9
+    assert found.columns is not None
+    assert max(column.distance for column in found.columns.columns) < 0.05
+
+
+def test_each_downstream_model_is_scored_by_its_own_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "ceiling", lambda test, predicted, schema, seed: scores(test, predicted, schema))
+    schema, _, test = split(COMPAS, 0, 0)
+    one = Cell(forest="0" * len(test), boosting="1" * len(test))
+    row = comparison._row(registry.chosen(("original",))[0], {0: [one]}, {0: test}, schema)
+    assert row.forest is not None
+    assert row.boosting is not None
+    assert (row.forest.recall.mean, row.boosting.recall.mean) == (0.0, 1.0)
 
 
 def _nothing(fold: Fold) -> pd.DataFrame:
