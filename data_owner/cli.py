@@ -327,8 +327,8 @@ def _unsure(made: Battery, card: Card) -> str:
     """What a person who reads the page about attacks should know of them."""
     from data_owner.attacks.attack import Attack
 
-    inconclusive = sum(each.finding == "inconclusive" for each in card.attacks)
-    said = [f"{inconclusive} attacks are inconclusive"] if inconclusive else []
+    inconclusive = [each.attack for each in card.attacks if each.finding == "inconclusive"]
+    said = [f"inconclusive: {', '.join(inconclusive)}"] if inconclusive else []
     if Attack.MEMBERSHIP not in made.made:
         said.append("the strongest was not made: `fair4free-owner attack`")
     return f" ({'; '.join(said)})" if said else ""

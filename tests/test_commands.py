@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -20,6 +21,8 @@ import typer
 import consumer.cli
 import data_owner.cli
 from data_owner import fitting
+from data_owner.attacks.attack import Attack
+from data_owner.cli import _unsure
 from data_owner.datasets import DATASETS, load
 from data_owner.disclosure import disclose
 from data_owner.infer import infer
@@ -27,6 +30,7 @@ from data_owner.ingest import ingest
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared.architecture import Architecture
+from shared.card import AttackVerdict
 from shared.console import shell
 from shared.decoder import Decoder
 from shared.errors import Unreachable
@@ -93,6 +97,13 @@ def test_a_folder_that_may_not_be_read_is_out_of_reach_and_no_refusal(capsys: py
     envelope = json.loads(capsys.readouterr().out)
     assert envelope["error"]["field"] == "study/last_seen.json"
     assert envelope["error"]["remedy"]
+
+
+def test_who_approves_hears_which_attack_could_not_tell_and_that_the_strongest_was_not_made() -> None:
+    unsure = SimpleNamespace(attacks=(AttackVerdict(attack="linkability", finding="inconclusive"),))
+    said = _unsure(SimpleNamespace(made=frozenset()), unsure)  # type: ignore[arg-type]
+    assert said == " (inconclusive: linkability; the strongest was not made: `fair4free-owner attack`)"
+    assert _unsure(SimpleNamespace(made=frozenset(Attack)), SimpleNamespace(attacks=())) == ""  # type: ignore[arg-type]
 
 
 def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(tmp_path: Path) -> None:
