@@ -76,7 +76,7 @@ def _accept(study: Study, path: Path) -> None:
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
-            remedy="start a new study, after comparing fingerprints with the owner by telephone",
+            remedy="start a new study, after comparing what `doctor` says of the invitation on both sides by telephone",
         )
     folder.write(study.invitation_file, offered.to_bytes())
 

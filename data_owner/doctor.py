@@ -142,7 +142,7 @@ def _listening(node: Node, now: datetime) -> Finding:
                 continue
         ready = status == health_pb2.HealthCheckResponse.SERVING
         text = "ready" if ready else "not ready: it is stopping, or another line says what is wrong"
-        return Finding("listening", ready, f"{address} {text}")
+        return Finding("listening", ready, f"{address} {text}; invitation {invitation.fingerprint[:16]}…")
     return Finding("listening", False, f"nobody answers at {' or '.join(places)}: {fix}")
 
 

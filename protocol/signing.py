@@ -19,7 +19,7 @@ from protocol.refusals import BadSignature, DuplicateKey, UnderThreshold
 from shared.limits import LIMITS
 from shared.schema import Frozen
 
-_REMEDY = "fetch again; if it stays so, compare the invitation's fingerprint with the owner by telephone"
+_REMEDY = "fetch again; if it stays so, compare the invitation's fingerprint, which `doctor` tells either side"
 
 
 class Kind(StrEnum):
