@@ -138,12 +138,13 @@ def _waiting(node: Node, now: datetime) -> list[Enrolment]:
     """Who waits for a person, once those that waited too long are forgotten."""
     since = now.timestamp() - LIMITS.pending_days * 86_400
     with folder.locked(node.lock):
-        for entry in pending(node):
+        asked = pending(node)
+        for entry in asked:
             if entry.at < since:
                 path = _path(node, entry.fingerprint)
                 path.unlink()
                 path.with_suffix(".csr").unlink(missing_ok=True)
-        return pending(node)
+    return [entry for entry in asked if entry.at >= since]
 
 
 def pending(node: Node) -> list[Enrolment]:
@@ -184,9 +185,8 @@ def decide(
             )
         known = matching[0]
         granted = decision is Decision.APPROVED
-        decided = known.model_copy(update={"decision": decision, "by": person, "at": at})
-        if granted:
-            decided = decided.model_copy(update={"role": role})
+        kept_role = role if granted else known.role
+        decided = known.model_copy(update={"decision": decision, "role": kept_role, "by": person, "at": at})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
             if granted

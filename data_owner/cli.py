@@ -230,16 +230,16 @@ def enrol(
         if approve is not None and deny is not None:
             raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
         fingerprint = deny if approve is None else approve
-        then = ""
         if fingerprint is not None:
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
             authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
-            then = "" if approve is None else "\nThe analyst runs `fair4free enrol` again to get the certificate."
         found = authority.enrolments(opened)
         lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]
+        if approve is not None:
+            lines.append("The analyst runs `fair4free enrol` again to get the certificate.")
         out.result(
             {"enrolments": [entry.model_dump(mode="json") for entry in found]},
-            ("\n".join(lines) or "nobody has asked yet.") + then,
+            "\n".join(lines) or "nobody has asked yet.",
         )
 
 
