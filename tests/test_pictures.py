@@ -18,6 +18,7 @@ from consumer.study import Study
 from data_owner import attack_steps, authority, fitting, steps, training
 from data_owner.image_encoder import ImageEncoder
 from data_owner.images import LARGEST_SIDE
+from data_owner.ingest import MergedGroups
 from data_owner.measure import reference
 from data_owner.node import Node
 from data_owner.teacher import architecture_for, default_settings
@@ -311,18 +312,17 @@ def _real(place: Path) -> Path:
 def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path) -> None:
     path = tmp_path / "hospital"
     table = pictures()
-    table.loc[:4, "colour"] = "blue"
-    steps.init(path, data=table, target="shape", sensitive=("colour",), small_groups="merge")
+    steps.init(path, data=table, target="shape", sensitive=("colour",))
     owner_toml = path / "owner.toml"
     settings = owner_toml.read_text("utf-8")
     # what so short a training reaches, whatever order a processor adds in
-    lowered = {"density_of_real": (0.6, 0.4), "accuracy_of_original": (0.9, 0.7), "criterion_of_ceiling": (0.8, 0.6)}
-    for name, (least, lower) in lowered.items():
-        floor = f"{name} = {least}"
+    for floor, lower in (("density_of_real = 0.6", "density_of_real = 0.4"), ("original = 0.9", "original = 0.7")):
         assert floor in settings
-        settings = settings.replace(floor, f"{name} = {lower}")
+        settings = settings.replace(floor, lower)
     owner_toml.write_text(settings, "utf-8")
-    gated = _trained_and_gated(path)
+    merged, prepare = MergedGroups(1, 0.0125, ("red",)), steps.prepare
+    with patch("data_owner.steps.prepare", lambda *of: replace(prepare(*of), merged=merged)):
+        gated = _trained_and_gated(path)
     measured, found = gated.measured, gated.measured.pictures
     assert found is not None
     assert found.group_from_latent_in_class is not None
