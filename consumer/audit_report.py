@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
-from consumer.distillation import Distillation
 from consumer.image_audit import Audited, image_audit
 from consumer.lineage import Lineage
 from consumer.reading import AUDITED_ROWS, DRAW, Rows
@@ -38,6 +37,7 @@ from shared.plots import correlations, curves, group_bars, marginals, score_bars
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
+from shared.student import Distillation
 
 LARGEST = 10
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from consumer import lineage
 from consumer.audit_report import Audit, audit_report
-from consumer.distillation import Distillation
+from consumer.distillation import distillation_of
 from consumer.reading import read_rows
 from consumer.steps import fitted_synthesiser, whole
 from consumer.study import Study
@@ -30,14 +30,14 @@ def audit(
     synthesiser, expected = fitted_synthesiser(study, trusted)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
-    distilled = Distillation.of(folder.read(study.student, "run `fair4free distill`"), str(study.student))
+    distillation = distillation_of(folder.read(study.student, "run `fair4free distill`"), str(study.student))
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
         Card.from_bytes(trusted.artefacts[Artefact.CARD]),
         trusted.manifest,
         rows,
-        distilled,
+        distillation,
         lineage.lineage(table_path, rows, synthesiser, expected),
         own,
     )

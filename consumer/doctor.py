@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consumer import channel, fetching
-from consumer.distillation import Distillation, distilled_from
+from consumer.distillation import distillation_of, distilled_from
 from consumer.study import Study
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
@@ -63,7 +63,7 @@ def diagnose(study: Study) -> list[Finding]:
         fitted = folder.read(study.student, remedy)
         if distilled_from(fitted) != study.last_seen().manifest_sha256:
             raise BadInput("it is not of the release last fetched", field=str(study.student), remedy=remedy)
-        Distillation.of(fitted, str(study.student))
+        distillation_of(fitted, str(study.student))
         return "distilled from the release last fetched"
 
     checks = (invitation, key, certificate, owner, release, student)

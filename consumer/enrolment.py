@@ -16,8 +16,7 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
-
-POLL_SECONDS = 2.0
+from shared.limits import LIMITS
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     while (response := _send(study, trusted, request)).state == wire.EnrolResponse.STATE_PENDING:
         if time.monotonic() >= until:
             return Enrolled("pending", fingerprint, trusted.fingerprint)
-        time.sleep(min(POLL_SECONDS, max(0.0, until - time.monotonic())))
+        time.sleep(min(LIMITS.enrolment_poll_seconds, max(0.0, until - time.monotonic())))
     if response.state != wire.EnrolResponse.STATE_APPROVED:
         raise PolicyRefusal("the owner denied this request", field="enrol", remedy="ask the owner why")
     _keep(study, response.certificate, fingerprint)

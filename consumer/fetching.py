@@ -36,7 +36,6 @@ from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
 LOG_PROOF = "log_proof.json"
-RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,8 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
                 data += chunk.data
             return bytes(data)
         except grpc.RpcError as error:
-            wait = RETRY_SECONDS * 2**attempt if error.code() in channel.CUT else channel.told_to_wait(error)
+            was_cut = error.code() in channel.CUT
+            wait = LIMITS.first_wait_seconds * 2**attempt if was_cut else channel.told_to_wait(error)
             if wait is None or attempt == LIMITS.attempts - 1:
                 raise
             time.sleep(wait)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumer import lineage, receiving_steps
-from consumer.distillation import Distillation, distilled_from
+from consumer.distillation import distilled_from, said_of
 from consumer.lineage import Run
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
@@ -23,7 +23,7 @@ from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.student import Distilled, Student, StudentSettings, distil
+from shared.student import Distillation, Student, StudentSettings, distil
 from shared.table import TableWriter
 
 LAST_SEED = 2**64 - 3
@@ -39,7 +39,7 @@ class Generated:
     stop: int
 
 
-def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distilled:
+def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distillation:
     """Distil the student from noise and the released statistics; write it with its lineage."""
     if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
@@ -48,14 +48,9 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
-    reached = Distillation(
-        distance=distilled.distance,
-        gaussian_distance=distilled.gaussian_distance,
-        prior_distance=distilled.prior_distance,
-        history=distilled.history,
-    )
-    folder.write(study.student, distilled.student.to_bytes(reached.said(trusted.manifest.digest)))
-    return distilled
+    said = said_of(distilled.distillation, trusted.manifest.digest)
+    folder.write(study.student, distilled.student.to_bytes(said))
+    return distilled.distillation
 
 
 def generate(

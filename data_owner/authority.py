@@ -20,8 +20,8 @@ from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
+from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
-from shared.schema import Frozen, describe
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
 SERVER_KEY, SERVER = "server.key", "server.crt"

@@ -14,8 +14,8 @@ from data_owner.ingest import LEAST_ROWS, check_target
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
 from shared.canonical import EXACT, OFFSET, ZONE, canonical, plain
 from shared.errors import BadInput
+from shared.frozen import describe
 from shared.limits import LIMITS
-from shared.schema import describe
 from shared.table import check_names, written_as_codes
 
 FREE_TEXT_CHARACTERS = 40

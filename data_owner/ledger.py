@@ -27,8 +27,8 @@ from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
 from protocol.refusals import NotLogged, Rewritten
 from shared.errors import BadInput, Unreachable
+from shared.frozen import describe
 from shared.limits import LIMITS
-from shared.schema import describe
 
 Kind = TypeVar("Kind", Approval, Denial, Override, Enrolment, Revocation, Served)
 

@@ -27,7 +27,7 @@ from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.scores import Fidelity, PictureScores, Scores
-from shared.student import Distilled, StudentSettings, distil
+from shared.student import Distillation, StudentSettings, distil
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Measured:
 
     card: Card
     synthetic: pd.DataFrame
-    distilled: Distilled
+    distillation: Distillation
     predicted: dict[str, float]
     refused_by_chance: int
     pictures: PictureScores | None = None
 
 
-def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) -> tuple[Synthesiser, Distilled]:
+def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) -> tuple[Synthesiser, Distillation]:
     """The owner's own student, distilled from the bytes of a release alone."""
     schema, decoder, statistics = parse_release(*(artefacts[kind] for kind in TRAINED))
     distilled = distil(statistics, group_shares(schema), settings)
-    return Synthesiser(schema, decoder, statistics, distilled.student), distilled
+    return Synthesiser(schema, decoder, statistics, distilled.student), distilled.distillation
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Judged:
 
 def measure(
     synthesiser: Synthesiser,
-    distilled: Distilled,
+    distillation: Distillation,
     training: pd.DataFrame,
     held_out: pd.DataFrame,
     settings: OwnerSettings,
@@ -126,7 +126,7 @@ def measure(
     return Measured(
         card,
         synthetic,
-        distilled,
+        distillation,
         group_rates(test, predicted, schema),
         release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, judged.permuted),
         pictures,

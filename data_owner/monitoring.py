@@ -20,6 +20,7 @@ from data_owner.node import Node
 from protocol.identity import certificate_expires
 from shared.clock import now
 from shared.errors import BadInput, Fair4FreeError, Unreachable
+from shared.limits import LIMITS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
 
@@ -127,7 +128,7 @@ class _Threads(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    timeout = 5
+    timeout = LIMITS.metrics_seconds
 
     def log_message(self, format: str, *args: Any) -> None:
         """Its lines would not be ours."""

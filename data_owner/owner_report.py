@@ -135,11 +135,12 @@ def merged_groups_table(merged: MergedGroups | None) -> tuple[Table, ...]:
 
 
 def latent_section(measured: Measured, synthesiser: Synthesiser) -> Section:
+    reached = measured.distillation
     return Section(
         "Latents",
         f"The reference student's squared distance to the released sketch, on frequencies it was not trained "
-        f"on, is {measured.distilled.distance:.1e}; the Gaussian of the same moments has "
-        f"{measured.distilled.gaussian_distance:.1e}, the prior {measured.distilled.prior_distance:.1e}.",
+        f"on, is {reached.distance:.1e}; the Gaussian of the same moments has {reached.gaussian_distance:.1e}, the "
+        f"prior {reached.prior_distance:.1e}.",
         figures=(student_overlay(synthesiser),),
     )
 

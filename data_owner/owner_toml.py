@@ -12,7 +12,7 @@ from data_owner.node import Node
 from data_owner.settings import OwnerSettings
 from shared import folder
 from shared.errors import BadInput
-from shared.schema import describe
+from shared.frozen import describe
 
 HEADER = """\
 What this node holds and what may leave it. Read it, edit it, then run `fair4free-owner train`.

@@ -25,7 +25,7 @@ from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.card import Card
 from shared.errors import BadInput, PolicyRefusal, Unreachable
-from shared.schema import Frozen
+from shared.frozen import Frozen
 
 
 class State(StrEnum):

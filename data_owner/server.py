@@ -75,7 +75,6 @@ OPTIONS = [
 ]
 
 WITHDRAWN = "not, or no longer, approved"
-DRAIN_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def serve(
     for server in (enrolment, releases):
         server.stop(LIMITS.drain_seconds)
     while len(oversight.calls) and time.monotonic() < until:
-        time.sleep(DRAIN_POLL_SECONDS)
+        time.sleep(LIMITS.drain_poll_seconds)
     for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
         stopped.wait()
     if monitoring:

@@ -8,8 +8,9 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen, Label, Name
+from shared.schema import Label, Name
 from shared.scores import Criterion
 
 
@@ -140,7 +141,7 @@ class Policy(Written):
     minimum_count: int = Field(default=10, ge=5)
     small_groups: Literal["refuse", "merge"] = "refuse"
     release_days: int = Field(default=90, ge=1, le=LIMITS.release_days)
-    privacy: str = Field(default=UNBOUNDED, max_length=2000)
+    privacy: str = Field(default=UNBOUNDED, max_length=LIMITS.policy_privacy_characters)
     floors: Floors = Floors()
     attacks: AttackLimits = AttackLimits()
 

@@ -193,12 +193,12 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
     seed = settings.training.seed
-    synthesiser, distilled = reference(drafted, StudentSettings(seed=seed))
+    synthesiser, distillation = reference(drafted, StudentSettings(seed=seed))
     teacher = None
     if prepared.schema.image is not None:
         encoder = folder.read(node.encoder, "train again")
         teacher = restored_teacher(prepared.schema, synthesiser.decoder, encoder)
-    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings, progress, teacher)
+    measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings, progress, teacher)
     if settings.privacy is not None:
         measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
     found = at_every_gate(

@@ -27,8 +27,9 @@ from shared.architecture import Architecture, ConvolutionalArchitecture, percept
 from shared.codec import Encoded, Layout, dense
 from shared.decoder import Decoder
 from shared.errors import BadInput
+from shared.frozen import describe
 from shared.logistic import log_mass
-from shared.schema import Schema, describe
+from shared.schema import Schema
 from shared.scores import Criterion
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from protocol.refusals import AGAIN, EndlessData, NotCanonical, UnknownField
 from shared.errors import VerificationFailure
+from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
-from shared.schema import Frozen, describe
 
 HEX = r"^[0-9a-f]{64}$"
 """A SHA-256 or a raw Ed25519 public key, in hex."""

@@ -15,8 +15,8 @@ from protocol.artefacts import Artefact
 from protocol.canonical import SECONDS, Sha256, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen
 
 Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
 
@@ -48,7 +48,7 @@ class Denial(_Entry):
     kind: Literal["denial"] = "denial"
     by: Person
     version: Version
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=LIMITS.reason_characters)
 
 
 class Override(_Entry):
@@ -59,7 +59,7 @@ class Override(_Entry):
     by: Person
     version: Version
     findings: Sha256
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=LIMITS.reason_characters)
 
     @property
     def person(self) -> str:

@@ -16,8 +16,9 @@ from protocol.canonical import SECONDS, Document, Sha256, Version
 from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen, Name
+from shared.schema import Name
 
 
 class Listed(Frozen):

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError
 
 from protocol.root import Root, anchor
 from shared.errors import BadInput
+from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
-from shared.schema import Frozen, Name, describe
+from shared.schema import Name
 
 Address = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
 _REMEDY = "ask the owner to hand it over again"

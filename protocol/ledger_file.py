@@ -18,8 +18,8 @@ from protocol.note import Note
 from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, RuleBroken, UnderThreshold
 from protocol.root import Root, rotate
 from protocol.trust import LastSeen
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen
 
 
 class SignedRoot(Frozen):

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical import SECONDS, Document, Sha256, Version
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen, Name
+from shared.schema import Name
 
 
 class Digest(Frozen):
@@ -36,7 +37,7 @@ class Manifest(Document):
     expires: int = Field(ge=0, le=SECONDS)
     schema_id: Sha256
     policy_id: Sha256
-    privacy: str = Field(min_length=1, max_length=4000)
+    privacy: str = Field(min_length=1, max_length=LIMITS.privacy_characters)
     artefacts: dict[Artefact, Digest]
 
     @model_validator(mode="after")

@@ -17,8 +17,9 @@ from pydantic import Field, model_validator
 from protocol.canonical import SECONDS, Document, Version
 from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen, Name
+from shared.schema import Name
 
 
 class KeyRole(StrEnum):

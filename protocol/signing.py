@@ -16,8 +16,8 @@ from pydantic import Field
 
 from protocol.canonical import Document, Sha256
 from protocol.refusals import BadSignature, DuplicateKey, UnderThreshold
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen
 
 _REMEDY = "fetch again; if it stays so, compare the invitation's fingerprint, which `doctor` tells either side"
 

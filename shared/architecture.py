@@ -13,8 +13,9 @@ from pydantic import Field, TypeAdapter, model_validator
 from torch import Tensor, nn
 
 from shared.codec import Layout
+from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Frozen, Schema
+from shared.schema import Schema
 
 Widths = Annotated[tuple[int, ...], Field(min_length=1, max_length=LIMITS.layers)]
 

@@ -7,8 +7,9 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from shared.errors import BadInput
+from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
-from shared.schema import Frozen, JointLabel, Label, Name, describe
+from shared.schema import JointLabel, Label, Name
 from shared.scores import Criterion, Fidelity, PictureScores, Scores
 
 Part = TypeVar("Part", bound=Frozen)

@@ -12,7 +12,8 @@ from pydantic import Field
 from scipy.stats import ks_2samp
 
 from shared.associations import associations
-from shared.schema import Frozen, NumericColumn, Schema
+from shared.frozen import Frozen
+from shared.schema import NumericColumn, Schema
 
 REPEATED = 0.01
 """A number that at least this share of real values, and two of them, equal is a repeated one."""

@@ -11,6 +11,9 @@ from shared.errors import BadInput
 from shared.image_codec import canonical_images
 from shared.schema import MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
 
+LISTED = 10
+"""Categories that an error names, at most."""
+
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
     """Canonical columns of the schema. A category it does not know becomes the merged one, where it has that; so does
@@ -42,10 +45,15 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             raise BadInput(
                 "holds a category that the schema does not know",
                 field=column.name,
-                remedy="remove those rows or recode them",
+                remedy=f"remove those rows, or recode them: it knows {_listed(column.categories)}",
             )
         columns[column.name] = labels.mask(unknown, MERGED)
     return _with_groups(schema, pd.DataFrame(columns))
+
+
+def _listed(categories: tuple[str, ...]) -> str:
+    rest = len(categories) - LISTED
+    return ", ".join(categories[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _canonical(

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from shared.architecture import ARCHITECTURES, Architecture, ConvolutionalArchitecture, perceptron
 from shared.errors import VerificationFailure
-from shared.schema import Schema, describe
+from shared.frozen import describe
+from shared.schema import Schema
 from shared.tensor_metadata import metadata
 
 

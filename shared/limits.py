@@ -19,11 +19,13 @@ class Limits:
     classes: int = 100
     name_characters: int = 200
     groups: int = 64
+    quantile_points: int = 4096
 
     # training: how far a score may be moved, 1 being to the barycentre
     repair: float = 1.5
 
     # images
+    least_image_side: int = 8
     image_side: int = 256
     source_pixels: int = 64_000_000
     source_bytes: int = 64 * MIB
@@ -36,6 +38,9 @@ class Limits:
     message_bytes: int = 80 * KIB
     metadata_bytes: int = 8 * KIB
     releases_listed: int = 500
+    policy_privacy_characters: int = 2000
+    privacy_characters: int = 4000
+    reason_characters: int = 1000
 
     # trust: lifetimes, and how far a version may jump
     signatures: int = 16
@@ -64,6 +69,7 @@ class Limits:
     pending_enrolments: int = 100
     pending_enrolments_an_address: int = 5
     pending_days: int = 14
+    enrolment_poll_seconds: float = 2.0
     enrolments_at_once: int = 10
     enrolments_a_minute: int = 30
     certificate_days: int = 30
@@ -76,6 +82,7 @@ class Limits:
     stream_seconds: float = 120.0
     connect_seconds: float = 10.0
     attempts: int = 4
+    first_wait_seconds: float = 0.2
     retry_seconds: float = 60.0
     calls_a_minute: int = 60
     calls_at_once: int = 120
@@ -91,6 +98,8 @@ class Limits:
     connection_age_seconds: float = 3600.0
     watch_seconds: float = 0.5
     drain_seconds: float = 10.0
+    drain_poll_seconds: float = 0.05
+    metrics_seconds: float = 5.0
 
     # generation
     block_rows: int = 65_536

@@ -12,9 +12,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from shared.errors import BadInput
+from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
 
 MERGED = "(merged)"
@@ -45,12 +46,6 @@ class ColumnRole(StrEnum):
     TARGET = "target"
 
 
-class Frozen(BaseModel):
-    """Strict about types and content, closed to unknown fields, immutable once built."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
 class Quantiles(Frozen):
     """A piecewise-linear inverse distribution function through the points (rank, value).
 
@@ -58,8 +53,8 @@ class Quantiles(Frozen):
     with one value, so every rank between them decodes to exactly that value.
     """
 
-    ranks: tuple[float, ...] = Field(min_length=2, max_length=4096)
-    values: tuple[float, ...] = Field(min_length=2, max_length=4096)
+    ranks: tuple[float, ...] = Field(min_length=2, max_length=LIMITS.quantile_points)
+    values: tuple[float, ...] = Field(min_length=2, max_length=LIMITS.quantile_points)
 
     @model_validator(mode="after")
     def _is_a_distribution(self) -> Self:
@@ -114,8 +109,8 @@ class ImageColumn(Frozen):
     name: Name
     kind: Literal["image"]
     role: Literal[ColumnRole.FEATURE] = ColumnRole.FEATURE
-    height: int = Field(ge=8, le=LIMITS.image_side)
-    width: int = Field(ge=8, le=LIMITS.image_side)
+    height: int = Field(ge=LIMITS.least_image_side, le=LIMITS.image_side)
+    width: int = Field(ge=LIMITS.least_image_side, le=LIMITS.image_side)
     channels: Literal[1, 3]
 
     @property
@@ -220,10 +215,3 @@ class Schema(Frozen):
             return cls.model_validate_json(data)
         except ValidationError as error:
             raise BadInput(describe(error), field="schema", remedy="ask the owner for a new release") from None
-
-
-def describe(error: ValidationError) -> str:
-    """The first problem of a pydantic error: where it is and what is wrong, without the value."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "content"
-    return f"{place}: {first['msg']}"

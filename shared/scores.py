@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from shared.schema import Frozen, JointLabel
+from shared.frozen import Frozen
+from shared.schema import JointLabel
 
 Criterion = Literal["parity", "odds"]
 """Whether groups are to be alike in how often a model says positive, or in how often it is right (DESIGN section 2)."""

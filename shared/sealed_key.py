@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import Field, ValidationError
 
 from shared.errors import BadInput
-from shared.schema import Frozen
+from shared.frozen import Frozen
 
 COST = 2**15
 """scrypt N, with r = 8: 32 MiB and a tenth of a second for each guess."""

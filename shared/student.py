@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from pydantic import Field
 from safetensors.torch import save
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from shared.decoder import checked
+from shared.frozen import Frozen
 from shared.progress import Progress, quiet
 from shared.sketch import Sketch, distance, sketch
 from shared.statistics import LatentStatistics
@@ -40,15 +42,21 @@ class StudentSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Distilled:
-    """A student and its squared sketch distance on held-out frequencies, with what it had to beat."""
+class Distillation(Frozen):
+    """Squared sketch distances on held-out frequencies: of the student, of what it had to beat, and over its steps."""
 
-    student: Student
     distance: float
     gaussian_distance: float
     prior_distance: float
-    history: tuple[tuple[int, float], ...]
+    history: tuple[tuple[int, float], ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A student and how far it came."""
+
+    student: Student
+    distillation: Distillation
 
 
 class Student(nn.Module):
@@ -138,13 +146,13 @@ def distil(
     student.load_state_dict(best_state)
     target = real[held], imaginary[held]
     frequencies = statistics.frequencies[held]
-    return Distilled(
-        student.eval(),
-        held_out(student, settings.seed + 2),  # the best of many looks is too good
+    distillation = Distillation(
+        distance=held_out(student, settings.seed + 2),  # the best of many looks is too good
         gaussian_distance=_difference(_gaussian(frequencies), torch.zeros(split), *target),
         prior_distance=_difference(*_prior(frequencies, statistics), *target),
         history=tuple(history),
     )
+    return Distilled(student.eval(), distillation)
 
 
 def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.Generator) -> Sketch:

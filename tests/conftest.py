@@ -134,8 +134,8 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     node = Node(path)
     settings = read_settings(node)
     prepared = steps.prepare(node, settings)
-    synthesiser, distilled = reference(artefacts, QUICK_STUDENT())
-    measured = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
+    synthesiser, distillation = reference(artefacts, QUICK_STUDENT())
+    measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
     version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
     release.record_measured(
         node, version, measured.card.to_bytes(), measured.card.records, (), preconditions.policy_id(settings), now()

@@ -18,7 +18,7 @@ import consumer
 from consumer import channel
 from consumer.study import Study
 from data_owner import authority, server
-from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort
+from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort, place
 from data_owner.admission import Admission
 from data_owner.cli import app
 from data_owner.monitoring import Metrics
@@ -251,6 +251,21 @@ def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: 
             assert authority.receive(running.node, request, later) == (authority.Decision.PENDING, b"")
     waiting = {identity.request_fingerprint(request) for request in (requests[0], requests[2])}
     assert {path.stem for path in running.node.enrolments.iterdir()} == waiting
+
+
+@pytest.mark.parametrize(
+    ("peer", "counted"),
+    [
+        ("ipv4:10.0.0.1:53310", "ipv4:10.0.0.1"),
+        ("ipv6:%5B2001:db8:0:7::1%5D:53310", "ipv6:2001:db8:0:7::/64"),
+        ("ipv6:[2001:db8:0:7:ffff::2]:1", "ipv6:2001:db8:0:7::/64"),
+        ("ipv6:%5B2001:db8:0:8::1%5D:53310", "ipv6:2001:db8:0:8::/64"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:53310", "ipv6:fe80::/64"),
+        ("ipv6:%5B::ffff:10.0.0.1%5D:53310", "ipv4:10.0.0.1"),
+    ],
+)
+def test_one_site_is_one_place_however_many_addresses_it_has(peer: str, counted: str) -> None:
+    assert place(peer) == counted
 
 
 def test_who_asked_before_addresses_were_kept_is_still_known_and_counts_for_none(running: Running) -> None:

@@ -278,6 +278,18 @@ def test_without_a_merged_group_an_unknown_combination_is_still_refused() -> Non
         group_positions(schema, conform(schema, table.assign(sex="m")))
 
 
+def test_a_category_that_the_schema_lacks_is_refused_and_the_error_says_which_it_has() -> None:
+    table = patients()
+    settings = infer(table, name="n", source="frame", target="died", sensitive=("région",), positive="1")
+    schema, _ = disclose(ingest(table, settings), 10)
+    with pytest.raises(BadInput) as caught:
+        conform(schema, table.assign(région=table["région"].mask(table.index == 3, "secret")))
+    known = next(column for column in schema.sensitive)
+    assert caught.value.field == "région"
+    assert ", ".join(known.categories) in caught.value.remedy
+    assert "secret" not in str(caught.value)
+
+
 # what was seen
 
 

@@ -22,8 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import consumer
 from consumer import channel
 from consumer import doctor as consumer_doctor
-from consumer.distillation import Distillation
-from consumer.enrolment import POLL_SECONDS
+from consumer.distillation import said_of
 from consumer.study import Study
 from data_owner import authority, ledger_export, load, logs, release, roots, server
 from data_owner import doctor as owner_doctor
@@ -42,7 +41,7 @@ from protocol.root import KeyRole
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from shared.student import Student
+from shared.student import Distillation, Student
 from tests.conftest import Running
 from tests.owner_process import ROOT, OwnerProcess, owner_process
 
@@ -146,7 +145,7 @@ def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
 
 
 def test_an_analyst_who_waits_to_be_let_in_may_ask_as_often_as_the_consumer_does() -> None:
-    assert LIMITS.enrolments_a_minute >= 60 / POLL_SECONDS
+    assert LIMITS.enrolments_a_minute >= 60 / LIMITS.enrolment_poll_seconds
 
 
 class Busy(grpc.RpcError):
@@ -307,7 +306,7 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     assert problems(owner_doctor.diagnose(running.node)) == set()
     assert problems(consumer_doctor.diagnose(study)) == {"student"}
     reached = Distillation(distance=0.1, gaussian_distance=0.2, prior_distance=0.3, history=((1, 0.1),))
-    said = reached.said(study.last_seen().manifest_sha256)
+    said = said_of(reached, study.last_seen().manifest_sha256)
     silent = {"manifest_sha256": said["manifest_sha256"]}
     students = (b"garbage", Student(4).to_bytes({}), Student(4).to_bytes(silent), Student(4).to_bytes(said))
     for student, found in zip(students, ({"student"}, {"student"}, {"student"}, set()), strict=True):

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from consumer import steps as consumer_steps
 from consumer.audit_report import _own_section, audit_report, quantile_distance, released_dependence
-from consumer.distillation import Distillation
 from consumer.lineage import Lineage
 from consumer.reading import Rows
 from data_owner import fitting
@@ -32,7 +31,7 @@ from shared.errors import BadInput
 from shared.generation import group_shares
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
-from shared.student import StudentSettings
+from shared.student import Distillation, StudentSettings
 from tests.conftest import patients, settings_for
 
 ROOT = Path(__file__).parent.parent
@@ -43,8 +42,8 @@ OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@im
 def measured(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> tuple[object, ...]:
     settings = settings_for(table)
     prepared = fitting.split(table, settings)
-    synthesiser, distilled = reference(artefacts, StudentSettings(steps=100))
-    found = measure(synthesiser, distilled, prepared.training, prepared.held_out, settings)
+    synthesiser, distillation = reference(artefacts, StudentSettings(steps=100))
+    found = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
     return found, synthesiser, prepared.held_out
 
 

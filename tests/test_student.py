@@ -39,7 +39,7 @@ HALVES = torch.tensor([0.5, 0.5])
 
 
 def test_the_student_beats_prior_and_gaussian_on_held_out_frequencies() -> None:
-    found = distil(five_modes(), HALVES, StudentSettings())
+    found = distil(five_modes(), HALVES, StudentSettings()).distillation
     assert found.distance < 0.5 * found.gaussian_distance
     assert found.distance < 0.1 * found.prior_distance
 

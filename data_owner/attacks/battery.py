@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Audit, Result
 from shared.errors import BadInput
-from shared.schema import Frozen, describe
+from shared.frozen import Frozen, describe
 
 SHADOWS = 16
 """Shadow releases unless told otherwise, half of them with each record, half without; fewer tell far less."""

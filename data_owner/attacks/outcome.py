@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from scipy.stats import binomtest, fisher_exact
 
 from data_owner.attacks.attack import Attack
-from shared.schema import Frozen
+from shared.frozen import Frozen
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]

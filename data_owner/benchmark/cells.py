@@ -23,6 +23,7 @@ from data_owner.infer import infer
 from data_owner.ingest import ingest
 from shared import folder
 from shared.column_fidelity import TableFidelity, table_fidelity
+from shared.frozen import Frozen
 from shared.metrics import (
     Integers,
     boosting,
@@ -31,7 +32,7 @@ from shared.metrics import (
     random_forest,
     synthetic_only,
 )
-from shared.schema import Frozen, Schema
+from shared.schema import Schema
 from shared.scores import Fidelity, Scores
 
 OWN_ROWS = 10_000

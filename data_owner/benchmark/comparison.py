@@ -15,9 +15,10 @@ from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.systems import System
 from shared.column_fidelity import TableFidelity
+from shared.frozen import Frozen
 from shared.metrics import PROTOCOL, Integers, ceiling, scores
 from shared.progress import Progress
-from shared.schema import Frozen, Schema
+from shared.schema import Schema
 from shared.scores import Fidelity, Scores
 
 CELLS_A_PROCESS = 20

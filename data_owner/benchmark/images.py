@@ -19,9 +19,9 @@ from data_owner.owner_toml import read_settings
 from shared import folder
 from shared.conform import conform
 from shared.errors import BadInput
+from shared.frozen import Frozen
 from shared.judge import ImageJudge
 from shared.metrics import ceiling, downstream_rows, floor, scores
-from shared.schema import Frozen
 from shared.scores import Fidelity, PictureScores, Scores
 from shared.student import StudentSettings
 

@@ -19,9 +19,10 @@ from data_owner.benchmark.systems import Fold
 from data_owner.teacher import TeacherSettings
 from shared import folder
 from shared.codec import encode
+from shared.frozen import Frozen
 from shared.latent_plots import POINTS
 from shared.metrics import design_matrix, outcome, random_forest
-from shared.schema import ColumnRole, Frozen, Schema
+from shared.schema import ColumnRole, Schema
 
 REPEATS = 5
 

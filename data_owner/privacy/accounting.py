@@ -16,7 +16,7 @@ from pydantic import Field
 from scipy.optimize import brentq
 
 from shared.errors import BadInput
-from shared.schema import Frozen
+from shared.frozen import Frozen
 
 ORDERS = (*(1.0 + step / 10.0 for step in range(1, 100)), *range(12, 64), 80.0, 96.0, 128.0, 256.0, 512.0, 1024.0)
 """Rényi orders: Opacus' own, and larger ones for small ε."""

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from data_owner.settings import OwnerSettings
 from shared.errors import BadInput
-from shared.schema import describe
+from shared.frozen import describe
 
 Public = Mapping[str, tuple[float, float] | tuple[str, ...]]
 
