@@ -26,7 +26,7 @@ from shared.metrics import by_chance, downstream_rows, floor, group_rates, judge
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.scores import Fidelity, PictureScores, Scores
+from shared.scores import Figures, PictureScores, Scores
 from shared.student import Distillation, StudentSettings, distil
 
 
@@ -53,22 +53,6 @@ def reference(artefacts: Mapping[Artefact, bytes], settings: StudentSettings) ->
     return Synthesiser(schema, decoder, statistics, distilled.student), distilled.distillation
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What a model of synthetic rows does on held-out records, beside its bounds; `permuted`, with groups permuted."""
-
-    synthetic: Scores
-    original: Scores
-    permuted: list[Scores]
-    floor: Scores
-    fidelity: Fidelity
-    fidelity_ceiling: Fidelity
-
-    @property
-    def ceiling(self) -> Scores:
-        return Scores.mean(self.permuted)
-
-
 def measure(
     synthesiser: Synthesiser,
     distillation: Distillation,
@@ -89,10 +73,11 @@ def measure(
     progress(2, 4, "model on original rows")
     from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
-    judged = _Judged(
+    permuted = by_chance(test, predicted, schema, seed)
+    figures = Figures(
         synthetic=scores(test, predicted, schema),
         original=scores(test, from_original, schema),
-        permuted=by_chance(test, predicted, schema, seed),
+        ceiling=Scores.mean(permuted),
         floor=floor(test, schema),
         fidelity=judge.fidelity(held_out, synthetic.iloc[: len(training)]),
         fidelity_ceiling=judge.fidelity(held_out, training),
@@ -113,13 +98,8 @@ def measure(
         records=tens(len(training)),
         held_out=tens(len(held_out)),
         groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
-        synthetic=coarse(judged.synthetic),
-        original=coarse(judged.original),
-        ceiling=coarse(judged.ceiling),
-        floor=coarse(judged.floor),
-        fidelity=coarse(judged.fidelity),
-        fidelity_ceiling=coarse(judged.fidelity_ceiling),
-        checks=tuple(published(check) for check in _checks(settings, schema, training, test, judged)),
+        **{name: coarse(getattr(figures, name)) for name in Figures.model_fields},
+        checks=tuple(published(check) for check in _checks(settings, schema, training, test, figures)),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -128,13 +108,13 @@ def measure(
         synthetic,
         distillation,
         group_rates(test, predicted, schema),
-        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, judged.permuted),
+        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, permuted),
         pictures,
     )
 
 
 def _checks(
-    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, judged: _Judged
+    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, figures: Figures
 ) -> tuple[Check, ...]:
     """The policy's checks. No minimum count where training is on microdata: nobody is behind its rows."""
     counted = settings.privacy is None
@@ -143,11 +123,7 @@ def _checks(
         smallest_group=int(group_sizes(schema, training).min()) if counted else None,
         rarest=rarest_category(schema, training) if counted else None,
         judged=len(np.unique(judged_groups(group_positions(schema, test)))),
-        synthetic=judged.synthetic,
-        original=judged.original,
-        ceiling=judged.ceiling,
-        fidelity=judged.fidelity,
-        fidelity_ceiling=judged.fidelity_ceiling,
+        figures=figures,
         criterion=settings.training.criterion,
     )
 

@@ -10,7 +10,7 @@ from shared.errors import BadInput
 from shared.frozen import Frozen, describe
 from shared.limits import LIMITS
 from shared.schema import JointLabel, Label, Name
-from shared.scores import Criterion, Fidelity, PictureScores, Scores
+from shared.scores import Criterion, Figures, PictureScores
 
 Part = TypeVar("Part", bound=Frozen)
 
@@ -45,8 +45,8 @@ class AttackVerdict(Frozen):
     finding: AttackFinding
 
 
-class Card(Frozen):
-    """`synthetic`, `original`, `ceiling` and `floor` are scores on held-out records under `protocol`.
+class Card(Figures):
+    """Figures measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
     people let it out over one that succeeded.
@@ -59,17 +59,11 @@ class Card(Frozen):
     sensitive: tuple[Name, ...]
     criterion: Criterion
     repair: float = Field(ge=0.0, le=LIMITS.repair)
-    privacy: str = Field(max_length=4000)
+    privacy: str = Field(max_length=LIMITS.privacy_characters)
     protocol: str = Field(max_length=4000)
     records: int = Field(ge=0)
     held_out: int = Field(ge=0)
     groups: tuple[GroupSize, ...] = Field(max_length=LIMITS.groups)
-    synthetic: Scores
-    original: Scores
-    ceiling: Scores
-    floor: Scores
-    fidelity: Fidelity
-    fidelity_ceiling: Fidelity
     checks: tuple[Check, ...]
     pictures: PictureScores | None = None
     attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)

@@ -49,6 +49,18 @@ class Fidelity(_Averaged):
     coverage: float = Share
 
 
+class Figures(Frozen):
+    """Scores on held-out records of a model of `synthetic` rows and of `original` ones; the `ceiling` is the first with
+    groups permuted, the `floor` the constant classifier. Fidelity of synthetic rows, its ceiling of original ones."""
+
+    synthetic: Scores
+    original: Scores
+    ceiling: Scores
+    floor: Scores
+    fidelity: Fidelity
+    fidelity_ceiling: Fidelity
+
+
 class GroupAccuracy(Frozen):
     """Accuracy on one group's real held-out pictures, trained on synthetic and on original ones."""
 

@@ -31,7 +31,7 @@ from shared.metrics import (
     synthetic_only,
 )
 from shared.schema import Schema
-from shared.scores import Fidelity, Scores
+from shared.scores import Fidelity, Figures, Scores
 from shared.student import StudentSettings
 from tests.conftest import QUICK, patients, settings_for
 
@@ -229,13 +229,12 @@ def gate(**change: object) -> tuple[str, ...]:
         "rarest": ("ward", 12),
         "criterion": "parity",
         "judged": 2,
-        "synthetic": GOOD,
-        "original": GOOD,
-        "ceiling": GOOD,
-        "fidelity": REAL,
-        "fidelity_ceiling": REAL,
+        **dict.fromkeys(("synthetic", "original", "ceiling", "floor"), GOOD),
+        **dict.fromkeys(("fidelity", "fidelity_ceiling"), REAL),
+        **change,
     }
-    return failures(checks(Policy(), **{**values, **change}))  # type: ignore[arg-type]
+    figures = Figures(**{name: values.pop(name) for name in Figures.model_fields})  # type: ignore[arg-type]
+    return failures(checks(Policy(), figures=figures, **values))  # type: ignore[arg-type]
 
 
 def test_the_gate_passes_what_is_within_the_policy() -> None:

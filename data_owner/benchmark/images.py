@@ -19,24 +19,17 @@ from data_owner.owner_toml import read_settings
 from shared import folder
 from shared.conform import conform
 from shared.errors import BadInput
-from shared.frozen import Frozen
 from shared.judge import ImageJudge
 from shared.metrics import ceiling, downstream_rows, floor, scores
-from shared.scores import Fidelity, PictureScores, Scores
+from shared.scores import Figures, PictureScores
 from shared.student import StudentSettings
 
 
-class Unbiased(Frozen):
-    """Scores on the unbiased test digits, and what is measured of pictures."""
+class Unbiased(Figures):
+    """Figures on the unbiased test digits, and what is measured of pictures."""
 
     dataset: str
     training: int
-    synthetic: Scores
-    original: Scores
-    ceiling: Scores
-    floor: Scores
-    fidelity: Fidelity
-    fidelity_ceiling: Fidelity
     pictures: PictureScores
 
 
