@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import Literal
 
 import rfc8785
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from protocol.root import Root, anchor
 from shared.errors import BadInput
-from shared.frozen import Frozen, describe
+from shared.frozen import Written
 from shared.limits import LIMITS
 from shared.schema import Name
 
 Address = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
-_REMEDY = "ask the owner to hand it over again"
 
 
-class Invitation(Frozen):
+class Invitation(Written):
     """Holds nothing secret; what matters is that it arrives unchanged, which its fingerprint shows.
 
     `root` and `root_signatures` are the node's root document and its signatures, as text.
     """
+
+    what = "invitation"
+    remedy = "ask the owner to hand it over again"
 
     format: Literal[1] = 1
     node: Name
@@ -37,7 +39,7 @@ class Invitation(Frozen):
         is this node's."""
         root = anchor(self.root.encode(), self.root_signatures.encode())
         if root.node != self.node:
-            raise BadInput("names another node than its root", field="invitation", remedy=_REMEDY)
+            raise BadInput("names another node than its root", field=self.what, remedy=self.remedy)
         return root
 
     @property
@@ -45,14 +47,3 @@ class Invitation(Frozen):
         """SHA-256, hex, of what must never change by itself: the node, its authority and its root."""
         lasting = {"node": self.node, "authority": self.certificate_authority, "root": self.root}
         return hashlib.sha256(rfc8785.dumps(lasting)).hexdigest()
-
-    def to_bytes(self) -> bytes:
-        return self.model_dump_json(indent=2).encode() + b"\n"
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Raises `BadInput` naming the field."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise BadInput(describe(error), field="invitation", remedy=_REMEDY) from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from shared.errors import BadInput
-from shared.frozen import Frozen, describe
+from shared.frozen import Frozen, Written
 from shared.limits import LIMITS
 from shared.schema import JointLabel, Label, Name
 from shared.scores import Criterion, Figures, PictureScores
@@ -45,12 +44,15 @@ class AttackVerdict(Frozen):
     finding: AttackFinding
 
 
-class Card(Figures):
+class Card(Figures, Written):
     """Figures measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
     people let it out over one that succeeded.
     """
+
+    what = "card"
+    remedy = "ask the owner for a new release"
 
     format: Literal[1] = 1
     node: Name
@@ -68,17 +70,6 @@ class Card(Figures):
     pictures: PictureScores | None = None
     attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)
     overridden: bool = False
-
-    def to_bytes(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Raises `BadInput` naming the field."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise BadInput(describe(error), field="card", remedy="ask the owner for a new release") from None
 
 
 def coarse(part: Part) -> Part:

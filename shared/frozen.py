@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import BadInput
 
 
 class Frozen(BaseModel):
     """Strict about types and content, closed to unknown fields, immutable once built."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Written(Frozen):
+    """A value that stands in a JSON file. `what` an error calls it, and the `remedy` for one that cannot be read."""
+
+    what: ClassVar[str]
+    remedy: ClassVar[str]
+    indent: ClassVar[int | None] = 1
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(indent=self.indent).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `BadInput` naming the field, never its value."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise BadInput(describe(error), field=cls.what, remedy=cls.remedy) from None
 
 
 def describe(error: ValidationError) -> str:

@@ -12,10 +12,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from shared.errors import BadInput
-from shared.frozen import Frozen, describe
+from shared.frozen import Frozen, Written
 from shared.limits import LIMITS
 
 MERGED = "(merged)"
@@ -138,8 +137,12 @@ class Group(Frozen):
         return joint_label(self.values)
 
 
-class Schema(Frozen):
+class Schema(Written):
     """Columns in table order, the positive class of the target, and the sensitive groups."""
+
+    what = "schema"
+    remedy = "ask the owner for a new release"
+    indent = None
 
     version: Literal[1] = 1
     columns: tuple[Column, ...] = Field(min_length=3, max_length=LIMITS.columns)
@@ -204,14 +207,3 @@ class Schema(Frozen):
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
-
-    def to_bytes(self) -> bytes:
-        return self.model_dump_json(indent=None).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Parse foreign bytes. Raises `BadInput` naming the field, never its value."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise BadInput(describe(error), field="schema", remedy="ask the owner for a new release") from None

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Audit, Result
-from shared.errors import BadInput
-from shared.frozen import Frozen, describe
+from shared.frozen import Written
 
 SHADOWS = 16
 """Shadow releases unless told otherwise, half of them with each record, half without; fewer tell far less."""
 
 
-class Battery(Frozen):
+class Battery(Written):
     """What attacks found on the release whose artefacts have the digest `release`. `shadows` trained for membership."""
+
+    what = "attacks"
+    remedy = "run gate again"
 
     format: Literal[1] = 1
     release: str
@@ -36,14 +38,3 @@ class Battery(Frozen):
         kept = tuple(result for result in other.results if result.attack is Attack.MEMBERSHIP)
         update = {"results": (*self.results, *kept), "shadows": other.shadows, "audit": other.audit}
         return self.model_copy(update=update)
-
-    def to_bytes(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Raises `BadInput` naming the field."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise BadInput(describe(error), field="attacks", remedy="run gate again") from None
