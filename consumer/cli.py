@@ -175,11 +175,11 @@ def doctor(study: StudyPath, json: Json = False) -> None:
     """Check a study: what is in place, what is missing, and what to do next."""
     from consumer.doctor import diagnose
     from consumer.study import Study
-    from shared.finding import as_text
+    from shared.finding import as_text, as_values
 
     with shell("doctor", json) as out:
         findings = diagnose(Study(study))
-        out.result({"findings": [vars(entry) for entry in findings]}, as_text(findings))
+        out.result(as_values(findings), as_text(findings))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, Unreachable
-from shared.finding import Finding, limits
+from shared.finding import Finding
 from shared.limits import LIMITS
 
 
@@ -67,8 +67,7 @@ def diagnose(study: Study) -> list[Finding]:
         return "distilled from the release last fetched"
 
     checks = (invitation, key, certificate, owner, release, student)
-    found = [_check(check.__name__, check) for check in checks]
-    return [*found, limits()]
+    return [_check(check.__name__, check) for check in checks]
 
 
 def _check(name: str, check: Callable[[], str]) -> Finding:

@@ -21,7 +21,7 @@ from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared import keyring
 from shared.errors import Fair4FreeError
-from shared.finding import Finding, limits
+from shared.finding import Finding
 from shared.limits import LIMITS
 from shared.table import read_table
 
@@ -39,7 +39,7 @@ def diagnose(node: Node) -> list[Finding]:
             found.append(check(node, now))
         except (Fair4FreeError, OSError) as error:
             found.append(Finding(check.__name__.strip("_"), False, str(error)))
-    return [*found, limits()]
+    return found
 
 
 def _records(node: Node, now: datetime) -> Finding:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.limits import LIMITS
-
-LIMITS_NAME = "limits"
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,11 @@ class Finding:
     text: str
 
 
-def as_text(findings: Iterable[Finding]) -> str:
-    """A line each, but for the limits, which only a program reads."""
-    told = (each for each in findings if each.name != LIMITS_NAME)
-    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in told)
+def as_text(findings: Sequence[Finding]) -> str:
+    """A line each."""
+    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in findings)
 
 
-def limits() -> Finding:
-    """The limits that hold here: none of them can be wrong."""
-    return Finding(LIMITS_NAME, True, ", ".join(f"{name} {value:,}" for name, value in vars(LIMITS).items()))
+def as_values(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same for a program, with the limits that hold here."""
+    return {"findings": [vars(each) for each in findings], "limits": vars(LIMITS)}
