@@ -35,7 +35,7 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
     drawn = {name: points[:POINTS] for name, points in named.items()}
     together = np.concatenate(list(drawn.values()))
     linear = PCA(2, random_state=0).fit_transform(together)
-    bent = TSNE(2, init="pca", perplexity=30, random_state=0).fit_transform(together)
+    bent = TSNE(2, init="pca", perplexity=30, max_iter=500, random_state=0).fit_transform(together)
     canvas = Canvas(figsize=(9.2, 3.9))
     for axes, title, places in zip(canvas.subplots(1, 2), ("PCA", "t-SNE"), (linear, bent), strict=True):
         start = 0

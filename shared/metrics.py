@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import (
-    demographic_parity_ratio,
-    false_positive_rate_ratio,
-    true_positive_rate_ratio,
-)
+from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 from numpy.typing import NDArray
 from prdc import prdc
 from sklearn.base import ClassifierMixin
@@ -30,6 +26,9 @@ LEAST_COMPARED = 10
 OWN_FOLDS = 5
 ROWS_PER_RECORD, MOST_ROWS = 16, 60_000
 """Synthetic rows a downstream model is trained on: so many for each training record, at most so many."""
+
+RATES = {"selection": selection_rate, "true positive": true_positive_rate, "false positive": false_positive_rate}
+"""Of a group of people."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -97,9 +96,13 @@ def score(truth: Integers, predicted: Integers, groups: Integers, classes: int =
     if classes > 2:
         each = [score(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
         return Scores.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
+    rates = MetricFrame(metrics=RATES, y_true=truth, y_pred=predicted, sensitive_features=groups).by_group
+    recorded = pd.Series(truth).groupby(groups)
+    # a group has a rate where somebody has that class: fairlearn counts one without for 0
+    positive, negative = rates["true positive"][recorded.max() == 1], rates["false positive"][recorded.min() == 0]
     return Scores(
-        demographic_parity_ratio=_ratio(demographic_parity_ratio(truth, predicted, sensitive_features=groups)),
-        equalized_odds_ratio=_equalized_odds(truth, predicted, groups),
+        demographic_parity_ratio=_ratio(rates["selection"]),
+        equalized_odds_ratio=min(_ratio(positive), _ratio(negative)),
         accuracy=accuracy_score(truth, predicted),
         recall=recall_score(truth, predicted, zero_division=0.0),
         f1=f1_score(truth, predicted, zero_division=0.0),
@@ -240,18 +243,9 @@ def _numeric_width(schema: Schema) -> int:
     return sum(1 + column.optional for column in Layout(schema).numeric)
 
 
-def _equalized_odds(truth: Integers, predicted: Integers, groups: Integers) -> float:
-    """The smaller of two ratios, each among the groups that have the rate; fairlearn's own takes one without for 0."""
-    found = []
-    for ratio, of in ((true_positive_rate_ratio, truth == 1), (false_positive_rate_ratio, truth == 0)):
-        known = np.isin(groups, groups[of])
-        among = truth[known], predicted[known]
-        found.append(_ratio(ratio(*among, sensitive_features=groups[known])) if known.any() else 1.0)
-    return min(found)
-
-
-def _ratio(value: float) -> float:
-    return 1.0 if np.isnan(value) else float(np.clip(value, 0.0, 1.0))
+def _ratio(rates: pd.Series) -> float:
+    """The lowest over the highest; 1 where nobody has a rate, or all have 0."""
+    return float(rates.min() / rates.max()) if rates.max() > 0.0 else 1.0
 
 
 def _is(values: Integers, index: int) -> Integers:

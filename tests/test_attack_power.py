@@ -49,7 +49,7 @@ from shared.headlines import attack_verdict
 from shared.progress import quiet
 from shared.schema import CategoricalColumn, Schema
 from shared.student import Student
-from tests.conftest import QUICK, settings_for
+from tests.conftest import QUICK, settings_for, short_training
 from tests.overfitted import by_heart, canonical, laboratory_patients
 
 Artefacts = dict[Artefact, bytes]
@@ -175,7 +175,8 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
     release.write_draft(node, memorised, preconditions.settings_digest(node, read_settings(node)), now())
-    gated = steps.gate(path)
+    with short_training():
+        gated = steps.gate(path)
     assert gated.failures == ()
     assert any("reconstruction" in reason for reason in gated.exceeded)
     assert len(gated.measured.card.attacks) == len(AT_EVERY_GATE)
@@ -288,7 +289,8 @@ def test_damaged_findings_are_found_anew_by_the_next_gate(blocked: Node) -> None
     blocked.attacks(1).write_bytes(b"{")
     with pytest.raises(PolicyRefusal, match="attack on this release succeeds"):
         decisions.approve(blocked.folder, by="Ada")
-    assert steps.gate(blocked.folder).exceeded
+    with short_training():
+        assert steps.gate(blocked.folder).exceeded
     assert findings.last(blocked, 1) is not None
 
 

@@ -24,7 +24,7 @@ from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judg
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
 from data_owner.benchmark.portrait import importance
-from data_owner.benchmark.run import Request, run
+from data_owner.benchmark.run import Request, Written, run
 from data_owner.benchmark.systems import Fold, Rows
 from shared.codec import group_positions
 from shared.errors import BadInput
@@ -251,10 +251,24 @@ def test_a_system_that_fails_in_any_way_shows_it_and_stops_nobody_else(
     assert judge(registry.Generator("bad", "Bad", generate), key, tmp_path).failure == reason
 
 
-def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path) -> None:
-    request = Request("compas", ("sex",), ("threshold-parity", "repaired"), folds=5, seeds=3, sweep=False, quick=True)
-    found = run(request, tmp_path, workers=1, progress=quiet)
-    repaired, original = (system.forest for system in found.comparison.systems[1:3])
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, Path]:
+    """A quick comparison with a sweep of one point, which is asked for by name too, and where it was written."""
+    asked = ("threshold-parity", "repaired", "fair4free", "beta-0-recorded")
+    request = Request("compas", ("sex",), asked, folds=5, seeds=3, sweep=True, quick=True)
+    place = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            registry, "SWEEP", {"over β": registry.SWEEP["Fair4Free, recorded labels, β from 0 to 5,000"][:1]}
+        )
+        patch.setattr("data_owner.benchmark.run.QUICK_EFFORT", 0.005)
+        return run(request, place, workers=1, progress=quiet), place
+
+
+def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tuple[Written, Path]) -> None:
+    found, place = looked_at
+    forests = {system.name: system.forest for system in found.comparison.systems}
+    repaired, original = forests["repaired"], forests["original"]
     assert original is not None
     assert repaired is not None
     assert original.demographic_parity_ratio.mean < 0.75
@@ -270,7 +284,7 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(tmp_path: Path)
         "| original data: ceiling of density and coverage",
         "| constant classifier: floor",
     ]
-    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".html", ".json", ".md"}
+    assert {path.suffix for path in place.iterdir() if path.is_file()} == {".html", ".json", ".md"}
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
 
 
@@ -325,14 +339,8 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(tmp_path
     assert all(path.stat().st_mtime_ns == made for path, made in before.items())
 
 
-def test_the_sweep_and_the_portrait_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = {"over β": registry.SWEEP["Fair4Free, recorded labels, β from 0 to 5,000"][:1]}
-    monkeypatch.setattr(registry, "SWEEP", line)
-    monkeypatch.setattr("data_owner.benchmark.run.QUICK_EFFORT", 0.005)
-    # a point of the sweep that is asked for by name too is run once
-    asked = ("fair4free", "threshold-parity", "beta-0-recorded")
-    request = Request("compas", ("sex",), asked, 5, 1, sweep=True, quick=True)
-    found = run(request, tmp_path, workers=1, progress=quiet)
+def test_the_sweep_and_the_portrait_are_in_the_report(looked_at: tuple[Written, Path]) -> None:
+    found, _ = looked_at
     drawn = found.comparison.portrait
     assert drawn is not None
     assert len(drawn.teacher) == len(drawn.student)

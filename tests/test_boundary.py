@@ -203,22 +203,30 @@ class Recorder:
             sink.close()
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.fixture
-def serving(tmp_path: Path, case: Case) -> Iterator[tuple[Node, str]]:
-    """A real owner process serving a release trained on planted records; its address."""
-    path, (table, _) = tmp_path / "hospital", case.planted()
-    source = case.source(table, tmp_path)
+@pytest.fixture(scope="module")
+def planted_node(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Path:
+    """A node with a release trained on planted records."""
+    place, (table, _) = tmp_path_factory.mktemp("owner"), case.planted()
+    path, source = place / "hospital", case.source(table, place)
     with pytest.raises(Exception, match="merge-small-groups"):
         steps.init(path, **source, **case.roles)
     settings = steps.init(path, **source, **case.roles, small_groups="merge")
-    node = Node(path)
-    prepared = steps.prepare(node, settings)
+    prepared = steps.prepare(Node(path), settings)
     approve(path, fitting.artefacts(prepared.schema, fitting.fit(prepared, settings.training, case.teacher)))
+    return path
+
+
+@pytest.fixture
+def serving(tmp_path: Path, planted_node: Path) -> Iterator[tuple[Node, str]]:
+    """A real owner process serving that release; its folder."""
+    path = tmp_path / "hospital"
+    shutil.copytree(planted_node, path)
+    node = Node(path)
     command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
