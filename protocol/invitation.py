@@ -10,14 +10,14 @@ from pydantic import Field
 
 from protocol.root import Root, anchor
 from shared.errors import BadInput
-from shared.frozen import Written
+from shared.frozen import JsonFile
 from shared.limits import LIMITS
 from shared.schema import Name
 
 Address = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
 
 
-class Invitation(Written):
+class Invitation(JsonFile):
     """Holds nothing secret; what matters is that it arrives unchanged, which its fingerprint shows.
 
     `root` and `root_signatures` are the node's root document and its signatures, as text.

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from shared.frozen import Frozen, Written
+from shared.frozen import Frozen, JsonFile
 from shared.limits import LIMITS
 from shared.schema import JointLabel, Label, Name
 from shared.scores import Criterion, Figures, PictureScores
@@ -44,7 +44,7 @@ class AttackVerdict(Frozen):
     finding: AttackFinding
 
 
-class Card(Figures, Written):
+class Card(Figures, JsonFile):
     """Figures measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two

@@ -15,7 +15,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class Written(Frozen):
+class JsonFile(Frozen):
     """A value that stands in a JSON file. `what` an error calls it, and the `remedy` for one that cannot be read."""
 
     what: ClassVar[str]

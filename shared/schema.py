@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from shared.frozen import Frozen, Written
+from shared.frozen import Frozen, JsonFile
 from shared.limits import LIMITS
 
 MERGED = "(merged)"
@@ -137,7 +137,7 @@ class Group(Frozen):
         return joint_label(self.values)
 
 
-class Schema(Written):
+class Schema(JsonFile):
     """Columns in table order, the positive class of the target, and the sensitive groups."""
 
     what = "schema"

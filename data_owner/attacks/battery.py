@@ -8,13 +8,13 @@ from pydantic import Field
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Audit, Result
-from shared.frozen import Written
+from shared.frozen import JsonFile
 
 SHADOWS = 16
 """Shadow releases unless told otherwise, half of them with each record, half without; fewer tell far less."""
 
 
-class Battery(Written):
+class Battery(JsonFile):
     """What attacks found on the release whose artefacts have the digest `release`. `shadows` trained for membership."""
 
     what = "attacks"
