@@ -106,13 +106,19 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
             field=", ".join(undecided),
             remedy=f'set each kind in owner.toml, "exclude" to leave the column out, or {AFRESH}',
         )
-    facts, columns = [], {}
+    facts, columns, problems = [], {}, []
     for name, entry in settings.columns.items():
         if entry.kind == "exclude":
             continue
-        fact, values = _column(table[name], name, entry, as_declared, settings.policy.minimum_count)
+        try:
+            fact, values = _column(table[name], name, entry, as_declared, settings.policy.minimum_count)
+        except BadInput as problem:
+            problems.append(problem)
+            continue
         facts.append(fact)
         columns[name] = values
+    if problems:
+        raise _together(problems) from None
     frame = pd.DataFrame(columns)
     (target,) = (fact.name for fact in facts if fact.role is ColumnRole.TARGET)
     if as_declared:
@@ -123,6 +129,17 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     if settings.positive not in set(frame[target] if classes is None else classes):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
     return Records(frame, tuple(facts), settings.positive)
+
+
+def _together(problems: list[BadInput]) -> BadInput:
+    """All that is wrong at once: a table of forty columns is not mended one run a column."""
+    if len(problems) == 1:
+        return problems[0]
+    return BadInput(
+        "; ".join(f"{each.field}: {each.problem}" for each in problems),
+        field=", ".join(each.field for each in problems),
+        remedy="; ".join(f"{each.field}: {each.remedy}" for each in problems),
+    )
 
 
 def check_target(values: pd.Series, name: str) -> None:

@@ -403,3 +403,13 @@ def test_a_column_kind_decided_by_hand_is_what_is_modelled() -> None:
     facts = {fact.name: fact for fact in ingest(patients(), settings).columns}
     assert facts["age"].kind == "category"
     assert ColumnSettings(kind="date").role == "feature"
+
+
+def test_every_column_that_cannot_be_read_is_named_at_once() -> None:
+    table = patients()
+    settings = settings_for(table)
+    broken = table.assign(age=table["age"] + 0.5, lactate=1.5)
+    with pytest.raises(BadInput) as caught:
+        ingest(broken, settings)
+    assert caught.value.field == "age, lactate"
+    assert 'age: set kind = "number"; lactate: set kind = "exclude"' in caught.value.remedy
