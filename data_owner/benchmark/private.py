@@ -23,7 +23,7 @@ from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
 from shared.progress import quiet
-from shared.schema import MERGED, ImageColumn, NumericColumn, Schema
+from shared.schema import MERGED, CategoricalColumn, ImageColumn, NumericColumn, Schema
 
 
 def epsilon_1(fold: Fold) -> Rows:
@@ -84,7 +84,7 @@ def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:
 
 
 def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
-    """Rows in the fold's schema, without those that have a group or a gap it has no place for.
+    """Rows in the fold's schema, without those that have a group, a category or a gap it has no place for.
 
     A column of which the noise left one value is its lowest or first.
     """
@@ -95,9 +95,10 @@ def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
     groups = {group.values for group in fold.schema.groups}
     names = [column.name for column in fold.schema.sensitive]
     known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
-    full = rows[_without_gaps(fold.schema)].notna().all(axis=1)
-    return conform(fold.schema, rows[known & full].reset_index(drop=True))
-
-
-def _without_gaps(schema: Schema) -> list[str]:
-    return [one.name for one in schema.columns if not isinstance(one, ImageColumn) and not one.optional]
+    for column in fold.schema.tabular:
+        values = rows[column.name]
+        if not column.optional:
+            known &= values.notna()
+        if isinstance(column, CategoricalColumn) and MERGED not in column.categories:
+            known &= values.isna() | values.isin(column.categories)
+    return conform(fold.schema, rows[known].reset_index(drop=True))
