@@ -1,4 +1,4 @@
-"""fair4free-owner: the hospital's commands. Each is a thin shell over a function of `data_owner.steps`."""
+"""fair4free-owner: the hospital's commands, each a thin shell over one function, which it imports when it runs."""
 
 from __future__ import annotations
 

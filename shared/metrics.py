@@ -80,7 +80,7 @@ def downstream_rows(records: int) -> int:
 
 
 def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, model: ClassifierMixin) -> Integers:
-    """0/1 predictions for `test` by `model` trained on `train`."""
+    """What `model`, trained on `train`, predicts for `test`, (n,): 1 is the positive class."""
     truth = outcome(train, schema)
     if truth.min() == truth.max():
         return np.full(len(test), truth[0])

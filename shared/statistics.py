@@ -19,7 +19,8 @@ FREQUENCIES = 768
 FORMAT = "fair4free latent statistics 2"
 
 LEAST_SKETCHED = 2 * FREQUENCIES
-"""Over the dimensions d of z, the fewest records of a sketch: twice as many unknowns as it has numbers."""
+"""Over the dimensions d of z, the fewest records of a sketch: their posteriors, 2d numbers each, are then twice as many
+unknowns as it has numbers."""
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Generator:
-    """A system that makes rows: `generate` returns a canonical table, of `fold.rows` rows if they are synthetic and one
-    cannot have too many, which serves as both."""
+    """A system that makes rows: `generate` returns canonical ones. A single table is for both uses; it has `fold.rows`
+    rows, but for systems that have no more than the records."""
 
     name: str
     title: str
