@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
+# modules are compiled when they are first imported, which most never are
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test coverage check stubs decaf clean
 
@@ -36,11 +38,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch -e '.[all]'
+	$(PIP) -c $(CONSTRAINTS) torch -e '.[all]'
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch -e '.[dev]'
+	$(PIP) -c $(CONSTRAINTS) torch -e '.[dev]'
 	touch $@ $(VENV)/installed
 
 clean:
