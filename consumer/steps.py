@@ -40,7 +40,7 @@ class Generated:
 
 
 def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distillation:
-    """Distil the student from noise and the released statistics; write it with its lineage."""
+    """Distil the student from noise and the released statistics; write it with its lineage. Returns how far it came."""
     if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
     study = Study(Path(path))

@@ -56,7 +56,7 @@ class EnrolmentPort:
 
 
 def place(peer: str) -> str:
-    """Where a peer calls from, without its port: of IPv6 the /64, all of which one site has (RFC 6177)."""
+    """Where a peer calls from, without its port: of IPv6 the /64, in which a machine may take any address."""
     kind, _, rest = unquote(peer).partition(":")
     host = rest.rpartition(":")[0]
     try:

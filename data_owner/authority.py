@@ -43,7 +43,7 @@ class Enrolment(Frozen):
     by: str = ""
     at: int
     address: str = ""
-    """Where it called from, as gRPC writes it."""
+    """Where it called from, as `access_control.place` says."""
 
 
 def create_keys(node: Node, name: str, now: datetime) -> None:

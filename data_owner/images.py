@@ -74,8 +74,10 @@ def read_labelled(
     """
     celeba = labels.suffix.lower() == ".txt"
     size = FACE_SIDE if celeba and size is None else size
-    if size is not None and not 8 <= size <= LARGEST_SIDE:
-        raise BadInput("not a size that is taken", field="--size", remedy=f"give 8 to {LARGEST_SIDE}")
+    if size is not None and not LIMITS.least_image_side <= size <= LARGEST_SIDE:
+        raise BadInput(
+            "not a size that is taken", field="--size", remedy=f"give {LIMITS.least_image_side} to {LARGEST_SIDE}"
+        )
     rows = _celeba_list(labels) if celeba else read_table(labels)
     key = None if _is_array(images) else _file_column(rows, labels)
     if key != "image" and "image" in rows.columns:
@@ -131,9 +133,13 @@ def image_settings(values: pd.Series, name: str) -> ColumnSettings:
 def image_column(name: str, shape: tuple[int, int, int]) -> ImageColumn:
     """Raises `BadInput` for a size that is not taken."""
     height, width, channels = shape
-    if not all(8 <= side <= LIMITS.image_side for side in (height, width)) or channels not in (1, 3):
+    if not all(LIMITS.least_image_side <= side <= LIMITS.image_side for side in (height, width)) or channels not in (
+        1,
+        3,
+    ):
         raise BadInput(
-            f"pictures are {height} x {width}; 8 pixels a side and more are taken, to {LARGEST_SIDE} x {LARGEST_SIDE}",
+            f"pictures are {height} x {width}; {LIMITS.least_image_side} pixels a side and more are taken, to "
+            f"{LARGEST_SIDE} x {LARGEST_SIDE}",
             field=name,
             remedy="resize them, or use --size",
         )

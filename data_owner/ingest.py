@@ -95,10 +95,12 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field="table", remedy="add records")
     unknown = [column for column in table.columns if column not in settings.columns]
     if unknown:
-        raise BadInput("owner.toml does not know this column", field=unknown[0], remedy="add or exclude it there")
+        raise BadInput(
+            "owner.toml does not know this column", field=", ".join(unknown), remedy="add or exclude it there"
+        )
     absent = [column for column in settings.columns if column not in table.columns]
     if absent:
-        raise BadInput("the table lacks this column", field=absent[0], remedy="remove it from owner.toml")
+        raise BadInput("the table lacks this column", field=", ".join(absent), remedy="remove it from owner.toml")
     undecided = {column: entry.reason for column, entry in settings.columns.items() if entry.kind == "undecided"}
     if undecided:
         raise PolicyRefusal(
@@ -118,7 +120,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
         facts.append(fact)
         columns[name] = values
     if problems:
-        raise _together(problems) from None
+        raise _together(problems)
     frame = pd.DataFrame(columns)
     (target,) = (fact.name for fact in facts if fact.role is ColumnRole.TARGET)
     if as_declared:
@@ -132,7 +134,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
 
 
 def _together(problems: list[BadInput]) -> BadInput:
-    """All that is wrong at once: a table of forty columns is not mended one run a column."""
+    """Every column that cannot be read at once: a table of forty is not mended one run a column."""
     if len(problems) == 1:
         return problems[0]
     return BadInput(

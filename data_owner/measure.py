@@ -26,7 +26,7 @@ from shared.metrics import by_chance, downstream_rows, floor, group_rates, judge
 from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.scores import Figures, PictureScores, Scores
+from shared.scores import Judgement, PictureScores, Scores
 from shared.student import Distillation, StudentSettings, distil
 
 
@@ -74,7 +74,7 @@ def measure(
     from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
     permuted = by_chance(test, predicted, schema, seed)
-    figures = Figures(
+    judgement = Judgement(
         synthetic=scores(test, predicted, schema),
         original=scores(test, from_original, schema),
         ceiling=Scores.mean(permuted),
@@ -98,8 +98,8 @@ def measure(
         records=tens(len(training)),
         held_out=tens(len(held_out)),
         groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
-        **{name: coarse(getattr(figures, name)) for name in Figures.model_fields},
-        checks=tuple(published(check) for check in _checks(settings, schema, training, test, figures)),
+        **{name: coarse(getattr(judgement, name)) for name in Judgement.model_fields},
+        checks=tuple(published(check) for check in _checks(settings, schema, training, test, judgement)),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -114,7 +114,7 @@ def measure(
 
 
 def _checks(
-    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, figures: Figures
+    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, judgement: Judgement
 ) -> tuple[Check, ...]:
     """The policy's checks. No minimum count where training is on microdata: nobody is behind its rows."""
     counted = settings.privacy is None
@@ -123,7 +123,7 @@ def _checks(
         smallest_group=int(group_sizes(schema, training).min()) if counted else None,
         rarest=rarest_category(schema, training) if counted else None,
         judged=len(np.unique(judged_groups(group_positions(schema, test)))),
-        figures=figures,
+        judgement=judgement,
         criterion=settings.training.criterion,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_owner.settings import Floors, Policy
 from shared.card import Check
-from shared.scores import Criterion, Figures, Scores
+from shared.scores import Criterion, Judgement, Scores
 
 F1 = "F1, share of original"
 NO_POSITIVE = "of whose own model no positive case is found (a commoner target, or f1_of_original = 0),"
@@ -17,14 +17,14 @@ def checks(
     smallest_group: int | None,
     rarest: tuple[str, int] | None,
     judged: int,
-    figures: Figures,
+    judgement: Judgement,
 ) -> tuple[Check, ...]:
     """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
 
     `rarest`: a column, and how many are behind its rarest category or gap. `judged`: between how many groups
     fairness was measured; of one alone nothing can be said.
     """
-    floors, synthetic, original = policy.floors, figures.synthetic, figures.original
+    floors, synthetic, original = policy.floors, judgement.synthetic, judgement.original
     counts = {}
     if smallest_group is not None:
         counts["records in the smallest sensitive group"] = smallest_group
@@ -33,7 +33,7 @@ def checks(
     return (
         *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, 2),
-        *fairness(floors, criterion, synthetic, figures.ceiling),
+        *fairness(floors, criterion, synthetic, judgement.ceiling),
         _check(
             "accuracy, share of original",
             _share(synthetic.accuracy, original.accuracy),
@@ -42,12 +42,12 @@ def checks(
         _check(F1 if original.f1 else f"{F1}, {NO_POSITIVE}", _share(synthetic.f1, original.f1), floors.f1_of_original),
         _check(
             "density, share of real",
-            _share(figures.fidelity.density, figures.fidelity_ceiling.density),
+            _share(judgement.fidelity.density, judgement.fidelity_ceiling.density),
             floors.density_of_real,
         ),
         _check(
             "coverage, share of real",
-            _share(figures.fidelity.coverage, figures.fidelity_ceiling.coverage),
+            _share(judgement.fidelity.coverage, judgement.fidelity_ceiling.coverage),
             floors.coverage_of_real,
         ),
     )

@@ -25,6 +25,7 @@ class Invitation(JsonFile):
 
     what = "invitation"
     remedy = "ask the owner to hand it over again"
+    indent = 2
 
     format: Literal[1] = 1
     node: Name

@@ -37,7 +37,7 @@ class Manifest(Document):
     expires: int = Field(ge=0, le=SECONDS)
     schema_id: Sha256
     policy_id: Sha256
-    privacy: str = Field(min_length=1, max_length=LIMITS.privacy_characters)
+    privacy: str = Field(min_length=1, max_length=LIMITS.statement_characters)
     artefacts: dict[Artefact, Digest]
 
     @model_validator(mode="after")

@@ -74,8 +74,8 @@ class ConvolutionalArchitecture(_Common):
     """
 
     kind: Literal["convolutional"] = "convolutional"
-    height: int = Field(ge=8, le=LIMITS.image_side)
-    width: int = Field(ge=8, le=LIMITS.image_side)
+    height: int = Field(ge=LIMITS.least_image_side, le=LIMITS.image_side)
+    width: int = Field(ge=LIMITS.least_image_side, le=LIMITS.image_side)
     channels: Literal[1, 3]
     maps: Widths
 

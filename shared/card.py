@@ -9,7 +9,7 @@ from pydantic import Field
 from shared.frozen import Frozen, JsonFile
 from shared.limits import LIMITS
 from shared.schema import JointLabel, Label, Name
-from shared.scores import Criterion, Figures, PictureScores
+from shared.scores import Criterion, Judgement, PictureScores
 
 Part = TypeVar("Part", bound=Frozen)
 
@@ -44,8 +44,8 @@ class AttackVerdict(Frozen):
     finding: AttackFinding
 
 
-class Card(Figures, JsonFile):
-    """Figures measured under `protocol`.
+class Card(Judgement, JsonFile):
+    """What a judge measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
     people let it out over one that succeeded.
@@ -61,8 +61,8 @@ class Card(Figures, JsonFile):
     sensitive: tuple[Name, ...]
     criterion: Criterion
     repair: float = Field(ge=0.0, le=LIMITS.repair)
-    privacy: str = Field(max_length=LIMITS.privacy_characters)
-    protocol: str = Field(max_length=4000)
+    privacy: str = Field(max_length=LIMITS.statement_characters)
+    protocol: str = Field(max_length=LIMITS.statement_characters)
     records: int = Field(ge=0)
     held_out: int = Field(ge=0)
     groups: tuple[GroupSize, ...] = Field(max_length=LIMITS.groups)

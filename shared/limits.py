@@ -39,8 +39,7 @@ class Limits:
     metadata_bytes: int = 8 * KIB
     releases_listed: int = 500
     policy_privacy_characters: int = 2000
-    privacy_characters: int = 4000
-    reason_characters: int = 1000
+    statement_characters: int = 4000
 
     # trust: lifetimes, and how far a version may jump
     signatures: int = 16
@@ -53,6 +52,7 @@ class Limits:
     # the egress log
     note_bytes: int = 16 * KIB
     entry_bytes: int = 8 * KIB
+    reason_characters: int = 1000
     proof_hashes: int = 64
     ledger_bytes: int = 256 * MIB
     ledger_free_bytes: int = 16 * MIB

@@ -49,7 +49,7 @@ class Fidelity(_Averaged):
     coverage: float = Share
 
 
-class Figures(Frozen):
+class Judgement(Frozen):
     """Scores on held-out records of a model of `synthetic` rows and of `original` ones; the `ceiling` is the first with
     groups permuted, the `floor` the constant classifier. Fidelity of synthetic rows, its ceiling of original ones."""
 

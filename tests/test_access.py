@@ -264,7 +264,7 @@ def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: 
         ("ipv6:%5B::ffff:10.0.0.1%5D:53310", "ipv4:10.0.0.1"),
     ],
 )
-def test_one_site_is_one_place_however_many_addresses_it_has(peer: str, counted: str) -> None:
+def test_a_network_of_ipv6_is_one_place_however_many_addresses_are_taken_in_it(peer: str, counted: str) -> None:
     assert place(peer) == counted
 
 

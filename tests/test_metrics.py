@@ -31,7 +31,7 @@ from shared.metrics import (
     synthetic_only,
 )
 from shared.schema import Schema
-from shared.scores import Fidelity, Figures, Scores
+from shared.scores import Fidelity, Judgement, Scores
 from shared.student import StudentSettings
 from tests.conftest import QUICK, patients, settings_for
 
@@ -233,8 +233,8 @@ def gate(**change: object) -> tuple[str, ...]:
         **dict.fromkeys(("fidelity", "fidelity_ceiling"), REAL),
         **change,
     }
-    figures = Figures(**{name: values.pop(name) for name in Figures.model_fields})  # type: ignore[arg-type]
-    return failures(checks(Policy(), figures=figures, **values))  # type: ignore[arg-type]
+    judgement = Judgement(**{name: values.pop(name) for name in Judgement.model_fields})  # type: ignore[arg-type]
+    return failures(checks(Policy(), judgement=judgement, **values))  # type: ignore[arg-type]
 
 
 def test_the_gate_passes_what_is_within_the_policy() -> None:

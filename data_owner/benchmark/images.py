@@ -21,12 +21,12 @@ from shared.conform import conform
 from shared.errors import BadInput
 from shared.judge import ImageJudge
 from shared.metrics import ceiling, downstream_rows, floor, scores
-from shared.scores import Figures, PictureScores
+from shared.scores import Judgement, PictureScores
 from shared.student import StudentSettings
 
 
-class Unbiased(Figures):
-    """Figures on the unbiased test digits, and what is measured of pictures."""
+class Unbiased(Judgement):
+    """What a judge says on the unbiased test digits, and what is measured of pictures."""
 
     dataset: str
     training: int
