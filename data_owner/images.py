@@ -133,10 +133,8 @@ def image_settings(values: pd.Series, name: str) -> ColumnSettings:
 def image_column(name: str, shape: tuple[int, int, int]) -> ImageColumn:
     """Raises `BadInput` for a size that is not taken."""
     height, width, channels = shape
-    if not all(LIMITS.least_image_side <= side <= LIMITS.image_side for side in (height, width)) or channels not in (
-        1,
-        3,
-    ):
+    is_taken = all(LIMITS.least_image_side <= side <= LIMITS.image_side for side in (height, width))
+    if not is_taken or channels not in (1, 3):
         raise BadInput(
             f"pictures are {height} x {width}; {LIMITS.least_image_side} pixels a side and more are taken, to "
             f"{LARGEST_SIDE} x {LARGEST_SIDE}",
