@@ -31,7 +31,7 @@ from protocol.artefacts import Artefact
 from shared.clock import now
 from shared.schema import Schema
 from shared.student import StudentSettings
-from tests.pictures import QUICK_IMAGES, picture_settings, pictures
+from tests.pictures import QUICK_CLASSIFIER, QUICK_IMAGES, picture_settings, pictures
 
 QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
 QUICK_STUDENT = partial(StudentSettings, steps=100)
@@ -136,7 +136,7 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     prepared = steps.prepare(node, settings)
     synthesiser, distillation = reference(artefacts, QUICK_STUDENT())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.image_classifier.STEPS", 150)
+        patch.setattr("shared.image_classifier.STEPS", QUICK_CLASSIFIER)
         measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
     version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
     release.record_measured(

@@ -14,6 +14,9 @@ from data_owner.teacher import IMAGE_TEACHER, TeacherSettings
 from shared.image_codec import as_png
 
 SIDE = 12
+QUICK_CLASSIFIER = 150
+"""Steps of a classifier of such pictures."""
+
 SHAPES, COLOURS = ("bar", "cross", "post"), ("green", "red")
 QUICK_IMAGES: TeacherSettings = replace(
     IMAGE_TEACHER, steps=400, batch=64, learning_rate=1e-2, encoder_hidden=(32,), maps=(8,), head=(16,), latent=4

@@ -150,6 +150,7 @@ def test_an_unseen_file_goes_through_every_command_with_only_owner_toml_edited(t
     analyst("distill")
     analyst("generate", "--rows", "300", "--balanced", "--out", str(tmp_path / "for-models.csv"))
     analyst("generate", "--rows", "5000")
+    assert "report" in analyst("audit")
     assert "report" in analyst("audit", "--real", "Zählung 2024.csv")
     rows = pd.read_parquet(tmp_path / "study" / "synthetic.parquet")
     kept = original.drop(columns="patient nr")

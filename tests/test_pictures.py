@@ -43,7 +43,7 @@ from shared.scores import PictureScores
 from shared.statistics import measure
 from shared.student import StudentSettings
 from tests.conftest import QUICK_STUDENT, Running
-from tests.pictures import COLOURS, QUICK_IMAGES, SHAPES, SIDE, picture_settings, pictures
+from tests.pictures import COLOURS, QUICK_CLASSIFIER, QUICK_IMAGES, SHAPES, SIDE, picture_settings, pictures
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def short_distillation() -> Iterator[None]:
     with (
         patch("data_owner.steps.StudentSettings", QUICK_STUDENT),
         patch("consumer.steps.StudentSettings", QUICK_STUDENT),
-        patch("shared.image_classifier.STEPS", 150),
+        patch("shared.image_classifier.STEPS", QUICK_CLASSIFIER),
     ):
         yield
 

@@ -17,6 +17,7 @@ from data_owner.ingest import Records, read
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
+from data_owner.privacy.words import told
 from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput
 from shared.progress import quiet
@@ -174,7 +175,7 @@ def test_people_are_told_in_the_words_that_noise_left_or_not_at_all() -> None:
     records = fitting.split(table, settings_for(table)).training
     strange = records.copy()
     strange.loc[:4, name] = "nobody has this"
-    rows, has_words = rehearsal.told(schema, strange)
+    rows, has_words = told(schema, strange)
     assert not has_words[:5].any()
     assert has_words[5:].all()
     pd.testing.assert_frame_equal(rows, records.iloc[5:].reset_index(drop=True))

@@ -19,11 +19,12 @@ from data_owner.ingest import ingest, read
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import draw, plan, varied
+from data_owner.privacy.words import told
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
 from shared.progress import quiet
-from shared.schema import MERGED, CategoricalColumn, ImageColumn, NumericColumn, Schema
+from shared.schema import MERGED, ImageColumn, NumericColumn, Schema
 
 
 def epsilon_1(fold: Fold) -> Rows:
@@ -92,13 +93,6 @@ def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
         if column.name not in rows.columns and not isinstance(column, ImageColumn):
             only = column.quantiles.values[0] if isinstance(column, NumericColumn) else column.categories[0]
             rows = rows.assign(**{column.name: only})
-    groups = {group.values for group in fold.schema.groups}
-    names = [column.name for column in fold.schema.sensitive]
-    known = pd.Series([key in groups for key in rows[names].itertuples(index=False, name=None)])
-    for column in fold.schema.tabular:
-        values = rows[column.name]
-        if not column.optional:
-            known &= values.notna()
-        if isinstance(column, CategoricalColumn) and MERGED not in column.categories:
-            known &= values.isna() | values.isin(column.categories)
-    return conform(fold.schema, rows[known].reset_index(drop=True))
+    rows, _ = told(fold.schema, rows)
+    without_gaps = [column.name for column in fold.schema.tabular if not column.optional]
+    return conform(fold.schema, rows.dropna(subset=without_gaps).reset_index(drop=True))

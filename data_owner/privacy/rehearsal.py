@@ -15,17 +15,17 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from data_owner.attacks import canaries, reconstruction
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.outcome import Flags, Floats
+from data_owner.attacks.outcome import Floats
 from data_owner.attacks.run import SYNTHETIC_ROWS, at_every_gate
 from data_owner.attacks.search import Released
 from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.ingest import Records
 from data_owner.measure import reference
 from data_owner.privacy.private_marginals import Plan, draw, varied
+from data_owner.privacy.words import told
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.codec import encode
 from shared.progress import Progress
-from shared.schema import MERGED, MISSING, CategoricalColumn, Schema
 from shared.student import StudentSettings
 
 
@@ -67,24 +67,3 @@ def explained(released: Released, people: pd.DataFrame) -> Floats:
     found = np.full(len(people), np.nan)
     found[has_words] = reconstruction.scores(released, encode(released.schema, rows))
     return found
-
-
-def told(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, Flags]:
-    """Canonical records in the words of a schema that noise had a part in, and which of `people` (n,) those are."""
-    columns: dict[str, pd.Series] = {}
-    has_words = np.ones(len(people), bool)
-    for column in schema.columns:
-        values = people[column.name]
-        if isinstance(column, CategoricalColumn):
-            values = values.fillna(MISSING) if MISSING in column.categories else values
-            known = values.isin(column.categories)
-            if MERGED in column.categories:
-                values = values.where(known | values.isna(), MERGED)
-                known = values.notna()
-            has_words &= (known | (values.isna() & column.optional)).to_numpy()
-        columns[column.name] = values
-    rows = pd.DataFrame(columns)
-    groups = {group.values for group in schema.groups}
-    keys = rows[[column.name for column in schema.sensitive]].itertuples(index=False, name=None)
-    has_words &= np.array([key in groups for key in keys])
-    return rows[has_words].reset_index(drop=True), has_words
