@@ -27,7 +27,7 @@ repeat."""
 IDENTIFIER_NAME = re.compile(
     r"(^|[^a-zA-Z])(?i:id|ids|uuid|guid|mrn|ssn|key|number|nr|no)$|[a-z](Id|ID|Nr|No|Key)$|^(?i:id)[^a-zA-Z]|(?i:subject|patient)id$"
     r"|(^|[^a-zA-Z])(?i:((sur|fore|full|first|last|given|family)[ _-]?)?name|e-?mail|(tele)?phone)$"
-    r"|(^|[^a-zA-Z])(?i:address|street|zip|post(al[ _-]?)?code)$"
+    r"|(^|[^a-zA-Z])(?i:address|street|zip([ _-]?code)?|post(al[ _-]?)?code|plz)$"
 )
 BIRTH = re.compile(r"(?i)birth|geburt|(^|[^a-z])dob([^a-z]|$)")
 ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?" + OFFSET + "?)?$")

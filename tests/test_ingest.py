@@ -201,6 +201,7 @@ def test_ingest_refuses_bad_records_naming_column_and_remedy(name: str) -> None:
         ("remark", pd.Series([f"{'long words ' * 5}{number // 2}" for number in range(600)], dtype="str")),
         ("mostly", pd.Series(["n/a", *map(str, range(599))], dtype="str")),
         ("postcode", pd.Series([f"0{1000 + number % 50}" for number in range(600)], dtype="str")),
+        ("zip_code", pd.Series([10000 + number % 150 for number in range(600)])),
         ("PatientID", pd.Series([(number // 2) * 7919 % 100_003 for number in range(600)])),
         ("subject id", pd.Series([(number // 3) * 7919 % 100_003 for number in range(600)])),
         ("case_id", pd.Series([1000 + number // 8 for number in range(600)])),
@@ -325,9 +326,9 @@ def test_small_groups_can_be_merged_from_the_start() -> None:
 
 
 def test_a_name_that_only_ends_like_an_identifier_is_not_one() -> None:
-    table = patients().assign(covid=range(600), lipid=np.linspace(0, 1, 600))
+    table = patients().assign(covid=range(600), lipid=np.linspace(0, 1, 600), map_post=np.linspace(60, 130, 600))
     columns = settings_for(table.assign(covid=table["covid"] % 90)).columns
-    assert (columns["covid"].kind, columns["lipid"].kind) == ("integer", "number")
+    assert [columns[name].kind for name in ("covid", "lipid", "map_post")] == ["integer", "number", "number"]
 
 
 def test_an_odd_file_goes_in_and_comes_back_as_it_was(tmp_path: Path) -> None:

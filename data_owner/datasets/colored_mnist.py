@@ -81,7 +81,7 @@ def mnist(part: Part) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         raise BadInput(
             "zarr, which reads the digits, is not installed",
             field="colored-mnist",
-            remedy="pip install 'fair4free[images]'",
+            remedy="pip install -c deploy/constraints.txt -e '.[images]'",
         ) from None
     path = cache() / Path(INNER).name
     if not path.is_file():

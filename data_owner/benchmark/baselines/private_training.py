@@ -75,7 +75,7 @@ def private_steps(teacher: Teacher, encoded: Encoded, rate: float, noise: float)
     try:
         from opacus import PrivacyEngine
     except ImportError:
-        raise Unsuitable("its package is missing: pip install 'fair4free[benchmark]'") from None
+        raise Unsuitable("its package is missing: pip install -c deploy/constraints.txt -e '.[benchmark]'") from None
     _, private, loader = PrivacyEngine(accountant="rdp").make_private(
         module=teacher,
         optimizer=torch.optim.Adam(teacher.parameters(), RATE),

@@ -29,7 +29,7 @@ def generate(fold: Fold) -> pd.DataFrame:
     try:
         from tabfairgan import TFG
     except ImportError:
-        raise Unsuitable("the package is not installed: pip install 'fair4free[benchmark]'") from None
+        raise Unsuitable("its package is missing: pip install -c deploy/constraints.txt -e '.[benchmark]'") from None
     if len(fold.schema.groups) != 2:
         raise Unsuitable("the package knows two groups only")
     group, positive = group_positions(fold.schema, fold.training), outcome(fold.training, fold.schema)
