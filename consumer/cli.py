@@ -112,7 +112,7 @@ def generate(
     rows: Annotated[int, typer.Option(min=1, help="Rows of the whole run.")],
     out_file: Annotated[
         Path | None,
-        typer.Option("--out", help="A new .csv or .parquet, or folder for pictures; else STUDY/synthetic.parquet anew."),
+        typer.Option("--out", help="New .csv or .parquet, or folder for pictures; else STUDY/synthetic.parquet anew."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",
