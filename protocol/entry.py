@@ -115,6 +115,7 @@ class Standing:
     """
 
     approved: dict[int, Approval] = field(default_factory=dict)
+    served: set[int] = field(default_factory=set)
     denied: set[int] = field(default_factory=set)
     parties: dict[str, Enrolment] = field(default_factory=dict)
     overrides: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
@@ -126,6 +127,8 @@ class Standing:
             case Approval():
                 if entry.version in self.denied:
                     raise _broken("a denied release was approved")
+                if entry.version in self.served and entry.manifest != self.approved[entry.version].manifest:
+                    raise _broken("another release was approved under the version of one that was served")
             case Override():
                 if entry.version in self.denied:
                     raise _broken("an attack on a denied release was overridden")
@@ -150,7 +153,7 @@ class Standing:
             case Revocation():
                 self.parties.pop(entry.party, None)
             case Served():
-                pass
+                self.served.add(entry.version)
 
     def _check_served(self, entry: Served) -> None:
         approval = self.approved.get(entry.version)

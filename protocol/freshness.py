@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.canonical import SECONDS, Document, Sha256, Version
-from protocol.refusals import ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
+from protocol.refusals import AGAIN, ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.frozen import Frozen
@@ -61,7 +61,8 @@ def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_ver
     if found.node != root.node:
         raise WrongNode("the statement of another node", field="freshness", remedy=ASK_OWNER)
     if found.root_version != root.version:
-        raise MixAndMatch("made under another root than the newest shown", field="freshness", remedy=ASK_OWNER)
+        remedy = AGAIN if found.root_version > root.version else ASK_OWNER  # a root may be rotated between two calls
+        raise MixAndMatch("made under another root than the newest shown", field="freshness", remedy=remedy)
     if found.version > now + LIMITS.clock_skew_seconds:
         raise FastForward("signed in the future", field="freshness", remedy="set this machine's clock")
     if found.version < last_version:

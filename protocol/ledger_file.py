@@ -15,7 +15,7 @@ from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Enrolment, Entry, Standing, parse_entry
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, RuleBroken, UnderThreshold
+from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, Rollback, RuleBroken, UnderThreshold
 from protocol.root import Root, rotate
 from protocol.trust import LastSeen
 from shared.frozen import Frozen
@@ -98,7 +98,10 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
     if len(tree) != checkpoint.size:
         raise Rewritten("holds other entries than its checkpoint counts", field="log", remedy=ASK_OWNER)
     if seen is not None and seen.checkpoint:
-        _check_continues(tree, Checkpoint.from_note(seen.checkpoint.encode()))
+        last = Checkpoint.from_note(seen.checkpoint.encode())
+        if len(tree) < last.size:
+            raise _exported_before("log")
+        _check_continues(tree, last)
     let_in = {entry.party for entry in entries if isinstance(entry, Enrolment)}
     countersigned = []
     for each in file.countersigned:
@@ -116,6 +119,8 @@ def _newest_root(file: LedgerFile, trusted: Root) -> Root:
     texts = [(each.document.encode(), each.signatures.encode()) for each in file.roots]
     places = [place for place, (document, _) in enumerate(texts) if document == trusted.to_bytes()]
     if not places:
+        if Root.from_bytes(texts[-1][0]).version < trusted.version:
+            raise _exported_before("root")
         raise UnderThreshold(
             "the file does not lead from the root that is trusted",
             field="root",
@@ -125,6 +130,14 @@ def _newest_root(file: LedgerFile, trusted: Root) -> Root:
     for document, signatures in texts[places[0] + 1 :]:
         root = rotate(root, document, signatures)
     return root
+
+
+def _exported_before(field: str) -> Rollback:
+    return Rollback(
+        "exported before what was seen",
+        field=field,
+        remedy="ask the owner for a new export; if there can be none, entries were left out: keep this as evidence",
+    )
 
 
 def _check_continues(tree: Tree, checkpoint: Checkpoint) -> None:

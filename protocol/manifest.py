@@ -46,6 +46,6 @@ class Manifest(Document):
             raise ValueError("artefacts must be exactly " + ", ".join(PAYLOAD))
         if self.schema_id != self.artefacts[Artefact.SCHEMA].sha256:
             raise ValueError("schema_id is not the digest of the schema")
-        if self.expires <= self.created:
-            raise ValueError("expires must be after created")
+        if not 0 < self.expires - self.created <= LIMITS.release_days * 86_400:
+            raise ValueError(f"expires must follow created by {LIMITS.release_days} days at most")
         return self

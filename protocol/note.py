@@ -64,7 +64,7 @@ class Note:
         text, blank, signatures = whole.rpartition("\n\n")
         if not blank or not text or any(ord(letter) < 0x20 and letter != "\n" for letter in whole):
             raise _refused("not text, an empty line and signatures")
-        if not signatures.endswith("\n") or signatures.count("\n") > LIMITS.signatures:
+        if not signatures.endswith("\n") or signatures.count("\n") > LIMITS.signatures + 1:  # one is a consumer's
             raise _refused("has no or too many signature lines, or an unfinished one")
         return cls(text + "\n", tuple(_parse_line(line) for line in signatures[:-1].split("\n")))
 

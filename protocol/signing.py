@@ -38,11 +38,11 @@ class Signature(Frozen):
 
 
 class Signatures(Document):
-    """The signatures of one document. No key may sign twice."""
+    """The signatures of one document, of a root by the keys of two. No key may sign twice."""
 
     what = "signatures"
 
-    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=LIMITS.signatures)
+    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=2 * LIMITS.signatures)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

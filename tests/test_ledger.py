@@ -23,14 +23,16 @@ from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing
 from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_ledger, witness_name
+from protocol.manifest import Digest
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import RuleBroken, UnderThreshold, WrongNode
+from protocol.refusals import NotCanonical, Rewritten, Rollback, RuleBroken, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.limits import LIMITS
 from tests.conftest import Running
 from tests.kills import make_node, owner_writes
 from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
@@ -39,6 +41,7 @@ MANIFEST = Owner().manifest()
 APPROVAL = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Approval))
 LET_IN = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Enrolment))
 SERVED = next(entry for entry in honest_log(MANIFEST, served=1) if isinstance(entry, Served))
+OTHER = APPROVAL.model_copy(update={"nonce": "77" * 16, "manifest": Digest.of(b"another manifest")})
 DENIAL = Denial(at=NOW, nonce="44" * 16, by="Ada", version=3, reason="recalled")
 OVERRIDE = Override(at=NOW, nonce="66" * 16, by="Ada", version=3, findings="cd" * 32, reason="accepted")
 GONE = Revocation(at=NOW, nonce="55" * 16, by="Ada", party=PARTY)
@@ -59,6 +62,12 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         standing.admit(entry)
 
 
+def test_a_release_may_be_approved_again_until_it_is_served_and_the_same_one_afterwards() -> None:
+    standing = Standing()
+    for entry in (LET_IN, OTHER, APPROVAL, SERVED, APPROVAL):
+        standing.admit(entry)
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -68,6 +77,7 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         [LET_IN, APPROVAL, DENIAL, SERVED],
         [DENIAL, APPROVAL],
         [DENIAL, OVERRIDE],
+        [LET_IN, APPROVAL, SERVED, OTHER],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"sha256": "ab" * 32})],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"offset": 30})],
         [LET_IN, APPROVAL, SERVED.model_copy(update={"artefact": Artefact.MANIFEST})],
@@ -87,6 +97,7 @@ def test_what_was_approved_may_go_to_who_was_let_in() -> None:
         "after denial",
         "approved after denial",
         "overridden after denial",
+        "another release under a version served",
         "other bytes",
         "beyond the end",
         "as another artefact",
@@ -278,18 +289,43 @@ def test_a_log_key_that_a_study_knows_to_be_replaced_speaks_no_longer() -> None:
     entries, both = honest_log(MANIFEST), tuple(map(signed_root, ROOTS))
     seen = LastSeen(root=both[1].document, root_signatures=both[1].signatures)
     verify_ledger(exported(entries, NEW_LOG_KEY, roots=both), ROOTS[0], seen)
-    with pytest.raises(UnderThreshold, match="does not lead from the root"):
+    with pytest.raises(Rollback, match="new export"):
         verify_ledger(exported(entries), ROOTS[0], seen)
+    with pytest.raises(Rollback, match="new export"):
+        verify_ledger(exported(entries), ROOTS[1])
+    other = signed_root(root_of({**KEYS, KeyRole.LOG: [key("another log")]}, version=2))
+    with pytest.raises(UnderThreshold, match="does not lead from the root"):
+        verify_ledger(exported(entries, key("another log"), roots=(both[0], other)), ROOTS[0], seen)
+
+
+def test_a_checkpoint_by_all_keys_that_a_role_may_have_leaves_one_line_for_a_consumer() -> None:
+    note = Note.from_bytes(Owner().checkpoint())
+    for number in range(LIMITS.signatures - 1):
+        note = note.signed(origin("hospital"), key(f"log {number}"))
+    party = witness_name(PARTY)
+    whole = Note.from_bytes(note.to_bytes()).cosigned(party, key("witness"), NOW)
+    assert Note.from_bytes(whole.to_bytes()).cosignature_time(party, key("witness").public_key()) == NOW
+    with pytest.raises(NotCanonical, match="too many"):
+        Note.from_bytes(whole.cosigned(party, key("another witness"), NOW).to_bytes())
 
 
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
     checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
     root = signed_root(Owner().first_root())
     seen = LastSeen(root=root.document, root_signatures=root.signatures, checkpoint=checkpoint)
-    rewritten = exported(honest_log(MANIFEST, served=3))
-    with pytest.raises(VerificationFailure, match="does not continue"):
-        verify_ledger(rewritten, Owner().first_root(), seen)
+    rewritten = honest_log(MANIFEST, served=6)
+    rewritten[1] = rewritten[1].model_copy(update={"at": NOW - 81})
+    with pytest.raises(Rewritten, match="does not continue"):
+        verify_ledger(exported(rewritten), Owner().first_root(), seen)
     verify_ledger(exported(honest_log(MANIFEST, served=6)), Owner().first_root(), seen)
+
+
+def test_a_file_exported_before_what_was_seen_is_refused_with_the_advice_to_ask_for_a_new_one() -> None:
+    root = signed_root(Owner().first_root())
+    checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
+    seen = LastSeen(root=root.document, root_signatures=root.signatures, checkpoint=checkpoint)
+    with pytest.raises(Rollback, match="ask the owner for a new export"):
+        verify_ledger(exported(honest_log(MANIFEST, served=3)), Owner().first_root(), seen)
 
 
 def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
@@ -358,9 +394,9 @@ def test_every_byte_served_in_a_session_is_in_the_log_to_the_byte(running: Runni
     seen = study.last_seen()
     longer = ledger_export.export(running.node).model_copy(update={"countersigned": ()})
     study.remember(seen.model_copy(update={"checkpoint": longer.checkpoint}))
-    with pytest.raises(VerificationFailure, match="does not continue"):
+    with pytest.raises(VerificationFailure, match="exported before"):
         consumer.verify_ledger(study.folder, exported_to)
-    with pytest.raises(VerificationFailure, match="does not continue"):
+    with pytest.raises(VerificationFailure, match="exported before"):
         ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
     unseen = tmp_path / "unseen.json"
     unseen.write_bytes(study.last_seen().model_copy(update={"checkpoint": ""}).to_bytes())

@@ -9,6 +9,7 @@ import pytest
 import rfc8785
 
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.canonical import SECONDS
 from protocol.manifest import Manifest
 from protocol.refusals import (
     BadSignature,
@@ -29,7 +30,7 @@ from protocol.refusals import (
     WrongLength,
     WrongNode,
 )
-from protocol.root import KeyRole, RoleKeys
+from protocol.root import KeyRole, RoleKeys, rotate
 from protocol.signing import Kind, Signatures, pre_authentication_encoding, sign
 from protocol.trust import LastSeen, verify_manifest, verify_release
 from shared.errors import VerificationFailure
@@ -164,6 +165,15 @@ def test_a_rotation_under_either_threshold_is_refused(signers: list[object]) -> 
         consume(Owner(roots=[(root_of(TWO, version=2, threshold=2), signers)]))  # type: ignore[list-item]
 
 
+def test_nine_of_sixteen_keys_are_replaced_by_nine_of_sixteen_others() -> None:
+    sixteen = [[key(f"{holder} {number}") for number in range(16)] for holder in ("old", "new")]
+    first, second = (
+        root_of({**KEYS, KeyRole.ROOT: keys}, version=version, threshold=9) for version, keys in enumerate(sixteen, 1)
+    )
+    signatures = sign(Kind.ROOT, second.to_bytes(), [*sixteen[0][:9], *sixteen[1][:9]]).to_bytes()
+    assert rotate(first, second.to_bytes(), signatures) == second
+
+
 def test_a_root_that_skips_a_version_is_a_fast_forward() -> None:
     with pytest.raises(FastForward):
         consume(Owner(roots=[(root_of(KEYS, version=3), KEYS[KeyRole.ROOT])]))
@@ -221,9 +231,12 @@ def test_a_statement_that_would_hold_for_longer_than_a_day_is_refused() -> None:
         Owner(fresh_until=NOW + 2 * LIMITS.freshness_seconds).freshness()
 
 
-def test_a_statement_under_a_newer_root_than_the_one_shown_is_mix_and_match() -> None:
-    with pytest.raises(MixAndMatch):
+def test_a_statement_under_another_root_than_the_one_shown_is_mix_and_match() -> None:
+    """Under a newer one the owner may have rotated its root between two calls."""
+    with pytest.raises(MixAndMatch, match="fetch again"):
         consume(Owner(fresh_root=2))
+    with pytest.raises(MixAndMatch, match="do not use it"):
+        consume(Owner(roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])], fresh_root=1))
 
 
 # the manifest
@@ -366,6 +379,15 @@ def test_only_the_canonical_bytes_are_a_manifest() -> None:
     for data in (rfc8785.dumps({**content, "version": "3"}), b"[]"):
         with pytest.raises(VerificationFailure):
             signed_as_is(data)
+
+
+def test_a_release_that_would_hold_for_longer_than_the_limit_is_refused() -> None:
+    content = json.loads(Owner().manifest().to_bytes())
+    last = content["created"] + LIMITS.release_days * 86_400
+    assert signed_as_is(rfc8785.dumps({**content, "expires": last})).expires == last
+    for expires in (last + 1, SECONDS, content["created"]):
+        with pytest.raises(VerificationFailure, match="365 days at most"):
+            signed_as_is(rfc8785.dumps({**content, "expires": expires}))
 
 
 @pytest.mark.parametrize("name", list(json.loads(Owner().manifest().to_bytes())))
