@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from consumer import channel, fetching
 from consumer.distillation import distillation_of, distilled_from
 from consumer.study import Study
+from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
@@ -59,6 +60,8 @@ def diagnose(study: Study) -> list[Finding]:
         return f"version {manifest.version}, verified"
 
     def student() -> str:
+        if Artefact.DECODER not in fetching.readable(study):
+            return "an auditor needs none"
         remedy = "run `fair4free distill`"
         fitted = folder.read(study.student, remedy)
         if distilled_from(fitted) != study.last_seen().manifest_sha256:

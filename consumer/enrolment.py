@@ -29,7 +29,7 @@ class Enrolled:
 
 
 def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float = 0.0) -> Enrolled:
-    """Send, or send again, this study's request, and keep the certificate once there is one.
+    """Ask, or ask again, for this study's key to be let in, and keep the certificate once there is one.
 
     Raises `BadInput` for a name that cannot be shown, `PolicyRefusal` if the owner denied it, `VerificationFailure` if
     the certificate is for another key and `Unreachable` if the owner is not there.
@@ -39,8 +39,7 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     trusted = study.invitation()
     if not name.strip() or not name.isprintable():
         raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
-    with study.locked():
-        request = _request(study, name)
+    request = _request(study, name)
     fingerprint = identity.request_fingerprint(request)
     folder.write(study.fingerprint, fingerprint.encode())
     until = time.monotonic() + wait_seconds
@@ -55,16 +54,14 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
 
 
 def _request(study: Study, name: str) -> bytes:
-    """This study's request, and its key, made when there is none."""
-    if not study.key.is_file():
-        study.request.unlink(missing_ok=True)  # it was for another key
-        folder.write(study.key, identity.new_key(), folder.PRIVATE)
-    if not study.request.is_file():
-        try:
-            folder.write(study.request, identity.new_request(folder.read(study.key, READABLE), name))
-        except VerificationFailure as error:
-            raise BadInput("is damaged", field=str(study.key), remedy="remove it, then enrol again") from error
-    return folder.read(study.request, READABLE)
+    """A request for this study's key, which is made when there is none."""
+    with study.locked():
+        if not study.key.is_file():
+            folder.write(study.key, identity.new_key(), folder.PRIVATE)
+    try:
+        return identity.new_request(folder.read(study.key, READABLE), name)
+    except VerificationFailure as error:
+        raise BadInput("is damaged", field=str(study.key), remedy="remove it, then enrol again") from error
 
 
 def _accept(study: Study, path: Path) -> None:

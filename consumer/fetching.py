@@ -55,10 +55,10 @@ def fetch(
     """Fetch release `version`, or the newest. No part of it is kept unless all of it verifies.
 
     Raises a `VerificationFailure` for bytes that are not the owner's, or where the owner finds that its own are not,
-    `PolicyRefusal` when not let in, and `Unreachable` when cut off for good.
+    `PolicyRefusal` when not let in, and `Unreachable` when cut off for good or while another fetch runs.
     """
     address = study.invitation().address
-    with channel.mutual(study) as open_channel:
+    with study.locked(), channel.mutual(study) as open_channel:
         stub = service.ReleaseServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
             updated = trust_update.update(study, stub, now)
@@ -73,7 +73,7 @@ def fetch(
                 last_seen=updated.last_seen,
                 now=now,
             )
-            kinds = _readable(study)
+            kinds = readable(study)
             total = sum(manifest.artefacts[kind].length for kind in kinds)
             artefacts: dict[Artefact, bytes] = {}
             for kind in kinds:
@@ -95,12 +95,11 @@ def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogPro
     place = study.release(manifest.version)
     files = {kind.filename: data for kind, data in trusted.artefacts.items()}
     files |= {Artefact.MANIFEST.filename: manifest.to_bytes(), SIGNATURES: signatures, LOG_PROOF: proof.to_bytes()}
-    with study.locked():
-        if place.exists():
-            for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
-                folder.write(place / name, data)
-        else:
-            folder.create(place, files)
+    if place.exists():
+        for name, data in files.items():  # fetched before, perhaps under older keys or as an auditor
+            folder.write(place / name, data)
+    else:
+        folder.create(place, files)
     study.remember(last_seen.model_copy(update={"release": manifest.version, "manifest_sha256": manifest.digest}))
 
 
@@ -118,7 +117,7 @@ def verify(study: Study, now: int) -> Verified:
     if not seen.release:
         raise BadInput("nothing was fetched yet", field=str(study.folder), remedy="run `fair4free fetch`")
     place = study.release(seen.release)
-    kinds = _readable(study)
+    kinds = readable(study)
     files = {
         name: folder.read(place / name, "run `fair4free fetch` again")
         for name in (*(kind.filename for kind in (Artefact.MANIFEST, *kinds)), SIGNATURES, LOG_PROOF)
@@ -144,7 +143,7 @@ def verify_exported(study: Study, data: bytes) -> Ledger:
     return verify_ledger(LedgerFile.from_bytes(data), study.invitation().trusted_root(), seen)
 
 
-def _readable(study: Study) -> tuple[Artefact, ...]:
+def readable(study: Study) -> tuple[Artefact, ...]:
     """What the manifest names and this study's role may read."""
     certificate = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
     role = certificate_role(certificate)

@@ -1,7 +1,7 @@
 """A study: the folder that holds everything of one consumer.
 
 invitation.json        the root of trust, as the owner handed it over
-identity/              keys (never leave), request, fingerprint, certificate
+identity/              keys (never leave), fingerprint, certificate
 last_seen.json         the highest of everything accepted, which nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
 student.safetensors    the distilled student, and how it came to be
@@ -36,10 +36,6 @@ class Study:
     @property
     def key(self) -> Path:
         return self.folder / "identity" / "key.pem"
-
-    @property
-    def request(self) -> Path:
-        return self.folder / "identity" / "request.csr"
 
     @property
     def fingerprint(self) -> Path:
@@ -95,15 +91,12 @@ class Study:
         return LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Held while something is made that two commands at once must not both make."""
-        return folder.locked(self.folder / "last_seen.lock")
+        """Held while keys are made and by a whole fetch: of two at once, each could be shown another log.
+
+        Raises `Unreachable` while another command holds it.
+        """
+        return folder.locked(self.folder / "last_seen.lock", waits=False)
 
     def remember(self, seen: LastSeen) -> None:
-        """Keep what was accepted, and of what another fetch has kept meanwhile all that is newer.
-
-        Raises a `VerificationFailure` if the two contradict each other.
-        """
-        with self.locked():
-            if self.last_seen_file.is_file():
-                seen = seen.joined(LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE)))
-            folder.write(self.last_seen_file, seen.to_bytes())
+        """Keep what was accepted; only who holds the lock may."""
+        folder.write(self.last_seen_file, seen.to_bytes())

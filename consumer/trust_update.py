@@ -36,11 +36,11 @@ class Updated:
 
 
 def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
-    """Follow the owner's roots and take its freshness statement (TUF 5.3 and 5.4); keeps both at once.
+    """Follow the owner's roots and take its freshness statement (TUF 5.3 and 5.4); keeps each once it is verified.
 
     Raises a `VerificationFailure`, or grpc's error when the line is cut.
     """
-    last_seen, root = _follow_roots(stub, study.last_seen())
+    last_seen, root = _follow_roots(study, stub)
     check_in_date(root, now)
     answer = channel.when_admitted(stub.GetFreshness, wire.GetFreshnessRequest())
     freshness = verify_freshness(root, answer.freshness, answer.signatures, last_version=last_seen.freshness, now=now)
@@ -72,7 +72,8 @@ def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastS
     channel.when_admitted(stub.Countersign, request)
 
 
-def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tuple[LastSeen, Root]:
+def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastSeen, Root]:
+    last_seen = study.last_seen()
     root = last_seen.trusted_root()
     for _ in range(LIMITS.root_rotations):
         try:
@@ -83,13 +84,17 @@ def _follow_roots(stub: service.ReleaseServiceStub, last_seen: LastSeen) -> tupl
             raise
         root = rotate(root, answer.root, answer.signatures)
         last_seen = last_seen.after_rotation(answer.root, answer.signatures)
-    raise Freeze("the owner's roots do not come to an end", field="root", remedy=ASK_OWNER)
+        study.remember(last_seen)  # at once: what is refused later does not take it back (TUF 5.3.8)
+    raise Freeze(
+        "the owner's roots do not come to an end",
+        field="root",
+        remedy="fetch again, which goes on where this stopped; if it stays so, ask the owner by telephone",
+    )
 
 
 def _witness_key(study: Study) -> Ed25519PrivateKey:
     """The key this study countersigns with; made when it is first needed."""
     path = study.witness_key
-    with study.locked():
-        if not path.is_file():
-            keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
+    if not path.is_file():
+        keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
     return keyring.read(path, keyring.passphrase_of(path.parent))

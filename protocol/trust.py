@@ -29,7 +29,6 @@ from protocol.refusals import (
     FastForward,
     MixAndMatch,
     NotLogged,
-    Rewritten,
     Rollback,
     WrongDigest,
     WrongLength,
@@ -69,30 +68,6 @@ class LastSeen(Document):
         if old.roles[KeyRole.RELEASE] != new.roles[KeyRole.RELEASE]:
             change |= {"release": 0, "manifest_sha256": ""}
         return self.model_copy(update=change)
-
-    def joined(self, other: LastSeen) -> LastSeen:
-        """The higher of everything that two fetches at once have accepted, under the newer root as after a rotation.
-
-        Raises `Equivocation` or `Rewritten` if they were shown different things in the same place.
-        """
-        older, newer = sorted((other, self), key=lambda each: each.trusted_root().version)
-        if older.trusted_root().version == newer.trusted_root().version and older.root != newer.root:
-            raise Equivocation("two roots were seen under one version", field="root", remedy=ASK_OWNER)
-        older = older.after_rotation(newer.root.encode(), newer.root_signatures.encode())
-        release = max(newer, older, key=lambda each: each.release)
-        if newer.release == older.release and newer.manifest_sha256 != older.manifest_sha256:
-            raise Equivocation("two releases were seen under one version", field="manifest", remedy=ASK_OWNER)
-        logs = [_logged(each.checkpoint) for each in (newer, older)]
-        if logs[0][0] == logs[1][0] and logs[0] != logs[1]:
-            raise Rewritten("two logs of one size were seen", field="log", remedy=ASK_OWNER)
-        return newer.model_copy(
-            update={
-                "freshness": max(newer.freshness, older.freshness),
-                "release": release.release,
-                "manifest_sha256": release.manifest_sha256,
-                "checkpoint": (newer if logs[0] >= logs[1] else older).checkpoint,
-            }
-        )
 
 
 @dataclass(frozen=True)

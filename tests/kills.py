@@ -26,16 +26,14 @@ from data_owner import authority, release, roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
-from protocol.access import PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Revocation, Served, parse_entry
-from protocol.invitation import Invitation
 from protocol.merkle import Tree
 from protocol.root import KeyRole
 from protocol.signing import Kind
 from protocol.trust import LastSeen, LogProof, TrustedRelease, verify_release
-from tests.owner_in_memory import NOW, Owner, honest_log, trusting
+from tests.owner_in_memory import NOW, Owner, honest_log, study_at, trusting
 
 POLICY = "ab" * 32
 ARTEFACTS = {kind: kind.encode() * 4000 for kind in PAYLOAD}
@@ -154,27 +152,7 @@ SIGNATURES = Owner(artefacts=ARTEFACTS).signed(KeyRole.RELEASE, Kind.MANIFEST, T
 
 
 def make_study(path: Path) -> Study:
-    study = Study(path)
-    seen = trusting()
-    invitation = Invitation(
-        node="hospital",
-        address="localhost:1",
-        enrolment_address="localhost:2",
-        certificate_authority="",
-        root=seen.root,
-        root_signatures=seen.root_signatures,
-    )
-    study.invitation_file.parent.mkdir()
-    study.invitation_file.write_bytes(invitation.to_bytes())
-    key, authority_key = identity.new_key(), identity.new_key()
-    moment = datetime.now(UTC)
-    request = identity.new_request(key, "analyst")
-    issuer = identity.new_authority(authority_key, "hospital", moment)
-    study.certificate.parent.mkdir()
-    study.certificate.write_bytes(
-        identity.issue_client_certificate(request, authority_key, issuer, moment, PartyRole.ANALYST)
-    )
-    return study
+    return study_at(path, trusting())
 
 
 def consumer_writes(study: Study, acknowledge: Acknowledge) -> None:

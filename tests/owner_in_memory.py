@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
+import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import access
+from consumer import fetching
+from consumer.fetching import Fetched
+from consumer.study import Study
+from protocol import access, identity
 from protocol.artefacts import PAYLOAD, Artefact
+from protocol.calls import ARTEFACT_KINDS
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Served
-from protocol.freshness import Freshness, Listed, verify_freshness
+from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.freshness import Freshness, Listed
+from protocol.invitation import Invitation
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import Tree
-from protocol.root import KeyRole, RoleKeys, Root, anchor, check_in_date, rotate
+from protocol.root import KeyRole, RoleKeys, Root
 from protocol.signing import Kind, key_id, sign
-from protocol.trust import (
-    LastSeen,
-    LogProof,
-    TrustedRelease,
-    verify_growth,
-    verify_listed_manifest,
-    verify_logged,
-    verify_release,
-)
+from protocol.trust import LastSeen, TrustedRelease
 
 NOW = 1_800_000_000
 POLICY = hashlib.sha256(b"policy").hexdigest()
@@ -169,46 +174,96 @@ def trusting(owner: Owner | None = None) -> LastSeen:
     return LastSeen(root=document.decode(), root_signatures=signatures.decode())
 
 
+@cache
+def certificate() -> bytes:
+    """An analyst's; no connection is made with it, but it says as what one may read."""
+    owner, moment = identity.new_key(), datetime.now(UTC)
+    request = identity.new_request(identity.new_key(), "analyst")
+    issuer = identity.new_authority(owner, "hospital", moment)
+    return identity.issue_client_certificate(request, owner, issuer, moment, access.PartyRole.ANALYST)
+
+
+def study_at(path: Path, seen: LastSeen) -> Study:
+    """The study of an analyst who was let in and holds what was `seen`."""
+    study = Study(path)
+    invitation = Invitation(
+        node="hospital",
+        address="localhost:1",
+        enrolment_address="localhost:2",
+        certificate_authority="",
+        root=seen.root,
+        root_signatures=seen.root_signatures,
+    )
+    study.certificate.parent.mkdir(parents=True)
+    study.certificate.write_bytes(certificate())
+    study.invitation_file.write_bytes(invitation.to_bytes())
+    study.remember(seen)
+    return study
+
+
+class NotFound(grpc.RpcError):
+    """What the owner answers who is asked for a root that there is not."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.NOT_FOUND
+
+
+@dataclass(frozen=True)
+class Stub:
+    """What the consumer calls, answered by an owner in memory without a socket."""
+
+    owner: Owner
+
+    def GetRoot(self, request: wire.GetRootRequest, timeout: float) -> wire.GetRootResponse:  # noqa: N802
+        if request.version > 1 + len(self.owner.roots):
+            raise NotFound
+        root, signers = self.owner.roots[request.version - 2]
+        document = root.to_bytes()
+        signatures = sign(Kind.ROOT, document, signers).to_bytes()
+        return wire.GetRootResponse(
+            root=self.owner.sent("root", document), signatures=self.owner.sent("root signatures", signatures)
+        )
+
+    def GetFreshness(self, request: wire.GetFreshnessRequest, timeout: float) -> wire.GetFreshnessResponse:  # noqa: N802
+        document = self.owner.freshness().to_bytes()
+        statement, signatures = self.owner.signed(KeyRole.FRESHNESS, Kind.FRESHNESS, document)
+        return wire.GetFreshnessResponse(freshness=statement, signatures=signatures)
+
+    def GetManifest(self, request: wire.GetManifestRequest, timeout: float) -> wire.GetManifestResponse:  # noqa: N802
+        manifest, signatures = self.owner.signed(KeyRole.RELEASE, Kind.MANIFEST, self.owner.manifest().to_bytes())
+        return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
+
+    def StreamArtefact(self, request: wire.StreamArtefactRequest, timeout: float) -> Iterator[wire.Chunk]:  # noqa: N802
+        kind = next(kind for kind, number in ARTEFACT_KINDS.items() if number == request.kind)
+        yield wire.Chunk(data=self.owner.sent(kind, self.owner.artefacts[kind])[request.offset :])
+
+    def GetLogProof(self, request: wire.GetLogProofRequest, timeout: float) -> wire.GetLogProofResponse:  # noqa: N802
+        entries = self.owner.entries()
+        tree = Tree(entry.to_bytes() for entry in entries)
+        place = next(index for index, entry in enumerate(entries) if isinstance(entry, Approval))
+        return wire.GetLogProofResponse(
+            checkpoint=self.owner.checkpoint(),
+            consistency=tree.consistency(min(request.last_size, len(tree)), len(tree)),
+            approval=self.owner.sent("approval", entries[place].to_bytes()),
+            index=place,
+            inclusion=tree.inclusion(place, len(tree)),
+        )
+
+
+def fetch(owner: Owner, study: Study, now: int = NOW, version: int = 3) -> Fetched:
+    """The consumer's own fetch, from an owner in memory. Nothing is countersigned: sealing a key takes its time."""
+    with (
+        patch("consumer.channel.mutual", nullcontext),
+        patch("consumer.fetching.service.ReleaseServiceStub", lambda opened: Stub(owner)),
+        patch("consumer.trust_update.countersign"),
+    ):
+        return fetching.fetch(study, version, now)
+
+
 def consume(
     owner: Owner, last_seen: LastSeen | None = None, now: int = NOW, version: int = 3
 ) -> tuple[TrustedRelease, LastSeen]:
-    """What an honest consumer does that was invited by `Owner()` and asks for release 3; returns what it holds then."""
-    seen = last_seen or trusting()
-    root = anchor(seen.root.encode(), seen.root_signatures.encode())
-    for later, signers in owner.roots[root.version - 1 :]:
-        document = later.to_bytes()
-        pair = (
-            owner.sent("root", document),
-            owner.sent("root signatures", sign(Kind.ROOT, document, signers).to_bytes()),
-        )
-        root, seen = rotate(root, *pair), seen.after_rotation(*pair)
-    check_in_date(root, now)
-    freshness = verify_freshness(
-        root,
-        *owner.signed(KeyRole.FRESHNESS, Kind.FRESHNESS, owner.freshness().to_bytes()),
-        last_version=seen.freshness,
-        now=now,
-    )
-    document, signatures = owner.signed(KeyRole.RELEASE, Kind.MANIFEST, owner.manifest().to_bytes())
-    manifest = verify_listed_manifest(root, freshness, document, signatures, version=version, last_seen=seen, now=now)
-    release = verify_release(manifest, {kind: owner.sent(kind, data) for kind, data in owner.artefacts.items()})
-    tree = Tree(entry.to_bytes() for entry in owner.entries())
-    old = int(seen.checkpoint.split("\n")[1]) if seen.checkpoint else 0
-    note = owner.checkpoint()
-    verify_growth(root, seen.checkpoint, note, tree.consistency(min(old, len(tree)), len(tree)))
-    place = next(index for index, entry in enumerate(owner.entries()) if isinstance(entry, Approval))
-    proof = LogProof.of(
-        note,
-        owner.sent("approval", owner.entries()[place].to_bytes()),
-        place,
-        tree.inclusion(place, len(tree)),
-    )
-    verify_logged(root, manifest, proof)
-    return release, seen.model_copy(
-        update={
-            "freshness": freshness.version,
-            "release": manifest.version,
-            "manifest_sha256": manifest.digest,
-            "checkpoint": note.decode(),
-        }
-    )
+    """What a consumer does that was invited by `Owner()` and asks for release 3; returns what it holds then."""
+    with TemporaryDirectory() as folder:
+        study = study_at(Path(folder) / "study", last_seen or trusting())
+        return fetch(owner, study, now, version).release, study.last_seen()

@@ -159,7 +159,7 @@ def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> b
     """Issued by the true authority, as if it were `moment`."""
     keys = owner.node.keys
     return identity.issue_client_certificate(
-        study.request.read_bytes(),
+        identity.new_request(study.key.read_bytes(), "analyst"),
         (keys / authority.AUTHORITY_KEY).read_bytes(),
         (keys / authority.AUTHORITY).read_bytes(),
         moment,
@@ -189,7 +189,7 @@ def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: Owner
 def test_a_certificate_of_another_authority_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
     authority_key, moment = identity.new_key(), datetime.now(UTC)
     other = identity.new_authority(authority_key, "hospital", moment)
-    request = study.request.read_bytes()
+    request = identity.new_request(study.key.read_bytes(), "analyst")
     forged = identity.issue_client_certificate(request, authority_key, other, moment, PartyRole.ANALYST)
     folder.write(study.certificate, forged)
     with pytest.raises(Unreachable):

@@ -1,8 +1,6 @@
-"""What a consumer says of the files it is given: whence rows came, whether they can be audited, what it has seen."""
+"""What a consumer says of the files it is given: whence rows came and whether they can be audited."""
 
-import fcntl
 import shutil
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,14 +27,13 @@ from protocol.artefacts import Artefact
 from shared.canonical import restore
 from shared.codec import group_positions
 from shared.conform import conform
-from shared.errors import BadInput, Unreachable, VerificationFailure
+from shared.errors import BadInput, VerificationFailure
 from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
 from shared.student import Student, StudentSettings
 from shared.table import TableWriter
 from shared.tensor_metadata import metadata
 from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
-from tests.owner_in_memory import Owner, consume, trusting
 
 ROWS = 300
 
@@ -144,6 +141,12 @@ def test_pictures_that_were_drawn_are_compared_in_their_places(image_artefacts: 
     assert not made_again(run, rows, synthesiser)
 
 
+@pytest.mark.parametrize("other", ["manifest_sha256", "student_sha256"])
+def test_rows_of_another_release_or_student_are_said_to_be_so(study: Study, other: str, tmp_path: Path) -> None:
+    path = changed(study, tmp_path / "rows.parquet", lambda table: said(table, **{other: "ab" * 32}))
+    assert origin(study, path) is Lineage.OTHER
+
+
 def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) -> None:
     found = consumer.audit(study.folder, synthetic=changed(study, tmp_path / "rows.parquet", cell))
     assert (found.report.verdicts[0].level, found.report.verdicts[0].value) == ("bad", "mismatch")
@@ -197,6 +200,18 @@ def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Stud
     finally:
         study.student.write_bytes(whole)
     assert caught.value.field == str(study.student)
+
+
+def test_a_student_of_another_release_generates_nothing(study: Study, tmp_path: Path) -> None:
+    whole = study.student.read_bytes()
+    student = Student.from_bytes(whole, steps.fitted_synthesiser(study, steps.whole(study))[0].statistics.latent)
+    try:
+        study.student.write_bytes(student.to_bytes({**metadata(whole), "manifest_sha256": "ab" * 32}))
+        with pytest.raises(VerificationFailure, match="not distilled from the release last fetched"):
+            consumer.generate(study.folder, rows=1, out=tmp_path / "rows.csv")
+    finally:
+        study.student.write_bytes(whole)
+    assert not (tmp_path / "rows.csv").exists()
 
 
 def test_a_damaged_student_is_the_study_s_own_affair(study: Study) -> None:
@@ -288,33 +303,3 @@ def test_a_category_that_the_schema_lacks_is_refused_and_the_error_says_which_it
     assert caught.value.field == "région"
     assert ", ".join(known.categories) in caught.value.remedy
     assert "secret" not in str(caught.value)
-
-
-# what was seen
-
-
-def test_the_slower_of_two_fetches_takes_nothing_back(tmp_path: Path) -> None:
-    _, before = consume(Owner())
-    after = before.model_copy(update={"freshness": before.freshness + 5, "release": 4, "manifest_sha256": "ab" * 32})
-    study = Study(tmp_path / "study")
-    for seen in (after, before, trusting()):
-        study.remember(seen)
-        assert study.last_seen() == after
-
-
-def test_what_was_seen_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
-    study, (_, seen) = Study(tmp_path), consume(Owner())
-    with (tmp_path / "last_seen.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        writer = threading.Thread(target=study.remember, args=(seen,))
-        writer.start()
-        writer.join(0.3)
-        assert not study.last_seen_file.exists()
-    writer.join(30)
-    assert study.last_seen() == seen
-
-
-def test_a_study_that_cannot_be_locked_says_so(tmp_path: Path) -> None:
-    (tmp_path / "last_seen.lock").mkdir()
-    with pytest.raises(Unreachable, match="cannot be written"):
-        Study(tmp_path).remember(trusting())

@@ -321,10 +321,9 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     authority_key = (running.node.keys / authority.AUTHORITY_KEY).read_bytes()
     authority_certificate = (running.node.keys / authority.AUTHORITY).read_bytes()
     nearly_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 3)
+    request = identity.new_request(study.key.read_bytes(), "analyst")
     study.certificate.write_bytes(
-        identity.issue_client_certificate(
-            study.request.read_bytes(), authority_key, authority_certificate, nearly_over, PartyRole.ANALYST
-        )
+        identity.issue_client_certificate(request, authority_key, authority_certificate, nearly_over, PartyRole.ANALYST)
     )
     authority.renew_server_certificate(running.node, nearly_over)
     authority.write_invitation(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import permutations
 
 import pytest
 import rfc8785
@@ -47,51 +46,6 @@ def test_an_honest_release_is_accepted_and_accepted_again() -> None:
 def test_what_was_seen_survives_writing_and_reading() -> None:
     _, seen = consume(Owner())
     assert LastSeen.from_bytes(seen.to_bytes()) == seen
-
-
-def test_of_two_states_the_higher_of_everything_is_kept_whichever_is_written_last() -> None:
-    _, seen = consume(Owner())
-    fresher = seen.model_copy(update={"freshness": seen.freshness + 9})
-    newer = seen.model_copy(update={"release": 4, "manifest_sha256": "ab" * 32, "freshness": 0})
-    longer = seen.model_copy(update={"checkpoint": grown(Owner())})
-    for first, second in permutations((fresher, newer, longer), 2):
-        assert first.joined(second) == second.joined(first)
-    joined = longer.joined(newer).joined(fresher)
-    assert (joined.release, joined.manifest_sha256) == (newer.release, newer.manifest_sha256)
-    assert (joined.freshness, joined.checkpoint) == (fresher.freshness, longer.checkpoint)
-    assert seen.joined(trusting()) == trusting().joined(seen) == seen
-
-
-def test_the_newer_root_is_kept_and_what_its_replaced_keys_signed_is_not() -> None:
-    _, seen = consume(Owner())
-    burnt = seen.model_copy(update={"freshness": NOW + 200, "release": 900, "manifest_sha256": "ab" * 32})
-    fresh = {**KEYS, KeyRole.RELEASE: [key("new release")], KeyRole.FRESHNESS: [key("new freshness")]}
-    _, rotated = consume(Owner(roots=[(root_of(fresh, version=2), KEYS[KeyRole.ROOT])], signers=fresh), seen)
-    assert burnt.joined(rotated) == rotated.joined(burnt) == rotated
-    _, same_keys = consume(Owner(roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])]), seen)
-    kept = burnt.joined(same_keys)
-    assert (kept.root, kept.freshness, kept.release) == (same_keys.root, NOW + 200, 900)
-
-
-def test_two_states_that_contradict_each_other_are_refused() -> None:
-    _, seen = consume(Owner())
-    with pytest.raises(Equivocation):
-        seen.joined(seen.model_copy(update={"manifest_sha256": "ab" * 32}))
-    owner = Owner()
-    forked = replace(owner, log=[*owner.entries()[:1], *owner.entries()[:0:-1]])
-    with pytest.raises(Rewritten):
-        seen.joined(seen.model_copy(update={"checkpoint": forked.checkpoint().decode()}))
-    others = {**KEYS, KeyRole.LOG: [key("another log")]}
-    second = [Owner(roots=[(root_of(keys, version=2), KEYS[KeyRole.ROOT])], signers=keys) for keys in (KEYS, others)]
-    one, other = (consume(each, seen)[1] for each in second)
-    for first, then in permutations((one, other)):
-        with pytest.raises(Equivocation, match="two roots"):
-            first.joined(then)
-
-
-def grown(owner: Owner) -> str:
-    """The checkpoint of a log with an entry more."""
-    return replace(owner, log=honest_log(owner.manifest(), served=1)).checkpoint().decode()
 
 
 # the keys
