@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from data_owner.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
+from shared import latent_plots, sealed_key
 from shared.clock import now
 from shared.schema import Schema
 from shared.student import StudentSettings
@@ -66,6 +67,15 @@ def patients(rows: int = 600, seed: int = 0) -> pd.DataFrame:
 def settings_for(table: pd.DataFrame, **policy: object) -> OwnerSettings:
     found = infer(table, name="small", source="frame", target="died", sensitive=("région",), positive="1")
     return found.model_copy(update={"policy": found.policy.model_copy(update=policy)})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def once_and_few() -> Iterator[None]:
+    """In this process a passphrase is stretched once for each salt, and of latents few are drawn flat."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sealed_key, "_cipher", cache(sealed_key._cipher))
+        patch.setattr(latent_plots, "POINTS", 40)
+        yield
 
 
 @pytest.fixture(scope="session")
