@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared import latent_plots, sealed_key
 from shared.clock import now
+from shared.folder import locked
 from shared.schema import Schema
 from shared.student import StudentSettings
 from tests.pictures import QUICK_CLASSIFIER, QUICK_IMAGES, picture_settings, pictures
@@ -101,13 +102,27 @@ def artefacts(table: pd.DataFrame) -> dict[Artefact, bytes]:
     return fitting.artefacts(prepared.schema, fitting.fit(prepared, settings_for(table).training, QUICK))
 
 
+def made_once(places: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The node `name` as `make` leaves it, made by whichever of pytest's workers needs it first."""
+    own = places.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with locked(common / f"{name}.lock"):
+        if not (common / name).exists():
+            fresh = places.mktemp(name)
+            make(fresh / "hospital")
+            fresh.rename(common / name)
+    return common / name / "hospital"
+
+
 @pytest.fixture(scope="session")
-def approved_node(tmp_path_factory: pytest.TempPathFactory, artefacts: dict[Artefact, bytes]) -> Path:
+def approved_node(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A node with one approved release; its gate had nothing against it."""
-    path = tmp_path_factory.mktemp("owner") / "hospital"
-    steps.init(path, data=patients(), target="died", sensitive=("région",), positive="1")
-    approve(path, artefacts)
-    return path
+
+    def make(path: Path) -> None:
+        steps.init(path, data=patients(), target="died", sensitive=("région",), positive="1")
+        approve(path, request.getfixturevalue("artefacts"))
+
+    return made_once(tmp_path_factory, "approved", make)
 
 
 @pytest.fixture(scope="session")
@@ -124,12 +139,14 @@ def image_artefacts(image_records: fitting.Prepared) -> dict[Artefact, bytes]:
 
 
 @pytest.fixture(scope="session")
-def image_node(tmp_path_factory: pytest.TempPathFactory, image_artefacts: dict[Artefact, bytes]) -> Path:
+def image_node(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A node with one approved release of pictures."""
-    path = tmp_path_factory.mktemp("owner") / "hospital"
-    steps.init(path, data=pictures(), target="shape", sensitive=("colour",))
-    approve(path, image_artefacts)
-    return path
+
+    def make(path: Path) -> None:
+        steps.init(path, data=pictures(), target="shape", sensitive=("colour",))
+        approve(path, request.getfixturevalue("image_artefacts"))
+
+    return made_once(tmp_path_factory, "image", make)
 
 
 @pytest.fixture

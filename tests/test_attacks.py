@@ -17,7 +17,7 @@ import pytest
 import consumer
 from consumer import channel, fetching
 from consumer.study import Study
-from data_owner import authority, decisions, preconditions, release
+from data_owner import authority, decisions, preconditions, release, server
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -153,6 +153,34 @@ def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess
                 except OSError:
                     results.append("refused")
     assert results == ["refused", "TLSv1.3"]
+
+
+def test_an_owner_that_would_speak_tls_1_2_does_not_serve(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(node.keys / authority.SERVER, node.keys / authority.SERVER_KEY)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def let_in_whoever_comes(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                context.wrap_socket(plain, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=let_in_whoever_comes, args=(listener,), daemon=True).start()
+        host, port = listener.getsockname()
+        assert transport.speaks_below_1_3(host, port, 5)
+        with pytest.raises(PolicyRefusal, match="accepts TLS below"):
+            server._check_tls(server.Listening(f"{host}:{port}", f"{host}:{port}", ""))
+
+    def started(listening: server.Listening) -> None:
+        raise AssertionError("it serves")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "speaks_below_1_3", lambda host, port, seconds: True)
+        patch.setattr(server.signal, "signal", lambda number, handler: None)  # those of pytest stay
+        with pytest.raises(PolicyRefusal, match="accepts TLS below"):
+            server.serve(node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
 
 
 def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> bytes:
@@ -461,3 +489,23 @@ def test_nothing_is_compressed_though_the_client_asks_for_it(owner: OwnerProcess
         with pytest.raises(grpc.RpcError) as caught:
             gzipped.unary_unary(CHECK)(b"\x00" * 1000, timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_an_owner_that_is_told_to_stop_sends_what_it_has_begun_to_send(owner: OwnerProcess, study: Study) -> None:
+    """The last of these tests: nobody serves afterwards."""
+
+    def events() -> list[str]:
+        return [line["event"] for line in owner.logs() if line["logger"] == "fair4free.owner"]
+
+    with slow_reader(study) as opened:
+        stream = large(service.ReleaseServiceStub(opened))
+        received = len(next(stream).data)
+        owner.process.terminate()
+        until = time.monotonic() + 3
+        while "draining" not in events():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        received += sum(len(chunk.data) for chunk in stream)
+    assert received == LARGE
+    assert owner.process.wait(20) == 0
+    assert events()[-2:] == ["draining", "stopped"]
