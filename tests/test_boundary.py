@@ -29,6 +29,7 @@ from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.invitation import Invitation
 from shared import folder
 from shared.image_codec import as_png, read_image
 from tests.conftest import QUICK, approve, patients
@@ -166,10 +167,11 @@ CASES = {
 class Recorder:
     """Stands between consumer and owner with both their keys, and keeps every byte the owner sends, in the clear.
 
+    Before the enrolment port without a study: nobody has a certificate there.
     One thread for both directions: before Python 3.13 two must not read and write a TLS connection at once.
     """
 
-    def __init__(self, node: Node, study: Study, target: str) -> None:
+    def __init__(self, node: Node, target: str, study: Study | None = None) -> None:
         self.sent = bytearray()
         self._target = target.rpartition(":")
         self._near = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -177,7 +179,8 @@ class Recorder:
         self._far = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._far.check_hostname = False
         self._far.load_verify_locations(node.keys / authority.AUTHORITY)
-        self._far.load_cert_chain(study.certificate, study.key)
+        if study is not None:
+            self._far.load_cert_chain(study.certificate, study.key)
         for context in (self._near, self._far):
             context.set_alpn_protocols(["h2"])
         loop = asyncio.new_event_loop()
@@ -251,7 +254,11 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
     node, path = serving
     _, canaries = case.planted()
     study = Study(tmp_path / "study")
-    enrolled = consumer.enrol(study.folder, invitation=node.invitation)
+    offered = Invitation.from_bytes(node.invitation.read_bytes())
+    enrolment = Recorder(node, offered.enrolment_address)
+    invitation = tmp_path / "invitation.json"
+    invitation.write_bytes(offered.model_copy(update={"enrolment_address": enrolment.address}).to_bytes())
+    enrolled = consumer.enrol(study.folder, invitation=invitation)
     subprocess.run(
         [
             *(sys.executable, "-c", "from data_owner.cli import main; main()", "enrol", path),
@@ -262,7 +269,7 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
         stdout=subprocess.DEVNULL,
     )
     assert consumer.enrol(study.folder).state == "approved"
-    recorder = Recorder(node, study, study.invitation().address)
+    recorder = Recorder(node, study.invitation().address, study)
     folder.write(study.invitation_file, study.invitation().model_copy(update={"address": recorder.address}).to_bytes())
     fetched = consumer.fetch(study.folder)
     records = node.records.read_bytes() + pd.read_parquet(node.records).to_csv().encode()
@@ -274,7 +281,8 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
         assert data[-200:] in sent
     check_logged_to_the_byte(sent, node, fetched)
     assert b"canary-Zq81" in records
-    assert [canary for canary in canaries if canary in sent] == []
+    assert study.certificate.read_bytes() in enrolment.sent
+    assert [canary for canary in canaries if canary in sent + enrolment.sent] == []
     everything = b"".join(fetched.release.artefacts.values()) + fetched.release.manifest.to_bytes()
     assert [canary for canary in canaries if canary in everything] == []
     log = (tmp_path / "log").read_bytes()

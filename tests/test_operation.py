@@ -134,6 +134,31 @@ def test_an_analyst_who_waits_to_be_let_in_may_ask_as_often_as_the_consumer_does
     assert LIMITS.enrolments_a_minute >= 60 / LIMITS.enrolment_poll_seconds
 
 
+@pytest.mark.parametrize(
+    ("seconds", "state", "asked_after"), [(60.0, "approved", [2.0, 2.0]), (3.0, "pending", [2.0, 1.0])]
+)
+def test_an_analyst_who_waits_asks_again_until_a_person_decides_or_time_is_up(
+    seconds: float,
+    state: str,
+    asked_after: list[float],
+    running: Running,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, waited = Study(tmp_path / "study"), list[float]()
+
+    def sleep(pause: float) -> None:
+        waited.append(pause)
+        if sum(waited) == 4.0:
+            fingerprint = study.fingerprint.read_text()
+            authority.decide(running.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+
+    clock = SimpleNamespace(monotonic=lambda: sum(waited), sleep=sleep)
+    monkeypatch.setattr("consumer.enrolment.time", clock)
+    enrolled = consumer.enrol(study.folder, invitation=running.node.invitation, wait_seconds=seconds)
+    assert (enrolled.state, waited) == (state, asked_after)
+
+
 class Busy(grpc.RpcError):
     """The owner's answer to too many calls, with this advice."""
 

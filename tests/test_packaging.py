@@ -1,30 +1,33 @@
-"""The README's tutorial is the demo, and a consumer needs nothing of the owner's code."""
+"""The README's tutorial is the demo, and a file nobody has seen reaches a consumer who has nothing of the owner's."""
 
 import json
 import os
 import re
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 import venv
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, distribution
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 import pytest
-from typer.main import get_command
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import consumer
 import data_owner
-from consumer.cli import app as consumer_app
-from data_owner import authority
-from data_owner.cli import app as owner_app
 from shared.errors import BadInput
-from tests.conftest import Running
+from tests.conftest import patients
+from tests.test_commands import command
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,15 +43,6 @@ def test_the_tutorial_is_what_the_demo_runs() -> None:
     run = re.findall(r"^(?:step (fair4free.*)|(fair4free-owner serve .*))$", demo, re.MULTILINE)
     lines = [step or re.sub(r" --(enrolment-)?address \S+", "", serve) for step, serve in run]
     assert lines == tutorial()
-
-
-def test_every_command_of_the_tutorial_exists_with_its_options() -> None:
-    apps = {"fair4free": get_command(consumer_app), "fair4free-owner": get_command(owner_app)}
-    for line in tutorial():
-        program, command, *rest = shlex.split(line)
-        known = apps[program].commands[command]  # type: ignore[attr-defined]
-        options = {option for parameter in known.params for option in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= options
 
 
 def test_the_public_functions_are_these() -> None:
@@ -74,13 +68,19 @@ def test_the_steps_take_paths_as_text_and_say_what_is_no_node_or_study() -> None
             step("nowhere")
 
 
+def pinned() -> dict[str, SpecifierSet]:
+    """The constraints by name."""
+    lines = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {canonicalize_name(each.name): each.specifier for each in found}
+
+
 def test_constraints_pin_every_dependency_exactly() -> None:
-    pinned = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    names = {line.split("==")[0].lower().replace("_", "-") for line in pinned if "==" in line}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
-    wanted = {re.split(r"[\[><=]", each)[0].lower() for each in declared}
-    assert wanted - {"fair4free"} <= names
+    wanted = {canonicalize_name(Requirement(each).name) for each in declared} - {"fair4free"}
+    pins = pinned()
+    assert all([each.operator for each in pins[name]] == ["=="] for name in wanted)
 
 
 @pytest.fixture(scope="session")
@@ -102,59 +102,141 @@ def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests", "deploy"))]
 
 
-def lend(name: str, home: Path) -> None:
-    """Link a distribution that is installed here into a virtual environment: pip would unpack a gigabyte again."""
-    found = distribution(name)
-    (place,) = home.glob("lib/python*/site-packages")
+def closure(declared: list[str]) -> list[Distribution]:
+    """What is installed here of these requirements and of all that they require in turn."""
+    found: dict[str, Distribution] = {}
+    waiting = [Requirement(each) for each in declared]
+    while waiting:
+        wanted = waiting.pop()
+        if wanted.name not in found and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+            found[wanted.name] = distribution(wanted.name)
+            waiting += [Requirement(each) for each in found[wanted.name].requires or ()]
+    return list(found.values())
+
+
+def lend(found: Distribution, place: Path) -> None:
+    """Link an installed distribution into another environment: pip would unpack a gigabyte again."""
     for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
-        (place / top).symlink_to(Path(str(found.locate_file(top))))
+        if not (place / top).exists():  # two may share a namespace
+            (place / top).symlink_to(Path(str(found.locate_file(top))))
 
 
-def test_a_consumer_only_install_runs_every_command_with_data_owner_deleted(
-    wheel: Path, running: Running, tmp_path: Path
-) -> None:
-    home = tmp_path / "venv"
-    venv.create(home, with_pip=True)
-    lend("torch", home)
+@pytest.fixture(scope="session")
+def consumer_only(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that holds what a consumer needs, as pinned, and the wheel without data_owner."""
+    home = tmp_path_factory.mktemp("consumer")
+    venv.create(home)
+    (place,) = home.glob("lib/python*/site-packages")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = pinned()
+    for each in closure([*project["dependencies"], *project["optional-dependencies"]["consumer"]]):
+        assert pins.get(canonicalize_name(each.name), SpecifierSet()).contains(each.version)
+        lend(each, place)
     python = home / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "deploy" / "constraints.txt"]
-    subprocess.run([*install, "torch", f"{wheel}[consumer]"], check=True, cwd=tmp_path)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", f"{wheel}[consumer]"]
+    subprocess.run(install, check=True, cwd=home)
+    subprocess.run([*pip, "check"], check=True, cwd=home, stdout=subprocess.DEVNULL)
     # by path: whatever PYTHONPATH names is not to be deleted
-    (installed,) = home.glob("lib/python*/site-packages/data_owner")
-    shutil.rmtree(installed)
-    assert subprocess.run([python, "-I", "-c", "import data_owner"], cwd=tmp_path, capture_output=True).returncode == 1
+    shutil.rmtree(place / "data_owner")
+    assert subprocess.run([python, "-I", "-c", "import data_owner"], cwd=home, capture_output=True).returncode == 1
+    return home / "bin"
+
+
+def odd_file(path: Path) -> pd.DataFrame:
+    """Odd names, ISO dates, decimals, 40 % missing in places, three groups, and a patient number."""
+    table = patients(900, seed=3)
+    draw = np.random.default_rng(0)
+    table["Blutdruck (mmHg) – früh"] = np.round(draw.normal(120, 15, 900), 1)
+    table.loc[draw.random(900) < 0.4, ["Blutdruck (mmHg) – früh"]] = np.nan
+    table.loc[draw.random(900) < 0.4, ["ward"]] = None
+    table["admitted"] = table["admitted"].dt.strftime("%Y-%m-%d")
+    table.insert(0, "patient nr", np.arange(5000, 5900))
+    table.to_csv(path, index=False)
+    return table
+
+
+def test_an_unseen_file_goes_through_every_command_to_a_consumer_who_has_nothing_of_the_owners(
+    consumer_only: Path, tmp_path: Path
+) -> None:
+    """Of the owner's files only owner.toml is edited."""
+    original = odd_file(tmp_path / "Zählung 2024.csv")
+
+    def owner(name: str, *arguments: str, code: int = 0) -> dict[str, object]:
+        return command("data_owner", name, "hospital", *arguments, cwd=tmp_path, code=code)
+
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
 
-    def run(*arguments: str) -> dict[str, object]:
+    def analyst(name: str, *arguments: str) -> dict[str, object]:
         done = subprocess.run(
-            [home / "bin" / "fair4free", *arguments, "--json"],
+            [consumer_only / "fair4free", name, "study", *arguments, "--json"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        envelope = json.loads(done.stdout)
-        assert envelope["ok"]
-        result: dict[str, object] = envelope["result"]
+        result: dict[str, object] = json.loads(done.stdout)["result"]
         return result
 
-    enrolled = run("enrol", "study", "--invitation", str(running.node.invitation))
-    from datetime import UTC, datetime
-
-    authority.decide(
-        running.node, str(enrolled["fingerprint"]), authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC)
+    found = owner("init", "--data", "Zählung 2024.csv", "--sensitive", "région", "--target", "died")
+    assert found["undecided"] == ["patient nr"]
+    assert owner("train", code=1)["field"] == "patient nr"
+    settings = tmp_path / "hospital" / "owner.toml"
+    settings.write_text(settings.read_text("utf-8").replace('kind = "undecided"', 'kind = "exclude"'), "utf-8")
+    assert owner("train") == {"version": 1, "state": "draft"}
+    assert owner("approve", "--by", "Ada", code=1)["field"] == "release"
+    assert command("data_owner", "serve", "hospital", cwd=tmp_path, code=1)["field"] == "release"
+    owner("gate")
+    owner("approve", "--by", "Ada")
+    serve = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from data_owner.cli import main; main()", "serve", "hospital"),
+            *("--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
     )
-    assert run("enrol", "study")["state"] == "approved"
-    assert run("fetch", "study")["version"] == 1
-    run("distill", "study")
-    run("generate", "study", "--rows", "700")
-    run("generate", "study", "--rows", "700", "--shard", "2/2", "--out", "half.csv")
-    whole, half = pd.read_parquet(tmp_path / "study" / "synthetic.parquet"), pd.read_csv(tmp_path / "half.csv")
-    assert half["age"].tolist() == whole["age"].tolist()[350:]
-    assert "report" in run("audit", "study")
-    run("verify", "study")
-    told = run("doctor", "study")
-    findings = told["findings"]
-    assert told["limits"]
-    assert all(finding["passed"] for finding in findings)  # type: ignore[attr-defined, index]
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "hospital" / "invitation.json").is_file():
+            assert serve.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        fingerprint = str(analyst("enrol", "--invitation", "hospital/invitation.json")["fingerprint"])
+        owner("enrol", "--approve", fingerprint, "--by", "Ada")
+        assert analyst("enrol")["state"] == "approved"
+        assert analyst("fetch")["version"] == 1
+        analyst("verify")
+        analyst("distill")
+        told = analyst("doctor")
+        assert told["limits"]
+        assert all(finding["passed"] for finding in told["findings"])  # type: ignore[attr-defined]
+    finally:
+        serve.send_signal(signal.SIGTERM)
+        assert serve.wait(30) == 0
+    analyst("generate", "--rows", "300", "--balanced", "--out", str(tmp_path / "for-models.csv"))
+    analyst("generate", "--rows", "5000")
+    analyst("generate", "--rows", "5000", "--shard", "2/2", "--out", "half.csv")
+    assert "report" in analyst("audit")
+    assert "report" in analyst("audit", "--real", "Zählung 2024.csv")
+    rows = pd.read_parquet(tmp_path / "study" / "synthetic.parquet")
+    assert pd.read_csv(tmp_path / "half.csv")["age"].tolist() == rows["age"].tolist()[2500:]
+    kept = original.drop(columns="patient nr")
+    assert rows.columns.tolist() == kept.columns.tolist()
+    assert rows["admitted"].str.fullmatch(r"20\d\d-\d\d-\d\d").all()
+    assert set(rows["région"]) == {"north", "south", "east"}
+    assert set(rows["ward"].dropna()) == {"surgery", "medicine", "intensive care"}
+    for name in ("Blutdruck (mmHg) – früh", "ward", "lactate"):
+        assert rows[name].isna().mean() == pytest.approx(kept[name].isna().mean(), abs=0.06)
+    assert (rows["days in ward"] == 0.0).mean() == pytest.approx((kept["days in ward"] == 0.0).mean(), abs=0.06)
+    assert rows["Blutdruck (mmHg) – früh"].mean() == pytest.approx(kept["Blutdruck (mmHg) – früh"].mean(), abs=3.0)
+    assert (str(rows["age"].dtype), str(rows["ventilated"].dtype)) == ("int64", "bool")
+    for_models = pd.read_csv(tmp_path / "for-models.csv")
+    assert len(for_models) == 300
+    assert list(for_models) == list(rows)
+    metadata = parquet.read_metadata(tmp_path / "study" / "synthetic.parquet").metadata
+    assert {b"fair4free.manifest_sha256", b"fair4free.student_sha256", b"fair4free.seed", b"fair4free.version"} <= set(
+        metadata
+    )

@@ -1,0 +1,45 @@
+"""A run of any length takes the memory of a few blocks."""
+
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+
+import consumer
+from consumer import steps
+from protocol.artefacts import Artefact
+from shared import generation
+from shared.generation import Synthesiser, parse_release
+from shared.limits import LIMITS
+from shared.student import Student
+
+
+def test_while_rows_are_made_and_written_at_most_three_blocks_are_alive(
+    artefacts: dict[Artefact, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, decoder, statistics = parse_release(
+        *(artefacts[kind] for kind in (Artefact.SCHEMA, Artefact.DECODER, Artefact.STATISTICS))
+    )
+    synthesiser = Synthesiser(schema, decoder, statistics, Student(decoder.architecture.latent))
+    tables: dict[str, list[weakref.ref[pd.DataFrame]]] = {"made": [], "written": []}
+    most = 0
+
+    def noted(kind: str, table: pd.DataFrame) -> pd.DataFrame:
+        nonlocal most
+        tables[kind].append(weakref.ref(table))
+        most = max(most, sum(each() is not None for each in tables[kind]))
+        return table
+
+    block, restore = Synthesiser.block, steps.restore
+    monkeypatch.setattr(generation, "LIMITS", replace(LIMITS, block_rows=64))
+    monkeypatch.setattr(Synthesiser, "block", lambda *given, **named: noted("made", block(*given, **named)))
+    monkeypatch.setattr(steps, "restore", lambda *given: noted("written", restore(*given)))
+    monkeypatch.setattr(steps, "whole", lambda study: None)
+    monkeypatch.setattr(steps, "fitted_synthesiser", lambda study, trusted: (synthesiser, {}))
+    consumer.generate(tmp_path / "study", rows=64 * 40, out=tmp_path / "rows.parquet")
+    assert parquet.read_metadata(tmp_path / "rows.parquet").num_rows == 64 * 40
+    assert len(tables["made"]) == len(tables["written"]) == 40
+    assert most <= 3
