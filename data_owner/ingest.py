@@ -91,7 +91,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     a row without a declared class is left out. The frame keeps the table's index.
     """
     check_names(list(table.columns))
-    if len(table) < LEAST_ROWS and not as_declared:
+    if len(table) < LEAST_ROWS and settings.privacy is None:  # with a budget nobody is behind microdata
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field="table", remedy="add records")
     unknown = [column for column in table.columns if column not in settings.columns]
     if unknown:

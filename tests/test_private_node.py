@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from data_owner import decisions, fitting, preconditions, release, steps
 from data_owner.cli import app
-from data_owner.infer import infer
-from data_owner.ingest import Records, ingest
+from data_owner.ingest import Records
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse, read_settings
 from data_owner.privacy import microdata, private_marginals
@@ -257,12 +256,49 @@ def test_a_budget_that_says_nothing_sound_is_refused(section: str, tmp_path: Pat
         parse(text.replace("\n[columns", f"\n[privacy]\n{section}\n\n[columns", 1))
 
 
-def test_a_feature_of_which_noise_left_one_value_is_left_out_and_not_refused() -> None:
-    table = people(200)[COLUMNS].assign(gain=0)
-    found = infer(people(200)[COLUMNS], name="p", source="f", target="died", sensitive=("sex",), positive="1")
-    drawn, kept = private_marginals.varied(table, found)
-    assert list(drawn.columns) == list(kept.columns) == ["age", "sex", "died"]
-    ingest(drawn, kept)
+def test_what_noise_left_too_little_of_is_left_out_and_not_refused() -> None:
+    """Nothing that a person could do about it is free once the budget is spent."""
+    drawn = people(90)[COLUMNS].assign(
+        gain=0, age=lambda frame: frame["age"].where(frame.index < 9), weight=70.5, stay=range(90)
+    )
+    drawn["died"] = [0] * 43 + [1] * 42 + [2] * 5
+    found = declared(people())
+    died = found.columns["died"].model_copy(update={"categories": ("0", "1", "2", "3")})
+    stay = found.columns["age"].model_copy(update={"bounds": (0.0, 90.0)})
+    found = found.model_copy(update={"columns": {**found.columns, "died": died, "stay": stay}})
+    left, kept = private_marginals.varied(drawn, found)
+    assert list(left.columns) == list(kept.columns) == ["sex", "died", "stay"]
+    assert (len(left), kept.columns["died"].categories) == (85, ("0", "1"))
+    prepared = fitting.split(left, kept)
+    assert (len(prepared.training), prepared.schema.target.categories) == (68, ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("died", [0] * 191 + [1] * 9),
+        ("died", [0] * 100 + [2] * 100),
+        ("sex", ["f"] * 191 + ["m"] * 9),
+        ("age", [30] * 200),
+    ],
+    ids=["one class", "not the positive", "one group", "no feature"],
+)
+def test_of_too_little_the_refusal_names_what_helps_and_no_second_draw(column: str, values: list[object]) -> None:
+    drawn = people(200)[["age", "sex", "died"]].assign(**{column: values})
+    with pytest.raises(PolicyRefusal, match="noise left less than two classes") as refused:
+        private_marginals.varied(drawn, declared(people()))
+    assert "new node" in refused.value.remedy
+
+
+def test_a_group_that_noise_left_small_is_merged_without_another_draw_if_the_policy_says_so() -> None:
+    drawn = people(200)[COLUMNS].assign(sex=["f"] * 100 + ["m"] * 95 + [None] * 5)
+    found = declared(people())
+    with pytest.raises(PolicyRefusal, match="fewer than 10 rows") as refused:
+        private_marginals.varied(drawn, found)
+    assert "needs no other draw" in refused.value.remedy
+    merging = found.model_copy(update={"policy": found.policy.model_copy(update={"small_groups": "merge"})})
+    prepared = fitting.split(*private_marginals.varied(drawn, merging))
+    assert {group.values for group in prepared.schema.groups} == {("f",), ("m",)}
 
 
 def test_a_csv_that_was_read_without_a_budget_is_not_drawn_from(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ from data_owner.ingest import ColumnFacts
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import restore_column
 from shared.errors import PolicyRefusal
+from shared.limits import LIMITS
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
 
 STEPS = 1000
 """A number whose decimals are not declared is kept to at least so many steps between its bounds."""
 
 MOST_DECIMALS = 9
+MOST_CELLS = 2**53
+"""Up to here whole numbers are exact in double precision."""
 
 Integers = NDArray[np.int64]
 
@@ -108,7 +111,8 @@ Domain = NumericDomain | CategoricalDomain
 
 
 def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[Domain, ...]:
-    """The domain of every column. Raises `PolicyRefusal` naming all that declare neither bounds nor categories."""
+    """The domain of every column. Raises `PolicyRefusal` naming all that declare neither bounds nor categories, and for
+    what no model could be made of once a draw was charged: too many classes or cells."""
     lacking = {facts.name: _undeclared(facts, settings.columns[facts.name]) for facts in columns}
     undeclared = {name: setting for name, setting in lacking.items() if setting is not None}
     if undeclared:
@@ -133,13 +137,25 @@ def _undeclared(facts: ColumnFacts, entry: ColumnSettings) -> str | None:
 
 def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
     if entry.categories is not None:
-        return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
+        categories = tuple(label for label in entry.categories if label != MISSING)
+        if facts.role is ColumnRole.TARGET and not 2 <= len(categories) <= LIMITS.classes:
+            raise PolicyRefusal(
+                f"a target has 2 to {LIMITS.classes} classes", field=facts.name, remedy="declare as many in owner.toml"
+            )
+        return CategoricalDomain(facts, categories)
     assert entry.limits is not None
     low, high = entry.limits
     decimals = 0
     if facts.kind == "number":
         decimals = enough_decimals(high - low) if entry.decimals is None else entry.decimals
-    return NumericDomain(facts, low, high, round((high - low) * 10**decimals) + 2, decimals)
+    cells = round((high - low) * 10**decimals) + 2
+    if cells > MOST_CELLS:
+        raise PolicyRefusal(
+            "its bounds are too far apart for its decimals",
+            field=facts.name,
+            remedy="give narrower bounds in owner.toml, or fewer decimals",
+        )
+    return NumericDomain(facts, low, high, cells, decimals)
 
 
 def enough_decimals(width: float) -> int:

@@ -34,6 +34,8 @@ from data_owner.privacy.accounting import Query, affordable  # noqa: E402
 from data_owner.privacy.domain import Domain, NumericDomain, domains  # noqa: E402
 from data_owner.privacy.noise import discrete_gaussian  # noqa: E402
 from data_owner.settings import OwnerSettings, PrivacySettings  # noqa: E402
+from shared.canonical import canonical  # noqa: E402
+from shared.errors import PolicyRefusal  # noqa: E402
 from shared.progress import Progress  # noqa: E402
 from shared.schema import ColumnRole  # noqa: E402
 
@@ -175,14 +177,43 @@ def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progr
 
 
 def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
-    """Microdata and settings without the features of which noise left one value, which have nothing to tell."""
-    kept = [
-        name
-        for name in drawn.columns
-        if settings.columns[name].role != "feature" or drawn[name].nunique(dropna=True) > 1
-    ]
-    columns = {name: settings.columns[name] for name in kept}
+    """Microdata and settings of what noise left to learn from: classes and features with the policy's minimum count of
+    rows, features of two values or more. Rows of a smaller class are left out: they are nobody's.
+
+    Raises `PolicyRefusal` if that is too little, or a sensitive group is too small where the policy does not merge.
+    """
+    least = settings.policy.minimum_count
+    (target,) = (name for name in drawn.columns if settings.columns[name].role == "target")
+    entry = settings.columns[target]
+    labels = canonical(drawn[target], target, "boolean" if entry.kind == "boolean" else "category")
+    counts = labels.value_counts()
+    classes = set(counts.index[counts >= least])
+    drawn = drawn[labels.isin(classes)].reset_index(drop=True)
+    if entry.categories is not None:
+        entry = entry.model_copy(update={"categories": tuple(name for name in entry.categories if name in classes)})
+    kept = [name for name in drawn.columns if settings.columns[name].role != "feature" or _varies(drawn[name], least)]
+    columns = {name: settings.columns[name] for name in kept} | {target: entry}
+    sensitive = [name for name in kept if settings.columns[name].role == "sensitive"]
+    sizes = drawn.groupby(sensitive, dropna=False).size()
+    small = sizes[sizes < least]
+    groups = len(sizes) - len(small) + (small.sum() >= least)
+    if len(classes) < 2 or settings.positive not in classes or groups < 2 or len(kept) == len(sensitive) + 1:
+        raise PolicyRefusal(
+            f"noise left less than two classes (the positive one too), two groups and a feature of {least} rows each",
+            field="privacy.epsilon",
+            remedy="begin a new node with more records or a larger epsilon; what this one charged stays spent",
+        )
+    if len(small) and settings.policy.small_groups == "refuse":
+        raise PolicyRefusal(
+            f"noise left a sensitive group with fewer than {least} rows",
+            field=", ".join(sensitive),
+            remedy='set small_groups = "merge" in [policy], which needs no other draw',
+        )
     return drawn[kept], settings.model_copy(update={"columns": columns})
+
+
+def _varies(values: pd.Series, least: int) -> bool:
+    return int(values.count()) >= least and values.nunique() > 1
 
 
 def _histogram(domain: Domain, cells: Integers, asked: Plan) -> histogram.Histogram:
