@@ -160,8 +160,18 @@ def quantile_table(
     points = points or [(place, _together(ordered)) for place in (0, count)]
     ranks = [round(min(tens(place) / max(tens(count), 10), 1.0), 4) for place, _ in points]
     ranks[0], ranks[-1] = 0.0, 1.0
-    heights = np.maximum.accumulate(np.round([height for _, height in points], decimals)).tolist()
-    return Quantiles(ranks=tuple(ranks), values=tuple(heights))
+    heights = np.maximum.accumulate(np.round([height for _, height in points], decimals))
+    if bounds is not None:
+        heights = heights.clip(*_rounded_inwards(bounds, decimals))
+    return Quantiles(ranks=tuple(ranks), values=tuple(heights.tolist()))
+
+
+def _rounded_inwards(bounds: tuple[float, float], decimals: int) -> tuple[float, float]:
+    """Bounds may have more decimals than the records: rounded to the nearest, values would pass them."""
+    low, high = (round(bound, decimals) for bound in bounds)
+    low = low if low >= bounds[0] else round(low + 10.0**-decimals, decimals)
+    high = high if high <= bounds[1] else round(high - 10.0**-decimals, decimals)
+    return low, high
 
 
 def _atoms(ordered: NDArray[np.float64], need: int) -> list[tuple[int, int]]:

@@ -25,8 +25,8 @@ class ColumnSettings(Written):
 
     `kind` "exclude" leaves the column out; "undecided" makes every later step refuse until a person decides.
     `categories` and `bounds`, when declared, are public knowledge; otherwise they are derived from the data, which
-    differential privacy does not allow. `decimals` of a number likewise. The bounds of a date are two dates. `shape` is
-    height, width and channels of an image.
+    differential privacy does not allow. `decimals` of a number likewise. The bounds of a date are two dates, of an
+    integer whole numbers and of a number no finer than its decimals. `shape` is height, width and channels of an image.
     """
 
     kind: Literal["number", "integer", "category", "boolean", "date", "image", "exclude", "undecided"]
@@ -46,6 +46,9 @@ class ColumnSettings(Written):
             low, high = self.limits or (0.0, 0.0)
             if self.kind not in kinds or low >= high:
                 raise ValueError("bounds are [low, high] of a number or integer, or two dates of a date")
+            decimals = self.decimals if self.kind == "number" else 0
+            if decimals is not None and (low, high) != (round(low, decimals), round(high, decimals)):
+                raise ValueError("bounds are whole for an integer, and have no more decimals than are declared")
         if self.decimals is not None and self.kind != "number":
             raise ValueError("decimals belong to a number")
         if self.categories is not None and self.kind not in ("category", "boolean"):

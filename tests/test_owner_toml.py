@@ -24,10 +24,12 @@ labelled = st.builds(
     kind=st.sampled_from(["category", "boolean"]),
     categories=st.none() | st.lists(LABELS, min_size=1, max_size=4, unique=True).map(tuple),
 )
-counted = st.builds(
-    ColumnSettings,
-    kind=st.sampled_from(["number", "integer"]),
-    bounds=st.none() | st.tuples(NUMBERS, NUMBERS).filter(lambda pair: pair[0] < pair[1]),
+counted = st.sampled_from([("number", NUMBERS), ("integer", NUMBERS.map(round).map(float))]).flatmap(
+    lambda one: st.builds(
+        ColumnSettings,
+        kind=st.just(one[0]),
+        bounds=st.none() | st.tuples(one[1], one[1]).filter(lambda pair: pair[0] < pair[1]),
+    )
 )
 other = st.builds(ColumnSettings, kind=st.sampled_from(["date", "exclude", "undecided"]), reason=LABELS)
 

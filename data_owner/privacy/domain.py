@@ -145,10 +145,10 @@ def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
         return CategoricalDomain(facts, categories)
     assert entry.limits is not None
     low, high = entry.limits
-    decimals = 0
+    width, decimals = min(high - low, 2.0 * MOST_CELLS), 0
     if facts.kind == "number":
-        decimals = enough_decimals(high - low) if entry.decimals is None else entry.decimals
-    cells = round((high - low) * 10**decimals) + 2
+        decimals = enough_decimals(width) if entry.decimals is None else entry.decimals
+    cells = round(width * 10**decimals) + 2
     if cells > MOST_CELLS:
         raise PolicyRefusal(
             "its bounds are too far apart for its decimals",

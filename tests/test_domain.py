@@ -1,0 +1,92 @@
+"""What a column declares that it can hold: a grid of cells that every value is on, and that a draw can count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data_owner.datasets import codebook, load
+from data_owner.disclosure import quantile_table
+from data_owner.infer import infer
+from data_owner.ingest import read
+from data_owner.privacy.declarations import with_budget
+from data_owner.privacy.domain import NumericDomain, domains
+from data_owner.settings import ColumnSettings, OwnerSettings
+from shared.errors import PolicyRefusal
+from tests.test_private_marginals import declared, people
+
+
+def declaring(column: str, **changes: object) -> OwnerSettings:
+    found = declared(people())
+    entry = ColumnSettings.model_validate(found.columns[column].model_dump() | changes)
+    return found.model_copy(update={"columns": {**found.columns, column: entry}})
+
+
+def numbers(found: OwnerSettings, column: str) -> NumericDomain:
+    (one,) = (one for one in domains(read(people(), found, as_declared=True).columns, found) if one.name == column)
+    assert isinstance(one, NumericDomain)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds", "decimals"),
+    [
+        ("integer", (-0.5, 99.5), None),
+        ("number", (0.25, 9.0), 1),
+        ("number", (0.0, 0.05), 1),
+        ("number", (0.0, 1.5), 0),
+    ],
+)
+def test_bounds_between_two_values_of_the_column_are_refused(
+    kind: str, bounds: tuple[float, float], decimals: int | None
+) -> None:
+    with pytest.raises(ValidationError, match="no more decimals than are declared"):
+        ColumnSettings(kind=kind, bounds=bounds, decimals=decimals)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(-9999, 9999), st.integers(2, 5000), st.integers(0, 3))
+def test_every_value_that_is_declared_comes_back_as_itself(low: int, steps: int, decimals: int) -> None:
+    ends = low / 10**decimals, (low + steps) / 10**decimals
+    found = numbers(declaring("weight", bounds=ends, decimals=decimals), "weight")
+    values = pd.Series(np.round(np.arange(low, low + steps + 1) / 10**decimals, decimals))
+    assert found.decode(found.encode(values)).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "changes"),
+    [
+        ("weight", {"bounds": (0.0, 1e10), "decimals": 9}),
+        ("weight", {"bounds": (-1e308, 1e308), "decimals": None}),
+        ("age", {"bounds": (0.0, 1e20)}),
+        ("died", {"kind": "category", "categories": ("1",)}),
+        ("died", {"kind": "category", "categories": tuple(map(str, range(101)))}),
+    ],
+)
+def test_what_no_draw_can_count_is_refused_before_one_is_charged(column: str, changes: dict[str, object]) -> None:
+    found = declaring(column, **changes)
+    columns = read(people(), found, as_declared=True).columns
+    with pytest.raises(PolicyRefusal) as refused:
+        domains(columns, found)
+    assert refused.value.field == column
+
+
+def test_a_quantile_table_stays_within_bounds_that_are_finer_than_its_decimals() -> None:
+    values = np.random.default_rng(0).uniform(0.2, 99.8, 500).round(1)
+    heights = quantile_table(values, 10, 1, (0.14, 99.95)).values
+    assert (heights[0], heights[-1]) == (0.2, 99.9)
+
+
+@pytest.mark.parametrize("name", ["adult", "compas"])
+def test_the_codebook_declares_every_column_and_knows_every_category(name: str) -> None:
+    rows = load(name).head(500)
+    target, positive = {"adult": ("income", ">50K"), "compas": ("two_year_recid", "1")}[name]
+    found = infer(rows, name=name, source=name, target=target, sensitive=("sex",), positive=positive)
+    found = with_budget(found, 1.0, codebook(name))
+    records = read(rows, found, as_declared=True)
+    assert len(domains(records.columns, found)) == len(found.columns)
+    assert len(records.frame) == len(rows)
+    for column, values in records.frame.items():
+        assert values.isna().sum() == rows[column].isna().sum(), column
