@@ -133,7 +133,7 @@ def _rehearse(
 ) -> Attacked:
     from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
 
-    records, persons, asked = microdata.planned(node, settings, privacy)
+    records, persons, asked = microdata.planned(node, settings, privacy, microdata.charged(node, settings))
     released = release.trained_artefacts(node, version)
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy, progress)
     found = found.model_copy(update={"release": release_digest(released)})

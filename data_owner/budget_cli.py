@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import floor
 
 from data_owner.arguments import NodePath
 from shared.console import Json, shell
@@ -29,6 +30,7 @@ def budget(
             out.result({"epsilon": None, "charges": charged}, text)
             return
         from data_owner.privacy import microdata
+        from shared.errors import PolicyRefusal
 
         def items(queries: tuple[Query, ...]) -> list[str]:
             return [f"    {query.count:4} × {query.what}, noise × {query.noise_multiplier:.1f}" for query in queries]
@@ -42,16 +44,26 @@ def budget(
             total = guarantee(before, privacy.delta).epsilon
             lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *items(charge.queries)]
         spent = guarantee(before, privacy.delta)
-        _, _, asked = microdata.planned(opened, settings, privacy)
-        after = guarantee([*before, *asked.queries], privacy.delta)
-        fits = after.epsilon <= privacy.epsilon
-        verdict = "allowed" if fits else "refused: microdata that was drawn serves again"
-        lines += [f"the next draw would make it ε {after.epsilon:.3f}, {verdict}", *items(asked.queries)]
-        head = f"ε {spent.epsilon:.3f} of {privacy.epsilon:g} is spent, δ = {privacy.delta:g}."
+        left = max(floor(1000.0 * (privacy.epsilon - spent.epsilon)) / 1000.0, 0.0)
+        try:
+            rho = ledger.next_rho(privacy)
+        except PolicyRefusal as refused:
+            lines.append(f"the next draw would be refused: {refused.remedy}")
+            following = None
+        else:
+            _, _, asked = microdata.planned(opened, settings, privacy, rho)
+            after = guarantee([*before, *asked.queries], privacy.delta).epsilon
+            lines += [f"the next draw would make it ε {after:.3f}", *items(asked.queries)]
+            following = {"epsilon": after, "queries": [query.model_dump() for query in asked.queries]}
+        head = (
+            f"ε {spent.epsilon:.3f} of {privacy.epsilon:g} is spent in {len(charges)} of {privacy.draws} draws, "
+            f"{left:.3f} is left; δ = {privacy.delta:g}."
+        )
         out.result(
             {
                 "epsilon": privacy.epsilon,
                 "spent": {**spent.model_dump(), "epsilon": spent.epsilon},
+                "left": left,
                 "charges": [
                     {
                         "at": charge.at,
@@ -60,11 +72,7 @@ def budget(
                     }
                     for charge in charges
                 ],
-                "next": {
-                    "epsilon": after.epsilon,
-                    "allowed": fits,
-                    "queries": [query.model_dump() for query in asked.queries],
-                },
+                "next": following,
             },
             "\n".join([head, *lines]),
         )

@@ -34,20 +34,21 @@ def check_unchanged(node: Node, version: int, settings: OwnerSettings) -> None:
 def check_bounded(node: Node) -> None:
     """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that.
 
-    Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from.
+    Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from, or if what tells
+    either is gone.
     """
+    if release.unbounded(node):
+        raise PolicyRefusal(
+            "a release without a privacy budget was approved here, so none can cover all that this node let out",
+            field="privacy",
+            remedy="begin a new node with --epsilon",
+        )
     known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
     if len(Budget(node.budget).charges()) < known:
         raise Unreachable(
             "the budget's ledger is older than a release made under it",
             field=str(node.budget),
             remedy="restore the newest copy of it",
-        )
-    if release.unbounded(node):
-        raise PolicyRefusal(
-            "a release without a privacy budget was approved here, so none can cover all that this node let out",
-            field="privacy",
-            remedy="begin a new node with --epsilon",
         )
 
 

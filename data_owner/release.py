@@ -135,9 +135,19 @@ def status(node: Node, version: int) -> Status:
 
 
 def unbounded(node: Node) -> list[int]:
-    """Versions that were approved, if only for a time, and that no privacy budget bounds."""
+    """Versions that were approved, if only for a time, and that no privacy budget bounds.
+
+    Raises `Unreachable` if the state of one is gone, which alone says whether a budget does.
+    """
     with Ledger(node.ledger) as log:
         approved = log.approved()
+    for version in approved:
+        if not (node.release(version) / STATE).is_file():
+            raise Unreachable(
+                "the state of an approved release is gone: nothing says whether a privacy budget bounds it",
+                field=str(node.release(version) / STATE),
+                remedy="restore it from its backup, or begin a new node with --epsilon",
+            )
     return [version for version in approved if not status(node, version).charges]
 
 

@@ -1,19 +1,22 @@
 """A node with a budget: records are charged for and read once, and all that leaves is made of microdata."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, fitting, preconditions, release, steps
+from data_owner import decisions, findings, fitting, preconditions, release, steps
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
+from data_owner.attacks.outcome import Audit
 from data_owner.cli import app
 from data_owner.ingest import Records
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse, read_settings
-from data_owner.privacy import microdata, private_marginals
-from data_owner.privacy.accounting import Guarantee
+from data_owner.privacy import microdata, private_marginals, rehearsal
+from data_owner.privacy.accounting import Guarantee, affordable
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement, statement
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
@@ -22,7 +25,7 @@ from shared.card import Card
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.table import read_table
-from tests.conftest import QUICK, patients, short_training
+from tests.conftest import QUICK, QUICK_STUDENT, patients, short_training
 from tests.test_private_marginals import PUBLIC, declared, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
@@ -40,7 +43,8 @@ def edit(node: Node, **changes: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Node, list[Path]]:
+    """A node at ε = 1 whose release has been through its gate, and the tables that were read after the draw."""
     node = Node(tmp_path_factory.mktemp("owner") / "hospital")
     steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1", epsilon=1.0)
     found = read_settings(node)
@@ -52,81 +56,146 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Node:
         columns={name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()},
         policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}),
     )
-    with short_training():
-        steps.train(node.folder)
-    return node
-
-
-def test_after_the_draw_no_record_is_read_and_the_card_says_so(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
 
     def noting(path: Path) -> object:
         read.append(path)
         return read_table(path)
 
-    monkeypatch.setattr(microdata, "read_table", noting)
-    monkeypatch.setattr(steps, "read_table", noting)
-    with short_training():
-        steps.gate(trained.folder)
-    assert read == [trained.microdata]
-    manifest = decisions.approve(trained.folder, by="Dr. Test")
-    card = Card.from_bytes((trained.releases / "1" / Artefact.CARD.filename).read_bytes())
+    with short_training() as patch:
+        steps.train(node.folder)
+        patch.setattr(microdata, "read_table", noting)
+        patch.setattr(steps, "read_table", noting)
+        steps.gate(node.folder)
+    return node, read
+
+
+@pytest.fixture
+def gated(original: tuple[Node, list[Path]], tmp_path: Path) -> Node:
+    """A fresh copy of it, to do anything to."""
+    shutil.copytree(original[0].folder, tmp_path / "hospital")
+    return Node(tmp_path / "hospital")
+
+
+def test_after_the_draw_no_record_is_read_and_the_card_says_so(original: tuple[Node, list[Path]], gated: Node) -> None:
+    node, read = original
+    assert read == [node.microdata]
+    manifest = decisions.approve(gated.folder, by="Dr. Test")
+    card = Card.from_bytes((gated.releases / "1" / Artefact.CARD.filename).read_bytes())
     assert manifest.privacy == card.privacy
     for said in ("ε = ", "δ = 1e-05", "Unit: ", "Neighbours: ", "no sampling", "Accountants: ", "Numerics: "):
         assert said in manifest.privacy
     assert "microdata drawn under it, not people's records" in card.protocol
     assert "rarest category" not in str(card.checks), "nobody is behind microdata, and categories are declared"
-    assert "people behind the microdata" in trained.privacy_report.read_text("utf-8")
+    assert "people behind the microdata" in gated.privacy_report.read_text("utf-8")
 
 
-def test_looking_at_the_budget_spends_nothing(trained: Node) -> None:
-    before = trained.budget.read_bytes()
-    done = CliRunner().invoke(app, ["budget", str(trained.folder), "--json"])
+def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
+    leaves = {path: path.read_bytes() for path in (gated.releases / "1").iterdir()}
+    budget = gated.budget.read_bytes()
+    with short_training() as patch:
+        patch.setattr(rehearsal, "StudentSettings", QUICK_STUDENT)
+        done = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)["result"]
+    assert said["rehearsal"]
+    assert set(said["attacks"]) == {attack.words for attack in (*AT_EVERY_GATE, Attack.CANARIES)}
+    assert {path: path.read_bytes() for path in (gated.releases / "1").iterdir()} == leaves
+    assert gated.budget.read_bytes() == budget, "no answer leaves, so none is charged"
+    assert gated.rehearsal(1).stat().st_mode & 0o077 == 0
+    sections = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["sections"]}
+    assert "neither card nor gate" in sections["Attacks on people, in a rehearsal"]["text"]
+    (table,) = sections["Guarantee"]["tables"]
+    row = dict(zip(table["columns"], table["rows"][0], strict=True))
+    assert row["ε is at least"] <= row["ε as claimed"] <= 1.0
+
+
+def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> None:
+    found = findings.last(gated, 1)
+    assert found is not None
+    gated.rehearsal(1).write_bytes(found.model_copy(update={"release": "of another"}).to_bytes())
+    assert findings.rehearsed(gated, 1, found.release) is None
+    gated.rehearsal(1).write_bytes(found.to_bytes())
+    assert findings.rehearsed(gated, 1, found.release) == found
+
+
+def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated: Node) -> None:
+    found = findings.last(gated, 1)
+    assert found is not None
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7)
+    gated.rehearsal(1).write_bytes(found.model_copy(update={"audit": audit}).to_bytes())
+    decisions.write_privacy_report(gated.folder, version=1)
+    said = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["verdicts"]}
+    assert said["Attacks on people"]["level"] == "bad"
+    assert "canaries refute the guarantee" in said["Attacks on people"]["text"]
+
+
+def test_shadow_releases_are_refused_under_a_budget(gated: Node) -> None:
+    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--shadows", "2", "--json"])
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["field"] == "--shadows"
+
+
+def test_looking_at_the_budget_spends_nothing(gated: Node) -> None:
+    before = gated.budget.read_bytes()
+    done = CliRunner().invoke(app, ["budget", str(gated.folder), "--json"])
     said = json.loads(done.stdout)["result"]
     assert (done.exit_code, said["epsilon"], len(said["charges"])) == (0, 1.0, 1)
     assert 0.0 < said["spent"]["epsilon"] <= 1.0
-    assert trained.budget.read_bytes() == before
+    assert said["left"] == pytest.approx(1.0 - said["spent"]["epsilon"], abs=1e-3)
+    assert said["next"] is None, "the one draw is made"
+    assert gated.budget.read_bytes() == before
 
 
-def test_training_again_on_the_same_microdata_costs_nothing(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_again_on_the_same_microdata_costs_nothing(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
-    before = trained.microdata.read_bytes()
-    edit(trained, training=read_settings(trained).training.model_copy(update={"repair": 0.5}))
-    steps.train(trained.folder)
-    assert trained.microdata.read_bytes() == before
-    assert len(Budget(trained.budget).charges()) == 1
-    assert Budget(trained.budget).spent(1e-5).epsilon <= 1.0
+    before = gated.microdata.read_bytes()
+    edit(gated, training=read_settings(gated).training.model_copy(update={"repair": 0.5}))
+    steps.train(gated.folder)
+    assert gated.microdata.read_bytes() == before
+    assert len(Budget(gated.budget).charges()) == 1
+    assert Budget(gated.budget).spent(1e-5).epsilon <= 1.0
 
 
-def test_changed_columns_need_another_draw_which_the_budget_refuses(trained: Node) -> None:
-    found = read_settings(trained)
+def test_microdata_serves_whatever_the_budget_is_raised_to_and_is_rehearsed_as_it_was_drawn(gated: Node) -> None:
+    found = read_settings(gated)
+    raised = found.model_copy(update={"privacy": PrivacySettings(epsilon=2.0, delta=1e-6, draws=2)})
+    assert microdata.load(gated, raised)[0].equals(microdata.load(gated, found)[0])
+    assert microdata.charged(gated, raised) == pytest.approx(affordable(1.0, 1e-5))
+    lowered = found.model_copy(update={"privacy": PrivacySettings(epsilon=0.9)})
+    with pytest.raises(PolicyRefusal, match="more is spent than the budget"):
+        microdata.load(gated, lowered)
+
+
+def test_changed_columns_need_another_draw_which_the_budget_refuses(gated: Node) -> None:
+    found = read_settings(gated)
     wider = found.columns["age"].model_copy(update={"bounds": (0.0, 120.0)})
-    edit(trained, columns={**found.columns, "age": wider})
+    edit(gated, columns={**found.columns, "age": wider})
     try:
         with pytest.raises(PolicyRefusal, match="budget does not allow it"):
-            steps.train(trained.folder)
+            steps.train(gated.folder)
         with pytest.raises(PolicyRefusal, match="no microdata of these records"):
-            steps.prepare(trained, read_settings(trained))
+            steps.prepare(gated, read_settings(gated))
     finally:
-        edit(trained, columns=found.columns)
+        edit(gated, columns=found.columns)
 
 
-def test_microdata_of_one_unit_does_not_serve_for_another(trained: Node) -> None:
-    found = read_settings(trained)
-    microdata.load(trained, found)
+def test_microdata_of_one_unit_does_not_serve_for_another(gated: Node) -> None:
+    found = read_settings(gated)
+    microdata.load(gated, found)
     of_persons = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=3)
     with pytest.raises(PolicyRefusal, match="no microdata of these records"):
-        microdata.load(trained, found.model_copy(update={"privacy": of_persons}))
+        microdata.load(gated, found.model_copy(update={"privacy": of_persons}))
 
 
-def test_microdata_that_was_tampered_with_is_not_used(trained: Node) -> None:
-    before = trained.microdata.read_bytes()
-    trained.microdata.write_bytes(trained.records.read_bytes())
+def test_microdata_that_was_tampered_with_is_not_used(gated: Node) -> None:
+    before = gated.microdata.read_bytes()
+    gated.microdata.write_bytes(gated.records.read_bytes())
     try:
         with pytest.raises(PolicyRefusal, match="no microdata of these records"):
-            steps.prepare(trained, read_settings(trained))
+            steps.prepare(gated, read_settings(gated))
     finally:
-        trained.microdata.write_bytes(before)
+        gated.microdata.write_bytes(before)
 
 
 def test_a_draw_that_fails_has_spent_its_charge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,63 +224,54 @@ def test_a_draw_that_fails_has_spent_its_charge(tmp_path: Path, monkeypatch: pyt
         steps.train(node.folder)
 
 
-@pytest.fixture(scope="module")
-def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """A node without a budget whose release has been through its gate."""
-    node = Node(tmp_path_factory.mktemp("owner") / "hospital")
-    steps.init(node.folder, data=people()[COLUMNS], target="died", sensitive=("sex",), positive="1")
-    found = read_settings(node)
-    edit(node, policy=found.policy.model_copy(update={"floors": NO_FLOORS, "attacks": NO_LIMITS}))
-    with short_training():
-        steps.train(node.folder)
-        steps.gate(node.folder)
-    return node
-
-
-def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(unbounded: Node) -> None:
-    files = [path for place in unbounded.withheld for path in (place, *place.rglob("*")) if path.is_file()]
-    assert {unbounded.records, unbounded.encoder, unbounded.attacks(1), unbounded.report, unbounded.figures} < {*files}
+def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(gated: Node) -> None:
+    files = [path for place in gated.withheld for path in (place, *place.rglob("*")) if path.is_file()]
+    kept = gated.records, gated.microdata, gated.encoder, gated.attacks(1), gated.report, gated.figures
+    assert {*kept} < {*files}
     assert [path for path in files if path.stat().st_mode & 0o077] == []
 
 
-def test_what_was_made_without_a_budget_is_never_signed_as_private(unbounded: Node) -> None:
-    edit(unbounded, privacy=PrivacySettings(epsilon=1.0))
+def test_what_was_made_without_a_budget_is_never_signed_as_private(node: Node) -> None:
+    found = read_settings(node)
+    made, card = release.trained_artefacts(node, 1), (node.releases / "1" / Artefact.CARD.filename).read_bytes()
+    version = release.write_draft(node, made, preconditions.settings_digest(node, found), now())
+    release.record_measured(node, version, card, 600, (), preconditions.policy_id(found), now())
+    edit(node, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
-        decisions.approve(unbounded.folder, by="Dr. Test")
-    edit(unbounded, privacy=None)
-    assert decisions.approve(unbounded.folder, by="Dr. Test").privacy == UNBOUNDED
+        decisions.approve(node.folder, by="Dr. Test")
+    edit(node, privacy=None)
+    assert decisions.approve(node.folder, by="Dr. Test").privacy == UNBOUNDED
 
 
-def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(unbounded: Node) -> None:
-    decisions.deny(unbounded.folder, by="Dr. Test", reason="it has left all the same")
-    found = read_settings(unbounded)
-    columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in found.columns.items()}
-    edit(unbounded, privacy=PrivacySettings(epsilon=1.0), columns=columns)
+def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(node: Node) -> None:
+    decisions.deny(node.folder, by="Dr. Test", reason="it has left all the same")
+    edit(node, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="without a privacy budget"):
-        steps.train(unbounded.folder)
-    assert Budget(unbounded.budget).charges() == []
+        steps.train(node.folder)
+    (node.releases / "1" / release.STATE).unlink()
+    with pytest.raises(Unreachable, match="nothing says whether a privacy budget bounds it"):
+        steps.train(node.folder)
+    assert Budget(node.budget).charges() == []
 
 
-def test_a_card_that_states_another_guarantee_is_not_approved(trained: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    version = release.latest(trained)
+def test_a_card_that_states_another_guarantee_is_not_approved(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = release.latest(gated)
     monkeypatch.setattr(decisions, "privacy_statement", lambda node, settings: "another")
     monkeypatch.setattr(decisions, "check_unchanged", lambda node, version, settings: None)
-    card = (trained.releases / "1" / Artefact.CARD.filename).read_bytes()
-    release.record_measured(trained, version, card, 200, (), preconditions.policy_id(read_settings(trained)), now())
+    card = (gated.releases / "1" / Artefact.CARD.filename).read_bytes()
+    release.record_measured(gated, version, card, 200, (), preconditions.policy_id(read_settings(gated)), now())
     with pytest.raises(PolicyRefusal, match="another privacy guarantee"):
-        decisions.approve(trained.folder, by="Dr. Test")
+        decisions.approve(gated.folder, by="Dr. Test")
 
 
-def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(trained: Node) -> None:
-    spent = trained.budget.read_bytes()
-    trained.budget.unlink()
-    Budget.create(trained.budget)
-    try:
-        with pytest.raises(Unreachable, match="older than a release"):
-            steps.train(trained.folder)
-        assert Budget(trained.budget).charges() == []
-    finally:
-        trained.budget.write_bytes(spent)
+def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(gated: Node) -> None:
+    gated.budget.unlink()
+    Budget.create(gated.budget)
+    with pytest.raises(Unreachable, match="older than a release"):
+        steps.train(gated.folder)
+    with pytest.raises(Unreachable, match="older than a release"):
+        decisions.approve(gated.folder, by="Dr. Test")
+    assert Budget(gated.budget).charges() == []
 
 
 @pytest.mark.parametrize(("rdp", "pld"), [(1.0001, 0.9), (0.9, 1.0001)])

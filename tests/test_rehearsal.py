@@ -1,20 +1,15 @@
 """Under a budget attacks on people are a rehearsal of the whole mechanism, which no card, gate or analyst hears of."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from data_owner import attack_gate, decisions, findings, fitting, steps
+from data_owner import attack_gate, fitting
 from data_owner.attacks import canaries
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
-from data_owner.attacks.outcome import Audit
 from data_owner.attacks.search import Released
-from data_owner.cli import app
 from data_owner.ingest import Records, read
-from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
 from data_owner.privacy.words import told
@@ -22,75 +17,16 @@ from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput
 from shared.progress import quiet
 from shared.schema import CategoricalColumn
-from tests.conftest import QUICK_STUDENT, patients, settings_for, short_training
+from tests.conftest import patients, settings_for
 from tests.overfitted import by_heart, laboratory_patients
 from tests.test_private_marginals import declared, people, planned
-from tests.test_private_node import COLUMNS, NO_FLOORS, NO_LIMITS
 
+COLUMNS = ["age", "gain", "sex", "died"]
 LIMITS = AttackLimits()
 
 
 def with_policy(settings: OwnerSettings, **changes: object) -> OwnerSettings:
     return settings.model_copy(update={"policy": settings.policy.model_copy(update=changes)})
-
-
-@pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node at ε = 1 whose release has been through its gate."""
-    node = Node(tmp_path_factory.mktemp("owner") / "hospital")
-    table = people()[COLUMNS]
-    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
-    found = with_policy(declared(table), floors=NO_FLOORS, attacks=NO_LIMITS)
-    node.settings.write_text(dump(found.model_copy(update={"source": "frame"})), encoding="utf-8")
-    with short_training() as patch:
-        patch.setattr(rehearsal, "StudentSettings", QUICK_STUDENT)
-        steps.train(node.folder)
-        steps.gate(node.folder)
-        yield node
-
-
-def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
-    leaves = {path: path.read_bytes() for path in (gated.releases / "1").iterdir()}
-    budget = gated.budget.read_bytes()
-    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
-    assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)["result"]
-    assert said["rehearsal"]
-    assert set(said["attacks"]) == {attack.words for attack in (*AT_EVERY_GATE, Attack.CANARIES)}
-    assert {path: path.read_bytes() for path in (gated.releases / "1").iterdir()} == leaves
-    assert gated.budget.read_bytes() == budget, "no answer leaves, so none is charged"
-    assert gated.rehearsal(1).stat().st_mode & 0o077 == 0
-    sections = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["sections"]}
-    assert "neither card nor gate" in sections["Attacks on people, in a rehearsal"]["text"]
-    (table,) = sections["Guarantee"]["tables"]
-    row = dict(zip(table["columns"], table["rows"][0], strict=True))
-    assert row["ε is at least"] <= row["ε as claimed"] <= 1.0
-
-
-def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> None:
-    found = findings.last(gated, 1)
-    assert found is not None
-    gated.rehearsal(1).write_bytes(found.model_copy(update={"release": "of another"}).to_bytes())
-    assert findings.rehearsed(gated, 1, found.release) is None
-    gated.rehearsal(1).write_bytes(found.to_bytes())
-    assert findings.rehearsed(gated, 1, found.release) == found
-
-
-def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated: Node) -> None:
-    found = findings.last(gated, 1)
-    assert found is not None
-    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7)
-    gated.rehearsal(1).write_bytes(found.model_copy(update={"audit": audit}).to_bytes())
-    decisions.write_privacy_report(gated.folder, version=1)
-    said = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["verdicts"]}
-    assert said["Attacks on people"]["level"] == "bad"
-    assert "canaries refute the guarantee" in said["Attacks on people"]["text"]
-
-
-def test_shadow_releases_are_refused_under_a_budget(gated: Node) -> None:
-    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--shadows", "2", "--json"])
-    assert done.exit_code == 2
-    assert json.loads(done.stdout)["error"]["field"] == "--shadows"
 
 
 @pytest.mark.parametrize("attack", [Attack.MEMBERSHIP, Attack.CANARIES])

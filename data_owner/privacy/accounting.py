@@ -34,6 +34,11 @@ class Query(Frozen):
     sampling: float = Field(default=1.0, gt=0.0, le=1.0)
 
     @property
+    def rho(self) -> float:
+        """The zero-concentrated cost; of a sample no more than this."""
+        return self.count / (2.0 * self.noise_multiplier**2)
+
+    @property
     def event(self) -> DpEvent:
         one: DpEvent = GaussianDpEvent(self.noise_multiplier)
         return SelfComposedDpEvent(

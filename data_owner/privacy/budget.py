@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from data_owner import append_only
-from data_owner.privacy.accounting import Guarantee, Query, guarantee
+from data_owner.privacy.accounting import Guarantee, Query, affordable, guarantee
 from data_owner.settings import PrivacySettings
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -32,6 +32,10 @@ CREATE TRIGGER results_keep BEFORE UPDATE ON results BEGIN SELECT RAISE(ABORT, '
 CREATE TRIGGER results_stay BEFORE DELETE ON results BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 """
 _QUERIES = TypeAdapter(tuple[Query, ...])
+
+LEAST_PART = 0.1
+"""Of an even share of the budget: less is what rounding left of it, or too little to draw anything from."""
+_REMEDY = "go on with what was made already, or let the people responsible raise epsilon and draws"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,25 @@ class Budget:
         """Begin an empty ledger. Raises `BadInput` if there is one."""
         append_only.create(path, _TABLES, "the budget's ledger")
 
+    def next_rho(self, settings: PrivacySettings) -> float:
+        """The ρ that the next draw may cost: what is left of the budget, in equal parts over the draws that are left.
+
+        Raises `PolicyRefusal` if no draw is left, or nothing for one.
+        """
+        charges = self.charges()
+        even = affordable(settings.epsilon, settings.delta, settings.draws)
+        left = settings.draws - len(charges)
+        spent = sum(query.rho for charge in charges for query in charge.queries)
+        rho = (even * settings.draws - spent) / left if left > 0 else 0.0
+        if rho < LEAST_PART * even:
+            raise PolicyRefusal(
+                f"the privacy budget does not allow it: ε {self.spent(settings.delta).epsilon:.3f} of "
+                f"{settings.epsilon:g} is spent, in {len(charges)} of {settings.draws} draws",
+                field="privacy.epsilon",
+                remedy=_REMEDY,
+            )
+        return rho
+
     def charge(self, queries: Sequence[Query], settings: PrivacySettings, key: str, now: int) -> int:
         """Charge for all of `queries`; they may be asked when this returns. Returns the charge's place.
 
@@ -81,7 +104,7 @@ class Budget:
                     f"the privacy budget does not allow it: ε {spent:.3f} of {settings.epsilon:g} is spent, "
                     f"and this would make it {after.epsilon:.3f}",
                     field="privacy.epsilon",
-                    remedy="go on with what was made already, or let the people responsible raise epsilon",
+                    remedy=_REMEDY,
                 )
             row = database.execute(
                 "INSERT INTO charges (at, key, person, queries) VALUES (?, ?, ?, ?)",
@@ -102,9 +125,9 @@ class Budget:
         with self._transaction() as database:
             return _charges(database)
 
-    def made(self, key: str) -> set[str]:
-        """SHA-256 of everything that was made under `key`."""
-        return {charge.sha256 for charge in self.charges() if charge.key == key and charge.sha256}
+    def made(self, key: str) -> dict[str, Charge]:
+        """The charges under `key` that made something, by its SHA-256."""
+        return {charge.sha256: charge for charge in self.charges() if charge.key == key and charge.sha256}
 
     def spent(self, delta: float) -> Guarantee:
         """What everything charged so far costs together."""

@@ -8,9 +8,9 @@ import pandas as pd
 
 from data_owner.ingest import Records, read
 from data_owner.node import Node
-from data_owner.privacy.budget import Budget
+from data_owner.privacy.budget import Budget, Charge
 from data_owner.privacy.domain import domains
-from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, varied
+from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, rho_of, varied
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
 from shared.clock import now
@@ -24,26 +24,44 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
 
     Raises `PolicyRefusal` if the budget does not allow it, or a column does not declare what it can hold.
     """
-    if _is_made(node, settings):
+    if _charge(node, settings) is not None:
         return
-    records, _, asked = planned(node, settings, privacy)
-    charge = Budget(node.budget).charge(asked.queries, privacy, _key(node, settings), now())
+    budget = Budget(node.budget)
+    records, _, asked = planned(node, settings, privacy, budget.next_rho(privacy))
+    charge = budget.charge(asked.queries, privacy, _key(node, settings), now())
     data = draw(records, settings, asked, progress).to_parquet(index=False, compression="zstd")
     folder.write(node.microdata, data, folder.PRIVATE)
-    Budget(node.budget).keep_result(charge, hashlib.sha256(data).hexdigest())
+    budget.keep_result(charge, hashlib.sha256(data).hexdigest())
 
 
 def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettings]:
-    """The microdata, and the settings of its columns. Raises `PolicyRefusal` if there is none of these settings."""
-    if not _is_made(node, settings):
+    """The microdata, and the settings of its columns.
+
+    Raises `PolicyRefusal` if there is none of these settings, too little is left in it, or more was charged than ε.
+    """
+    charged(node, settings)
+    privacy = settings.privacy
+    if privacy is not None and Budget(node.budget).spent(privacy.delta).epsilon > privacy.epsilon:
         raise PolicyRefusal(
-            "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
+            "more is spent than the budget", field="privacy.epsilon", remedy="set it back: what was charged stays spent"
         )
     return varied(read_table(node.microdata), settings)
 
 
-def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tuple[Records, pd.Series, Plan]:
-    """The records, each person's as many as are allowed, whose each is, and what a draw would ask of them."""
+def charged(node: Node, settings: OwnerSettings) -> float:
+    """The ρ that the microdata was drawn with. Raises `PolicyRefusal` if there is none of these settings."""
+    charge = _charge(node, settings)
+    if charge is None:
+        raise PolicyRefusal(
+            "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
+        )
+    return rho_of(charge.queries)
+
+
+def planned(
+    node: Node, settings: OwnerSettings, privacy: PrivacySettings, rho: float
+) -> tuple[Records, pd.Series, Plan]:
+    """The records, each person's as many as are allowed, whose each is, and what a draw for `rho` asks of them."""
     table = read_table(node.records)
     if settings.source.lower().endswith(".csv") and not all(
         pd.api.types.is_string_dtype(table[name]) for name in table
@@ -56,20 +74,22 @@ def planned(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> tu
     table = of_each_person(table, privacy)
     records = read(table, settings, as_declared=True)
     persons = table[privacy.person] if privacy.person else table.index.to_series()
-    return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy)
+    return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy, rho)
 
 
-def _is_made(node: Node, settings: OwnerSettings) -> bool:
+def _charge(node: Node, settings: OwnerSettings) -> Charge | None:
+    """Which charge made the microdata that is there, if one under these settings did."""
     if not node.microdata.is_file():
-        return False
-    data = node.microdata.read_bytes()
-    return hashlib.sha256(data).hexdigest() in Budget(node.budget).made(_key(node, settings))
+        return None
+    digest = hashlib.sha256(node.microdata.read_bytes()).hexdigest()
+    return Budget(node.budget).made(_key(node, settings)).get(digest)
 
 
 def _key(node: Node, settings: OwnerSettings) -> str:
-    """What microdata depends on: columns, the privacy settings and the records, hex."""
+    """What microdata is of: columns, the unit of privacy and the records, hex. It stays so whatever the budget is."""
+    unit = {"person", "rows_per_person"}
     parts = (
-        settings.model_dump_json(include={"columns", "privacy", "positive"}).encode(),
+        settings.model_dump_json(include={"columns": True, "positive": True, "privacy": unit}).encode(),
         folder.read(node.records, "restore records.parquet from its backup"),
     )
     return hashlib.sha256(b"\n".join(parts)).hexdigest()

@@ -70,9 +70,10 @@ class Plan:
     pairs: int
 
 
-def plan(found: tuple[Domain, ...], privacy: PrivacySettings) -> Plan:
-    """What one draw asks within its part of the budget. Depends on nothing but owner.toml and column names."""
-    rho = affordable(privacy.epsilon, privacy.delta, privacy.draws)
+def plan(found: tuple[Domain, ...], privacy: PrivacySettings, rho: float | None = None) -> Plan:
+    """What a draw asks that costs `rho` at most, a first one's part of the budget unless given. Depends on nothing but
+    owner.toml, column names and what was charged before."""
+    rho = affordable(privacy.epsilon, privacy.delta, privacy.draws) if rho is None else rho
     (target,) = (domain.name for domain in found if domain.facts.role is ColumnRole.TARGET)
     sensitive = tuple(domain.name for domain in found if domain.facts.role is ColumnRole.SENSITIVE)
     features = [domain.name for domain in found if domain.facts.role is ColumnRole.FEATURE]
@@ -117,6 +118,11 @@ def plan(found: tuple[Domain, ...], privacy: PrivacySettings) -> Plan:
         candidates=candidates,
         pairs=pairs,
     )
+
+
+def rho_of(queries: tuple[Query, ...]) -> float:
+    """The ρ for which a plan with these queries was made."""
+    return queries[0].rho / SHARES["histograms"]
 
 
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:
