@@ -9,12 +9,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
-from data_owner.ingest import ingest, read
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.preconditions import check_bounded
 from data_owner.privacy.budget import Budget
-from data_owner.privacy.domain import domains
+from data_owner.steps import prepare
 from protocol import identity
 from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
 from protocol.invitation import Invitation
@@ -23,7 +23,6 @@ from shared import keyring
 from shared.errors import Fair4FreeError
 from shared.finding import Finding
 from shared.limits import LIMITS
-from shared.table import read_table
 
 FREE_BYTES = 1024**3
 SOON = timedelta(days=14)
@@ -43,14 +42,20 @@ def diagnose(node: Node) -> list[Finding]:
 
 
 def _records(node: Node, now: datetime) -> Finding:
+    """All that `train` refuses before it charges or trains, and what becomes of the microdata that is there."""
     settings = read_settings(node)
-    table = read_table(node.records)
-    if settings.privacy is None:
-        records = ingest(table, settings)
-    else:
-        records = read(table, settings, as_declared=True)
-        domains(records.columns, settings)
-    return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
+    privacy = settings.privacy
+    if privacy is not None:
+        check_bounded(node)
+        if not node.microdata.is_file():
+            from data_owner.privacy import microdata  # brings JAX, which nothing else needs
+
+            rho = Budget(node.budget).next_rho(privacy)
+            records, _, _ = microdata.planned(node, settings, privacy, rho)
+            return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
+    prepared = prepare(node, settings)
+    rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
+    return Finding("records", True, f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns")
 
 
 def _private(node: Node, now: datetime) -> Finding:

@@ -12,6 +12,7 @@ from data_owner import decisions, findings, fitting, preconditions, release, ste
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.outcome import Audit
 from data_owner.cli import app
+from data_owner.doctor import diagnose
 from data_owner.ingest import Records
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse, read_settings
@@ -178,6 +179,16 @@ def test_changed_columns_need_another_draw_which_the_budget_refuses(gated: Node)
             steps.prepare(gated, read_settings(gated))
     finally:
         edit(gated, columns=found.columns)
+
+
+def test_the_doctor_looks_at_microdata_and_not_at_records_that_are_charged_for(gated: Node) -> None:
+    (found,) = (found for found in diagnose(gated) if found.name == "records")
+    assert found.passed
+    assert found.text.endswith("rows of microdata, 4 columns")
+    gated.budget.unlink()
+    Budget.create(gated.budget)
+    (found,) = (found for found in diagnose(gated) if found.name == "records")
+    assert "older than a release" in found.text
 
 
 def test_microdata_of_one_unit_does_not_serve_for_another(gated: Node) -> None:
