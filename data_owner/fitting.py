@@ -22,7 +22,7 @@ from data_owner.ingest import MergedGroups, read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
 from data_owner.teacher import TeacherSettings, architecture_for, default_settings
-from data_owner.training import Trained, train_teacher, trains_on
+from data_owner.training import Trained, train_teacher, trains_on, validation_split
 from protocol.artefacts import Artefact
 from shared.codec import encode
 from shared.progress import Progress, quiet
@@ -40,6 +40,11 @@ class Prepared:
     training: pd.DataFrame
     held_out: pd.DataFrame
     merged: MergedGroups | None = None
+
+    def learned(self, seed: int) -> pd.DataFrame:
+        """The training records that `fit` with this seed learns weights from: none that only validates."""
+        _, rows = validation_split(self.schema, len(self.training), seed)
+        return self.training.iloc[rows.sort().values.numpy()].reset_index(drop=True)
 
 
 def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:

@@ -202,7 +202,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     if settings.privacy is not None:
         measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
     found = at_every_gate(
-        drafted, measured.synthetic, prepared.training, prepared.held_out, seed, progress
+        drafted, measured.synthetic, prepared.learned(seed), prepared.held_out, seed, progress
     ).with_training_of(before)
     limits = settings.policy.attacks
     status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now())

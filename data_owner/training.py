@@ -90,12 +90,10 @@ def train_teacher(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         teacher = Teacher(schema, settings).to(device)
-    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
-    held = int(len(records) * VALIDATION_SHARE)
-    held = held if schema.image is None else min(held, MOST_PICTURES_VALIDATED)
+    validated, learned = validation_split(schema, len(records), seed)
     labelled = with_labels(records, targets, torch.Generator().manual_seed(seed))
-    validation, training = labelled[order[:held]].to(device), records[order[held:]].to(device)
-    training_targets = targets[order[held:]].to(device)
+    validation, training = labelled[validated].to(device), records[learned].to(device)
+    training_targets = targets[learned].to(device)
     batch = min(settings.batch, len(training))
     per_epoch = len(training) // batch
     epochs = min(math.ceil(settings.steps / per_epoch), settings.epochs)
@@ -147,6 +145,14 @@ def train_teacher(
     teacher.load_state_dict(best)
     teacher.cpu().eval()
     return Trained(teacher, latent_statistics(teacher, labelled, seed), tuple(history))
+
+
+def validation_split(schema: Schema, records: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Of so many records the rows that choose the best epoch, and those that weights are learned from."""
+    held = int(records * VALIDATION_SHARE)
+    held = held if schema.image is None else min(held, MOST_PICTURES_VALIDATED)
+    order = torch.randperm(records, generator=torch.Generator().manual_seed(seed))
+    return order[:held], order[held:]
 
 
 def with_labels(records: Encoded, targets: Tensor, generator: torch.Generator) -> Encoded:

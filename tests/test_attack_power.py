@@ -1,5 +1,6 @@
 """Attacks find what is there and nothing else: a memorised release falls and is blocked, a harmless one stands."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -88,11 +89,18 @@ def test_reconstruction_tells_members_of_a_memorised_release(memorised: Artefact
 def test_shadow_releases_tell_members_of_a_memorised_release(
     memorised: Artefacts, prepared: fitting.Prepared, targets: Targets
 ) -> None:
+    learned = []
+
     def train(records: pd.DataFrame, seed: int) -> Artefacts:
-        return dict(by_heart(prepared.schema, records, seed))
+        learned.append(dataclasses.replace(prepared, training=records).learned(seed))
+        return dict(by_heart(prepared.schema, learned[-1], seed))
 
     shadows = membership.train_shadows(train, prepared.training, prepared.held_out, targets, 4, 0, quiet)
-    assert (shadows.saw.sum(0) == 2).all(), "every target is seen by half of the shadows"
+    people = [prepared.training.iloc[targets.member_rows], prepared.held_out.iloc[targets.control_rows]]
+    rows = pd.util.hash_pandas_object(pd.concat(people), index=False)
+    seen = [rows.isin(pd.util.hash_pandas_object(records, index=False)) for records in learned]
+    assert (shadows.saw == np.stack(seen)).all(), "who only validated a shadow's training was not seen"
+    assert set(shadows.saw.sum(0)) == {0, 1, 2}, "of four shadows two are given each target"
     succeed(membership.attack(Released.of(memorised), targets, shadows, seed=0))
 
 
@@ -178,6 +186,8 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     with short_training():
         gated = steps.gate(path)
     assert gated.failures == ()
+    members = {each.attack: each.overall.main.trials for each in gated.battery.results}
+    assert members[Attack.RECONSTRUCTION] == 180, "of 200, a tenth of whom only validated"
     assert any("reconstruction" in reason for reason in gated.exceeded)
     assert len(gated.measured.card.attacks) == len(AT_EVERY_GATE)
     return path

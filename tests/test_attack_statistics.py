@@ -1,5 +1,6 @@
 """What an attack's counts mean: known answers, and oracles where a slow correct version exists."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -22,9 +23,10 @@ from data_owner.attacks.run import at_every_gate
 from data_owner.attacks.search import Released, log_likelihood, search
 from data_owner.attacks.targets import RAREST, draw, features
 from data_owner.settings import AttackLimits
-from data_owner.teacher import Teacher
+from data_owner.teacher import Losses, Teacher
 from data_owner.training import Trained, latent_statistics
-from shared.codec import encode
+from protocol.artefacts import Artefact
+from shared.codec import Encoded, encode
 from shared.errors import BadInput
 from shared.progress import quiet
 from shared.schema import Schema
@@ -124,6 +126,29 @@ def test_members_of_whom_there_are_copies_are_told_by_the_density_of_rows(disclo
     assert loose.overall.main.share > 3 * loose.overall.control.share + 0.05
 
 
+def test_members_are_those_whom_weights_were_learned_from(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, settings_, seen = fitting.split(table, settings_for(table)), settings_for(table).training, set()
+    losses = Teacher.losses
+
+    def watched(self: Teacher, records: Encoded, generator: torch.Generator | None = None) -> Losses:
+        if self.training:
+            seen.update(map(tuple, records.low.tolist()))
+        return losses(self, records, generator)
+
+    monkeypatch.setattr(Teacher, "losses", watched)
+    fitting.fit(prepared, settings_, QUICK)
+    members = encode(prepared.schema, prepared.learned(settings_.seed))
+    assert seen == set(map(tuple, members.low.tolist()))
+    assert len(members) == 432, "of 480"
+
+
+def test_a_record_that_no_shadow_saw_is_no_likelier_a_member() -> None:
+    saw = np.array([[True, False, False], [False, True, False]])
+    ratio = likelihood_ratios(np.zeros(3), Shadows(np.arange(6.0).reshape(2, 3), saw))
+    assert np.isfinite(ratio).all()
+    assert ratio[2] == 0.0
+
+
 def test_likelihood_ratios_tell_who_was_seen() -> None:
     draw_ = np.random.default_rng(0)
     saw = np.arange(8)[:, None] % 2 == (np.arange(600) % 2)[None, :]
@@ -204,6 +229,10 @@ def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept
 # canaries
 
 
+def hash_rows(rows: pd.DataFrame) -> list[int]:
+    return pd.util.hash_pandas_object(rows, index=False).tolist()
+
+
 @pytest.mark.parametrize("guesses", [10, 20, 100])
 def test_all_guesses_right_refute_the_epsilon_of_the_closed_form(guesses: int) -> None:
     """P(all of r right) = (e^ε / (e^ε + 1))^r = 5 %."""
@@ -253,6 +282,25 @@ def test_canaries_are_of_joint_groups_that_somebody_is_in() -> None:
     table = pd.DataFrame({"sex": list("ab") * 50, "race": list("cd") * 50, "age": range(100)})
     planted = canaries.plant(table, 600, ["sex", "race"], seed=0).rows
     assert set(zip(planted["sex"], planted["race"], strict=True)) == {("a", "c"), ("b", "d")}
+
+
+def test_weights_are_learned_from_every_canary_that_is_planted(
+    table: pd.DataFrame, artefacts: dict[Artefact, bytes]
+) -> None:
+    prepared, given = fitting.split(table, settings_for(table)), []
+
+    def train(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
+        given.append(dataclasses.replace(prepared, training=records))
+        return artefacts
+
+    few = prepared.held_out.iloc[:20]
+    canaries.audit(Released.of(artefacts), train, prepared.training, few, seed=0)
+    planted = canaries.plant(few, len(prepared.training), ["région"], seed=0)
+    inside = set(hash_rows(planted.rows[planted.inside]))
+    assert inside <= set(hash_rows(given[0].learned(0)))
+    assert sorted(hash_rows(given[0].training)) == sorted(
+        [*hash_rows(prepared.training), *hash_rows(planted.rows[planted.inside])]
+    )
 
 
 def test_a_larger_delta_refutes_less() -> None:

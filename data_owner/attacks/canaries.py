@@ -20,7 +20,9 @@ from data_owner.attacks import reconstruction
 from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import CONFIDENCE, Audit, Flags, Floats
 from data_owner.attacks.search import Released
+from data_owner.training import validation_split
 from shared.codec import encode
+from shared.metrics import Integers
 
 DELTA = 1e-5
 SHARE, LEAST, MOST = 0.1, 40, 500
@@ -41,11 +43,20 @@ class Planted:
 def audit(released: Released, train: Train, training: pd.DataFrame, held_out: pd.DataFrame, seed: int) -> Audit:
     """Train once with canaries and guess their coins by how much better than `released` that run explains them."""
     planted = plant(held_out, len(training), [column.name for column in released.schema.sensitive], seed)
-    with_canaries = pd.concat([training, planted.rows[planted.inside]], ignore_index=True)
-    audited = Released.of(train(with_canaries, seed))
+    inside = planted.rows[planted.inside]
+    _, learned = validation_split(released.schema, len(training) + len(inside), seed)
+    audited = Released.of(train(put_at(learned.numpy()[: len(inside)], inside, training), seed))
     records = encode(released.schema, planted.rows)
     gain = reconstruction.scores(audited, records) - reconstruction.scores(released, records)
     return judge(gain, planted.inside)
+
+
+def put_at(places: Integers, rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """One table with `rows` at `places` (n,) and `others` at the rest, in order."""
+    order = np.empty(len(rows) + len(others), np.int64)
+    order[places] = len(others) + np.arange(len(rows))
+    order[np.setdiff1d(np.arange(len(order)), places)] = np.arange(len(others))
+    return pd.concat([others, rows], ignore_index=True).iloc[order].reset_index(drop=True)
 
 
 def plant(held_out: pd.DataFrame, records: int, sensitive: Sequence[str], seed: int) -> Planted:

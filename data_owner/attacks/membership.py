@@ -1,9 +1,10 @@
 """Membership by shadow releases: how a record is explained by releases that did and did not see it.
 
 LiRA (Carlini et al., "Membership inference attacks from first principles", S&P 2022), online, with one variance for all
-records as it advises for few shadows. A shadow release is trained in the same way on a random half of all records. The
-score of a record is the log ratio of two normal densities of its log-likelihood at the best z: fitted to the shadows
-that saw it, and to those that did not. The baseline scores by the shadows alone, without the release.
+records as it advises for few shadows. A shadow release is trained in the same way on a random half of all records; it
+saw those of them that its weights were learned from. The score of a record is the log ratio of two normal densities of
+its log-likelihood at the best z: fitted to the shadows that saw it, and to those that did not. The baseline scores by
+the shadows alone, without the release.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets
+from data_owner.training import validation_split
 from protocol.artefacts import Artefact
 from shared.progress import Progress
 
@@ -53,7 +55,7 @@ def train_shadows(
     seed: int,
     progress: Progress,
 ) -> Shadows:
-    """Train `count` shadow releases, in pairs of a half and its complement, so each target is seen by half of them."""
+    """Train `count` shadow releases, in pairs of a half and its complement, so each target is given to half of them."""
     everyone = pd.concat([training, held_out], ignore_index=True)
     places = np.concatenate([targets.member_rows.numpy(), len(training) + targets.control_rows.numpy()])
     generator = np.random.default_rng(seed)
@@ -62,9 +64,11 @@ def train_shadows(
     for index in range(count):
         progress(index, count, "shadow releases")
         half = ~half if index % 2 else generator.permutation(len(everyone)) < len(everyone) // 2
-        shadow = Released.of(train(everyone[half].reset_index(drop=True), seed + 1 + index))
+        own = seed + 1 + index
+        shadow = Released.of(train(everyone[half].reset_index(drop=True), own))
         scores.append(reconstruction.scores(shadow, targets.both))
-        saw.append(half[places])
+        _, learned = validation_split(targets.schema, int(half.sum()), own)
+        saw.append(np.isin(places, np.flatnonzero(half)[learned.numpy()]))
     return Shadows(np.stack(scores), np.stack(saw))
 
 
@@ -72,10 +76,14 @@ def likelihood_ratios(observed: Floats, shadows: Shadows) -> Floats:
     """log N(observed; mean of shadows that saw, σ²) - log N(observed; mean of those that did not, σ²), (n,).
 
     Scores of each release are centred on their median first: one trained on more records explains all of them better.
+    A record that no shadow saw, as a few do of two, has 0.
     """
     centred = shadows.scores - np.median(shadows.scores, 1, keepdims=True)
     own = observed - np.median(observed)
-    inside, outside = (np.nanmean(np.where(flags, centred, np.nan), 0) for flags in (shadows.saw, ~shadows.saw))
+    inside, outside = (
+        np.where(flags, centred, 0.0).sum(0) / np.maximum(flags.sum(0), 1) for flags in (shadows.saw, ~shadows.saw)
+    )
     residuals = centred - np.where(shadows.saw, inside, outside)
     spread = [float(residuals[flags].std()) + 1e-9 for flags in (shadows.saw, ~shadows.saw)]
-    return norm.logpdf(own, inside, spread[0]) - norm.logpdf(own, outside, spread[1])
+    ratio = norm.logpdf(own, inside, spread[0]) - norm.logpdf(own, outside, spread[1])
+    return np.where(shadows.saw.any(0), ratio, 0.0)

@@ -22,6 +22,7 @@ from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
+from data_owner.fitting import Prepared
 from protocol.artefacts import Artefact, release_digest
 from shared.progress import Progress
 
@@ -39,7 +40,8 @@ def at_every_gate(
     seed: int,
     progress: Progress,
 ) -> Battery:
-    """The attacks that need no training. `synthetic`: canonical rows as an analyst makes them."""
+    """The attacks that need no training. `synthetic`: canonical rows as an analyst makes them; `training`: the records
+    that were learned from, and none that only validated."""
     released = Released.of(artefacts)
     rows = synthetic.iloc[:SYNTHETIC_ROWS]
     targets = draw(released.schema, training, held_out, seed)
@@ -65,18 +67,17 @@ def with_training(
     before: Battery,
     artefacts: Mapping[Artefact, bytes],
     train: Train,
-    training: pd.DataFrame,
-    held_out: pd.DataFrame,
+    prepared: Prepared,
     shadows: int,
     seed: int,
     progress: Progress,
 ) -> Battery:
-    """The battery with membership by shadow releases and the audit by canaries added."""
-    released = Released.of(artefacts)
-    targets: Targets = draw(released.schema, training, held_out, seed)
-    trained = membership.train_shadows(train, training, held_out, targets, shadows, seed, progress)
+    """The battery with membership by shadow releases and the audit by canaries added; `seed` is that of the release."""
+    released, learned = Released.of(artefacts), prepared.learned(seed)
+    targets: Targets = draw(released.schema, learned, prepared.held_out, seed)
+    trained = membership.train_shadows(train, learned, prepared.held_out, targets, shadows, seed, progress)
     found = membership.attack(released, targets, trained, seed)
     progress(shadows, shadows + 1, "a run with canaries")
-    audit = canaries.audit(released, train, training, held_out, seed)
+    audit = canaries.audit(released, train, prepared.training, prepared.held_out, seed)
     others = tuple(result for result in before.results if result.attack is not Attack.MEMBERSHIP)
     return before.model_copy(update={"results": (*others, *found), "shadows": shadows, "audit": audit})

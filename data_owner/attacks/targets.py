@@ -1,4 +1,4 @@
-"""Who is attacked: members, whom the teacher was trained on, and control records, which it never saw."""
+"""Who is attacked: members, from whom weights were learned, and control records, which training never saw."""
 
 from __future__ import annotations
 
