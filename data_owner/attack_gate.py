@@ -1,9 +1,9 @@
 """What attacks mean for a release under the owner's policy. Functions of values; they fail closed.
 
-An attack succeeds when its risk, on everyone, on a sensitive group or on the rarest decile, exceeds the policy's limit
-and chance does not explain that: Fisher's exact test of main against control, at 5 % over all comparisons together
-(Bonferroni). It was resisted when the whole interval of the risk on everyone is within the limit, and comes of at least
-`LEAST_TO_RESIST` guesses; else inconclusive.
+An attack succeeds when its risk, on everyone or on a part (a sensitive group, the rarest decile, those who were asked
+for one hidden column), exceeds the policy's limit and chance does not explain that: Fisher's exact test of main against
+control, at 5 % over all comparisons together (Bonferroni). It was resisted when the whole interval of the risk on
+everyone is within the limit, and comes of at least `LEAST_TO_RESIST` guesses; else inconclusive.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def attack(
 def override(
     node: NodePath, by: By, reason: Annotated[str, typer.Option(help="Why it may leave.")], json: Json = False
 ) -> None:
-    """Let the newest release out over an attack that succeeded. Two people must, each by this command."""
+    """Let the newest release out over what attacks found. Two people must, each by this command."""
     from data_owner import decisions
     from data_owner.release import OVERRIDES
 
@@ -200,15 +200,21 @@ def deny(
     node: NodePath,
     by: By,
     reason: Annotated[str, typer.Option(help="Why.")],
-    version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Release; the newest if not given and no other may be served.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Deny a release for good, also one that is being served."""
     from data_owner import decisions
 
     with shell("deny", json) as out:
-        decisions.deny(node, by=by, reason=reason, version=version)
-        out.result({"state": "denied"}, "denied.")
+        done = decisions.deny(node, by=by, reason=reason, version=version)
+        left = ", ".join(map(str, done.servable)) or "none"
+        out.result(
+            {"version": done.version, "state": "denied", "servable": done.servable},
+            f"release {done.version} denied. Releases that may still be served: {left}.",
+        )
 
 
 @app.command()
@@ -346,7 +352,7 @@ def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) ->
         remedy = "train on fewer columns, coarser categories or more records, or change the policy"
         remedy += "" if failures else "; or let two people override it"
     raise PolicyRefusal(
-        "; ".join((*failures, *(f"an attack succeeds: {each}" for each in exceeded))),
+        "; ".join((*failures, *(f"an attack blocks it: {each}" for each in exceeded))),
         field="gate",
         remedy=f"read {node.privacy_report if exceeded else node.report}, then {remedy}",
     )

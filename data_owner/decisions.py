@@ -3,6 +3,7 @@ neither train nor measure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_owner import findings, release, roots
@@ -13,7 +14,7 @@ from data_owner.privacy.statement import privacy_statement
 from protocol.manifest import Manifest
 from protocol.root import KeyRole
 from shared.clock import now
-from shared.errors import PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal
 
 
 def approve(path: Path | str, *, by: str) -> Manifest:
@@ -49,16 +50,36 @@ def approve(path: Path | str, *, by: str) -> Manifest:
 
 
 def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
-    """Let the newest release out over an attack that succeeded; it takes two people. Returns who did so far."""
+    """Let the newest release out over what attacks found; it takes two people. Returns who did so far."""
     node = Node.open(path)
     return release.override(node, release.latest(node), by=by, reason=reason, now=now())
 
 
-def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> release.Status:
-    """Deny a release, the newest unless named, for good."""
+@dataclass(frozen=True)
+class Denied:
+    """Which release was denied, and which may still be served."""
+
+    version: int
+    servable: tuple[int, ...]
+
+
+def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> Denied:
+    """Deny a release for good, the newest unless named.
+
+    Raises `BadInput` if none is named and another than the newest may be served: that may be the one to recall.
+    """
     node = Node.open(path)
-    version = release.latest(node) if version is None else version
-    return release.deny(node, version, by=by, reason=reason, now=now())
+    if version is None:
+        version = release.latest(node)
+        others = [str(each) for each in release.servable(node, now()) if each != version]
+        if others:
+            raise BadInput(
+                f"release {version} is the newest, and an older one may be served: {', '.join(others)}",
+                field="--version",
+                remedy=f"name the one to deny: {', '.join([*others, str(version)])}",
+            )
+    release.deny(node, version, by=by, reason=reason, now=now())
+    return Denied(version, tuple(release.servable(node, now())))
 
 
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:

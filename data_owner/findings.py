@@ -3,6 +3,8 @@ page that a privacy officer reads."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from data_owner import release
 from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
@@ -16,6 +18,7 @@ from protocol.artefacts import Artefact
 from protocol.entry import parse_entry
 from shared import folder
 from shared.card import Card
+from shared.errors import BadInput
 
 
 def keep(
@@ -41,6 +44,17 @@ def last(node: Node, version: int) -> Battery | None:
     """What was found on a release before, None if it was not attacked."""
     path = node.attacks(version)
     return Battery.from_bytes(folder.read(path, "run gate again")) if path.is_file() else None
+
+
+def of_training(node: Node, digest: str) -> Battery | None:
+    """What attacks that train found on a release of that digest, under whatever version: the same training gives the
+    same release again, and what is known of it. Of several batteries the one with the most shadow releases."""
+    found = []
+    for version in release.versions(node):
+        with suppress(BadInput):  # damaged: a gate finds anew what needs no training
+            found.append(last(node, version))
+    trained = [each for each in found if each is not None and each.release == digest and each.shadows]
+    return max(trained, key=lambda each: each.shadows, default=None)
 
 
 def card(node: Node, version: int) -> Card:

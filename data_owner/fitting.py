@@ -68,7 +68,8 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
 
 
 def recipe(schema: Schema, training: TrainingSettings) -> str:
-    """What a fit depends on beside the records: one that was begun under another recipe is not gone on with."""
+    """What a fit depends on beside the records and their schema: training settings, the default teacher's, and this
+    program with its libraries and device. One that was begun under another recipe is not gone on with."""
     made_with = f"fair4free {version('fair4free')}, torch {torch.__version__} on {trains_on()}"
     return f"{training.model_dump_json()} {default_settings(schema)} {made_with}"
 

@@ -152,6 +152,11 @@ class Ledger:
         with self._caught_up():
             return sorted(self._standing.approved)
 
+    def decided(self) -> list[int]:
+        """Versions that were ever approved or denied, rising."""
+        with self._caught_up():
+            return sorted({*self._standing.approved, *self._standing.denied})
+
     def overrides(self, version: int, findings: str) -> frozenset[str]:
         """The different people who overrode these findings about a release."""
         with self._caught_up():

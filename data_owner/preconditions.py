@@ -10,7 +10,7 @@ from data_owner.node import Node
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings
 from shared import folder
-from shared.errors import PolicyRefusal, Unreachable
+from shared.errors import PolicyRefusal, Unreachable, VerificationFailure
 
 
 def check_name(node: Node, settings: OwnerSettings) -> None:
@@ -50,6 +50,21 @@ def check_bounded(node: Node) -> None:
             field=str(node.budget),
             remedy="restore the newest copy of it",
         )
+
+
+def check_teacher(node: Node, version: int) -> None:
+    """Raises `VerificationFailure` if encoder and history are of another training: one that was cut off left them."""
+    kept = release.status(node, version).teacher_sha256
+    if kept and kept != teacher_digest(node):
+        raise VerificationFailure(
+            "the encoder and the history are not of this release", field=str(node.encoder.parent), remedy="train again"
+        )
+
+
+def teacher_digest(node: Node) -> str:
+    """SHA-256 of the encoder and the history of training, hex."""
+    parts = (folder.read(path, "train again") for path in (node.encoder, node.history))
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def settings_digest(node: Node, settings: OwnerSettings) -> str:

@@ -143,7 +143,7 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
         text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
         yield Verdict("caution", "Attacks: not made", text, "membership")
     if subject.card.overridden:
-        yield Verdict("bad", "Overridden", "Approved over a failed attack by two people.", "two people")
+        yield Verdict("bad", "Overridden", "Approved by two people over what attacks found.", "two people")
 
 
 def _on_people(subject: Subject) -> Verdict:

@@ -39,7 +39,7 @@ class State(StrEnum):
 STATE = "state.json"
 
 OVERRIDES = 2
-"""Different people who must override a successful attack."""
+"""Different people who must override what attacks found before it blocks no more."""
 
 SERVABLE = (State.APPROVED, State.SERVED)
 
@@ -55,9 +55,10 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 class Status(Frozen):
     """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
 
-    `exceeded` says which attacks succeeded, which only two people together may override; `findings` is the digest of
-    what attacks found, for which an override holds, `card_sha256` that of the card it was written with, `made_sha256`
-    that of what training made. `charges` is how many the privacy budget's ledger held then, 0 without a budget.
+    `exceeded` says what of the attacks blocks it, which only two people together may override; `findings` is the digest
+    of what attacks found, for which an override holds, `card_sha256` that of the card it was written with,
+    `made_sha256` that of what training made, and `teacher_sha256` that of encoder and history, which stay here.
+    `charges` is how many the privacy budget's ledger held then, 0 without a budget.
     """
 
     state: State
@@ -69,6 +70,7 @@ class Status(Frozen):
     findings: str = Field(default="", max_length=64)
     card_sha256: str = Field(default="", max_length=64)
     made_sha256: str = Field(default="", max_length=64)
+    teacher_sha256: str = Field(default="", max_length=64)
     settings_sha256: str = Field(default="", max_length=64)
     charges: int = Field(default=0, ge=0)
     policy_id: str = Field(default="", max_length=64)
@@ -85,7 +87,7 @@ def step(
     failures: tuple[str, ...] = (),
     overridden_by: Collection[str] = (),
 ) -> Status:
-    """The next status. `overridden_by`: different people who override successful attacks.
+    """The next status. `overridden_by`: different people who override what attacks found.
 
     Raises `PolicyRefusal` for a step that the life of a release does not have, `BadInput` without a name or a reason.
     """
@@ -105,7 +107,7 @@ def step(
         )
     if to is State.APPROVED and status.exceeded and len(overridden_by) < OVERRIDES:
         raise PolicyRefusal(
-            "an attack on this release succeeds: " + "; ".join(status.exceeded),
+            "attacks block this release: " + "; ".join(status.exceeded),
             field="release",
             remedy=f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)",
         )
@@ -152,14 +154,27 @@ def unbounded(node: Node) -> list[int]:
 
 
 def write_draft(
-    node: Node, artefacts: Mapping[Artefact, bytes], settings_sha256: str, now: int, *, charges: int = 0
+    node: Node,
+    artefacts: Mapping[Artefact, bytes],
+    settings_sha256: str,
+    now: int,
+    *,
+    teacher_sha256: str = "",
+    charges: int = 0,
 ) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
-    made = release_digest(artefacts)
-    first = Status(state=State.DRAFT, at=now, settings_sha256=settings_sha256, made_sha256=made, charges=charges)
+    first = Status(
+        state=State.DRAFT,
+        at=now,
+        settings_sha256=settings_sha256,
+        made_sha256=release_digest(artefacts),
+        teacher_sha256=teacher_sha256,
+        charges=charges,
+    )
     files = {kind.filename: data for kind, data in artefacts.items()}
     with folder.locked(node.lock):
-        version = max(versions(node), default=0) + 1
+        with Ledger(node.ledger) as log:  # knows versions whose folders are gone
+            version = max([*versions(node), *log.decided()], default=0) + 1
         folder.create(node.release(version), {**files, STATE: _encode(first)})
     return version
 
@@ -207,6 +222,7 @@ def approve(
         with Ledger(node.ledger) as log:
             people = log.overrides(version, before.findings)
         after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
+        check_not_denied(node, version)
         if before.policy_id != policy_id:
             raise PolicyRefusal(
                 "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
@@ -259,6 +275,20 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     return {kind: folder.read(node.release(version) / kind.filename, "train again") for kind in TRAINED}
 
 
+def check_not_denied(node: Node, version: int) -> None:
+    """Raises `PolicyRefusal` if the same was denied under another version: training that changed nothing makes it anew,
+    and a manifest differs by its version alone."""
+    made = status(node, version).made_sha256
+    for other in versions(node):
+        denied = status(node, other)
+        if made and denied.state is State.DENIED and denied.made_sha256 == made:
+            raise PolicyRefusal(
+                f"training gave again, byte for byte, release {other}, which was denied",
+                field="release",
+                remedy="change what was wrong with it, or the seed in owner.toml, and train again",
+            )
+
+
 def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
     """The payload of a measured release. Raises `PolicyRefusal` unless it is what its state was written with.
 
@@ -281,13 +311,15 @@ def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
 
 
 def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:
-    """Log that a person lets this release out over an attack that succeeded. Returns all who did, themselves included.
+    """Log that a person lets this release out over what attacks found. Returns all who did, themselves included.
 
     It holds for what attacks have found now, and not after another gate or attack finds something else.
     """
     before = status(node, version)
     if before.state is not State.MEASURED or not before.exceeded:
-        raise PolicyRefusal("there is no successful attack to override", field="release", remedy=_NEXT[before.state])
+        raise PolicyRefusal(
+            "no attack blocks this release: there is nothing to override", field="release", remedy=_NEXT[before.state]
+        )
     by, reason = named(by), reasoned(reason)
     entry = new_entry(Override, at=now, by=by, version=version, findings=before.findings, reason=reason)
     with Ledger(node.ledger) as log:

@@ -28,12 +28,20 @@ from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, read_settings
-from data_owner.preconditions import check_bounded, check_unchanged, policy_id, settings_digest
+from data_owner.preconditions import (
+    check_bounded,
+    check_teacher,
+    check_unchanged,
+    policy_id,
+    settings_digest,
+    teacher_digest,
+)
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.settings import OwnerSettings
 from data_owner.source import source
+from protocol.artefacts import release_digest
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
@@ -163,7 +171,14 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
     folder.write(node.encoder, save_tensors(encoder), folder.PRIVATE)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     folder.write(node.history, json.dumps(history).encode(), folder.PRIVATE)
-    version = release.write_draft(node, artefacts(prepared.schema, trained), run, now(), charges=charges)
+    version = release.write_draft(
+        node,
+        artefacts(prepared.schema, trained),
+        run,
+        now(),
+        teacher_sha256=teacher_digest(node),
+        charges=charges,
+    )
     node.checkpoint.unlink(missing_ok=True)
     return version
 
@@ -184,11 +199,9 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     settings = read_settings(node)
     version = release.latest(node)
     release.step(release.status(node, version), release.State.MEASURED, at=now())  # before minutes of measuring
+    release.check_not_denied(node, version)
     check_unchanged(node, version, settings)
-    try:
-        before = findings.last(node, version)
-    except BadInput:  # damaged: what follows finds anew what needs no training
-        before = None
+    check_teacher(node, version)
     prepared = prepare(node, settings)
     drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
@@ -203,7 +216,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
         measured = dataclasses.replace(measured, card=on_card(measured.card, privacy_statement(node, settings)))
     found = at_every_gate(
         drafted, measured.synthetic, prepared.learned(seed), prepared.held_out, seed, progress
-    ).with_training_of(before)
+    ).with_training_of(findings.of_training(node, release_digest(drafted)))
     limits = settings.policy.attacks
     status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now())
     measured = dataclasses.replace(measured, card=findings.card(node, version))

@@ -52,8 +52,8 @@ class Denial(_Entry):
 
 
 class Override(_Entry):
-    """A named person lets a release out over an attack that succeeded; it takes two. `findings`: digest of what attacks
-    found, which stays with the owner."""
+    """A named person lets a release out over what attacks found; it takes two. `findings`: digest of that, which stays
+    with the owner."""
 
     kind: Literal["override"] = "override"
     by: Person

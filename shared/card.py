@@ -48,7 +48,7 @@ class Card(Judgement, JsonFile):
     """What a judge measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
-    people let it out over one that succeeded.
+    people let it out over what they found.
     """
 
     what = "card"

@@ -52,9 +52,9 @@ def attack_verdict(card: Card) -> Verdict:
         for finding in get_args(AttackFinding)
     }
     listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
+    listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
     if by["succeeded"]:
-        over = "Approved over a failed attack by two people. " if card.overridden else ""
-        return Verdict("bad", "Attacked by the owner", over + listed, "succeeded")
+        return Verdict("bad", "Attacked by the owner", listed, "succeeded")
     if by["inconclusive"]:
         return Verdict("caution", "Attacked by the owner", listed, "in part unsure")
     return Verdict("good", "Attacked by the owner", listed, "resisted")

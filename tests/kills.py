@@ -54,6 +54,7 @@ def make_node(path: Path) -> Node:
 def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
     """A release from draft to served and denied, and a party let in and sent away, each step acknowledged when done."""
     draft = {kind: data for kind, data in ARTEFACTS.items() if kind is not Artefact.CARD}
+    draft[Artefact.DECODER] += bytes(len(release.versions(node)))  # what was denied is never approved again
     version = release.write_draft(node, draft, "", NOW)
     acknowledge(f"draft {version}")
     release.record_measured(node, version, ARTEFACTS[Artefact.CARD], 600, (), POLICY, NOW)

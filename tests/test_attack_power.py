@@ -236,7 +236,7 @@ def test_two_people_override_in_the_log_and_the_card_says_so_without_a_figure(bl
     assert "two people" in verdict.text
     page = blocked.privacy_report.read_text()
     assert "no other data on this disease" in page
-    assert "Approved over a failed attack by two people" in page
+    assert "Approved by two people over what attacks found" in page
 
 
 @pytest.mark.parametrize("writes", [1, 2])
@@ -330,7 +330,7 @@ def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
 def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
     release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())
     for _ in range(2):  # a draft, then measured without a finding
-        with pytest.raises(PolicyRefusal, match="no successful attack"):
+        with pytest.raises(PolicyRefusal, match="no attack blocks"):
             decisions.override(blocked.folder, by="Ada", reason="in case")
         release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
 

@@ -94,4 +94,7 @@ def test_an_attack_that_could_not_tell_is_no_good_news(
     card: Card, findings: tuple[AttackFinding, ...], level: str
 ) -> None:
     attacks = tuple(AttackVerdict(attack="one", finding=finding) for finding in findings)
-    assert attack_verdict(card.model_copy(update={"attacks": attacks})).level == level
+    said = attack_verdict(card.model_copy(update={"attacks": attacks}))
+    assert said.level == level
+    assert "two people" not in said.text
+    assert "two people" in attack_verdict(card.model_copy(update={"attacks": attacks, "overridden": True})).text

@@ -1,6 +1,7 @@
 """The life of a release: no way to serving around measuring and a named person."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from data_owner.training import Trained
 from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import TRAINED, Artefact
 from protocol.freshness import Freshness
+from protocol.manifest import Manifest
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
@@ -68,14 +70,23 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
         step(status, State.APPROVED, at=1, by="Ada")
 
 
+def test_what_blocks_a_release_is_not_called_a_success_of_an_attack() -> None:
+    """A policy may refuse what could not be told, too."""
+    unsure = "membership: too few guesses to be sure of the limit"
+    status = Status(state=State.MEASURED, at=0, exceeded=(unsure,))
+    with pytest.raises(PolicyRefusal, match=f"attacks block this release: {unsure}") as caught:
+        step(status, State.APPROVED, at=1, by="Ada")
+    assert "succe" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [
         (("approve", "--by", " "), "--by"),
         (("override", "--by", " ", "--reason", "urgent"), "--by"),
         (("override", "--by", "Ada", "--reason", " "), "--reason"),
-        (("deny", "--by", " ", "--reason", "recalled"), "--by"),
-        (("deny", "--by", "Ada", "--reason", " "), "--reason"),
+        (("deny", "--version", "2", "--by", " ", "--reason", "recalled"), "--by"),
+        (("deny", "--version", "2", "--by", "Ada", "--reason", " "), "--reason"),
     ],
 )
 def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
@@ -134,14 +145,63 @@ def test_a_file_changed_after_approval_is_never_served(node: Node, kind: Artefac
         release.load(node, 1, now(), roots.newest(node))
 
 
+def test_a_manifest_that_nobody_signed_is_never_served(node: Node) -> None:
+    path = node.release(1) / Artefact.MANIFEST.filename
+    manifest = Manifest.from_bytes(path.read_bytes())
+    path.write_bytes(manifest.model_copy(update={"expires": manifest.expires + 86_400}).to_bytes())
+    with pytest.raises(VerificationFailure, match="signature"):
+        release.load(node, 1, now(), roots.newest(node))
+
+
 def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
     with pytest.raises(BadInput):
         release.load(node, 9, now(), roots.newest(node))
 
 
-def test_versions_only_rise(node: Node) -> None:
-    release.deny(node, 1, by="Ada", reason="recalled", now=now())
+@pytest.mark.parametrize("is_denied", [True, False])
+def test_versions_only_rise_also_when_a_folder_is_gone(node: Node, is_denied: bool) -> None:
+    if is_denied:
+        release.deny(node, 1, by="Ada", reason="recalled", now=now())
+    shutil.rmtree(node.release(1))
     assert release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now()) == 2
+
+
+def test_what_was_denied_is_not_let_out_by_training_it_again(node: Node) -> None:
+    settings_ = read_settings(node)
+    run, policy = preconditions.settings_digest(node, settings_), preconditions.policy_id(settings_)
+    again = release.write_draft(node, release.trained_artefacts(node, 1), run, now())
+    card = folder.read(node.release(1) / Artefact.CARD.filename, "")
+    release.record_measured(node, again, card, 600, (), policy, now())
+    release.deny(node, 1, by="Ada", reason="recalled", now=now())
+    for step_ in (steps.gate, lambda path: decisions.approve(path, by="Ben")):
+        with pytest.raises(PolicyRefusal, match="release 1, which was denied") as caught:
+            step_(node.folder)
+        assert "train again" in caught.value.remedy
+    other = release.write_draft(node, {**release.trained_artefacts(node, 1), Artefact.DECODER: b"d"}, run, now())
+    release.record_measured(node, other, card, 600, (), policy, now())
+    assert decisions.approve(node.folder, by="Ben").version == other
+
+
+def deny(node: Node, *words: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, ["deny", str(node.folder), "--by", "Ada", "--reason", "recalled", *words, "--json"])
+    envelope = json.loads(done.stdout)
+    return done.exit_code, envelope.get("result") or envelope["error"]
+
+
+def test_a_recall_never_takes_a_newer_draft_for_the_release_that_is_served(node: Node) -> None:
+    release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
+    code, error = deny(node)
+    assert (code, error["field"], error["remedy"]) == (2, "--version", "name the one to deny: 1, 2")
+    assert release.status(node, 2).state is State.DRAFT
+    assert deny(node, "--version", "2") == (0, {"version": 2, "state": "denied", "servable": [1]})
+    assert deny(node, "--version", "1") == (0, {"version": 1, "state": "denied", "servable": []})
+
+
+def test_the_newest_release_is_denied_unnamed_where_no_other_is_served(node: Node) -> None:
+    done = CliRunner().invoke(app, ["deny", str(node.folder), "--by", "Ada", "--reason", "recalled"])
+    assert done.exit_code == 0, done.output
+    assert "release 1 denied" in done.output
+    assert "served: none" in done.output
 
 
 def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:
@@ -178,6 +238,21 @@ def test_an_edit_while_it_trains_is_not_taken_for_what_it_was_trained_under(
     steps.train(node.folder)
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
         steps.gate(node.folder)
+
+
+@pytest.mark.parametrize("left", ["encoder", "history"])
+def test_what_another_training_left_is_not_measured_as_this_release(node: Node, left: str) -> None:
+    """It was cut off before its draft: encoder and history are of the node, and of the same shapes."""
+    for path in (node.encoder, node.history):
+        folder.write(path, b"of release 2", folder.PRIVATE)
+    run, kept = preconditions.settings_digest(node, read_settings(node)), preconditions.teacher_digest(node)
+    made = release.trained_artefacts(node, 1)
+    assert release.write_draft(node, made, run, now(), teacher_sha256=kept) == 2
+    preconditions.check_teacher(node, 2)
+    folder.write(getattr(node, left), b"of another training", folder.PRIVATE)
+    with pytest.raises(VerificationFailure, match="encoder and the history are not of this release") as caught:
+        steps.gate(node.folder)
+    assert caught.value.remedy == "train again"
 
 
 def test_a_release_that_is_out_is_not_measured_again(node: Node) -> None:
@@ -248,6 +323,7 @@ def test_a_damaged_checkpoint_says_how_to_begin_anew(node: Node) -> None:
         with pytest.raises(BadInput, match="damaged") as caught:
             steps.train(node.folder)
         assert "--restart" in caught.value.remedy
+        assert steps.train(node.folder, restart=True) == 2
 
 
 def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +331,4 @@ def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch
         stop_training(node)
         monkeypatch.setattr(fitting, "version", lambda package: "0.0.9")
         assert steps.train(node.folder) == 2
+        assert release.status(node, 2).teacher_sha256 == preconditions.teacher_digest(node)
