@@ -9,6 +9,7 @@ it and its complement.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -52,16 +53,17 @@ def disclose(
         if facts.image is not None:
             columns.append(facts.image)
         elif facts.kind in ("category", "boolean"):
-            if facts.role is ColumnRole.FEATURE and facts.declared_categories is None:
-                values = table[facts.name] = merge_rare(values, minimum_count, counted)
+            if facts.role is ColumnRole.FEATURE:
+                if facts.declared_categories is None:
+                    values = table[facts.name] = merge_rare(values, minimum_count, counted)
+                elif int(values.iloc[counted].isna().sum()) < minimum_count:
+                    values = table[facts.name] = values.fillna(values.value_counts().index[0])
                 _require(
                     values.nunique(dropna=False) > 1,
                     facts.name,
                     "every category but one",
                     'group its categories into fewer, or set kind = "exclude" in owner.toml',
                 )
-            elif facts.role is ColumnRole.FEATURE and int(values.iloc[counted].isna().sum()) < minimum_count:
-                values = table[facts.name] = values.fillna(values.value_counts().index[0])
             if facts.role is ColumnRole.TARGET:
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))
@@ -100,14 +102,26 @@ def publishable_rate(rate: float, records: int, minimum_count: int) -> float | N
     return round(rate, 2) if min(within, records - within) >= minimum_count else None
 
 
-def check_classes(values: pd.Series, name: str, minimum_count: int) -> None:
+def check_classes(values: pd.Series, name: str, minimum_count: int, where: str = "") -> None:
     """Raises `PolicyRefusal` if a class of the target has fewer records."""
     _require(
         int(values.value_counts().min()) >= minimum_count,
         name,
-        "a class of the target",
+        f"a class of the target{where}",
         "join the rarest class with another in the file, or leave its rows out",
     )
+
+
+def merge_rare_declared(records: Records, minimum_count: int, counted: NDArray[np.int64]) -> Records:
+    """Records whose rare categories are merged where they are declared, too: that a category is public hides nobody who
+    is among the few that have it."""
+    declared = [
+        facts.name
+        for facts in records.columns
+        if facts.role is ColumnRole.FEATURE and facts.declared_categories is not None
+    ]
+    merged = {name: merge_rare(records.frame[name], minimum_count, counted) for name in declared}
+    return replace(records, frame=records.frame.assign(**merged))
 
 
 def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64] | None = None) -> pd.Series:

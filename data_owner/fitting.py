@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner.disclosure import check_classes, disclose
+from data_owner.disclosure import check_classes, disclose, merge_rare_declared
 from data_owner.ingest import MergedGroups, read, with_groups
 from data_owner.repair import repaired_targets
 from data_owner.settings import OwnerSettings, TrainingSettings
@@ -48,7 +48,8 @@ class Prepared:
 
 
 def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
-    """A fifth is held out, in proportion to the target's classes. The minimum count is of records that are trained on.
+    """A fifth is held out, in proportion to the target's classes. The minimum count is of records that are trained on,
+    and of each class held out too.
 
     Raises `BadInput` or `PolicyRefusal` naming the column and the remedy.
     """
@@ -59,7 +60,12 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     training, held_out = train_test_split(
         rows, test_size=HELD_OUT_SHARE, random_state=settings.training.seed, stratify=found.frame[target]
     )
-    counted = training if settings.privacy is None else rows  # nobody is behind microdata
+    counted = rows
+    if settings.privacy is None:  # nobody is behind microdata
+        counted = training
+        # of so few the scores of all held-out records would tell
+        check_classes(found.frame[target].iloc[held_out], target, minimum_count, " among the held-out fifth")
+        found = merge_rare_declared(found, minimum_count, counted)
     grouped = with_groups(found, settings.policy, counted)
     schema, canonical = disclose(grouped, minimum_count, counted)
     architecture_for(schema, default_settings(schema))

@@ -17,7 +17,7 @@ from shared.canonical import AFRESH, DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, 
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import MERGED, MISSING, ColumnRole, ImageColumn
+from shared.schema import DTYPES, MERGED, MISSING, ColumnRole, ImageColumn
 from shared.table import check_names
 
 LEAST_ROWS = 100
@@ -346,7 +346,7 @@ def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
     dtype = str(values.dtype)
     if kind == "date":
         if pd.api.types.is_datetime64_any_dtype(values):
-            return dtype
+            return dtype if re.fullmatch(DTYPES, dtype) else UTC_TIME  # a zone may have no name, as dateutil's
         if pd.api.types.infer_dtype(values, skipna=True) == "date":
             return DATE32
         return UTC_TIME if whole is None and bool(values.astype("str").str.contains(ZONE).any()) else ISO_TEXT

@@ -31,14 +31,25 @@ MOST_CATEGORIES = 255
 """The booster splits so many in any way, and more of them by their order."""
 
 
+LEAST_TO_STOP = 3
+"""Records of the rarest class. Above 10,000 rows the booster stops early by a stratified split, which needs two of each
+class beside the one that a fold leaves out; a shadow's half may have fewer."""
+
+
 def out_of_fold_scores(schema: Schema, table: pd.DataFrame, seed: int) -> NDArray[np.float64]:
     """P(y = c | x, s) for each record, from models that did not see it, (n, classes)."""
     matrix, is_categorical = _features(schema, table)
+    target = positions(schema.target, table[schema.target.name])
+    counts = np.bincount(target)
     model = HistGradientBoostingClassifier(
-        max_iter=75, max_leaf_nodes=15, l2_regularization=1.0, categorical_features=is_categorical, random_state=seed
+        max_iter=75,
+        max_leaf_nodes=15,
+        l2_regularization=1.0,
+        categorical_features=is_categorical,
+        random_state=seed,
+        early_stopping="auto" if int(counts[counts > 0].min()) >= LEAST_TO_STOP else False,
     )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    target = positions(schema.target, table[schema.target.name])
     # one thread: on a busy machine OpenMP's waiting costs far more than a second thread brings
     with threadpool_limits(1, user_api="openmp"):
         found = cross_val_predict(model, matrix, target, cv=folds, method="predict_proba")

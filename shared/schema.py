@@ -24,13 +24,11 @@ MISSING = "(missing)"
 """How a missing value of a sensitive column is named as a group."""
 
 Name = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
-Dtype = Annotated[
-    str,
-    Field(
-        pattern=r"^(u?int(8|16|32|64)|float(32|64)|bool|str|category|date|date32\[day\]\[pyarrow\]"
-        r"|datetime64\[(s|ms|us|ns)(, [A-Za-z0-9_/+:-]{1,64})?\])$"
-    ),
-]
+DTYPES = (
+    r"^(u?int(8|16|32|64)|float(32|64)|bool|str|category|date|date32\[day\]\[pyarrow\]"
+    r"|datetime64\[(s|ms|us|ns)(, [A-Za-z0-9_/+:-]{1,64})?\])$"
+)
+Dtype = Annotated[str, Field(pattern=DTYPES)]
 """What a column is given back in: a type of pandas, `date` for ISO 8601 text."""
 
 Label = Annotated[str, Field(max_length=LIMITS.name_characters)]

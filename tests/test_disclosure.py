@@ -13,6 +13,8 @@ from data_owner import fitting
 from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
 from data_owner.infer import infer
 from data_owner.ingest import Records, ingest
+from data_owner.measure import rarest_category
+from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.card import GroupSize
 from shared.errors import PolicyRefusal
 from shared.limits import LIMITS
@@ -313,6 +315,53 @@ def test_a_few_gaps_beside_declared_categories_are_filled(records: Records, gaps
     (ward,) = (column for column in schema.columns if column.name == "ward")
     assert ward.optional is optional  # type: ignore[union-attr]
     assert bool(table["ward"].isna().any()) is optional
+
+
+def declaring(table: pd.DataFrame, wards: tuple[str, ...]) -> OwnerSettings:
+    found = settings_for(table)
+    ward = found.columns["ward"].model_copy(update={"categories": wards})
+    return found.model_copy(update={"columns": {**found.columns, "ward": ward}})
+
+
+def test_rare_categories_are_merged_though_they_are_declared() -> None:
+    table, wards = patients(), ("surgery", "medicine", "intensive care", "burns", "hospice", "nobody's")
+    table.loc[table.index[:9], "ward"] = "burns"
+    table.loc[table.index[20:30], "ward"] = "hospice"
+    table.loc[table.index[40:55], "ward"] = None
+    prepared = fitting.split(table, declaring(table, wards))
+    (ward,) = (column for column in prepared.schema.columns if column.name == "ward")
+    assert isinstance(ward, CategoricalColumn)
+    assert ward.categories == (*wards, MERGED), "what is public stays named"
+    assert not prepared.training["ward"].isin(["burns", "hospice"]).any()
+    assert rarest_category(prepared.schema, prepared.training)[1] >= MINIMUM
+
+
+def test_declared_categories_of_which_one_is_left_are_refused_before_training() -> None:
+    table = patients().assign(ward=["medicine"] * 595 + ["hospice"] * 5)
+    with pytest.raises(PolicyRefusal, match="every category but one") as caught:
+        fitting.split(table, declaring(table, ("medicine", "hospice")))
+    assert caught.value.field == "ward"
+
+
+def test_with_a_budget_declared_categories_stay_as_they_are() -> None:
+    table = patients().assign(ward=["medicine"] * 400 + ["surgery"] * 195 + ["hospice"] * 5)
+    private = declaring(table, ("medicine", "surgery", "hospice")).model_copy(
+        update={"privacy": PrivacySettings(epsilon=1.0)}
+    )
+    prepared = fitting.split(table, private)
+    assert pd.concat([prepared.training, prepared.held_out])["ward"].value_counts()["hospice"] == 5
+
+
+@pytest.mark.parametrize("rare", [47, 48])
+def test_a_class_that_pooled_scores_would_count_among_the_held_out_is_refused(rare: int) -> None:
+    table = patients(1000).assign(died=[1] * rare + [0] * (1000 - rare))
+    settings_ = settings_for(table)
+    if rare == 48:  # a fifth of it rounds to ten
+        assert fitting.split(table, settings_).held_out["died"].value_counts()["1"] == 10
+        return
+    with pytest.raises(PolicyRefusal, match="among the held-out fifth") as caught:
+        fitting.split(table, settings_)
+    assert "join the rarest class" in caught.value.remedy
 
 
 def test_a_gap_in_too_few_records_to_train_on_is_not_released(records: Records) -> None:

@@ -1,22 +1,24 @@
 """What is taken in, and what is refused: precisely, with a remedy, without a data value, with nothing written."""
 
 from collections.abc import Callable
+from datetime import tzinfo
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import steps
+from data_owner import fitting, steps
 from data_owner.disclosure import disclose
 from data_owner.infer import infer
 from data_owner.ingest import MergedGroups, ingest
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.settings import ColumnSettings, OwnerSettings
-from shared.canonical import restore
+from shared.canonical import UTC_TIME, restore
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.schema import MERGED, MISSING
 from shared.table import read_table
@@ -379,6 +381,17 @@ def test_an_odd_file_goes_in_and_comes_back_as_it_was(tmp_path: Path) -> None:
         before, after = table[name], back[name]
         assert sorted(before.dropna()) == sorted(after.dropna()), name
         assert before.isna().sum() == after.isna().sum(), name
+
+
+@pytest.mark.parametrize("zone", [tz.tzutc(), tz.tzoffset(None, 3600)])
+def test_times_in_a_zone_without_a_name_come_back_as_the_same_moments(zone: tzinfo) -> None:
+    table = patients()
+    table["admitted"] = (table["admitted"] + pd.Timedelta("3h")).dt.tz_localize(zone)
+    prepared = fitting.split(table, settings_for(table))
+    (admitted,) = (column for column in prepared.schema.columns if column.name == "admitted")
+    assert admitted.dtype == UTC_TIME  # type: ignore[union-attr]
+    back = restore(pd.concat([prepared.training, prepared.held_out]), prepared.schema)["admitted"]
+    assert sorted(back) == sorted(table["admitted"])
 
 
 def test_a_missing_sensitive_value_is_a_group_of_its_own() -> None:

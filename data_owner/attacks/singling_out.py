@@ -30,9 +30,9 @@ AIM = f"by a condition on {COLUMNS} columns"
 def attack(
     schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, synthetic: pd.DataFrame, seed: int
 ) -> tuple[Result, ...]:
-    """Canonical tables. As many members as there are control records, for their number decides what is unique."""
+    """Canonical tables, cut to as many rows each: their number decides what is unique."""
     generator = np.random.default_rng(seed)
-    count = min(len(training), len(held_out))
+    count = min(len(training), len(held_out), len(synthetic))
     made = encode(schema, synthetic.iloc[:count])
     drawn = [table.iloc[generator.permutation(len(table))[:count]] for table in (training, held_out)]
     rows, members, control = (values(part) for part in (made, *(encode(schema, table) for table in drawn)))
