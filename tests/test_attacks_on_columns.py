@@ -1,6 +1,7 @@
 """Attacks on columns: what is guessed, linked and singled out, and that chance is the same for members and control."""
 
 import dataclasses
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from data_owner import attack_gate
 from data_owner.attacks import attribute_inference, linkability, singling_out
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.outcome import Rate
+from data_owner.attacks.outcome import Flags, Floats, Rate
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import draw
 from data_owner.disclosure import disclose
@@ -168,7 +169,7 @@ def singled_out_of(columns: list[str], synthetic: pd.DataFrame, people: pd.DataF
     return Battery(release="r", results=singling_out.attack(schema, training, held_out, rows, seed))
 
 
-@pytest.mark.parametrize("columns", [["age"], ["age", "days in ward"], ["age", "days in ward", "lactate"]])
+@pytest.mark.parametrize("columns", [["age"], ["age", "days in ward", "lactate"]])
 def test_rows_of_other_people_single_nobody_out_however_few_the_columns(columns: list[str]) -> None:
     """Each is refused by chance in one of twenty, by its own looks alone: three of ten is one in a hundred."""
     found = [singled_out_of(columns, patients(1250, seed + 50), patients(1250, seed), seed) for seed in range(10)]
@@ -184,6 +185,22 @@ def test_copies_of_records_single_people_out_of_a_table_of_any_size(count: int) 
     copies = people.iloc[: count * 4 // 5].sample(frac=1, random_state=0)
     found = singled_out_of(columns, copies, people, seed=0)
     assert attack_gate.exceeding(found, AttackLimits())
+
+
+def test_what_is_unique_is_sought_among_as_many_rows_as_people(
+    disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate gives fewer synthetic rows than a large table has held out."""
+    schema, table = disclosed
+    sizes, singled_out = [], singling_out.singled_out
+
+    def counted(conditions: list[Callable[[Floats], Flags]], people: Floats) -> Flags:
+        sizes.append(len(people))
+        return singled_out(conditions, people)
+
+    monkeypatch.setattr(singling_out, "singled_out", counted)
+    singling_out.attack(schema, table.iloc[:300], table.iloc[300:], table.iloc[:100], 0)
+    assert set(sizes) == {100}
 
 
 def test_a_table_without_a_condition_is_inconclusive_and_no_failure_is_made_up(disclosed: Disclosed) -> None:

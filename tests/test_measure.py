@@ -1,5 +1,6 @@
 """Measuring: whose figures stand where on a card, what the gate counts, and what headlines make of both."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,28 +27,57 @@ class FondOfOriginals:
 
     def __init__(self, training: pd.DataFrame) -> None:
         self.training = training
+        self.tested: list[pd.DataFrame] = []
+        self.trained_on: list[pd.DataFrame] = []
+        self.real: list[pd.DataFrame] = []
 
     def test(self, held_out: pd.DataFrame) -> pd.DataFrame:
+        self.tested.append(held_out)
         return held_out
 
     def predict(self, train: pd.DataFrame, test: pd.DataFrame) -> Integers:
+        self.trained_on.append(train)
         return np.arange(len(test)) % 2 if train is self.training else np.ones(len(test), np.int64)
 
     def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
+        self.real.append(real)
         share = 1.0 if other is self.training else 0.25
         return Fidelity(density=share, coverage=share)
 
 
 @pytest.fixture(scope="module")
-def card(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> Iterator[Card]:
-    settings = settings_for(table)
-    prepared = fitting.split(table, settings)
+def prepared(table: pd.DataFrame) -> fitting.Prepared:
+    found = fitting.split(table, settings_for(table))
+    return dataclasses.replace(found, held_out=found.held_out.iloc[:-3])
+
+
+@pytest.fixture(scope="module")
+def judge(prepared: fitting.Prepared) -> FondOfOriginals:
+    return FondOfOriginals(prepared.training)
+
+
+@pytest.fixture(scope="module")
+def card(
+    table: pd.DataFrame, artefacts: dict[Artefact, bytes], prepared: fitting.Prepared, judge: FondOfOriginals
+) -> Iterator[Card]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "judge_for", lambda schema, training, seed: FondOfOriginals(training))
+        patch.setattr(measure, "judge_for", lambda schema, training, seed: judge)
         patch.setattr(measure, "downstream_rows", lambda records: records)
         patch.setattr(measure, "LEAST_PUBLISHED", LEAST_PUBLISHED)
         found = measure.reference(artefacts, StudentSettings(steps=1))
-        yield measure.measure(*found, prepared.training, prepared.held_out.iloc[:-3], settings).card
+        yield measure.measure(*found, prepared.training, prepared.held_out, settings_for(table)).card
+
+
+def test_all_is_measured_on_held_out_records_and_the_model_is_of_rows_balanced_halfway(
+    card: Card, judge: FondOfOriginals, prepared: fitting.Prepared, artefacts: dict[Artefact, bytes]
+) -> None:
+    held_out = prepared.held_out
+    assert [each is held_out for each in (*judge.tested, *judge.real)] == [True, True, True]
+    synthetic, original = judge.trained_on
+    assert original is prepared.training
+    synthesiser, _ = measure.reference(artefacts, StudentSettings(steps=1))
+    assert synthetic.equals(synthesiser.table(0, len(prepared.training), balanced=True))
+    assert not synthetic.equals(synthesiser.table(0, len(prepared.training)))
 
 
 def test_what_synthetic_rows_do_stands_beside_what_the_originals_do(card: Card) -> None:
