@@ -1,13 +1,16 @@
 """Generation: x̂ = D(E'(n), s), y = h(E'(n)), in blocks that any shard can make on its own.
 
-Block b of a run draws from a generator seeded by (seed, b) alone and always has the same number of rows, so a
-row depends on the seed and its position and on nothing else.
+Block b of a run draws from a generator seeded by (seed, b) alone, always has the same number of rows and is made by
+one thread, so a row depends on the seed and its position and on nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -25,6 +28,9 @@ TILE = 4096
 """Rows decoded at once: what one step makes is still in the processor's cache when the next step reads it."""
 PICTURES = 256
 """The same of pictures, each of which is thousands of numbers."""
+
+AT_ONCE = 2
+"""Blocks made at once, each by a thread of its own, which bounds the memory that they take."""
 
 BALANCE = 0.5
 """How far balanced rows go from recorded group shares (0) to equal ones (1): a model learns of small groups from more
@@ -50,7 +56,7 @@ class Synthesiser:
         return self.statistics.strata.unwhiten(self.student.draw(count, generator), generator)
 
     @torch.inference_mode()
-    def block(self, seed: int, index: int, balanced: bool = False) -> pd.DataFrame:
+    def _block(self, seed: int, index: int, balanced: bool) -> pd.DataFrame:
         """Block `index` of run `seed` as a canonical table of `block_rows` rows.
 
         `balanced` draws groups `BALANCE` of the way to equally often; latents and labels stay the same.
@@ -79,10 +85,19 @@ class Synthesiser:
     def rows(self, seed: int, start: int, stop: int, balanced: bool = False) -> Iterator[pd.DataFrame]:
         """Rows start..stop-1 of run `seed`, block by block."""
         size = self.block_rows
-        for index in range(start // size, -(-stop // size)):
-            block = self.block(seed, index, balanced)
-            low, high = max(start - index * size, 0), min(stop - index * size, size)
-            yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
+        first, end = start // size, -(-stop // size)
+        with _workers() as pool:
+
+            def begun(index: int) -> Future[pd.DataFrame]:
+                return pool.submit(self._block, seed, index, balanced)
+
+            ahead = deque(begun(index) for index in range(first, min(first + AT_ONCE, end)))
+            for index in range(first, end):
+                block = ahead.popleft().result()
+                if index + AT_ONCE < end:
+                    ahead.append(begun(index + AT_ONCE))
+                low, high = max(start - index * size, 0), min(stop - index * size, size)
+                yield block if (low, high) == (0, size) else block.iloc[low:high].reset_index(drop=True)
 
 
 def parse_release(schema: bytes, decoder: bytes, statistics: bytes) -> tuple[Schema, Decoder, LatentStatistics]:
@@ -101,6 +116,20 @@ def pictures(decoder: Decoder, z: Tensor, membership: Tensor) -> Tensor:
     parts = zip(torch.split(z, PICTURES), torch.split(membership, PICTURES), strict=True)
     with torch.inference_mode():
         return torch.cat([(torch.sigmoid(decoder(*part)) * 255.0).round().to(torch.uint8) for part in parts])
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """`AT_ONCE` workers, or one where torch may use one thread, in each of which torch uses one.
+
+    Where it divides a tensor among threads, SiLU and sigmoid round the last numbers of each part in another way.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(min(AT_ONCE, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.submit(torch.set_num_threads, threads)  # a worker's one is also that of threads that start after it
 
 
 def group_shares(schema: Schema) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from consumer.steps import LAST_SEED
+from data_owner.teacher import TeacherSettings, architecture_for
 from protocol.artefacts import TRAINED, Artefact
 from shared import generation, student
 from shared.architecture import Architecture
@@ -18,7 +19,7 @@ from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.generation import Synthesiser, parse_release
 from shared.limits import LIMITS
-from shared.schema import Schema
+from shared.schema import CategoricalColumn, ColumnRole, Group, NumericColumn, Quantiles, Schema
 from shared.sketch import Sketch, distance
 from shared.statistics import FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
@@ -239,6 +240,7 @@ def test_generation_is_repeatable_and_divisible_by_shard(
     whole = synthesiser.table(5, 333)
     pd.testing.assert_frame_equal(whole, synthesiser.table(5, 333))
     assert not whole.equals(synthesiser.table(6, 333))
+    assert not whole[:64].equals(whole[64:128].reset_index(drop=True))
     for shards in (1, 3, 16, 333):
         bounds = [generation.shard_bounds(333, shard, shards) for shard in range(1, shards + 1)]
         assert bounds[0][0] == 0
@@ -247,6 +249,38 @@ def test_generation_is_repeatable_and_divisible_by_shard(
         parts = [part for start, stop in bounds[:20] for part in synthesiser.rows(5, start, stop)]
         together = pd.concat(parts, ignore_index=True)
         pd.testing.assert_frame_equal(together, whole.iloc[: len(together)])
+
+
+def test_rows_are_the_same_to_the_last_bit_however_many_threads_there_are() -> None:
+    ends = Quantiles(ranks=(0.0, 1.0), values=(0.0, 1.0))
+    numbers = (
+        NumericColumn(name=name, kind="number", dtype="float64", optional=False, quantiles=ends, decimals=17)
+        for name in "abcdefghijkl"
+    )
+    sensitive, target = (
+        CategoricalColumn(name=role, kind="category", dtype="str", role=role, optional=False, categories=("0", "1"))
+        for role in (ColumnRole.SENSITIVE, ColumnRole.TARGET)
+    )
+    halves = tuple(Group(values=(name,), share=0.5) for name in ("0", "1"))
+    schema = Schema(columns=(*numbers, sensitive, target), positive="1", groups=halves)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        decoder = Decoder(architecture_for(schema, TeacherSettings())).eval()
+        latents = LatentStatistics(
+            Strata(HALVES, torch.zeros(2, 16), torch.eye(16).repeat(2, 1, 1)),
+            torch.zeros(FREQUENCIES, 16),
+            *torch.zeros(2, 2, FREQUENCIES),
+        )
+        synthesiser = Synthesiser(schema, decoder, latents, Student(16).eval())
+    made, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            made.append(synthesiser.table(0, LIMITS.block_rows))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert made[0].equals(made[1])
 
 
 def test_a_decoder_of_a_table_is_held_to_the_limit_of_activations() -> None:
