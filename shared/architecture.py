@@ -25,19 +25,23 @@ class _Common(Frozen):
 
     latent: int = Field(ge=1, le=LIMITS.latent_dimensions)
     groups: int = Field(ge=2, le=LIMITS.groups)
-    classes: int = Field(ge=2, le=LIMITS.categories)
+    classes: int = Field(ge=2, le=LIMITS.classes)
     head: Widths
 
     @property
     def head_parameters(self) -> int:
         return _dense([self.latent, *self.head, self.classes])
 
+    def _joins(self, schema: Schema) -> bool:
+        """Whether groups and classes are the schema's."""
+        return (self.groups, self.classes) == (len(schema.groups), len(schema.target.categories))
+
 
 class Architecture(_Common):
     """A perceptron whose outputs are the parameters of a table's columns."""
 
     kind: Literal["tabular"] = "tabular"
-    outputs: int = Field(ge=1, le=LIMITS.activations)
+    outputs: int = Field(ge=1, le=LIMITS.table_outputs)
     hidden: Widths
 
     @model_validator(mode="after")
@@ -61,7 +65,7 @@ class Architecture(_Common):
         )
 
     def fits(self, schema: Schema) -> bool:
-        return schema.image is None and self == self.for_schema(schema, self.latent, self.hidden, self.head)
+        return schema.image is None and self._joins(schema) and self.outputs == Layout(schema).width
 
     def body(self) -> nn.Module:
         return perceptron(self.latent + self.groups, self.hidden, self.outputs)
@@ -117,7 +121,8 @@ class ConvolutionalArchitecture(_Common):
         )
 
     def fits(self, schema: Schema) -> bool:
-        return schema.image is not None and self == self.for_schema(schema, self.latent, self.maps, self.head)
+        shape = self.height, self.width, self.channels
+        return schema.image is not None and self._joins(schema) and shape == schema.image.shape
 
     def body(self) -> nn.Module:
         return _Picture(self)

@@ -60,6 +60,8 @@ class Limits:
 
     # tensors
     latent_dimensions: int = 256
+    table_outputs: int = 8192
+    frequency: float = 100.0
     layer_width: int = 4096
     layers: int = 8
     parameters: int = 1_000_000

@@ -155,6 +155,8 @@ class Schema(JsonFile):
         targets = [column for column in self.columns if column.role is ColumnRole.TARGET]
         if len(targets) != 1:
             raise ValueError("exactly one column must be the target")
+        if not 2 <= len(self.target.categories) <= LIMITS.classes:
+            raise ValueError(f"the target must have 2 to {LIMITS.classes} classes")
         if self.positive not in self.target.categories:
             raise ValueError("the positive class is not a category of the target")
         if not self.sensitive:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared.decoder import checked
 from shared.errors import VerificationFailure
+from shared.limits import LIMITS
 from shared.sketch import Sketch, draw_frequencies
 from shared.strata import Strata
 from shared.tensor_metadata import metadata
@@ -72,6 +73,8 @@ class LatentStatistics:
         found = cls(strata, **tensors)
         if bool((strata.shares < 0.0).any()) or abs(float(strata.shares.sum()) - 1.0) > 1e-2:
             raise _refused("the shares of the classes do not add up to 1")
+        if bool((found.frequencies.abs() > LIMITS.frequency).any()):
+            raise _refused("a frequency is beyond the limit")
         if bool((found.real.square() + found.imaginary.square() > 1.0 + 1e-4).any()):
             raise _refused("a characteristic function is larger than 1")
         try:

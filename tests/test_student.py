@@ -1,13 +1,16 @@
 """The student beats the prior and the Gaussian of the same moments on frequencies it was not trained on."""
 
+import json
 import math
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from consumer.steps import LAST_SEED
@@ -16,12 +19,12 @@ from protocol.artefacts import TRAINED, Artefact
 from shared import generation, student
 from shared.architecture import Architecture
 from shared.decoder import Decoder
-from shared.errors import VerificationFailure
+from shared.errors import BadInput, VerificationFailure
 from shared.generation import Synthesiser, parse_release
 from shared.limits import LIMITS
 from shared.schema import CategoricalColumn, ColumnRole, Group, NumericColumn, Quantiles, Schema
 from shared.sketch import Sketch, distance
-from shared.statistics import FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
+from shared.statistics import FORMAT, FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
 from shared.student import Distilled, Student, StudentSettings, distil
 
@@ -195,6 +198,24 @@ def edits(artefacts: dict[Artefact, bytes]) -> list[bytes]:
     return [b"", good[:-1], good + b"\0", bytes(bad), artefacts[Artefact.DECODER], b"\xff" * 64, b"\0" * 8]
 
 
+BEYOND: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "a frequency is beyond the limit": ("frequencies", lambda value: value * 3e37),
+    "shares of the classes": ("class_shares", lambda value: value * 1.1),
+    "do not add up": ("class_shares", lambda value: value + torch.tensor([1.0, -1.0])),
+    "characteristic function is larger": ("imaginary", torch.ones_like),
+    "not positive definite": ("class_covariance", torch.neg),
+}
+
+
+@pytest.mark.parametrize("problem", BEYOND)
+def test_statistics_that_no_latents_have_are_refused(artefacts: dict[Artefact, bytes], problem: str) -> None:
+    name, change = BEYOND[problem]
+    good = load(artefacts[Artefact.STATISTICS])
+    data = save(good | {name: change(good[name])}, metadata={"format": FORMAT})
+    with pytest.raises(VerificationFailure, match=problem):
+        LatentStatistics.from_bytes(data, good["frequencies"].shape[1], 3, 2)
+
+
 def test_statistics_and_decoders_that_are_not_are_refused(artefacts: dict[Artefact, bytes]) -> None:
     schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
     latent = Decoder.from_bytes(artefacts[Artefact.DECODER], schema).architecture.latent
@@ -210,6 +231,27 @@ def test_statistics_and_decoders_that_are_not_are_refused(artefacts: dict[Artefa
             Decoder.from_bytes(data, schema)
         with pytest.raises(VerificationFailure):
             Student.from_bytes(data, latent)
+
+
+def test_a_release_whose_decoder_could_not_make_the_schema_s_columns_is_refused(
+    artefacts: dict[Artefact, bytes],
+) -> None:
+    small = Architecture(latent=1, groups=3, classes=2, outputs=1, hidden=(LIMITS.layer_width,), head=(1,))
+    decoder = save({}, metadata={"architecture": small.model_dump_json()})
+    content = json.loads(artefacts[Artefact.SCHEMA])
+    (ward,) = (column for column in content["columns"] if column["name"] == "ward")
+    ward["categories"] = [str(number) for number in range(LIMITS.categories)]
+    with pytest.raises(VerificationFailure, match="does not fit"):
+        parse_release(json.dumps(content).encode(), decoder, artefacts[Artefact.STATISTICS])
+
+
+@pytest.mark.parametrize("classes", [1, LIMITS.classes + 1])
+def test_a_schema_of_a_target_that_no_decoder_has_is_refused(artefacts: dict[Artefact, bytes], classes: int) -> None:
+    content = json.loads(artefacts[Artefact.SCHEMA])
+    (target,) = (column for column in content["columns"] if column["role"] == "target")
+    target["categories"] = [str(number) for number in range(1, classes + 1)]
+    with pytest.raises(BadInput, match="classes"):
+        parse_release(json.dumps(content).encode(), artefacts[Artefact.DECODER], artefacts[Artefact.STATISTICS])
 
 
 def test_a_decoder_of_another_schema_is_refused(artefacts: dict[Artefact, bytes]) -> None:
@@ -283,11 +325,11 @@ def test_rows_are_the_same_to_the_last_bit_however_many_threads_there_are() -> N
     assert made[0].equals(made[1])
 
 
-def test_a_decoder_of_a_table_is_held_to_the_limit_of_activations() -> None:
+def test_a_decoder_of_a_table_is_held_to_the_limit_of_outputs() -> None:
     small = {"latent": 1, "groups": 2, "classes": 2, "hidden": (1,), "head": (1,)}
-    Architecture.model_validate({**small, "outputs": LIMITS.activations})
+    Architecture.model_validate({**small, "outputs": LIMITS.table_outputs})
     with pytest.raises(ValidationError):
-        Architecture.model_validate({**small, "outputs": LIMITS.activations + 1})
+        Architecture.model_validate({**small, "outputs": LIMITS.table_outputs + 1})
 
 
 def test_the_last_seed_that_the_consumer_takes_can_be_distilled() -> None:
