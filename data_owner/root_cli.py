@@ -165,6 +165,14 @@ def _refuse_to_replace(*paths: Path, remedy: str) -> None:
 
 
 def _ask(confirm: bool) -> bytes:
-    """A passphrase from the person at the keyboard."""
-    found: str = typer.prompt("Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True)
+    """A passphrase from the person at the keyboard. Raises `BadInput` if nobody gives one."""
+    import click
+
+    from shared.errors import BadInput
+    from shared.keyring import FILE_VARIABLE
+
+    try:
+        found: str = typer.prompt("Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True)
+    except click.Abort:
+        raise BadInput("none was given", field="passphrase", remedy=f"type it, or set {FILE_VARIABLE}") from None
     return found.encode()

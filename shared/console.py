@@ -41,20 +41,20 @@ class Shell:
         if self.as_json:
             self._envelope(0, {"result": values})
         else:
-            self.out.print(escape(text))
+            self.out.print(_plain(text))
 
     def failed(self, error: Fair4FreeError) -> int:
         """Report an error; returns the exit code."""
         if self.as_json:
             self._envelope(error.exit_code, {"error": error.as_json()})
         where = f"{error.field}: " if error.field else ""
-        self.err.print(f"[bold red]error[/] {escape(where + error.problem)}", soft_wrap=True)
+        self.err.print(f"[bold red]error[/] {_plain(where + error.problem)}", soft_wrap=True)
         if error.remedy:
-            self.err.print(f"[bold]remedy[/] {escape(error.remedy)}", soft_wrap=True)
+            self.err.print(f"[bold]remedy[/] {_plain(error.remedy)}", soft_wrap=True)
         return error.exit_code
 
     def note(self, text: str) -> None:
-        self.err.print(escape(text), soft_wrap=True)
+        self.err.print(_plain(text), soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
@@ -94,6 +94,11 @@ class Shell:
     def _envelope(self, code: int, content: dict[str, Any]) -> None:
         envelope = {"command": self.command, "ok": code == 0, "exit_code": code, **content}
         sys.stdout.write(json.dumps(envelope) + "\n")
+
+
+def _plain(text: str) -> str:
+    """Text that may be the other side's, for a terminal: neither markup nor a character that could steer it."""
+    return escape("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text))
 
 
 def run(app: typer.Typer) -> object:

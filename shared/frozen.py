@@ -35,7 +35,8 @@ class JsonFile(Frozen):
 
 
 def describe(error: ValidationError) -> str:
-    """The first problem of a pydantic error: where it is and what is wrong, without the value."""
+    """The first problem of a pydantic error: where it is, by the names of fields, and what is wrong; never a value."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "content"
-    return f"{place}: {first['msg']}"
+    said = "is of no kind that is known" if first["type"] == "union_tag_invalid" else first["msg"]
+    return f"{place}: {said}"
