@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
@@ -86,6 +88,8 @@ def _cell_weights(target: Tensor, group: Tensor) -> Tensor:
     return torch.bincount(target)[target] / counts[cell]
 
 
-def _parts(table: pd.DataFrame, schema: Schema) -> tuple[Tensor, ...]:
+def _parts(table: pd.DataFrame, schema: Schema) -> Iterator[Tensor]:
     assert schema.image is not None
-    return tuple(torch.split(as_tensor(table[schema.image.name], schema.image), PART))
+    pictures = table[schema.image.name]
+    for start in range(0, len(pictures), PART):
+        yield as_tensor(pictures.iloc[start : start + PART], schema.image)

@@ -43,7 +43,7 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > LIMITS.source_pixels:
-                raise BadInput("the picture is larger than the limit", field=name, remedy="give a smaller one")
+                raise Image.DecompressionBombError
             if image.mode not in MODES:
                 raise BadInput(
                     f"the picture is of mode {image.mode}", field=name, remedy="convert it to 8-bit grey (L) or RGB"
@@ -58,6 +58,8 @@ def read_image(data: bytes, name: str, side: int | None = None) -> Pixels:
                 image = ImageOps.exif_transpose(image)
     except BadInput:
         raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise BadInput("the picture is larger than the limit", field=name, remedy="give a smaller one") from None
     except Exception:  # Pillow's decoders raise errors of many kinds on damaged files
         raise BadInput("not a whole picture", field=name, remedy="give the file again, or leave it out") from None
     if side is not None:

@@ -26,13 +26,12 @@ CANDIDATES = 2000
 def picture_grid(table: pd.DataFrame, schema: Schema, alt: str) -> Figure:
     """The first pictures of each class that has any in a row, named at its left; of at most ten classes."""
     assert schema.image is not None
-    pixels = pixel_array(table[schema.image.name], schema.image)
     target = positions(schema.target, table[schema.target.name])
     names, rows = [], []
     for index in np.unique(target)[:MOST_ROWS]:
         members = np.flatnonzero(target == index)[:ACROSS]
         names.append(schema.target.categories[index])
-        rows.append([pixels[member] for member in members])
+        rows.append(list(pixel_array(table[schema.image.name].iloc[members], schema.image)))
     return _grid(rows, names, [], f"{schema.target.name}", alt)
 
 

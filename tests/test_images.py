@@ -370,10 +370,12 @@ def test_arrays_and_archives_from_outside_are_data_alone(place: Path) -> None:
             read_labelled(place / name, place / "labels.csv")
 
 
-def test_a_small_file_that_claims_to_be_a_huge_picture_is_refused_before_it_is_decoded() -> None:
+@pytest.mark.parametrize("side", [9_000, 9_500, 60_000])  # beyond our limit, then those at which Pillow warns and stops
+def test_a_small_file_that_claims_to_be_a_huge_picture_is_refused_before_it_is_decoded(side: int) -> None:
     honest = as_png(np.zeros((16, 16, 3), np.uint8))
-    huge = honest[:16] + (60_000).to_bytes(4) + (60_000).to_bytes(4) + honest[24:]
-    with pytest.raises(BadInput):
+    header = b"IHDR" + side.to_bytes(4) * 2 + honest[24:29]
+    huge = honest[:12] + header + zlib.crc32(header).to_bytes(4) + honest[33:]
+    with pytest.raises(BadInput, match="larger than the limit"):
         read_image(huge, "bomb")
 
 

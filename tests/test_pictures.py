@@ -31,8 +31,9 @@ from shared.conform import conform
 from shared.decoder import Decoder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
-from shared.image_codec import read_image
-from shared.image_plots import picture_grid
+from shared.image_classifier import ImageClassifier
+from shared.image_codec import as_tensor, pixel_array, read_image
+from shared.image_plots import ACROSS, picture_grid
 from shared.judge import equally_mixed
 from shared.limits import LIMITS
 from shared.metrics import outcome
@@ -144,6 +145,22 @@ def test_own_pictures_of_late_classes_alone_are_shown() -> None:
     schema = Schema.from_bytes(_schema(SIDE, 14))
     table = pd.DataFrame({"image": [bytes(3 * SIDE**2)] * 4, "s": "a", "y": ["12", "13"] * 2})
     assert picture_grid(table, schema, "own").svg.count("data:image/png;base64") == 4
+
+
+def test_no_more_pictures_than_are_looked_at_are_joined() -> None:
+    schema = Schema.from_bytes(_schema(SIDE, 2))
+    table = pd.DataFrame({"image": [bytes(3 * SIDE**2)] * 100, "s": "a", "y": ["0", "1"] * 50})
+    with patch("shared.image_plots.pixel_array", wraps=pixel_array) as shown:
+        picture_grid(table, schema, "own")
+    assert [len(call.args[0]) for call in shown.call_args_list] == [ACROSS, ACROSS]
+    model = ImageClassifier(3, SIDE, SIDE, 2).eval()
+    whole = model.features(table, schema)
+    with (
+        patch("shared.image_classifier.PART", 40),
+        patch("shared.image_classifier.as_tensor", wraps=as_tensor) as seen,
+    ):
+        np.testing.assert_allclose(model.features(table, schema), whole, atol=1e-6)
+    assert [len(call.args[0]) for call in seen.call_args_list] == [40, 40, 20]
 
 
 def test_a_group_of_one_among_many_pictures_stops_nothing() -> None:
