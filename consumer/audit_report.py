@@ -22,7 +22,6 @@ from shared.codec import group_sizes
 from shared.conform import conform
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
-from shared.image_folder import drawn_rows
 from shared.latent_plots import student_overlay
 from shared.metrics import (
     density_coverage,
@@ -38,6 +37,7 @@ from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
 from shared.student import Distillation
+from shared.table import drawn_rows
 
 LARGEST = 10
 

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shared.errors import BadInput
-from shared.image_folder import drawn_rows, read_image_folder
+from shared.image_folder import read_image_folder
 from shared.schema import CategoricalColumn, Schema
-from shared.table import read_table
+from shared.table import drawn_rows, read_table
 
 AUDITED_ROWS = 20_000
 LEAST_ROWS = 50

@@ -127,12 +127,12 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
         frame = frame[frame[target].notna()]
     else:
         check_target(frame[target], target)
-    declared = settings.columns[target].categories
-    if declared is not None and not 2 <= len({*declared} - {MISSING}) <= LIMITS.classes:
+    classes = settings.columns[target].categories if as_declared else None
+    if classes is not None and not 2 <= len({*classes} - {MISSING}) <= LIMITS.classes:
         raise BadInput(
             f"the target must have 2 to {LIMITS.classes} classes", field=target, remedy="correct its categories"
         )
-    if settings.positive not in set(declared if as_declared and declared is not None else frame[target]):
+    if settings.positive not in set(frame[target] if classes is None else classes):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
     return Records(frame, tuple(facts), settings.positive)
 

@@ -17,7 +17,7 @@ from shared.errors import BadInput, Unreachable
 from shared.folder import there_already
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
-from shared.table import read_table
+from shared.table import drawn_rows, read_table
 
 LABELS, LINEAGE = "labels.csv", "lineage.json"
 FILES_A_FOLDER = 10_000
@@ -76,11 +76,6 @@ class ImageFolderWriter:
         return Unreachable(
             "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
         )
-
-
-def drawn_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """At most `rows` rows in their order, drawn by `seed`: not the first ones, for a table may be sorted by class."""
-    return table.sample(min(rows, len(table)), random_state=seed).sort_index().reset_index(drop=True)
 
 
 def read_image_folder(

@@ -63,6 +63,11 @@ def read_table(path: Path, *, text: Collection[str] | Literal["codes", "all"] = 
     return table
 
 
+def drawn_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """At most `rows` rows in their order, drawn by `seed`: not the first ones, for a table may be sorted by class."""
+    return table.sample(min(rows, len(table)), random_state=seed).sort_index().reset_index(drop=True)
+
+
 def written_as_codes(cells: pd.Series) -> bool:
     """Whether numbers kept as text are written as no amount is: with a zero before the first digit (01069) or, where
     none has a point or a sign, with an exponent of two digits (1E05)."""

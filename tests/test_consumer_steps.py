@@ -28,10 +28,9 @@ from shared.canonical import restore
 from shared.codec import group_positions
 from shared.conform import conform
 from shared.errors import BadInput, VerificationFailure
-from shared.image_folder import drawn_rows
 from shared.schema import MERGED, Schema
 from shared.student import Student, StudentSettings
-from shared.table import TableWriter
+from shared.table import TableWriter, drawn_rows
 from shared.tensor_metadata import metadata
 from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
 
