@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 
+from consumer.audited import Audited
 from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
@@ -18,15 +17,6 @@ from shared.scores import Fidelity, Scores
 
 TRAINED_ON = 0.8
 """Share of the synthetic pictures that the classifier is trained on; the rest test it."""
-
-
-@dataclass(frozen=True)
-class Audited:
-    """Scores on synthetic rows alone and, if there are any, on rows of the analyst's own; and the sections."""
-
-    synthetic_only: Scores
-    on_own_records: Scores | None
-    sections: tuple[Section, ...]
 
 
 def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from consumer import steps as consumer_steps
-from consumer.audit_report import _own_section, audit_report, quantile_distance, released_dependence
+from consumer.audit_report import audit_report, released_dependence
 from consumer.lineage import Lineage
 from consumer.reading import Rows
+from consumer.table_audit import _own_section, quantile_distance
 from data_owner import fitting
 from data_owner.disclosure import disclose
 from data_owner.ingest import ingest
@@ -186,12 +187,13 @@ def test_released_dependence_is_zero_for_equal_groups_and_known_for_one_that_is_
     assert dependence(real + torch.eye(len(real))[:, :1]) == pytest.approx(apart, rel=1e-4)
 
 
-def test_an_analyst_is_told_how_much_of_her_own_records_synthetic_rows_cover(
+def test_an_analyst_is_told_how_synthetic_rows_do_on_her_own_records_and_how_much_of_them_they_cover(
     disclosed: tuple[Schema, pd.DataFrame],
 ) -> None:
     schema, table = disclosed
     own, four_people = table.iloc[:300], table.iloc[np.arange(300) % 4]
-    _, section = _own_section(schema, four_people, own)
+    found, section = _own_section(schema, four_people.assign(died="0"), own)
+    assert found.accuracy == pytest.approx((own["died"] == "0").mean()), "the model is of the synthetic rows"
     (row,) = section.tables[0].rows
     coverage = dict(zip(section.tables[0].columns, row, strict=True))["coverage"]
     assert 0.0 < coverage < 0.5  # type: ignore[operator]

@@ -1,0 +1,106 @@
+"""The consumer's audit of a table: its columns, and models trained on synthetic rows alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from consumer.audited import Audited
+from shared.associations import associations
+from shared.codec import group_sizes
+from shared.metrics import (
+    density_coverage,
+    group_rates,
+    outcome,
+    predict,
+    random_forest,
+    scores,
+    synthetic_only,
+)
+from shared.plots import correlations, group_bars, marginals, score_bars
+from shared.report import Section, Table
+from shared.schema import NumericColumn, Schema
+from shared.scores import Scores
+
+LARGEST = 10
+
+
+def table_audit(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
+    """Audit canonical `rows` of a table; `own`: real rows of the analyst's own, if any."""
+    only = synthetic_only(rows, schema)
+    found = None if own is None else _own_section(schema, rows, own)
+    sections = (
+        _synthetic_section(only, rows, schema),
+        *([found[1]] if found else []),
+        _marginal_section(schema, rows, own),
+    )
+    return Audited(only, found[0] if found else None, sections)
+
+
+def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Section:
+    rates = {"synthetic": group_rates(rows, outcome(rows, schema), schema)}
+    counts = group_sizes(schema, rows)
+    return Section(
+        "On synthetic rows alone",
+        "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
+        "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
+        "trained on rows of `generate --balanced`.",
+        (
+            Table(Scores.heads(), (only.cells(),)),
+            Table(
+                ("group", "rows", "positive rate"),
+                tuple(
+                    (group.label, int(counts[index]), rates["synthetic"].get(group.label))
+                    for index, group in enumerate(schema.groups)
+                ),
+            ),
+        ),
+        (group_bars(rates, "Share of positive rows in each synthetic group."),),
+    )
+
+
+def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Section:
+    """Marginals against the released quantile tables, and associations."""
+    tables = {"synthetic": rows} if own is None else {"own records": own, "synthetic": rows}
+    matrices = {name: associations(schema, each) for name, each in tables.items()}
+    distances = {
+        column.name: quantile_distance(column, rows[column.name])
+        for column in schema.columns
+        if isinstance(column, NumericColumn)
+    }
+    lines = sorted(distances.items(), key=lambda entry: -entry[1])[:LARGEST]
+    return Section(
+        "Columns",
+        "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
+        f"function and the released quantile table (0 is equal, 1 as far as can be); the {LARGEST} largest.",
+        (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
+        (
+            marginals(schema, tables, f"Marginal distributions: {' and '.join(tables)}."),
+            correlations(matrices, "Associations between columns."),
+        ),
+    )
+
+
+def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
+    """Kolmogorov's distance between the values that are present and the column's quantile table, at its points."""
+    present = np.sort(values.dropna().to_numpy(float))
+    if len(present) == 0:
+        return 1.0
+    points, ranks = np.asarray(column.quantiles.values), np.asarray(column.quantiles.ranks)
+    distinct = np.unique(points)
+    # the released distribution function just after each point, against the empirical one
+    released = ranks[np.searchsorted(points, distinct, "right") - 1]
+    half = 0.5 * 10.0**-column.decimals
+    empirical = np.searchsorted(present, distinct + half, "right") / len(present)
+    return float(np.abs(released - empirical).max())
+
+
+def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple[Scores, Section]:
+    found = scores(own, predict(rows, own, schema, random_forest(0)), schema)
+    fidelity = density_coverage(own, rows, schema, seed=0)
+    return found, Section(
+        "On your own records",
+        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere.",
+        (Table((*Scores.heads(), "density", "coverage"), ((*found.cells(), fidelity.density, fidelity.coverage),)),),
+        (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
+    )
