@@ -18,7 +18,6 @@ from data_owner.ingest import ColumnFacts
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import restore_column
 from shared.errors import PolicyRefusal
-from shared.limits import LIMITS
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
 
 STEPS = 1000
@@ -112,7 +111,7 @@ Domain = NumericDomain | CategoricalDomain
 
 def domains(columns: tuple[ColumnFacts, ...], settings: OwnerSettings) -> tuple[Domain, ...]:
     """The domain of every column. Raises `PolicyRefusal` naming all that declare neither bounds nor categories, and for
-    what no model could be made of once a draw was charged: too many classes or cells."""
+    bounds of too many cells, of which no model could be made once a draw was charged."""
     lacking = {facts.name: _undeclared(facts, settings.columns[facts.name]) for facts in columns}
     undeclared = {name: setting for name, setting in lacking.items() if setting is not None}
     if undeclared:
@@ -137,12 +136,7 @@ def _undeclared(facts: ColumnFacts, entry: ColumnSettings) -> str | None:
 
 def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
     if entry.categories is not None:
-        categories = tuple(label for label in entry.categories if label != MISSING)
-        if facts.role is ColumnRole.TARGET and not 2 <= len(categories) <= LIMITS.classes:
-            raise PolicyRefusal(
-                f"a target has 2 to {LIMITS.classes} classes", field=facts.name, remedy="declare as many in owner.toml"
-            )
-        return CategoricalDomain(facts, categories)
+        return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
     assert entry.limits is not None
     low, high = entry.limits
     width, decimals = min(high - low, 2.0 * MOST_CELLS), 0
