@@ -8,7 +8,7 @@ from pathlib import Path
 from consumer import enrolment, fetching
 from consumer.enrolment import Enrolled
 from consumer.study import Study
-from protocol.canonical import LAST_VERSION
+from protocol.canonical_json import LAST_VERSION
 from protocol.ledger_file import Ledger
 from shared import folder
 from shared.clock import now

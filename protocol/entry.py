@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
-from protocol.canonical import SECONDS, Sha256, Version, encode, parse
+from protocol.canonical_json import SECONDS, Sha256, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.frozen import Frozen

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocol.canonical import SECONDS, Document, Sha256, Version
+from protocol.canonical_json import SECONDS, Document, Sha256, Version
 from protocol.refusals import AGAIN, ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind

@@ -10,7 +10,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
-from protocol.canonical import Document, Sha256
+from protocol.canonical_json import Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Enrolment, Entry, Standing, parse_entry
 from protocol.merkle import Tree

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import SECONDS, Document, Sha256, Version
+from protocol.canonical_json import SECONDS, Document, Sha256, Version
 from shared.frozen import Frozen
 from shared.limits import LIMITS
 from shared.schema import Name

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
-from protocol.canonical import SECONDS, Document, Version
+from protocol.canonical_json import SECONDS, Document, Version
 from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
 from shared.frozen import Frozen

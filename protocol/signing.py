@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import Field
 
-from protocol.canonical import Document, Sha256
+from protocol.canonical_json import Document, Sha256
 from protocol.refusals import BadSignature, DuplicateKey, UnderThreshold
 from shared.frozen import Frozen
 from shared.limits import LIMITS

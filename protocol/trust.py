@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import Field
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import HEX, LAST_VERSION, SECONDS, Document, Sha256
+from protocol.canonical_json import HEX, LAST_VERSION, SECONDS, Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import parse
+from protocol.canonical_json import parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import parse_entry
 from protocol.freshness import Freshness, verify_freshness

@@ -8,7 +8,7 @@ import pytest
 import rfc8785
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical import SECONDS
+from protocol.canonical_json import SECONDS
 from protocol.manifest import Manifest
 from protocol.refusals import (
     BadSignature,
