@@ -55,9 +55,10 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
 
 def _request(study: Study, name: str) -> bytes:
     """A request for this study's key, which is made when there is none."""
-    with study.locked():
-        if not study.key.is_file():
-            folder.write(study.key, identity.new_key(), folder.PRIVATE)
+    if not study.key.is_file():
+        with study.locked():
+            if not study.key.is_file():
+                folder.write(study.key, identity.new_key(), folder.PRIVATE)
     try:
         return identity.new_request(folder.read(study.key, READABLE), name)
     except VerificationFailure as error:

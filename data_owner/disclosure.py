@@ -114,14 +114,17 @@ def check_classes(values: pd.Series, name: str, minimum_count: int, where: str =
 
 def merge_rare_declared(records: Records, minimum_count: int, counted: NDArray[np.int64]) -> Records:
     """Records whose rare categories are merged where they are declared, too: that a category is public hides nobody who
-    is among the few that have it."""
-    declared = [
-        facts.name
-        for facts in records.columns
-        if facts.role is ColumnRole.FEATURE and facts.declared_categories is not None
-    ]
-    merged = {name: merge_rare(records.frame[name], minimum_count, counted) for name in declared}
-    return replace(records, frame=records.frame.assign(**merged))
+    is among the few that have it. A column that merged some names those that are left, as if none were declared."""
+    columns, merged = [], {}
+    for facts in records.columns:
+        if facts.role is ColumnRole.FEATURE and facts.declared_categories is not None:
+            values = merged[facts.name] = merge_rare(records.frame[facts.name], minimum_count, counted)
+            found = set(values.dropna())
+            if MERGED in found:
+                kept = [label for label in facts.declared_categories if label in found - {MERGED}]
+                facts = replace(facts, declared_categories=(*kept, MERGED))
+        columns.append(facts)
+    return replace(records, frame=records.frame.assign(**merged), columns=tuple(columns))
 
 
 def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64] | None = None) -> pd.Series:

@@ -47,9 +47,9 @@ def _records(node: Node, now: datetime) -> Finding:
     privacy = settings.privacy
     if privacy is not None:
         check_bounded(node)
-        if not node.microdata.is_file():
-            from data_owner.privacy import microdata  # brings JAX, which nothing else needs
+        from data_owner.privacy import microdata  # brings JAX, which nothing else needs
 
+        if microdata.charge_of(node, settings) is None:
             rho = Budget(node.budget).next_rho(privacy)
             records, _, _ = microdata.planned(node, settings, privacy, rho)
             return Finding("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")

@@ -122,8 +122,8 @@ class PrivacySettings(Written):
     """The budget: (ε, δ) for everything that ever leaves this node together.
 
     `draws` says how often microdata may be drawn from the records within it; the next draw takes an equal part of what
-    is left, so to allow another, raise both. `person` names the column that says
-    whose a row is; of each person the first `rows_per_person` rows are kept. Without it a row is a person.
+    is left, so to allow another, raise both. `person` names the column that says whose a row is; of each person the
+    first `rows_per_person` rows are kept. Without it a row is a person.
     """
 
     epsilon: float = Field(gt=0.0, le=100.0)

@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from data_owner.infer import infer
 from data_owner.ingest import read
 from data_owner.privacy import histogram, private_marginals
-from data_owner.privacy.accounting import Query, guarantee
+from data_owner.privacy.accounting import Query, affordable, guarantee
 from data_owner.privacy.domain import domains
 from data_owner.privacy.noise import Counts, discrete_gaussian
 from data_owner.settings import OwnerSettings, PrivacySettings
@@ -149,7 +149,11 @@ def declared(table: pd.DataFrame, **privacy: object) -> OwnerSettings:
 def planned(table: pd.DataFrame, found: OwnerSettings) -> private_marginals.Plan:
     assert found.privacy is not None
     columns = read(table, found, as_declared=True).columns
-    return private_marginals.plan(domains(columns, found), found.privacy)
+    return private_marginals.plan(
+        domains(columns, found),
+        found.privacy,
+        affordable(found.privacy.epsilon, found.privacy.delta, found.privacy.draws),
+    )
 
 
 def test_a_draw_asks_exactly_what_was_charged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from data_owner.datasets import codebook
 from data_owner.disclosure import disclose
 from data_owner.infer import infer
 from data_owner.ingest import ingest, read
+from data_owner.privacy.accounting import affordable
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import draw, plan, varied
@@ -60,7 +61,7 @@ def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     records = read(training, settings, as_declared=True)
     privacy = settings.privacy
     assert privacy is not None
-    asked = plan(domains(records.columns, settings), privacy)
+    asked = plan(domains(records.columns, settings), privacy, affordable(privacy.epsilon, privacy.delta))
     drawn, kept = varied(draw(records, settings, asked, quiet), settings)
     return disclose(ingest(drawn, kept), kept.policy.minimum_count)
 

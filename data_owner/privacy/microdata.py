@@ -24,7 +24,7 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
 
     Raises `PolicyRefusal` if the budget does not allow it, or a column does not declare what it can hold.
     """
-    if _charge(node, settings) is not None:
+    if charge_of(node, settings) is not None:
         return
     budget = Budget(node.budget)
     records, _, asked = planned(node, settings, privacy, budget.next_rho(privacy))
@@ -50,7 +50,7 @@ def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettin
 
 def charged(node: Node, settings: OwnerSettings) -> float:
     """The ρ that the microdata was drawn with. Raises `PolicyRefusal` if there is none of these settings."""
-    charge = _charge(node, settings)
+    charge = charge_of(node, settings)
     if charge is None:
         raise PolicyRefusal(
             "there is no microdata of these records and settings", field="privacy", remedy="run `fair4free-owner train`"
@@ -77,7 +77,7 @@ def planned(
     return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy, rho)
 
 
-def _charge(node: Node, settings: OwnerSettings) -> Charge | None:
+def charge_of(node: Node, settings: OwnerSettings) -> Charge | None:
     """Which charge made the microdata that is there, if one under these settings did."""
     if not node.microdata.is_file():
         return None

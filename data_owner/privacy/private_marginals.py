@@ -30,12 +30,13 @@ import mbi  # noqa: E402
 
 from data_owner.ingest import Records  # noqa: E402
 from data_owner.privacy import histogram  # noqa: E402
-from data_owner.privacy.accounting import Query, affordable  # noqa: E402
+from data_owner.privacy.accounting import Query  # noqa: E402
 from data_owner.privacy.domain import Domain, NumericDomain, domains  # noqa: E402
 from data_owner.privacy.noise import discrete_gaussian  # noqa: E402
 from data_owner.settings import OwnerSettings, PrivacySettings  # noqa: E402
 from shared.canonical import canonical  # noqa: E402
 from shared.errors import PolicyRefusal  # noqa: E402
+from shared.limits import LIMITS  # noqa: E402
 from shared.progress import Progress  # noqa: E402
 from shared.schema import ColumnRole  # noqa: E402
 
@@ -70,10 +71,8 @@ class Plan:
     pairs: int
 
 
-def plan(found: tuple[Domain, ...], privacy: PrivacySettings, rho: float | None = None) -> Plan:
-    """What a draw asks that costs `rho` at most, a first one's part of the budget unless given. Depends on nothing but
-    owner.toml, column names and what was charged before."""
-    rho = affordable(privacy.epsilon, privacy.delta, privacy.draws) if rho is None else rho
+def plan(found: tuple[Domain, ...], privacy: PrivacySettings, rho: float) -> Plan:
+    """What a draw asks that costs `rho` at most. Depends on nothing but that, owner.toml and column names."""
     (target,) = (domain.name for domain in found if domain.facts.role is ColumnRole.TARGET)
     sensitive = tuple(domain.name for domain in found if domain.facts.role is ColumnRole.SENSITIVE)
     features = [domain.name for domain in found if domain.facts.role is ColumnRole.FEATURE]
@@ -202,7 +201,7 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
     sensitive = [name for name in kept if settings.columns[name].role == "sensitive"]
     sizes = drawn.groupby(sensitive, dropna=False).size()
     small = sizes[sizes < least]
-    groups = len(sizes) - len(small) + (small.sum() >= least)
+    groups = len(sizes) - len(small) + int(small.sum() >= least)
     if len(classes) < 2 or settings.positive not in classes or groups < 2 or len(kept) == len(sensitive) + 1:
         raise PolicyRefusal(
             f"noise left less than two classes (the positive one too), two groups and a feature of {least} rows each",
@@ -214,6 +213,12 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
             f"noise left a sensitive group with fewer than {least} rows",
             field=", ".join(sensitive),
             remedy='set small_groups = "merge" in [policy], which needs no other draw',
+        )
+    if groups > LIMITS.groups:
+        raise PolicyRefusal(
+            f"there are more than {LIMITS.groups} groups",
+            field=", ".join(sensitive),
+            remedy="raise minimum_count in [policy], which merges more of them and needs no other draw",
         )
     return drawn[kept], settings.model_copy(update={"columns": columns})
 
