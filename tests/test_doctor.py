@@ -3,24 +3,21 @@
 from pathlib import Path
 
 from data_owner import steps
-from data_owner.doctor import diagnose
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.budget import Budget
 from shared.finding import Finding
 from tests.conftest import patients
 from tests.test_private_marginals import PUBLIC, people
-from tests.test_private_node import COLUMNS, edit
+from tests.test_private_node import COLUMNS, edit, of_records
 
 
-def of_records(node: Node) -> Finding:
-    return next(found for found in diagnose(node) if found.name == "records")
-
-
-def test_a_group_that_is_large_enough_but_for_what_is_held_out_is_found(node: Node) -> None:
+def test_a_group_that_is_large_enough_but_for_what_is_held_out_is_found(tmp_path: Path) -> None:
+    node, table = Node(tmp_path / "hospital"), patients()
+    table["région"] = ["west"] * 10 + ["north", "south"] * 295
+    steps.init(node.folder, data=table, target="died", sensitive=("région",), positive="1", small_groups="merge")
     assert of_records(node).text == "600 rows, 8 columns"
-    smallest = int(patients()["région"].value_counts().min())
-    edit(node, policy=read_settings(node).policy.model_copy(update={"minimum_count": smallest}))
+    edit(node, policy=read_settings(node).policy.model_copy(update={"small_groups": "refuse"}))
     found = of_records(node)
     assert not found.passed
     assert "records to train on" in found.text

@@ -92,8 +92,8 @@ def test_what_else_a_file_holds_does_not_make_codes_of_numbers(tmp_path: Path) -
 
 
 def test_a_code_of_many_values_waits_for_a_person(tmp_path: Path) -> None:
-    table = read_table(stays(tmp_path / "stays.csv", plz=[f"0{number}" for number in range(1000, 1200)]))
-    entry = settings_for(table).columns["plz"]
+    table = read_table(stays(tmp_path / "stays.csv", ward=[f"0{number}" for number in range(1000, 1200)]))
+    entry = settings_for(table).columns["ward"]
     assert entry.kind == "undecided"
     assert "looks like a code" in entry.reason
 

@@ -317,7 +317,7 @@ def test_a_column_named_as_the_pictures_files_are_is_refused_at_once(tmp_path: P
     table = pictures(120).rename(columns={"colour": "file"})
     with pytest.raises(BadInput, match='no other column can be named "file"'):
         steps.init(tmp_path / "hospital", data=table, target="shape", sensitive=("file",))
-    own = pictures(120).rename(columns={"image": "file"})
+    own = pictures(300).rename(columns={"image": "file"})
     steps.init(tmp_path / "clinic", data=own, target="shape", sensitive=("colour",))
 
 

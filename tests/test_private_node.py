@@ -25,6 +25,7 @@ from protocol.artefacts import Artefact
 from shared.card import Card
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.finding import Finding
 from shared.table import read_table
 from tests.conftest import QUICK, QUICK_STUDENT, patients, short_training
 from tests.test_private_marginals import PUBLIC, declared, people
@@ -176,17 +177,16 @@ def test_changed_columns_need_another_draw_which_the_budget_refuses(gated: Node)
         steps.train(gated.folder)
     with pytest.raises(PolicyRefusal, match="no microdata of these records"):
         steps.prepare(gated, read_settings(gated))
-    assert "budget does not allow it" in records_finding(gated)
+    assert "budget does not allow it" in of_records(gated).text
 
 
 def test_the_doctor_looks_at_microdata_and_not_at_records_that_are_charged_for(gated: Node) -> None:
-    assert records_finding(gated).endswith("rows of microdata, 4 columns")
+    assert of_records(gated).text.endswith("rows of microdata, 4 columns")
 
 
-def records_finding(node: Node) -> str:
+def of_records(node: Node) -> Finding:
     """What the doctor says of a node's records."""
-    (found,) = (found for found in diagnose(node) if found.name == "records")
-    return found.text
+    return next(found for found in diagnose(node) if found.name == "records")
 
 
 def test_microdata_of_one_unit_does_not_serve_for_another(gated: Node) -> None:
@@ -277,7 +277,7 @@ def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(gated: No
     with pytest.raises(Unreachable, match="older than a release"):
         decisions.approve(gated.folder, by="Dr. Test")
     assert Budget(gated.budget).charges() == []
-    assert "older than a release" in records_finding(gated)
+    assert "older than a release" in of_records(gated).text
 
 
 @pytest.mark.parametrize(("rdp", "pld"), [(1.0001, 0.9), (0.9, 1.0001)])
