@@ -183,20 +183,24 @@ def certificate() -> bytes:
     return identity.issue_client_certificate(request, owner, issuer, moment, access.PartyRole.ANALYST)
 
 
-def study_at(path: Path, seen: LastSeen) -> Study:
-    """The study of an analyst who was let in and holds what was `seen`."""
-    study = Study(path)
-    invitation = Invitation(
+def invitation(seen: LastSeen) -> Invitation:
+    """To trust the root that was `seen`; nobody listens at its addresses."""
+    return Invitation(
         node="hospital",
         address="localhost:1",
         enrolment_address="localhost:2",
-        certificate_authority="",
+        certificate_authority="-----BEGIN CERTIFICATE-----",
         root=seen.root,
         root_signatures=seen.root_signatures,
     )
+
+
+def study_at(path: Path, seen: LastSeen) -> Study:
+    """The study of an analyst who was let in and holds what was `seen`."""
+    study = Study(path)
     study.certificate.parent.mkdir(parents=True)
     study.certificate.write_bytes(certificate())
-    study.invitation_file.write_bytes(invitation.to_bytes())
+    study.invitation_file.write_bytes(invitation(seen).to_bytes())
     study.remember(seen)
     return study
 

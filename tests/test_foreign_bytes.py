@@ -34,7 +34,7 @@ from shared.schema import Schema
 from shared.sealed_key import seal, unseal
 from shared.statistics import LatentStatistics
 from shared.tensor_metadata import metadata
-from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, key, trusting
+from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, invitation, key, trusting
 from tests.test_ledger import exported
 
 OWNER = Owner()
@@ -44,14 +44,7 @@ _, SEEN = consume(OWNER)
 NOTE = Note.from_bytes(OWNER.checkpoint()).cosigned("consumer", key("witness"), NOW).to_bytes()
 ENTRIES = honest_log(MANIFEST, served=1)
 PROOF = LogProof.of(OWNER.checkpoint(), ENTRIES[2].to_bytes(), 2, [b"\x00" * 32, b"\x01" * 32])
-INVITATION = Invitation(
-    node="hospital",
-    address="localhost:1",
-    enrolment_address="localhost:2",
-    certificate_authority="-----BEGIN CERTIFICATE-----",
-    root=SEEN.root,
-    root_signatures=SEEN.root_signatures,
-)
+INVITATION = invitation(SEEN)
 
 
 def signed_root(data: bytes) -> object:
