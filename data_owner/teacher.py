@@ -83,7 +83,7 @@ def architecture_for(schema: Schema, settings: TeacherSettings) -> Architecture 
             return ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
         return Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
     except ValidationError as error:
-        remedy = "exclude columns of many categories, or recode them into fewer"
+        remedy = "raise minimum_count, which merges rare categories, or recode or exclude columns of many"
         if schema.image is not None:
             remedy = "use a smaller --size, or fewer sensitive groups"
         raise BadInput(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shared.codec import Layout, decode, decode_images, sample, sample_level
 from shared.decoder import Decoder
+from shared.errors import VerificationFailure
 from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.statistics import LatentStatistics
@@ -63,7 +64,7 @@ class Synthesiser:
         """
         generator = torch.Generator().manual_seed(block_seed(seed, index))
         rows = self.block_rows
-        z = self.latents(rows, generator)
+        z = _finite(self.latents(rows, generator))
         shares = group_shares(self.schema)
         if balanced:
             shares = shares.lerp(torch.full_like(shares, 1.0 / len(shares)), BALANCE)
@@ -76,7 +77,7 @@ class Synthesiser:
         layout = Layout(self.schema)
         tiles = zip(torch.split(z, TILE), torch.split(membership, TILE), strict=True)
         drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
-        return decode(self.schema, drawn, target, group)
+        return decode(self.schema, _finite(drawn), target, group)
 
     def table(self, seed: int, rows: int, balanced: bool = False) -> pd.DataFrame:
         """The first `rows` rows of run `seed` as one canonical table."""
@@ -115,7 +116,17 @@ def pictures(decoder: Decoder, z: Tensor, membership: Tensor) -> Tensor:
     """
     parts = zip(torch.split(z, PICTURES), torch.split(membership, PICTURES), strict=True)
     with torch.inference_mode():
-        return torch.cat([(torch.sigmoid(decoder(*part)) * 255.0).round().to(torch.uint8) for part in parts])
+        means = (torch.sigmoid(_finite(decoder(*part))) for part in parts)
+        return torch.cat([(mean * 255.0).round().to(torch.uint8) for mean in means])
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Raises `VerificationFailure` where weights or moments, all finite, are so large that products are not."""
+    if not bool(torch.isfinite(values).all()):
+        raise VerificationFailure(
+            "the release makes values that are not finite", field="decoder", remedy="ask the owner for a new release"
+        )
+    return values
 
 
 @contextmanager

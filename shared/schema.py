@@ -161,6 +161,8 @@ class Schema(JsonFile):
             raise ValueError("the positive class is not a category of the target")
         if not self.sensitive:
             raise ValueError("at least one column must be sensitive")
+        if sum(len(column.categories) for column in self.sensitive) > LIMITS.table_outputs:
+            raise ValueError("the sensitive columns have more categories than the limit")
         if not self.features:
             raise ValueError("at least one column must be a feature")
         if self.image is not None and len(self.features) > 1:

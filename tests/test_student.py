@@ -27,6 +27,7 @@ from shared.sketch import Sketch, distance
 from shared.statistics import FORMAT, FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
 from shared.student import Distilled, Student, StudentSettings, distil
+from shared.tensor_metadata import metadata
 
 
 def five_modes(rows: int = 20_000, dimensions: int = 4) -> LatentStatistics:
@@ -243,6 +244,33 @@ def test_a_release_whose_decoder_could_not_make_the_schema_s_columns_is_refused(
     ward["categories"] = [str(number) for number in range(LIMITS.categories)]
     with pytest.raises(VerificationFailure, match="does not fit"):
         parse_release(json.dumps(content).encode(), decoder, artefacts[Artefact.STATISTICS])
+
+
+def test_a_release_whose_values_are_finite_and_whose_rows_are_not_makes_none(artefacts: dict[Artefact, bytes]) -> None:
+    weights = {name: torch.full_like(value, 6e4) for name, value in load(artefacts[Artefact.DECODER]).items()}
+    architecture = {"architecture": metadata(artefacts[Artefact.DECODER])["architecture"]}
+    moments = load(artefacts[Artefact.STATISTICS])
+    moments["class_mean"].fill_(3e38)
+    huge = {
+        Artefact.DECODER: save(weights, metadata=architecture),
+        Artefact.STATISTICS: save(moments, metadata={"format": FORMAT}),
+    }
+    with pytest.raises(VerificationFailure, match="not finite"):
+        make(artefacts | huge).table(0, 10)
+
+
+def test_a_schema_is_held_to_the_limit_of_sensitive_categories(artefacts: dict[Artefact, bytes]) -> None:
+    content = json.loads(artefacts[Artefact.SCHEMA])
+    (sensitive,) = (column for column in content["columns"] if column["role"] == "sensitive")
+    names = [*sensitive["categories"], *map(str, range(LIMITS.categories - len(sensitive["categories"])))]
+    others = LIMITS.table_outputs // LIMITS.categories
+    content["columns"] += [sensitive | {"name": f"other {number}", "categories": names} for number in range(others)]
+    for group in content["groups"]:
+        group["values"] += group["values"] * others
+    Schema.from_bytes(json.dumps(content).encode())
+    sensitive["categories"] = names
+    with pytest.raises(BadInput, match="more categories than the limit"):
+        Schema.from_bytes(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("classes", [1, LIMITS.classes + 1])

@@ -35,7 +35,6 @@ _QUERIES = TypeAdapter(tuple[Query, ...])
 
 LEAST_PART = 0.1
 """Of an even share of the budget: less is what rounding left of it, or too little to draw anything from."""
-_REMEDY = "go on with what was made already, or let the people responsible raise epsilon and draws"
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,12 @@ class Budget:
         Raises `PolicyRefusal` if no draw is left, or nothing for one.
         """
         charges = self.charges()
+        before = [query for charge in charges for query in charge.queries]
         even = affordable(settings.epsilon, settings.delta, settings.draws)
         left = settings.draws - len(charges)
-        spent = sum(query.rho for charge in charges for query in charge.queries)
-        rho = (even * settings.draws - spent) / left if left > 0 else 0.0
+        rho = (even * settings.draws - sum(query.rho for query in before)) / left if left > 0 else 0.0
         if rho < LEAST_PART * even:
-            raise PolicyRefusal(
-                f"the privacy budget does not allow it: ε {self.spent(settings.delta).epsilon:.3f} of "
-                f"{settings.epsilon:g} is spent, in {len(charges)} of {settings.draws} draws",
-                field="privacy.epsilon",
-                remedy=_REMEDY,
-            )
+            raise _not_allowed(settings, before, f"in {len(charges)} of {settings.draws} draws")
         return rho
 
     def charge(self, queries: Sequence[Query], settings: PrivacySettings, key: str, now: int) -> int:
@@ -99,13 +93,7 @@ class Budget:
             before = [query for charge in _charges(database) for query in charge.queries]
             after = guarantee([*before, *queries], settings.delta)
             if after.epsilon > settings.epsilon:
-                spent = guarantee(before, settings.delta).epsilon
-                raise PolicyRefusal(
-                    f"the privacy budget does not allow it: ε {spent:.3f} of {settings.epsilon:g} is spent, "
-                    f"and this would make it {after.epsilon:.3f}",
-                    field="privacy.epsilon",
-                    remedy=_REMEDY,
-                )
+                raise _not_allowed(settings, before, f"and this would make it {after.epsilon:.3f}")
             row = database.execute(
                 "INSERT INTO charges (at, key, person, queries) VALUES (?, ?, ?, ?)",
                 (now, key, settings.person or "", _QUERIES.dump_json(tuple(queries))),
@@ -149,6 +137,15 @@ class Budget:
                 field=str(self._path),
                 remedy="free space, fix permissions, or restore it from its backup",
             ) from error
+
+
+def _not_allowed(settings: PrivacySettings, before: Sequence[Query], why: str) -> PolicyRefusal:
+    spent = guarantee(before, settings.delta).epsilon
+    return PolicyRefusal(
+        f"the privacy budget does not allow it: ε {spent:.3f} of {settings.epsilon:g} is spent, {why}",
+        field="privacy.epsilon",
+        remedy="go on with what was made already, or let the people responsible raise epsilon and draws",
+    )
 
 
 def _charges(database: sqlite3.Connection) -> list[Charge]:
