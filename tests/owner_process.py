@@ -12,9 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import consumer
+from consumer.study import Study
+from data_owner import authority
 from data_owner.node import Node
 
 ROOT = Path(__file__).parent.parent
@@ -91,3 +95,12 @@ def owner_process(node: Node, log_file: Path, **limits: float) -> Iterator[Owner
     finally:
         process.kill()
         process.wait()
+
+
+def let_in(owner: OwnerProcess, path: Path) -> Study:
+    """A study whose analyst the owner has approved."""
+    found = Study(path)
+    fingerprint = consumer.enrol(path, invitation=owner.node.invitation).fingerprint
+    authority.decide(owner.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
+    assert consumer.enrol(path).state == "approved"
+    return found

@@ -1,0 +1,150 @@
+"""Who is let in at all: TLS 1.3, certificates of this owner's authority, in their time."""
+
+import contextlib
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import consumer
+from consumer import channel, fetching
+from consumer.study import Study
+from data_owner import authority, server
+from data_owner.node import Node
+from protocol import identity, transport
+from protocol.access import PartyRole
+from protocol.refusals import FastForward, Freeze
+from shared import folder
+from shared.clock import now
+from shared.errors import PolicyRefusal, Unreachable
+from tests.owner_process import OwnerProcess, let_in, owner_process
+
+CHECK = "/grpc.health.v1.Health/Check"
+
+
+@pytest.fixture(scope="module")
+def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerProcess]:
+    place = tmp_path_factory.mktemp("authenticating")
+    shutil.copytree(approved_node, place / "hospital")
+    with owner_process(Node(place / "hospital"), place / "log") as found:
+        yield found
+        assert found.stop() == 0
+
+
+@pytest.fixture
+def study(owner: OwnerProcess, tmp_path: Path) -> Study:
+    return let_in(owner, tmp_path / "study")
+
+
+def test_a_client_that_knows_only_tls_1_2_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(owner.node.keys / authority.AUTHORITY)
+    context.load_cert_chain(study.certificate, study.key)
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(owner.address) as plain, context.wrap_socket(plain) as secured:
+        assert secured.version() == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(owner.address) as plain, pytest.raises(OSError):  # noqa: PT011
+        context.wrap_socket(plain)
+    assert not transport.speaks_below_1_3(*owner.address, 5)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        transport.speaks_below_1_3(*nobody, 5)
+
+
+def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess, study: Study) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(owner.node.keys / authority.SERVER, owner.node.keys / authority.SERVER_KEY)
+    context.set_alpn_protocols(["h2"])
+    results = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context.minimum_version = context.maximum_version = version
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            folder.write(study.invitation_file, study.invitation().model_copy(update={"address": address}).to_bytes())
+            with channel.mutual(study) as opened:
+                opened.unary_unary(CHECK).future(b"", timeout=5)
+                plain, _ = listener.accept()
+                plain.settimeout(5)
+                try:
+                    with context.wrap_socket(plain, server_side=True) as secured:
+                        results.append(secured.version())
+                except OSError:
+                    results.append("refused")
+    assert results == ["refused", "TLSv1.3"]
+
+
+def test_an_owner_that_would_speak_tls_1_2_does_not_serve(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(node.keys / authority.SERVER, node.keys / authority.SERVER_KEY)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def let_in_whoever_comes(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                context.wrap_socket(plain, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=let_in_whoever_comes, args=(listener,), daemon=True).start()
+        host, port = listener.getsockname()
+        assert transport.speaks_below_1_3(host, port, 5)
+        with pytest.raises(PolicyRefusal, match="accepts TLS below"):
+            server._check_tls(server.Listening(f"{host}:{port}", f"{host}:{port}", ""))
+
+    def started(listening: server.Listening) -> None:
+        raise AssertionError("it serves")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "speaks_below_1_3", lambda host, port, seconds: True)
+        patch.setattr(server.signal, "signal", lambda number, handler: None)  # those of pytest stay
+        with pytest.raises(PolicyRefusal, match="accepts TLS below"):
+            server.serve(node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
+
+
+def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> bytes:
+    """Issued by the true authority, as if it were `moment`."""
+    keys = owner.node.keys
+    return identity.issue_client_certificate(
+        identity.new_request(study.key.read_bytes(), "analyst"),
+        (keys / authority.AUTHORITY_KEY).read_bytes(),
+        (keys / authority.AUTHORITY).read_bytes(),
+        moment,
+        PartyRole.ANALYST,
+    )
+
+
+@pytest.mark.parametrize(
+    "days", [pytest.param(-31, id="expired"), pytest.param(2, id="issued by a clock that runs ahead")]
+)
+def test_a_certificate_out_of_its_time_gets_no_connection(owner: OwnerProcess, study: Study, days: int) -> None:
+    folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(days=days)))
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder, version=1)
+
+
+def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: OwnerProcess, study: Study) -> None:
+    folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(minutes=4)))
+    for skew in (-240, 0, 240):
+        fetching.fetch(study, 1, now() + skew)
+    with pytest.raises(FastForward, match="clock"):
+        fetching.fetch(study, 1, now() - 86_400)
+    with pytest.raises(Freeze, match="clock"):
+        fetching.fetch(study, 1, now() + 400 * 86_400)
+
+
+def test_a_certificate_of_another_authority_gets_no_connection(owner: OwnerProcess, study: Study) -> None:
+    authority_key, moment = identity.new_key(), datetime.now(UTC)
+    other = identity.new_authority(authority_key, "hospital", moment)
+    request = identity.new_request(study.key.read_bytes(), "analyst")
+    forged = identity.issue_client_certificate(request, authority_key, other, moment, PartyRole.ANALYST)
+    folder.write(study.certificate, forged)
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder, version=1)
