@@ -32,7 +32,7 @@ class ReleasePort:
     """Callers have certificates; what they may do is looked up anew at every call and every chunk."""
 
     node: Node
-    methods = frozenset(RELEASE_METHODS)
+    methods = RELEASE_METHODS
     calls_at_once, calls_a_minute = LIMITS.calls_at_once, LIMITS.calls_a_minute
 
     def identity(self, context: grpc.ServicerContext) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from data_owner.node import Node
 from data_owner.people import named
 from protocol import identity
 from protocol.access import PartyRole
+from protocol.canonical_json import HEX
 from protocol.entry import Enrolment as Enrolled
 from protocol.entry import Revocation
 from protocol.invitation import Invitation
@@ -209,6 +211,6 @@ def _read(path: Path) -> Enrolment:
 
 
 def _path(node: Node, fingerprint: str) -> Path:
-    if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
+    if not re.fullmatch(HEX, fingerprint):
         raise Unreachable("not a fingerprint", field="fingerprint", remedy="enrol again")
     return node.enrolments / f"{fingerprint}.json"

@@ -19,18 +19,18 @@ class PartyRole(StrEnum):
     AUDITOR = "auditor"
 
 
-_EVERY_ROLE = frozenset({PartyRole.ANALYST, PartyRole.AUDITOR})
-
-RELEASE_METHODS: Mapping[str, frozenset[PartyRole]] = {
-    "/fair4free.v1.ReleaseService/GetRoot": _EVERY_ROLE,
-    "/fair4free.v1.ReleaseService/GetFreshness": _EVERY_ROLE,
-    "/fair4free.v1.ReleaseService/GetLogProof": _EVERY_ROLE,
-    "/fair4free.v1.ReleaseService/Countersign": _EVERY_ROLE,
-    "/fair4free.v1.ReleaseService/GetManifest": _EVERY_ROLE,
-    "/fair4free.v1.ReleaseService/StreamArtefact": _EVERY_ROLE,
-    "/grpc.health.v1.Health/Check": _EVERY_ROLE,
-}
-"""The release port: which roles may call a method."""
+RELEASE_METHODS = frozenset(
+    {
+        "/fair4free.v1.ReleaseService/GetRoot",
+        "/fair4free.v1.ReleaseService/GetFreshness",
+        "/fair4free.v1.ReleaseService/GetLogProof",
+        "/fair4free.v1.ReleaseService/Countersign",
+        "/fair4free.v1.ReleaseService/GetManifest",
+        "/fair4free.v1.ReleaseService/StreamArtefact",
+        "/grpc.health.v1.Health/Check",
+    }
+)
+"""The release port: what a caller in any role may call."""
 
 ENROLMENT_METHODS = frozenset({"/fair4free.v1.EnrolmentService/Enrol", "/grpc.health.v1.Health/Check"})
 """The enrolment port: what a caller whom nobody knows yet may call."""
@@ -39,12 +39,12 @@ READABLE: Mapping[PartyRole, frozenset[Artefact]] = {
     PartyRole.ANALYST: frozenset(Artefact),
     PartyRole.AUDITOR: frozenset({Artefact.MANIFEST, Artefact.CARD}),
 }
-"""Which artefacts a role may read."""
+"""Which artefacts a role may read; there is no other role."""
 
 
 def may_call(role: PartyRole | None, method: str) -> bool:
     """Whether a caller of the release port, None if not approved, may call this method."""
-    return role in RELEASE_METHODS.get(method, frozenset())
+    return role in READABLE and method in RELEASE_METHODS
 
 
 def may_read(role: PartyRole | None, artefact: Artefact) -> bool:

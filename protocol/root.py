@@ -14,8 +14,8 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import SECONDS, Document, Version
-from protocol.refusals import ASK_OWNER, DuplicateKey, Expired, FastForward, Rollback, WrongNode
+from protocol.canonical_json import SECONDS, Document, Sha256, Version
+from protocol.refusals import AGAIN, ASK_OWNER, DuplicateKey, EndlessData, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
 from shared.frozen import Frozen
 from shared.limits import LIMITS
@@ -34,7 +34,7 @@ class KeyRole(StrEnum):
 class RoleKeys(Frozen):
     """The keys of a role, by key id, and how many of them must sign."""
 
-    key_ids: tuple[str, ...] = Field(min_length=1, max_length=LIMITS.signatures)
+    key_ids: tuple[Sha256, ...] = Field(min_length=1, max_length=LIMITS.signatures)
     threshold: int = Field(ge=1, le=LIMITS.signatures)
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class Root(Document):
     node: Name
     version: Version
     expires: int = Field(ge=0, le=SECONDS)
-    keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
+    keys: dict[Sha256, Sha256] = Field(min_length=1, max_length=4 * LIMITS.signatures)
     roles: dict[KeyRole, RoleKeys]
 
     @model_validator(mode="after")
@@ -63,8 +63,6 @@ class Root(Document):
         if set(self.roles) != set(KeyRole):
             raise ValueError("roles must be exactly " + ", ".join(KeyRole))
         for identifier, key in self.keys.items():
-            if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
-                raise ValueError("a key is not 32 bytes in hex")
             if hashlib.sha256(bytes.fromhex(key)).hexdigest() != identifier:
                 raise ValueError("a key id is not the digest of its key")
         if {identifier for role in self.roles.values() for identifier in role.key_ids} != set(self.keys):
@@ -78,7 +76,9 @@ class Root(Document):
         }
 
     def check(self, role: KeyRole, kind: Kind, document: bytes, signatures: bytes) -> None:
-        """Raises a `VerificationFailure` unless the role's threshold signed exactly these bytes."""
+        """Raises a `VerificationFailure` unless the role's threshold signed exactly these bytes, within the limit."""
+        if len(document) > LIMITS.manifest_bytes:  # before it is hashed
+            raise EndlessData("more bytes than the limit allows", field=kind, remedy=AGAIN)
         check_threshold(kind, document, signatures, self.public_keys(role), self.roles[role].threshold)
 
 

@@ -106,8 +106,6 @@ def verify_manifest(
     root: Root, manifest: bytes, signatures: bytes, *, version: int, last_seen: LastSeen, now: int
 ) -> Manifest:
     """Verify a manifest at time `now` (seconds since 1970-01-01 UTC). Raises a `VerificationFailure`."""
-    if len(manifest) > LIMITS.manifest_bytes:
-        raise EndlessData("more bytes than the limit allows", field="manifest", remedy=AGAIN)
     root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
     found = Manifest.from_bytes(manifest)
     if found.node != root.node or found.version != version:
@@ -143,7 +141,7 @@ def verify_listed_manifest(
     return found
 
 
-def verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
+def _verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
     """Return `data` if it is exactly what the manifest names."""
     expected = manifest.artefacts[kind]
     if len(data) > expected.length:
@@ -161,7 +159,7 @@ def verify_release(
     """Verify the artefacts against a verified manifest: all four, or those that the role of the reader may have."""
     if set(artefacts) != set(kinds):
         raise WrongLength("the release is not complete", field="artefacts", remedy=AGAIN)
-    return TrustedRelease(manifest, {kind: verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
+    return TrustedRelease(manifest, {kind: _verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
 
 
 def verify_growth(root: Root, last_checkpoint: str, note: bytes, consistency: list[bytes]) -> Checkpoint:

@@ -243,10 +243,12 @@ def test_another_version_than_asked_for_is_refused() -> None:
         consume(Owner(version=5))
 
 
-def test_an_endless_manifest_is_refused_before_its_signature_is_looked_at() -> None:
-    for name in ("manifest", "manifest signatures"):
+@pytest.mark.parametrize("kind", Kind)
+def test_an_endless_document_of_any_kind_is_refused_before_its_signature_is_looked_at(kind: Kind) -> None:
+    owner = Owner(roots=[(root_of(KEYS, version=2), KEYS[KeyRole.ROOT])])
+    for name in (kind, f"{kind} signatures"):
         with pytest.raises(EndlessData):
-            consume(Owner(edits={name: lambda data: data + b" " * LIMITS.manifest_bytes}))
+            consume(replace(owner, edits={name: lambda data: data + b" " * LIMITS.manifest_bytes}))
 
 
 # the artefacts
