@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from consumer import channel
 from consumer.study import Study
-from protocol.checkpoint import Checkpoint
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.freshness import Freshness, verify_freshness
@@ -51,13 +50,11 @@ def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
 
 def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: Manifest) -> tuple[LastSeen, LogProof]:
     """The proof that the release's approval is in the egress log, which continues the one last seen."""
-    last = updated.last_seen.checkpoint
-    last_size = Checkpoint.from_note(last.encode()).size if last else 0
-    request = wire.GetLogProofRequest(last_size=last_size, version=manifest.version)
+    request = wire.GetLogProofRequest(last_size=updated.last_seen.logged().size, version=manifest.version)
     answer = channel.when_admitted(stub.GetLogProof, request)
     if max(len(answer.consistency), len(answer.inclusion)) > LIMITS.proof_hashes:
         raise EndlessData("more hashes than any log needs", field="log", remedy=ASK_OWNER)
-    verify_growth(updated.root, last, answer.checkpoint, list(answer.consistency))
+    verify_growth(updated.root, updated.last_seen, answer.checkpoint, list(answer.consistency))
     proof = LogProof.of(answer.checkpoint, answer.approval, answer.index, answer.inclusion)
     verify_logged(updated.root, manifest, proof)
     return updated.last_seen.model_copy(update={"checkpoint": proof.checkpoint}), proof

@@ -97,8 +97,8 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
     _check_continues(tree, checkpoint)
     if len(tree) != checkpoint.size:
         raise Rewritten("holds other entries than its checkpoint counts", field="log", remedy=ASK_OWNER)
-    if seen is not None and seen.checkpoint:
-        last = Checkpoint.from_note(seen.checkpoint.encode())
+    if seen is not None:
+        last = seen.logged()
         if len(tree) < last.size:
             raise _exported_before("log")
         _check_continues(tree, last)

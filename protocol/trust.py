@@ -15,7 +15,7 @@ from pydantic import Field
 
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import HEX, LAST_VERSION, SECONDS, Document, Sha256
-from protocol.checkpoint import Checkpoint, verify_checkpoint
+from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness
 from protocol.manifest import Digest, Manifest
@@ -57,6 +57,12 @@ class LastSeen(Document):
 
     def trusted_root(self) -> Root:
         return Root.from_bytes(self.root.encode())
+
+    def logged(self) -> Checkpoint:
+        """The log last seen, an empty one before the first."""
+        if not self.checkpoint:
+            return Checkpoint(origin(self.trusted_root().node), 0, EMPTY)
+        return Checkpoint.from_note(self.checkpoint.encode())
 
     def after_rotation(self, document: bytes, signatures: bytes) -> LastSeen:
         """The same under a new, verified root. Keys that were replaced may have been made to sign absurdly high
@@ -162,11 +168,10 @@ def verify_release(
     return TrustedRelease(manifest, {kind: _verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
 
 
-def verify_growth(root: Root, last_checkpoint: str, note: bytes, consistency: list[bytes]) -> Checkpoint:
-    """The log's new checkpoint, proved to continue the last one seen (text of its note, empty if none)."""
-    found = verify_checkpoint(root, note)
-    verify_consistency(*_logged(last_checkpoint), found.size, found.root_hash, consistency)
-    return found
+def verify_growth(root: Root, last_seen: LastSeen, note: bytes, consistency: list[bytes]) -> None:
+    """Raises a `VerificationFailure` unless the log's new checkpoint is proved to continue the one last seen."""
+    last, found = last_seen.logged(), verify_checkpoint(root, note)
+    verify_consistency(last.size, last.root_hash, found.size, found.root_hash, consistency)
 
 
 def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
@@ -185,11 +190,3 @@ def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
     ):
         raise MixAndMatch("the approval in the log is of another release", field="log", remedy=ASK_OWNER)
     return found
-
-
-def _logged(checkpoint: str) -> tuple[int, bytes]:
-    """Size and root hash of the log by the text of its note, of an empty log if there is none."""
-    if not checkpoint:
-        return 0, EMPTY
-    found = Checkpoint.from_note(checkpoint.encode())
-    return found.size, found.root_hash
