@@ -188,8 +188,8 @@ def record_measured(
     policy_id: str,
     now: int,
     *,
-    exceeded: tuple[str, ...] = (),
-    findings: str = "",
+    exceeded: tuple[str, ...],
+    findings: str,
 ) -> Status:
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
     digest of what attacks found."""
@@ -281,7 +281,7 @@ def check_not_denied(node: Node, version: int) -> None:
     made = status(node, version).made_sha256
     for other in versions(node):
         denied = status(node, other)
-        if made and denied.state is State.DENIED and denied.made_sha256 == made:
+        if denied.state is State.DENIED and denied.made_sha256 == made:
             raise PolicyRefusal(
                 f"training gave again, byte for byte, release {other}, which was denied",
                 field="release",
@@ -302,10 +302,8 @@ def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
     card = folder.read(node.release(version) / Artefact.CARD.filename, "run gate again")
     if before.exceeded:  # as it was measured, also if an approval was cut off after it was written
         card = Card.from_bytes(card).model_copy(update={"overridden": False}).to_bytes()
-    findings = before.findings
-    if findings:
-        findings = findings_digest(folder.read(node.attacks(version), "run gate again"), before.policy_id)
-    if (before.card_sha256, before.findings) != (hashlib.sha256(card).hexdigest(), findings):
+    found = findings_digest(folder.read(node.attacks(version), "run gate again"), before.policy_id)
+    if (before.card_sha256, before.findings) != (hashlib.sha256(card).hexdigest(), found):
         raise PolicyRefusal("the last gate or attack was cut off", field="release", remedy="run gate again")
     return {**made, Artefact.CARD: card}
 

@@ -33,10 +33,12 @@ from protocol.merkle import Tree
 from protocol.root import KeyRole
 from protocol.signing import Kind
 from protocol.trust import LastSeen, LogProof, TrustedRelease, verify_release
+from shared import folder
 from tests.owner_in_memory import NOW, Owner, honest_log, study_at, trusting
 
 POLICY = "ab" * 32
 ARTEFACTS = {kind: kind.encode() * 4000 for kind in PAYLOAD}
+ATTACKS = b"attacks" * 400
 Acknowledge = Callable[[str], None]
 Keys = Mapping[KeyRole, Ed25519PrivateKey]
 
@@ -57,7 +59,10 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
     draft[Artefact.DECODER] += bytes(len(release.versions(node)))  # what was denied is never approved again
     version = release.write_draft(node, draft, "", NOW)
     acknowledge(f"draft {version}")
-    release.record_measured(node, version, ARTEFACTS[Artefact.CARD], 600, (), POLICY, NOW)
+    folder.write(node.attacks(version), ATTACKS, folder.PRIVATE)
+    found = release.findings_digest(ATTACKS, POLICY)
+    card = ARTEFACTS[Artefact.CARD]
+    release.record_measured(node, version, card, 600, (), POLICY, NOW, exceeded=(), findings=found)
     release.approve(
         node,
         version,

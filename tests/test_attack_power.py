@@ -316,7 +316,7 @@ def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
     for _ in range(2):  # a draft, then measured without a finding
         with pytest.raises(PolicyRefusal, match="no attack blocks"):
             decisions.override(blocked.folder, by="Ada", reason="in case")
-        release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now())
+        release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now(), exceeded=(), findings="")
 
 
 def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(blocked: Node) -> None:

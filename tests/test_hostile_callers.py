@@ -31,6 +31,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
+from tests.conftest import record_measured
 from tests.owner_process import OwnerProcess, let_in, owner_process
 
 LARGE = 3_000_064
@@ -56,7 +57,7 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     card = artefacts.pop(Artefact.CARD)
     for _ in (LARGE_RELEASE, TO_BE_DENIED):
         version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
-        release.record_measured(node, version, card, 600, (), preconditions.policy_id(read_settings(node)), now())
+        record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")
     with owner_process(node, place / "log", **SHORT) as found:
         yield found

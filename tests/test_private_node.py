@@ -27,7 +27,7 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.finding import Finding
 from shared.table import read_table
-from tests.conftest import QUICK, QUICK_STUDENT, patients, short_training
+from tests.conftest import QUICK, QUICK_STUDENT, patients, record_measured, short_training
 from tests.test_private_marginals import PUBLIC, declared, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
@@ -240,7 +240,7 @@ def test_what_was_made_without_a_budget_is_never_signed_as_private(node: Node) -
     found = read_settings(node)
     made, card = release.trained_artefacts(node, 1), (node.releases / "1" / Artefact.CARD.filename).read_bytes()
     version = release.write_draft(node, made, preconditions.settings_digest(node, found), now())
-    release.record_measured(node, version, card, 600, (), preconditions.policy_id(found), now())
+    record_measured(node, version, card)
     edit(node, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
         decisions.approve(node.folder, by="Dr. Test")
@@ -264,7 +264,7 @@ def test_a_card_that_states_another_guarantee_is_not_approved(gated: Node, monke
     monkeypatch.setattr(decisions, "privacy_statement", lambda node, settings: "another")
     monkeypatch.setattr(decisions, "check_unchanged", lambda node, version, settings: None)
     card = (gated.releases / "1" / Artefact.CARD.filename).read_bytes()
-    release.record_measured(gated, version, card, 200, (), preconditions.policy_id(read_settings(gated)), now())
+    record_measured(gated, version, card, 200)
     with pytest.raises(PolicyRefusal, match="another privacy guarantee"):
         decisions.approve(gated.folder, by="Dr. Test")
 

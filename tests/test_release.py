@@ -25,8 +25,8 @@ from protocol.freshness import Freshness
 from protocol.manifest import Manifest
 from shared import folder
 from shared.clock import now
-from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from tests.conftest import QUICK, patients, short_training
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
+from tests.conftest import QUICK, patients, record_measured, short_training
 
 
 @settings(max_examples=300, deadline=None)
@@ -92,12 +92,9 @@ def test_what_blocks_a_release_is_not_called_a_success_of_an_attack() -> None:
 def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
     node: Node, words: tuple[str, ...], option: str
 ) -> None:
-    settings = read_settings(node)
-    version = release.write_draft(
-        node, dict.fromkeys(TRAINED, b"d"), preconditions.settings_digest(node, settings), now()
-    )
-    policy = preconditions.policy_id(settings)
-    before = release.record_measured(node, version, b"{}", 600, (), policy, now(), exceeded=("reconstruction",))
+    run = preconditions.settings_digest(node, read_settings(node))
+    version = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), run, now())
+    before = record_measured(node, version, b"{}", exceeded=("reconstruction",))
     done = CliRunner().invoke(app, [words[0], str(node.folder), *words[1:], "--json"])
     assert (done.exit_code, json.loads(done.stdout)["error"]["field"]) == (2, option)
     assert release.status(node, version) == before
@@ -114,11 +111,23 @@ def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) ->
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
     release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
-    settings = read_settings(node)
-    release.record_measured(node, 2, b"{}", 600, (), preconditions.policy_id(settings), now())
+    record_measured(node, 2, b"{}")
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
         decisions.approve(node.folder, by="Ada")
+
+
+def test_a_release_that_nothing_says_was_attacked_is_not_approved(node: Node) -> None:
+    settings = read_settings(node)
+    draft = release.trained_artefacts(node, 1)
+    version = release.write_draft(node, draft, preconditions.settings_digest(node, settings), now())
+    card = folder.read(node.release(1) / Artefact.CARD.filename, "")
+    policy = preconditions.policy_id(settings)
+    release.record_measured(node, version, card, 600, (), policy, now(), exceeded=(), findings="")
+    with pytest.raises(Fair4FreeError) as caught:
+        decisions.approve(node.folder, by="Ada")
+    assert caught.value.remedy == "run gate again"
+    assert release.status(node, version).state is State.MEASURED
 
 
 def test_other_records_than_those_trained_on_need_another_training(node: Node) -> None:
@@ -167,18 +176,17 @@ def test_versions_only_rise_also_when_a_folder_is_gone(node: Node, is_denied: bo
 
 
 def test_what_was_denied_is_not_let_out_by_training_it_again(node: Node) -> None:
-    settings_ = read_settings(node)
-    run, policy = preconditions.settings_digest(node, settings_), preconditions.policy_id(settings_)
+    run = preconditions.settings_digest(node, read_settings(node))
     again = release.write_draft(node, release.trained_artefacts(node, 1), run, now())
     card = folder.read(node.release(1) / Artefact.CARD.filename, "")
-    release.record_measured(node, again, card, 600, (), policy, now())
+    record_measured(node, again, card)
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
     for step_ in (steps.gate, lambda path: decisions.approve(path, by="Ben")):
         with pytest.raises(PolicyRefusal, match="release 1, which was denied") as caught:
             step_(node.folder)
         assert "train again" in caught.value.remedy
     other = release.write_draft(node, {**release.trained_artefacts(node, 1), Artefact.DECODER: b"d"}, run, now())
-    release.record_measured(node, other, card, 600, (), policy, now())
+    record_measured(node, other, card)
     assert decisions.approve(node.folder, by="Ben").version == other
 
 
