@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import ThreadingMixIn
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 from data_owner import authority, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from protocol.address import host_and_port
 from protocol.identity import certificate_expires
 from shared.clock import now
 from shared.errors import BadInput, Fair4FreeError, Unreachable
@@ -102,14 +102,6 @@ class MonitoringServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of host:port; an IPv6 address stands in brackets. Raises `ValueError`."""
-    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})", address)
-    if found is None or int(found[3]) > 65_535:
-        raise ValueError("not host:port")
-    return str(ipaddress.IPv6Address(found[1])) if found[1] else found[2], int(found[3])
 
 
 def loopback(address: str) -> tuple[str, int]:

@@ -8,13 +8,12 @@ from typing import Literal
 import rfc8785
 from pydantic import Field
 
+from protocol.address import Address
 from protocol.root import Root, anchor
 from shared.errors import BadInput
 from shared.frozen import JsonFile
 from shared.limits import LIMITS
 from shared.schema import Name
-
-Address = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
 
 
 class Invitation(JsonFile):
@@ -29,8 +28,8 @@ class Invitation(JsonFile):
 
     format: Literal[1] = 1
     node: Name
-    address: str = Field(pattern=Address)
-    enrolment_address: str = Field(pattern=Address)
+    address: Address
+    enrolment_address: Address
     certificate_authority: str = Field(max_length=LIMITS.request_bytes)
     root: str = Field(max_length=LIMITS.manifest_bytes)
     root_signatures: str = Field(max_length=LIMITS.manifest_bytes)

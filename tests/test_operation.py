@@ -29,11 +29,12 @@ from data_owner import authority, ledger_export, load, logs, release, roots, ser
 from data_owner import doctor as owner_doctor
 from data_owner.cli import app
 from data_owner.ledger import Ledger
-from data_owner.monitoring import Metrics, MonitoringServer, host_and_port, loopback
+from data_owner.monitoring import Metrics, MonitoringServer, loopback
 from data_owner.node import Node
 from data_owner.server_certificate import ServerCertificate
 from protocol import identity
 from protocol.access import PartyRole
+from protocol.address import host_and_port
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
 from protocol.invitation import Invitation
@@ -43,6 +44,7 @@ from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.student import Distillation, Student
 from tests.conftest import Running
+from tests.owner_in_memory import invitation, trusting
 from tests.owner_process import ROOT, OwnerProcess, owner_process
 
 
@@ -230,7 +232,21 @@ def test_metrics_are_only_for_this_machine(address: str) -> None:
         loopback(address)
 
 
-ADDRESSES = ["127.0.0.1:99999", "127.0.0.1:http", "localhost", "50443", ":50443", "[localhost]:1", "::1:50443", "a:1_0"]
+ADDRESSES = [
+    "127.0.0.1:99999",
+    "127.0.0.1:http",
+    "localhost",
+    "50443",
+    ":50443",
+    "[localhost]:1",
+    "::1:50443",
+    "a:1_0",
+    "[zz]:1",
+    "[:::::]:1",
+    "hö:1",
+    "a*b:5",
+    "a:1\n",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -242,6 +258,15 @@ def test_what_is_no_address_to_listen_on_is_bad_usage_whatever_grpc_makes_of_it(
         with pytest.raises(BadInput, match="not host:port") as refused:
             server.serve(Node(tmp_path), *pair)
         assert refused.value.field == option
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_invitation_names_no_address_that_nobody_can_listen_on(address: str) -> None:
+    offered = invitation(trusting())
+    assert Invitation.from_bytes(offered.to_bytes()) == offered
+    for named in ("address", "enrolment_address"):
+        with pytest.raises(BadInput, match=f"{named}: .*not host:port"):
+            Invitation.from_bytes(offered.model_copy(update={named: address}).to_bytes())
 
 
 def test_an_address_is_a_name_or_an_ipv4_address_or_an_ipv6_address_in_brackets() -> None:
