@@ -67,10 +67,8 @@ def propose(
     """Write the next root, one version up, unsigned."""
     from data_owner import roots
     from data_owner.node import Node
-    from protocol.root import KeyRole
     from shared import folder
     from shared.clock import now
-    from shared.errors import BadInput
 
     with shell("root propose", json) as out:
         # signatures of another proposal, left beside this one, would make its installation fail
@@ -79,19 +77,10 @@ def propose(
             document.with_suffix(".sig"),
             remedy="choose another path, or remove it and its .sig first",
         )
-        unknown = set(renew or ()) - set(KeyRole)
-        if unknown:
-            raise BadInput("not a role", field="--renew", remedy="name release, freshness or log")
         keys = [
             folder.read(path, "give the .pub file of a root key").decode(errors="replace").strip() for path in key or ()
         ]
-        root = roots.propose(
-            Node.open(node),
-            now(),
-            keys,
-            threshold,
-            [KeyRole(role) for role in renew or ()],
-        )
+        root = roots.propose(Node.open(node), now(), keys, threshold, renew or ())
         folder.write(document, root.to_bytes())
         values, words = _described(root)
         out.result(values, f"root {root.version} proposed, {words}. Sign it with the old and the new root keys.")

@@ -71,8 +71,8 @@ def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
     raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
 
 
-def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[KeyRole]) -> Root:
-    """The next root, to be signed: other root keys (raw public, hex) if given, new online keys for `renew`.
+def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[str]) -> Root:
+    """The next root, to be signed: other root keys (raw public, hex) if given, new keys for the online roles `renew`.
 
     Raises `BadInput` for what makes no root, for fewer root keys than must sign now if no threshold is given, and
     where new keys would be sealed with another passphrase than those in force.
@@ -91,10 +91,14 @@ def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, r
     roles[KeyRole.ROOT] = (root_keys or held, needed if threshold is None else threshold)
     renewed = list(renew)
     if set(renewed) - set(ONLINE):
-        raise BadInput("the root key is given with --key", field="--renew", remedy="name release, freshness or log")
+        raise BadInput(
+            "not a role that gets a new key here",
+            field="--renew",
+            remedy="name release, freshness or log; other root keys are given with --key",
+        )
     if renewed:
         _check_opened(node, before)
-    for role in renewed:
+    for role in map(KeyRole, renewed):
         key = Ed25519PrivateKey.generate()
         _keep_key(node, role, key, keyring.passphrase_of(node.keys))
         roles[role] = ([_public(key)], 1)

@@ -196,6 +196,17 @@ def test_keys_that_do_not_make_a_root_are_refused(tmp_path: Path, change: dict[s
         roots.propose(node, NOW, **wanted)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("role", ["root", "reader"])
+def test_only_a_role_whose_key_is_at_the_node_gets_a_new_one_there(tmp_path: Path, role: str) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root.json"
+    kept = sorted(node.keys.iterdir())
+    words = ["root", "propose", str(node.folder), "--out", str(document), "--renew", "log", "--renew", role, "--json"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, json.loads(done.stdout)["error"]["field"]) == (2, "--renew")
+    assert sorted(node.keys.iterdir()) == kept
+    assert not document.exists()
+
+
 def rotate(node: Node, *renew: KeyRole) -> None:
     proposed = roots.propose(node, now(), [], None, renew).to_bytes()
     old = roots.signing_key(node, KeyRole.ROOT)
