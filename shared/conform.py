@@ -48,7 +48,17 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
                 remedy=f"remove those rows, or recode them: it knows {_listed(column.categories)}",
             )
         columns[column.name] = labels.mask(unknown, MERGED)
-    return _with_groups(schema, pd.DataFrame(columns))
+    return merged_groups(schema, pd.DataFrame(columns))
+
+
+def merged_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
+    """Joint sensitive values that are no group put into the merged one, where the schema has it."""
+    names = [column.name for column in schema.sensitive]
+    groups = [group.values for group in schema.groups]
+    if (MERGED,) * len(names) not in groups:
+        return table
+    known = pd.MultiIndex.from_frame(table[names]).isin(groups)
+    return table.assign(**{name: table[name].where(known, MERGED) for name in names})
 
 
 def _listed(categories: tuple[str, ...]) -> str:
@@ -66,13 +76,3 @@ def _canonical(
         raise BadInput(
             error.problem, field=error.field, remedy=f"the schema says {column.kind}: give that, or leave cells empty"
         ) from None
-
-
-def _with_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
-    """Joint sensitive values that are no group put into the merged one, where the schema has it."""
-    names = [column.name for column in schema.sensitive]
-    groups = [group.values for group in schema.groups]
-    if (MERGED,) * len(names) not in groups:
-        return table
-    known = pd.MultiIndex.from_frame(table[names]).isin(groups)
-    return table.assign(**{name: table[name].where(known, MERGED) for name in names})

@@ -37,18 +37,17 @@ from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.privacy.recoding import recoded
 from data_owner.settings import AttackLimits, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
 from shared import folder
 from shared.card import Card
 from shared.clock import now
-from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict
 from shared.progress import quiet
-from shared.schema import CategoricalColumn, Schema
 from shared.student import Student
 from tests.conftest import QUICK, settings_for, short_training
 from tests.overfitted import by_heart, canonical, laboratory_patients
@@ -153,17 +152,10 @@ def attacked_at_epsilon_1(seed: int, scratch: Path) -> Battery:
     schema, training, held_out = split(Study(dataset="compas", sensitive=("sex",), folds=2), seed, 0)
     public, microdata = private.microdata(Fold("compas", schema, training, held_out, seed, 1.0, scratch), 1.0)
     trained = fitting.fit(fitting.Prepared(public, microdata, microdata.iloc[:0]), TrainingSettings(), QUICK)
-    people = [conform(public, told(public, table)) for table in (training, held_out)]
+    people = [recoded(public, table)[0] for table in (training, held_out)]
     found = at_every_gate(fitting.artefacts(public, trained), fitting.Prepared(public, *people))
     assert found.made >= set(AT_EVERY_GATE)
     return found
-
-
-def told(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose categories the microdata's schema has."""
-    columns = [column for column in schema.columns if isinstance(column, CategoricalColumn)]
-    fits = np.all([table[column.name].isin(column.categories) for column in columns], axis=0)
-    return table.loc[fits, schema.names].reset_index(drop=True)
 
 
 # at a node

@@ -20,7 +20,7 @@ from data_owner.privacy.accounting import affordable
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import draw, plan, varied
-from data_owner.privacy.words import told
+from data_owner.privacy.recoding import recoded
 from data_owner.settings import OwnerSettings
 from data_owner.teacher import TeacherSettings
 from shared.conform import conform
@@ -94,6 +94,6 @@ def readable(rows: pd.DataFrame, fold: Fold) -> pd.DataFrame:
         if column.name not in rows.columns and not isinstance(column, ImageColumn):
             only = column.quantiles.values[0] if isinstance(column, NumericColumn) else column.categories[0]
             rows = rows.assign(**{column.name: only})
-    rows, _ = told(fold.schema, rows)
+    rows, _ = recoded(fold.schema, rows)
     without_gaps = [column.name for column in fold.schema.tabular if not column.optional]
     return conform(fold.schema, rows.dropna(subset=without_gaps).reset_index(drop=True))

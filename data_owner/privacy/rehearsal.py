@@ -22,7 +22,7 @@ from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.ingest import Records
 from data_owner.measure import reference
 from data_owner.privacy.private_marginals import Plan, draw, varied
-from data_owner.privacy.words import told
+from data_owner.privacy.recoding import recoded
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.codec import encode
 from shared.progress import Progress
@@ -55,15 +55,15 @@ def rehearse(
     made = artefacts(prepared.schema, fit(prepared, settings.training, progress=progress))
     synthesiser, _ = reference(made, StudentSettings(seed=seed))
     synthetic = synthesiser.table(seed, SYNTHETIC_ROWS)
-    (inside, _), (outside, _) = (told(prepared.schema, people) for people in (members, control))
+    (inside, _), (outside, _) = (recoded(prepared.schema, people) for people in (members, control))
     found = at_every_gate(made, synthetic, inside, outside, seed, progress)
     gain = explained(Released.of(made), planted.rows) - explained(released, planted.rows)
     return found.model_copy(update={"audit": canaries.judge(np.nan_to_num(gain), planted.inside, privacy.delta)})
 
 
 def explained(released: Released, people: pd.DataFrame) -> Floats:
-    """Log-likelihood of each of `people` at the best z, (n,); NaN for those the release has no words for."""
-    rows, has_words = told(released.schema, people)
+    """Log-likelihood of each of `people` at the best z, (n,); NaN for those the release has no place for."""
+    rows, has_place = recoded(released.schema, people)
     found = np.full(len(people), np.nan)
-    found[has_words] = reconstruction.scores(released, encode(released.schema, rows))
+    found[has_place] = reconstruction.scores(released, encode(released.schema, rows))
     return found

@@ -1,4 +1,4 @@
-"""Rows in the words of another schema: noise leaves some categories and groups without one."""
+"""Records in the categories and groups that noise left a schema: some have no place among them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from shared.conform import merged_groups
 from shared.schema import MERGED, MISSING, CategoricalColumn, Schema
 
 
-def told(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """Canonical records in the words of a schema that noise had a part in, and which of `people` (n,) those are."""
+def recoded(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Records as a schema that noise had a part in has them, and which of the canonical `people` (n,) those are."""
     columns: dict[str, pd.Series] = {}
-    has_words = np.ones(len(people), bool)
+    has_place = np.ones(len(people), bool)
     for column in schema.columns:
         values = people[column.name]
         if isinstance(column, CategoricalColumn):
@@ -21,10 +22,10 @@ def told(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np
             if MERGED in column.categories:
                 values = values.where(known | values.isna(), MERGED)
                 known = values.notna()
-            has_words &= (known | (values.isna() & column.optional)).to_numpy()
+            has_place &= (known | (values.isna() & column.optional)).to_numpy()
         columns[column.name] = values
-    rows = pd.DataFrame(columns)
+    rows = merged_groups(schema, pd.DataFrame(columns))
     groups = {group.values for group in schema.groups}
     keys = rows[[column.name for column in schema.sensitive]].itertuples(index=False, name=None)
-    has_words &= np.array([key in groups for key in keys])
-    return rows[has_words].reset_index(drop=True), has_words
+    has_place &= np.array([key in groups for key in keys])
+    return rows[has_place].reset_index(drop=True), has_place
