@@ -33,7 +33,7 @@ def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
             raise
         _flush(path.parent)
     except OSError as error:
-        raise _unreachable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def create(path: Path, files: Mapping[str, bytes]) -> None:
@@ -50,7 +50,7 @@ def create(path: Path, files: Mapping[str, bytes]) -> None:
             raise
         _flush(path.parent)
     except OSError as error:
-        raise _unreachable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def make(path: Path) -> None:
@@ -58,7 +58,13 @@ def make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unreachable(path, error) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> Unreachable:
+    """What says why `path` cannot be written."""
+    reason = (error.strerror or "failed").lower()
+    return Unreachable(f"cannot be written: {reason}", field=str(path), remedy="free space or fix permissions")
 
 
 def there_already(path: Path, remedy: str) -> BadInput:
@@ -84,7 +90,7 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
-        raise _unreachable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,8 +107,3 @@ def _flush(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _unreachable(path: Path, error: OSError) -> Unreachable:
-    reason = (error.strerror or "failed").lower()
-    return Unreachable(f"cannot be written: {reason}", field=str(path), remedy="free space or fix permissions")

@@ -14,7 +14,7 @@ from typing import Self
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
-from shared.folder import there_already
+from shared.folder import there_already, unwritable
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import drawn_rows, read_table
@@ -48,7 +48,7 @@ class ImageFolderWriter:
             first = not (self._part / LABELS).is_file()
             labels.to_csv(self._part / LABELS, mode="a", header=first, index=False, quoting=csv.QUOTE_NONNUMERIC)
         except OSError as error:
-            raise self._unreachable() from error
+            raise unwritable(self._path, error) from error
         self._next += len(table)
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class ImageFolderWriter:
             self._part = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
             self._part.chmod(0o755)
         except OSError as error:
-            raise self._unreachable() from error
+            raise unwritable(self._path, error) from error
         return self
 
     def __exit__(
@@ -68,14 +68,9 @@ class ImageFolderWriter:
                 (self._part / LINEAGE).write_text(json.dumps(self._lineage), encoding="utf-8")
                 self._part.rename(self._path)
         except OSError as failure:
-            raise self._unreachable() from failure
+            raise unwritable(self._path, failure) from failure
         finally:
             shutil.rmtree(self._part, ignore_errors=True)
-
-    def _unreachable(self) -> Unreachable:
-        return Unreachable(
-            "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
-        )
 
 
 def read_image_folder(

@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 
 from shared.canonical import EXACT, EXACT_TYPES
 from shared.errors import BadInput, Unreachable
-from shared.folder import PUBLIC, there_already
+from shared.folder import PUBLIC, there_already, unwritable
 from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
@@ -125,9 +125,7 @@ class TableWriter:
                 self._writer = self._open(self._part, batch.schema)
             self._writer.write_table(batch.cast(self._schema))
         except OSError as error:
-            raise Unreachable(
-                "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
-            ) from error
+            raise unwritable(self._path, error) from error
 
     def _open(self, part: Path, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
         self._schema = schema.with_metadata({**(schema.metadata or {}), **self._metadata})
@@ -151,9 +149,7 @@ class TableWriter:
         except FileExistsError:
             raise there_already(self._path, ANOTHER_PATH) from None
         except OSError as failure:
-            raise Unreachable(
-                "cannot be written", field=str(self._path), remedy="check the folder, its permissions and free space"
-            ) from failure
+            raise unwritable(self._path, failure) from failure
         finally:
             if self._part is not None:
                 with suppress(OSError):

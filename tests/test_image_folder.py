@@ -1,5 +1,7 @@
 """The analyst's folder of pictures: read as it was written, and refused by name where it cannot be."""
 
+import errno
+import os
 from pathlib import Path
 from unittest.mock import patch
 
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 
 from data_owner import fitting
-from shared.errors import BadInput
+from shared.errors import BadInput, Unreachable
 from shared.image_folder import ImageFolderWriter, read_image_folder
 from shared.limits import LIMITS
 from tests.pictures import pictures, write_folder
@@ -69,3 +71,14 @@ def test_of_a_large_folder_sorted_by_class_every_class_is_read(image_records: fi
     assert set(found["shape"]) == set(table["shape"])
     whole, _ = read_image_folder(folder, image_records.schema.image, 120, seed=0)
     pd.testing.assert_frame_equal(whole, table)
+
+
+def test_a_folder_that_cannot_be_written_says_why(image_records: fitting.Prepared, tmp_path: Path) -> None:
+    assert image_records.schema.image is not None
+    with (
+        patch.object(Path, "write_bytes", side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        pytest.raises(Unreachable, match="no space left"),
+        ImageFolderWriter(tmp_path / "made", image_records.schema.image, 0, {}) as writer,
+    ):
+        writer.write(image_records.training.iloc[:4])
+    assert not list(tmp_path.iterdir())

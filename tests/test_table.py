@@ -272,10 +272,13 @@ def test_a_writer_into_a_place_that_is_taken_says_so(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(BadInput, match="there already"):
         TableWriter(tmp_path / "rows.csv", {})
-    with pytest.raises(Unreachable), TableWriter(tmp_path / "rows.csv", {}, replaces=True) as writer:
+    with (
+        pytest.raises(Unreachable, match="is a directory"),
+        TableWriter(tmp_path / "rows.csv", {}, replaces=True) as writer,
+    ):
         writer.write(patients(5))
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unreachable), TableWriter(tmp_path / "file" / "rows.csv", {}) as writer:
+    with pytest.raises(Unreachable, match="file exists"), TableWriter(tmp_path / "file" / "rows.csv", {}) as writer:
         writer.write(patients(5))
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "file"}
 
