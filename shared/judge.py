@@ -10,20 +10,29 @@ import pandas as pd
 
 from shared import metrics
 from shared.codec import group_positions, positions
-from shared.image_classifier import ImageClassifier, train_classifier
-from shared.metrics import FIDELITY_ROWS, JUDGED_TOGETHER, Integers
+from shared.image_classifier import BATCH, FEATURES, MAPS, STEPS, ImageClassifier, train_classifier
+from shared.metrics import (
+    FIDELITY_ROWS,
+    JUDGED_TOGETHER,
+    MOST_ROWS,
+    NEIGHBOURS,
+    PERMUTATIONS,
+    ROWS_PER_RECORD,
+    Integers,
+)
 from shared.schema import Schema
 from shared.scores import Fidelity
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
-    "group: a convolutional classifier (maps 16 and doubling, 64 features, 1,200 steps of 128 pictures); 16 synthetic "
-    "pictures for each training picture, at most 60,000. Ratios, recall and F1: means of each class against the rest. "
+    f"group: a convolutional classifier (maps {MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} "
+    f"pictures); {ROWS_PER_RECORD} synthetic pictures for each training picture, at most {MOST_ROWS:,}. Ratios, recall "
+    "and F1: means of each class against the rest. "
     + JUDGED_TOGETHER
-    + "Ceiling: the same predictions with s permuted, 20 times. Floor: the constant classifier. Density and coverage "
-    "(k = 5) of as many synthetic pictures as training ones against real held-out ones, in the 64 features of such a "
-    "classifier trained on the originals, drawn by the same rule; "
-    "their ceiling is real training pictures against the same."
+    + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. Floor: the constant classifier. Density "
+    f"and coverage (k = {NEIGHBOURS}) of as many synthetic pictures as training ones against real held-out ones, in "
+    f"the {FEATURES} features of such a classifier trained on the originals, drawn by the same rule; their ceiling is "
+    "real training pictures against the same."
 )
 
 

@@ -34,20 +34,21 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 JUDGED_TOGETHER = (
-    "Groups with fewer than 50 held-out rows are judged together, and with the next smallest while they are fewer and "
-    "it is at most twice as many, or they are fewer than ten; where fewer than ten are left on either side nothing can "
-    "be said, and all are one. "
+    f"Groups with fewer than {LEAST_JUDGED} held-out rows are judged together, and with the next smallest while they "
+    "are fewer and it is at most twice as many, or they are fewer than ten; where fewer than ten are left on either "
+    "side nothing can be said, and all are one. "
 )
 
 PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
-    "x and s; 16 synthetic rows for each training record, at most 60,000, those of Fair4Free with groups halfway to "
-    "equally often (`generate --balanced`). The schema (categories, quantile tables, group shares) is of all rows. "
+    f"x and s; {ROWS_PER_RECORD} synthetic rows for each training record, at most {MOST_ROWS:,}, those of Fair4Free "
+    "with groups halfway to equally often (`generate --balanced`). The schema (categories, quantile tables, group "
+    "shares) is of all rows. "
     + JUDGED_TOGETHER
-    + "Ceiling: the same predictions with s permuted, 20 times. "
-    "Floor: the constant classifier. Density and coverage (k = 5) of as many synthetic rows as training records, at "
-    "most 20,000, against real held-out rows, at most 5,000, on z-scored numbers and one-hot categories, target "
-    "included; their ceiling is real training rows against the same."
+    + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
+    f"Floor: the constant classifier. Density and coverage (k = {NEIGHBOURS}) of as many synthetic rows as training "
+    f"records, at most {4 * FIDELITY_ROWS:,}, against real held-out rows, at most {FIDELITY_ROWS:,}, on z-scored "
+    "numbers and one-hot categories, target included; their ceiling is real training rows against the same."
 )
 
 
