@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from data_owner.attack_gate import exceeded_on_people, exceeding, judged, limit, verdicts
 from data_owner.attacks.attack import Attack
@@ -18,14 +17,15 @@ from data_owner.release import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Entry, Override, Served
-from shared.card import Card
+from shared.card import AttackFinding, Card
+from shared.headlines import LEVELS
 from shared.plots import intervals
 from shared.report import Cell, Report, Section, Table, Verdict
 
-LEVELS: Mapping[str, Literal["good", "caution", "bad"]] = {
-    "resisted": "good",
-    "inconclusive": "caution",
-    "succeeded": "bad",
+MEANING: Mapping[AttackFinding, str] = {
+    "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
+    "inconclusive": "Within the limit as measured, but too few guesses to be sure.",
+    "resisted": "Within the policy's limit, the whole interval.",
 }
 
 CONTENT = {
@@ -128,15 +128,11 @@ def privacy_report(subject: Subject) -> Report:
 
 def _headlines(subject: Subject) -> Iterable[Verdict]:
     said = verdicts(subject.battery, subject.limits)
-    for finding in ("succeeded", "inconclusive", "resisted"):
+    for finding, level in LEVELS.items():
         names = [each.attack for each in said if each.finding == finding]
         if names:
-            meaning = {
-                "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-                "inconclusive": "Within the limit as measured, but too few guesses to be sure.",
-                "resisted": "Within the policy's limit, the whole interval.",
-            }[finding]
-            yield Verdict(LEVELS[finding], f"Attacks: {finding}", f"{', '.join(names)}. {meaning}", str(len(names)))
+            text = f"{', '.join(names)}. {MEANING[finding]}"
+            yield Verdict(level, f"Attacks: {finding}", text, str(len(names)))
     if subject.claimed is not None:
         yield _on_people(subject)
     elif not subject.battery.shadows:

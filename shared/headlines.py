@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
 
 from shared.card import AttackFinding, Card
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
 from shared.scores import Scores
+
+LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "caution", "resisted": "good"}
+"""How a finding of an attack is shown, worst first."""
 
 
 def score_verdicts(card: Card) -> tuple[Verdict, ...]:
@@ -47,17 +50,12 @@ def attack_verdict(card: Card) -> Verdict:
     """What came of the owner's attacks on its own release, in plain words."""
     if not card.attacks:
         return Verdict("caution", "Attacked by the owner", "The card names no attack on this release.", "no")
-    by = {
-        finding: [each.attack for each in card.attacks if each.finding == finding]
-        for finding in get_args(AttackFinding)
-    }
+    by = {finding: [each.attack for each in card.attacks if each.finding == finding] for finding in LEVELS}
     listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
     listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
-    if by["succeeded"]:
-        return Verdict("bad", "Attacked by the owner", listed, "succeeded")
-    if by["inconclusive"]:
-        return Verdict("caution", "Attacked by the owner", listed, "in part unsure")
-    return Verdict("good", "Attacked by the owner", listed, "resisted")
+    worst = next(finding for finding in LEVELS if by[finding])
+    value = "in part unsure" if worst == "inconclusive" else worst
+    return Verdict(LEVELS[worst], "Attacked by the owner", listed, value)
 
 
 def score_section(card: Card) -> Section:

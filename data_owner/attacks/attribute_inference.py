@@ -19,7 +19,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Guesses, Result, outcomes
 from data_owner.attacks.search import Released, search
 from data_owner.attacks.targets import Targets
-from shared.codec import Encoded, Layout
+from shared.codec import FAR, Encoded, Layout
 from shared.logistic import log_mass
 from shared.schema import Schema
 
@@ -100,7 +100,7 @@ def guess_commonest(schema: Schema, known: Encoded, records: Encoded, secret: Te
 def bin_edges() -> list[tuple[Tensor, Tensor]]:
     """Normal scores of the rank intervals, low and high."""
     ranks = torch.linspace(0.0, 1.0, BINS + 1, dtype=torch.float64)
-    scores = torch.special.ndtri(ranks).clamp(-1e4, 1e4).float()
+    scores = torch.special.ndtri(ranks).clamp(-FAR, FAR).float()
     return list(pairwise(scores))
 
 

@@ -11,10 +11,11 @@ from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
+import torch
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Guesses, Result, outcomes
-from data_owner.attacks.targets import RAREST, features, rarest
+from data_owner.attacks.targets import features, parts, rarest
 from shared.codec import Encoded, Layout, encode
 from shared.schema import Schema
 
@@ -41,9 +42,10 @@ def attack(
     conditions = [condition(rows, row, columns, schema) for row, columns in chosen]
     shuffled = np.stack([generator.permutation(column) for column in rows.T], 1)
     random = [condition(shuffled, row, columns, schema) for row, columns in chosen]
-    parts = condition_parts(schema, made, np.array([row for row, _ in chosen], int))
+    places = np.array([row for row, _ in chosen], int)
+    behind = parts(schema, made[torch.from_numpy(places)], rarest(features(schema, made))[places])
     main, held, baseline = (
-        Guesses(singled_out(made_from, part), parts)
+        Guesses(singled_out(made_from, part), behind)
         for made_from, part in ((conditions, members), (conditions, control), (random, members))
     )
     return (Result(attack=Attack.SINGLING_OUT, aim=AIM, outcomes=outcomes(main, held, baseline)),)
@@ -101,10 +103,3 @@ def condition(rows: Floats, row: int, columns: tuple[int, ...], schema: Schema) 
         return inside
 
     return holds
-
-
-def condition_parts(schema: Schema, made: Encoded, rows: np.typing.NDArray[np.int64]) -> dict[str, Flags]:
-    """The parts that the synthetic rows behind conditions belong to."""
-    group = made.group.numpy()[rows]
-    found: dict[str, Flags] = {f"group {each.label}": group == index for index, each in enumerate(schema.groups)}
-    return {**found, RAREST: rarest(features(schema, made))[rows]}

@@ -81,8 +81,8 @@ def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: i
         encode(schema, table.iloc[drawn.numpy()]) for table, drawn in zip((training, held_out), rows, strict=True)
     )
     rare = rarest(np.concatenate([features(schema, members), features(schema, control)]))
-    member_parts = _parts(schema, members, rare[: len(members)])
-    control_parts = _parts(schema, control, rare[len(members) :])
+    member_parts = parts(schema, members, rare[: len(members)])
+    control_parts = parts(schema, control, rare[len(members) :])
     return Targets(schema, members, control, member_parts, control_parts, rows[0], rows[1])
 
 
@@ -106,7 +106,8 @@ def rarest(points: Floats) -> Flags:
     return np.asarray(distance >= np.quantile(distance, 0.9))
 
 
-def _parts(schema: Schema, records: Encoded, rare: Flags) -> dict[str, Flags]:
+def parts(schema: Schema, records: Encoded, rare: Flags) -> dict[str, Flags]:
+    """The parts that records (n,) belong to, of whom `rare` (n,) are the rarest."""
     group = records.group.numpy()
     groups = {f"group {each.label}": group == index for index, each in enumerate(schema.groups)}
     return {**groups, RAREST: rare}
