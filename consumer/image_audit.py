@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from consumer.audited import Audited
@@ -9,8 +10,7 @@ from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
-from shared.metrics import Integers, scores
-from shared.picture_scores import group_accuracies
+from shared.metrics import Integers, group_rates, outcome, scores
 from shared.picture_sections import picture_section
 from shared.report import Section, Table
 from shared.scores import Fidelity, Scores
@@ -62,7 +62,7 @@ def _own_section(
     schema = judge.schema
     found = scores(own, predicted, schema)
     fidelity: Fidelity = judge.fidelity(own, rows)
-    groups = group_accuracies(own, predicted, predicted, schema)
+    accuracies = group_rates(own, (outcome(own, schema) == predicted).astype(np.int64), schema)
     section = Section(
         "On your own pictures",
         f"Trained on synthetic pictures, tested on {len(own):,} of the real ones you gave. They went nowhere. Density "
@@ -72,7 +72,7 @@ def _own_section(
                 (*Scores.heads(), "density", "coverage"),
                 ((*found.cells(), fidelity.density, fidelity.coverage),),
             ),
-            Table(("group", "accuracy"), tuple((group.label, group.synthetic) for group in groups)),
+            Table(("group", "accuracy"), tuple(accuracies.items())),
         ),
         (picture_grid(own, schema, "Your own pictures by class."),),
     )

@@ -67,5 +67,5 @@ def read_rows(path: Path, schema: Schema) -> Rows:
 
 
 def drawn_places(rows: Rows) -> NDArray[np.int64]:
-    """Where, among all that are held, the rows are that were read."""
+    """Positions, among all `held` rows, of those that were read."""
     return drawn_rows(pd.DataFrame({"place": np.arange(rows.held)}), len(rows.table), DRAW)["place"].to_numpy()

@@ -20,7 +20,7 @@ class Admission:
     def seconds_to_wait(self, identity: str, now: float) -> float:
         """0 admits the call; otherwise when to come again. `now` is on the monotonic clock."""
         with self._lock:
-            bucket = self._buckets.pop(identity, None) or TokenBucket.full(self._at_once, now)
+            bucket = self._buckets.pop(identity, None) or TokenBucket(self._at_once, now)
             self._buckets[identity], wait = bucket.take(a_second=self._a_second, burst=self._at_once, now=now)
             if len(self._buckets) > LIMITS.identities_counted:
                 self._buckets.popitem(last=False)

@@ -161,7 +161,7 @@ def enrolments(node: Node) -> list[Enrolment]:
 
 
 def role(node: Node, fingerprint: str) -> PartyRole | None:
-    """As what the holder of this key may call at this moment; None if unknown, not approved or withdrawn."""
+    """The role in which the holder of this key may call now; None if unknown, not approved or withdrawn."""
     try:
         entry = _read(_path(node, fingerprint))
     except Fair4FreeError:

@@ -127,15 +127,13 @@ def merge_rare_declared(records: Records, minimum_count: int, counted: NDArray[n
     return replace(records, frame=records.frame.assign(**merged), columns=tuple(columns))
 
 
-def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64] | None = None) -> pd.Series:
+def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64]) -> pd.Series:
     """Recode categories (and missing) with fewer than `minimum_count` records to `MERGED`, counting rows `counted`.
 
     If those are still too few together they take the commonest one's place: a few gaps cost no category its name.
     """
-    counts = values.value_counts(dropna=False, ascending=True, sort=True)
-    if counted is not None:
-        found = values.iloc[counted].value_counts(dropna=False)
-        counts = found.reindex(counts.index, fill_value=0).sort_values(kind="stable")
+    found = values.value_counts(dropna=False, ascending=True).index
+    counts = values.iloc[counted].value_counts(dropna=False).reindex(found, fill_value=0).sort_values(kind="stable")
     small = counts < minimum_count
     if not small.any():
         return values

@@ -22,9 +22,7 @@ class ImageEncoder(nn.Module):
             layers += [nn.Conv2d(into, maps, 4, stride=2, padding=padding), nn.SiLU()]
             into, height, width = maps, (height + 1) // 2, (width + 1) // 2
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
-        with torch.no_grad():
-            picture = torch.zeros(1, architecture.channels, architecture.height, architecture.width)
-            features = self.convolutions(picture).shape[1]
+        features = into * height * width
         condition = architecture.classes + architecture.groups
         self.rest = nn.Sequential(
             nn.Linear(features + condition, hidden), nn.SiLU(), nn.Linear(hidden, 2 * architecture.latent)

@@ -20,7 +20,15 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
-from data_owner.access_control import NOT_APPROVED, AccessControl, EnrolmentPort, ReleasePort, caller, caller_role
+from data_owner.access_control import (
+    NOT_APPROVED,
+    AccessControl,
+    EnrolmentPort,
+    ReleasePort,
+    caller,
+    caller_role,
+    place,
+)
 from data_owner.ledger import Ledger, new_entry
 from data_owner.monitoring import Metrics, MonitoringServer, NodeState
 from data_owner.node import Node
@@ -271,7 +279,7 @@ class Enrolments(service.EnrolmentServiceServicer):
         _judge(context, lambda: identity.request_fingerprint(request.certificate_request))
         with self._one_at_a_time:
             decision, certificate = _answer(
-                context, lambda: self._receive(request.certificate_request, EnrolmentPort().identity(context))
+                context, lambda: self._receive(request.certificate_request, place(context.peer()))
             )
         return wire.EnrolResponse(state=DECISIONS[decision], certificate=certificate)
 

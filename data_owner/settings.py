@@ -15,9 +15,9 @@ from shared.scores import Criterion
 
 
 class Written(Frozen):
-    """Text a person wrote: unknown settings are refused, so a typing error cannot switch a rule off."""
+    """Text a person wrote, in TOML, where lists and strings stand for tuples and enums: types are not strict."""
 
-    model_config = ConfigDict(frozen=True, strict=False, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=False)
 
 
 class ColumnSettings(Written):

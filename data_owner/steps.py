@@ -185,7 +185,8 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
 
 @dataclass(frozen=True)
 class Gated:
-    """What was measured and attacked, and why it may not be approved: `failures` by nobody, `exceeded` but by two."""
+    """What was measured and attacked, and why it may not be approved: `failures`, which nobody can override, and
+    `exceeded`, which two people together can."""
 
     measured: Measured
     battery: Battery

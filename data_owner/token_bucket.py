@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 
 @dataclass(frozen=True)
@@ -12,10 +11,6 @@ class TokenBucket:
 
     tokens: float
     at: float
-
-    @classmethod
-    def full(cls, burst: float, now: float) -> Self:
-        return cls(burst, now)
 
     def take(self, *, a_second: float, burst: float, now: float) -> tuple[TokenBucket, float]:
         """The bucket after asking for one token, and the seconds until there is one: 0 when it was taken."""

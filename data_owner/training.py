@@ -47,7 +47,7 @@ PART = 1000
 
 @dataclass(frozen=True)
 class Epoch:
-    """Validation losses after an epoch, in nats a record; `dependence` is V²(z, s)."""
+    """Validation losses after an epoch, in nats a record; `dependence` is V²(z, s), under odds Σ_y π_y V²(z, s | y)."""
 
     step: int
     reconstruction: float

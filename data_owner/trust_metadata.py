@@ -74,9 +74,7 @@ class TrustMetadata:
         found = _countersigned(party, note, key)
         if self._ledger.witness_key(party) not in (None, found.key):
             raise BadInput("another witness key is known for this party", field="key", remedy="enrol a new study")
-        with self._lock:
-            root, _, _ = self._unsealed()
-        signed = checkpoint.verify_checkpoint(root, note)
+        signed = checkpoint.verify_checkpoint(roots.newest(self._node), note)
         found.verify()
         if not self._ledger.continues(signed):
             raise Rewritten("a checkpoint that this log does not continue", field="checkpoint", remedy="tell the owner")

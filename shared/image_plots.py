@@ -32,13 +32,13 @@ def picture_grid(table: pd.DataFrame, schema: Schema, alt: str) -> Figure:
         members = np.flatnonzero(target == index)[:ACROSS]
         names.append(schema.target.categories[index])
         rows.append(list(pixel_array(table[schema.image.name].iloc[members], schema.image)))
-    return _grid(rows, names, [], f"{schema.target.name}", alt)
+    return _grid(rows, names, [], schema.target.name, alt)
 
 
-def group_grid(synthesiser: Synthesiser, alt: str, seed: int = 0) -> Figure:
+def group_grid(synthesiser: Synthesiser, alt: str) -> Figure:
     """Classes down and groups across: one latent for each row, decoded for each group."""
     schema = synthesiser.schema
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         latents = synthesiser.latents(CANDIDATES, generator)
         certain = torch.softmax(synthesiser.decoder.label(latents), 1)

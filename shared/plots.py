@@ -58,6 +58,7 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
     Of two tables the first, which the second is held to, is a shape in grey.
     """
     columns, across = schema.tabular, 5
+    colours = (FAINT, SYNTHETIC)[-len(tables) :]
     down = -(-len(columns) // across)
     canvas = Canvas(figsize=(9.2, 1.55 * down))
     panels = canvas.subplots(down, across, squeeze=False).ravel()
@@ -67,23 +68,22 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
         if isinstance(column, NumericColumn):
             low, high = column.quantiles.values[0], column.quantiles.values[-1]
             edges = np.linspace(low, high, 25) if high > low else np.linspace(low - 0.5, low + 0.5, 3)
-            for index, table in enumerate(tables.values()):
+            for colour, table in zip(colours, tables.values(), strict=True):
                 values = np.clip(table[column.name].dropna().to_numpy(float), low, high)
                 axes.hist(
                     values,
                     edges,
                     density=True,
-                    histtype="stepfilled" if index == 0 and len(tables) > 1 else "step",
-                    color=FAINT if index == 0 and len(tables) > 1 else SYNTHETIC,
+                    histtype="stepfilled" if colour == FAINT else "step",
+                    color=colour,
                     linewidth=1.2,
                 )
         else:
             shown = column.categories[:CATEGORIES]
-            for index, table in enumerate(tables.values()):
+            for index, (colour, table) in enumerate(zip(colours, tables.values(), strict=True)):
                 share = table[column.name].value_counts(normalize=True).reindex(list(shown)).fillna(0.0)
                 width = 0.8 / len(tables)
                 places = np.arange(len(shown)) + (index - (len(tables) - 1) / 2) * width
-                colour = FAINT if index == 0 and len(tables) > 1 else SYNTHETIC
                 axes.bar(places, share.to_numpy(), width, color=colour)
         names = column.categories if isinstance(column, CategoricalColumn) else ()
         part = f", {CATEGORIES} of {len(names)}" if len(names) > CATEGORIES else ""
@@ -92,7 +92,6 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
         axes.set_yticks([])
         plain(axes)
     canvas.tight_layout(pad=0.6)
-    colours = (FAINT, SYNTHETIC)[-len(tables) :]
     named = [Patch(color=colour, label=name) for colour, name in zip(colours, tables, strict=True)]
     canvas.legend(handles=named, frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return as_svg(canvas, alt)

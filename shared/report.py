@@ -46,7 +46,6 @@ class Section:
     text: str
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True)

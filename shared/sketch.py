@@ -61,26 +61,25 @@ clusters that categories make.
 def draw_frequencies(
     count: int,
     dimensions: int,
-    bands: tuple[Band, ...] = BANDS,
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Frequencies of shape (count, dimensions) from the equal mixture of `bands`, whose kernel is `kernel`."""
-    of = torch.arange(count, device=device) % len(bands)
-    scales = torch.tensor([band.scale for band in bands], device=device)[of].unsqueeze(1)
-    coordinates = torch.tensor([band.coordinates for band in bands], device=device)[of].unsqueeze(1)
+    """Frequencies of shape (count, dimensions) from the equal mixture of `BANDS`, whose kernel is `kernel`."""
+    of = torch.arange(count, device=device) % len(BANDS)
+    scales = torch.tensor([band.scale for band in BANDS], device=device)[of].unsqueeze(1)
+    coordinates = torch.tensor([band.coordinates for band in BANDS], device=device)[of].unsqueeze(1)
     place = torch.rand(count, dimensions, generator=generator, device=device).argsort(1).argsort(1)
     return (place < coordinates) * scales * torch.randn(count, dimensions, generator=generator, device=device)
 
 
-def kernel(difference: Tensor, variance: Tensor, bands: tuple[Band, ...] = BANDS) -> Tensor:
+def kernel(difference: Tensor, variance: Tensor) -> Tensor:
     """E_w E cos(t·δ) for the weight of `draw_frequencies` and δ ~ N(difference, diag variance), each (..., d).
 
     A band that looks at k of d coordinates averages Π E exp(-½ scale² δ_j²) over all k of them: an elementary
     symmetric polynomial over its number of terms.
     """
     found = []
-    for band in bands:
+    for band in BANDS:
         count = min(band.coordinates, difference.shape[-1])
         sums = [torch.ones_like(difference[..., 0])] + [torch.zeros_like(difference[..., 0]) for _ in range(count)]
         widening = 1.0 + band.scale**2 * variance

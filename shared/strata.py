@@ -30,16 +30,12 @@ class Strata:
         """Lower Cholesky factors, (k, d, d)."""
         return torch.linalg.cholesky(self.covariance)
 
-    def unwhiten(self, whitened: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def unwhiten(self, whitened: Tensor, generator: torch.Generator) -> Tensor:
         """(n, d) whitened points to latents, each of a class drawn by its share."""
         drawn = torch.multinomial(self.shares, len(whitened), replacement=True, generator=generator)
-        return self.of_classes(whitened, drawn)
-
-    def of_classes(self, whitened: Tensor, of: Tensor) -> Tensor:
-        """(n, d) whitened points to latents of the classes `of`, (n,)."""
         latents = torch.empty_like(whitened)
         for index, factor in enumerate(self.factor()):
-            latents[of == index] = self.mean[index] + whitened[of == index] @ factor.T
+            latents[drawn == index] = self.mean[index] + whitened[drawn == index] @ factor.T
         return latents
 
     def pooled_covariance(self) -> Tensor:

@@ -82,7 +82,7 @@ def test_a_token_bucket_never_admits_more_than_burst_and_rate_allow(
     gaps: list[float], burst: int, a_second: float
 ) -> None:
     now, admitted = 0.0, 0
-    bucket = TokenBucket.full(burst, now)
+    bucket = TokenBucket(burst, now)
     for gap in gaps:
         now += gap
         bucket, wait = bucket.take(a_second=a_second, burst=burst, now=now)

@@ -26,12 +26,16 @@ from tests.conftest import patients, settings_for
 MINIMUM = 10
 
 
+def rare_merged(values: pd.Series) -> pd.Series:
+    return merge_rare(values, MINIMUM, np.arange(len(values)))
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=30, max_size=300), st.floats(0.0, 0.3))
 def test_no_category_is_left_with_fewer_records_than_the_minimum(labels: list[str], gaps: float) -> None:
     values = pd.Series(labels, dtype="str")
     values[np.random.default_rng(0).random(len(values)) < gaps] = None
-    merged = merge_rare(values, MINIMUM)
+    merged = rare_merged(values)
     counts = merged.value_counts(dropna=False)
     assert (counts >= MINIMUM).all()
     common = values.map(values.value_counts()) >= MINIMUM
@@ -227,9 +231,9 @@ def test_a_rate_is_published_only_if_it_and_its_complement_stand_for_ten(records
 
 def test_a_few_gaps_cost_no_category_its_name() -> None:
     values = pd.Series(["yes"] * 120 + ["no"] * 177 + [None] * 3, dtype="str")
-    assert merge_rare(values, MINIMUM).value_counts(dropna=False).to_dict() == {"no": 180, "yes": 120}
+    assert rare_merged(values).value_counts(dropna=False).to_dict() == {"no": 180, "yes": 120}
     many = pd.Series(["a"] * 200 + ["b"] * 60 + ["c"] * 9 + ["d"] * 4 + [None] * 2, dtype="str")
-    assert merge_rare(many, MINIMUM).value_counts(dropna=False).to_dict() == {"a": 200, "b": 60, MERGED: 15}
+    assert rare_merged(many).value_counts(dropna=False).to_dict() == {"a": 200, "b": 60, MERGED: 15}
 
 
 @pytest.mark.parametrize("rare", [["yes"] * 4 + ["no"] * 596, [f"code {row % 150}" for row in range(600)]])
@@ -243,7 +247,7 @@ def test_a_column_of_which_nothing_is_left_is_refused_and_named(rare: list[str])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from("aaaaaaaabc"), min_size=40, max_size=200))
 def test_what_is_left_of_a_column_beside_any_category_stands_for_ten_or_is_nothing(labels: list[str]) -> None:
-    counts = merge_rare(pd.Series(labels, dtype="str"), MINIMUM).value_counts(dropna=False)
+    counts = rare_merged(pd.Series(labels, dtype="str")).value_counts(dropna=False)
     rest = len(labels) - counts
     assert ((rest == 0) | (rest >= MINIMUM)).all()
 

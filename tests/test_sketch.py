@@ -40,11 +40,11 @@ def pairwise_weights(membership: Tensor) -> Tensor:
 
 def gram(z: Tensor) -> Tensor:
     difference = z.unsqueeze(1) - z.unsqueeze(0)
-    return kernel(difference, torch.zeros_like(difference), BANDS)
+    return kernel(difference, torch.zeros_like(difference))
 
 
 def frequencies(count: int, seed: int = 0) -> Tensor:
-    return draw_frequencies(count, 4, BANDS, torch.Generator().manual_seed(seed)).double()
+    return draw_frequencies(count, 4, torch.Generator().manual_seed(seed)).double()
 
 
 def test_plug_in_dependence_is_the_pairwise_closed_form_within_monte_carlo_error() -> None:
@@ -59,7 +59,7 @@ def test_plug_in_dependence_is_the_pairwise_closed_form_within_monte_carlo_error
 def test_plug_in_dependence_with_posteriors_is_the_closed_form_of_their_expectation() -> None:
     z, membership = points(1, 40)
     variance = torch.rand(z.shape, generator=torch.Generator().manual_seed(2), dtype=torch.double)
-    gram = kernel(z.unsqueeze(1) - z, variance.unsqueeze(1) + variance, BANDS)
+    gram = kernel(z.unsqueeze(1) - z, variance.unsqueeze(1) + variance)
     # a record against itself is the same draw of t but two draws of z, as in the sketch
     exact = float((pairwise_weights(membership) * gram).sum())
     draws = torch.stack(
