@@ -8,7 +8,7 @@ from consumer import lineage
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import distillation_of
 from consumer.reading import read_rows
-from consumer.steps import fitted_synthesiser, whole
+from consumer.steps import fitted_synthesiser, release_with_decoder
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from shared import folder
@@ -26,7 +26,7 @@ def audit(
     """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
     study = Study(Path(path))
     table_path = study.synthetic if synthetic is None else Path(synthetic)
-    trusted = whole(study)
+    trusted = release_with_decoder(study)
     synthesiser, expected = fitted_synthesiser(study, trusted)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None

@@ -175,7 +175,7 @@ def doctor(study: StudyPath, json: Json = False) -> None:
     """Check a study: what is in place, what is missing, and what to do next."""
     from consumer.doctor import diagnose
     from consumer.study import Study
-    from shared.finding import as_text, as_values
+    from shared.diagnosis import as_text, as_values
 
     with shell("doctor", json) as out:
         findings = diagnose(Study(study))

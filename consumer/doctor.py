@@ -15,12 +15,12 @@ from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
+from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, Fair4FreeError, Unreachable
-from shared.finding import Finding
 from shared.limits import LIMITS
 
 
-def diagnose(study: Study) -> list[Finding]:
+def diagnose(study: Study) -> list[Diagnosis]:
     """Every check, in the order a person would fix them."""
     now = datetime.now(UTC)
 
@@ -73,10 +73,10 @@ def diagnose(study: Study) -> list[Finding]:
     return [_check(check.__name__, check) for check in checks]
 
 
-def _check(name: str, check: Callable[[], str]) -> Finding:
+def _check(name: str, check: Callable[[], str]) -> Diagnosis:
     try:
-        return Finding(name, True, check())
+        return Diagnosis(name, True, check())
     except Fair4FreeError as error:
-        return Finding(name, False, str(error))
+        return Diagnosis(name, False, str(error))
     except OSError:
-        return Finding(name, False, "not there. Remedy: run `fair4free enrol`")
+        return Diagnosis(name, False, "not there. Remedy: run `fair4free enrol`")

@@ -17,7 +17,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.freshness import Freshness
 from protocol.identity import certificate_role
-from protocol.ledger_file import Ledger, LedgerFile, verify_ledger
+from protocol.ledger_file import LedgerFile, VerifiedLedger, verify_ledger
 from protocol.manifest import Manifest
 from protocol.refusals import AGAIN, EndlessData
 from protocol.trust import (
@@ -134,7 +134,7 @@ def verify(study: Study, now: int) -> Verified:
     return Verified(trusted, verify_logged(root, manifest, LogProof.from_bytes(files[LOG_PROOF])))
 
 
-def verify_exported(study: Study, data: bytes) -> Ledger:
+def verify_exported(study: Study, data: bytes) -> VerifiedLedger:
     """Hold an exported ledger to the newest root and checkpoint this study has seen."""
     seen = study.last_seen()
     if not seen.checkpoint:

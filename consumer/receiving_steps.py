@@ -9,7 +9,7 @@ from consumer import enrolment, fetching
 from consumer.enrolment import Enrolled
 from consumer.study import Study
 from protocol.canonical_json import LAST_VERSION
-from protocol.ledger_file import Ledger
+from protocol.ledger_file import VerifiedLedger
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
@@ -36,6 +36,6 @@ def verify(path: Path | str) -> fetching.Verified:
     return fetching.verify(Study(Path(path)), now())
 
 
-def verify_ledger(path: Path | str, exported: Path | str) -> Ledger:
+def verify_ledger(path: Path | str, exported: Path | str) -> VerifiedLedger:
     """Verify a ledger that the owner exported, and that it continues what this study has seen."""
     return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))

@@ -44,7 +44,7 @@ def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> D
     if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
     study = Study(Path(path))
-    trusted = whole(study)
+    trusted = release_with_decoder(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
     schema, _, statistics = parse_release(*parts)
     distilled = distil(statistics, group_shares(schema), StudentSettings(seed=seed), progress)
@@ -75,7 +75,7 @@ def generate(
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
-    synthesiser, origin = fitted_synthesiser(study, whole(study))
+    synthesiser, origin = fitted_synthesiser(study, release_with_decoder(study))
     done = 0
     origin |= Run(seed, start, stop, balanced).said()
     # one block is written while the next is made
@@ -95,7 +95,7 @@ def generate(
     return Generated(target, start, stop)
 
 
-def whole(study: Study) -> TrustedRelease:
+def release_with_decoder(study: Study) -> TrustedRelease:
     """The fetched release, verified, with what generation needs. Raises `PolicyRefusal` in an auditor's study."""
     trusted = receiving_steps.verify(study.folder).release
     if Artefact.DECODER not in trusted.artefacts:

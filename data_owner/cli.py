@@ -296,7 +296,7 @@ def load(node: NodePath, json: Json = False) -> None:
 def doctor(node: NodePath, json: Json = False) -> None:
     """Check a node: what is in place, what is missing, and what to do next."""
     from data_owner.doctor import diagnose
-    from shared.finding import as_text, as_values
+    from shared.diagnosis import as_text, as_values
 
     with shell("doctor", json) as out:
         findings = diagnose(Node.open(node))

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
-from protocol.ledger_file import Ledger
+from protocol.ledger_file import VerifiedLedger
 from shared.report import Cell, Report, Section, Table, Verdict
 
 
-def ledger_report(ledger: Ledger) -> Report:
+def ledger_report(ledger: VerifiedLedger) -> Report:
     """Of a verified log. Bytes are of the five artefacts, as they were handed to the network."""
     served = [entry for entry in ledger.entries if isinstance(entry, Served)]
     total = sum(entry.length for entry in served)
@@ -74,7 +74,7 @@ def _by_party_day_kind(served: list[Served], names: dict[str, str]) -> tuple[tup
     return tuple((party, names[party], day, kind, count) for (party, day, kind), count in sorted(found.items()))
 
 
-def _released(ledger: Ledger, served: list[Served]) -> tuple[tuple[Cell, ...], ...]:
+def _released(ledger: VerifiedLedger, served: list[Served]) -> tuple[tuple[Cell, ...], ...]:
     rows: list[tuple[Cell, ...]] = []
     for version, approval in sorted(ledger.standing.approved.items()):
         left = [entry for entry in served if entry.version == version]
@@ -87,7 +87,7 @@ def _released(ledger: Ledger, served: list[Served]) -> tuple[tuple[Cell, ...], .
     return tuple(rows)
 
 
-def _decisions(ledger: Ledger, names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
+def _decisions(ledger: VerifiedLedger, names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
     rows: list[tuple[Cell, ...]] = []
     for entry in ledger.entries:
         match entry:

@@ -36,7 +36,7 @@ CONTENT = {
     Artefact.CARD: "scores to two decimals, counts to tens, one word for each attack",
 }
 
-WHO_IS_GUESSED = {
+QUESTIONS = {
     Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record? Searches its latent space.",
     Attack.DENSITY_RATIO: "Are synthetic rows denser around this person than real people are? (DOMIAS)",
     Attack.ATTRIBUTE_INFERENCE: "Who knows all of a person's record but one column: can they guess that one?",
@@ -192,7 +192,7 @@ def _guarantee(subject: Subject) -> Section:
 
 def _attacks(found: Battery, limits: AttackLimits) -> Section:
     results = judged(found)
-    questions = tuple((attack.words, question) for attack, question in WHO_IS_GUESSED.items() if attack in found.made)
+    questions = tuple((attack.words, question) for attack, question in QUESTIONS.items() if attack in found.made)
     shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
     return Section(
         "Attacks",

@@ -60,7 +60,7 @@ class LedgerFile(Document):
 
 
 @dataclass(frozen=True)
-class Ledger:
+class VerifiedLedger:
     """A verified log: its checkpoint, its entries in order, where they leave things, and who has countersigned."""
 
     checkpoint: Checkpoint
@@ -75,7 +75,7 @@ def witness_name(party: str) -> str:
     return f"fair4free.internal/consumer/{party}"
 
 
-def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None) -> Ledger:
+def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None) -> VerifiedLedger:
     """Verify an exported log, starting from a root that arrived by a safe way.
 
     It must be signed by the node's log keys, be the very tree of its checkpoint, obey the rules of `Standing`, and
@@ -111,7 +111,7 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
             raise RuleBroken("countersigned by nobody it let in, or twice", field="countersigned", remedy=ASK_OWNER)
         let_in.remove(each.party)
         countersigned.append((each.party, known.size, at))
-    return Ledger(checkpoint, tuple(entries), standing, tuple(countersigned))
+    return VerifiedLedger(checkpoint, tuple(entries), standing, tuple(countersigned))
 
 
 def _newest_root(file: LedgerFile, trusted: Root) -> Root:

@@ -58,7 +58,7 @@ def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Stud
 
 
 def origin(study: Study, path: Path) -> Lineage:
-    synthesiser, expected = steps.fitted_synthesiser(study, steps.whole(study))
+    synthesiser, expected = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
     return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
 
 
@@ -109,7 +109,7 @@ def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str
 
 
 def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
-    synthesiser, _ = steps.fitted_synthesiser(study, steps.whole(study))
+    synthesiser, _ = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(5, 40, 200), ignore_index=True), synthesiser.schema)
         run = Run(5, 40, 200, balanced=False)
@@ -119,7 +119,7 @@ def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
 
 
 def test_rows_changed_anywhere_are_found_while_all_blocks_are_looked_at(study: Study) -> None:
-    synthesiser, _ = steps.fitted_synthesiser(study, steps.whole(study))
+    synthesiser, _ = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(0, 0, 64 * BLOCKS), ignore_index=True), synthesiser.schema)
         run = Run(0, 0, 64 * BLOCKS, balanced=False)
@@ -191,7 +191,9 @@ def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_p
 def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Study, said: str | None) -> None:
     whole = study.student.read_bytes()
     lineage = {"manifest_sha256": metadata(whole)["manifest_sha256"], "distillation": said}
-    student = Student.from_bytes(whole, steps.fitted_synthesiser(study, steps.whole(study))[0].statistics.latent)
+    student = Student.from_bytes(
+        whole, steps.fitted_synthesiser(study, steps.release_with_decoder(study))[0].statistics.latent
+    )
     try:
         study.student.write_bytes(student.to_bytes({key: text for key, text in lineage.items() if text is not None}))
         with pytest.raises(BadInput, match="run `fair4free distill` again") as caught:
@@ -203,7 +205,9 @@ def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Stud
 
 def test_a_student_of_another_release_generates_nothing(study: Study, tmp_path: Path) -> None:
     whole = study.student.read_bytes()
-    student = Student.from_bytes(whole, steps.fitted_synthesiser(study, steps.whole(study))[0].statistics.latent)
+    student = Student.from_bytes(
+        whole, steps.fitted_synthesiser(study, steps.release_with_decoder(study))[0].statistics.latent
+    )
     try:
         study.student.write_bytes(student.to_bytes({**metadata(whole), "manifest_sha256": "ab" * 32}))
         with pytest.raises(VerificationFailure, match="not distilled from the release last fetched"):

@@ -6,7 +6,7 @@ from data_owner import steps
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.budget import Budget
-from shared.finding import Finding
+from shared.diagnosis import Diagnosis
 from tests.conftest import patients
 from tests.test_private_marginals import PUBLIC, people
 from tests.test_private_node import COLUMNS, edit, of_records
@@ -29,5 +29,5 @@ def test_before_a_draw_the_doctor_finds_what_would_refuse_it_and_charges_nothing
     assert "must be declared" in of_records(node).text
     columns = {name: entry.model_copy(update=PUBLIC[name]) for name, entry in read_settings(node).columns.items()}
     edit(node, columns=columns)
-    assert of_records(node) == Finding("records", True, "2,000 rows, 4 columns")
+    assert of_records(node) == Diagnosis("records", True, "2,000 rows, 4 columns")
     assert Budget(node.budget).charges() == []

@@ -24,8 +24,8 @@ from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card
 from shared.clock import now
+from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, PolicyRefusal, Unreachable
-from shared.finding import Finding
 from shared.table import read_table
 from tests.conftest import QUICK, QUICK_STUDENT, patients, record_measured, short_training
 from tests.test_private_marginals import PUBLIC, declared, people
@@ -184,7 +184,7 @@ def test_the_doctor_looks_at_microdata_and_not_at_records_that_are_charged_for(g
     assert of_records(gated).text.endswith("rows of microdata, 4 columns")
 
 
-def of_records(node: Node) -> Finding:
+def of_records(node: Node) -> Diagnosis:
     """What the doctor says of a node's records."""
     return next(found for found in diagnose(node) if found.name == "records")
 

@@ -10,7 +10,7 @@ from shared.limits import LIMITS
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """`text` is the state when it passed, and the problem with its fix when it did not."""
 
     name: str
@@ -18,11 +18,11 @@ class Finding:
     text: str
 
 
-def as_text(findings: Sequence[Finding]) -> str:
+def as_text(diagnoses: Sequence[Diagnosis]) -> str:
     """A line each."""
-    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in findings)
+    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in diagnoses)
 
 
-def as_values(findings: Sequence[Finding]) -> dict[str, Any]:
+def as_values(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:
     """The same for a program, with the limits that hold here."""
-    return {"findings": [vars(each) for each in findings], "limits": vars(LIMITS)}
+    return {"findings": [vars(each) for each in diagnoses], "limits": vars(LIMITS)}
