@@ -52,28 +52,8 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         raise BadInput("shadow releases come in pairs", field="--shadows", remedy="give an even number from 2")
     node = Node.open(path)
     settings = read_settings(node)
-    version = release.latest(node)
-    check_unchanged(node, version, settings)
-    before, status = findings.last(node, version), release.status(node, version)
-    if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
-        raise PolicyRefusal(
-            f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
-        )
-    if status.policy_id != policy_id(settings):
-        raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
-        )
-    if status.state is release.State.MEASURED:
-        release.check_whole(node, version)
-    released = release.trained_artefacts(node, version)
-    if before.release != release_digest(released):
-        raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
-    if (shadows or SHADOWS) < before.shadows:
-        raise BadInput(
-            f"this release was attacked with {before.shadows} shadow releases, and fewer tell less",
-            field="--shadows",
-            remedy=f"give {before.shadows} or more",
-        )
+    count = SHADOWS if shadows is None else shadows
+    version, before, released = _attackable(node, settings, count)
     if settings.privacy is not None:
         if shadows is not None:
             raise BadInput(
@@ -97,7 +77,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
         released,
         _kept(node.shadows(version), recipe(prepared.schema, settings.training), trained),
         prepared,
-        shadows or SHADOWS,
+        count,
         settings.training.seed,
         progress,
     )
@@ -109,6 +89,34 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     shutil.rmtree(node.shadows(version), ignore_errors=True)
     findings.write_page(node, version, found, settings)
     return Attacked(found, verdicts(found, limits), exceeded(found, limits))
+
+
+def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int, Battery, dict[Artefact, bytes]]:
+    """The newest release, what its gate found and what training made of it. Raises unless both belong together and
+    `shadows` shadow releases tell no less than was told before."""
+    version = release.latest(node)
+    check_unchanged(node, version, settings)
+    before, status = findings.last(node, version), release.status(node, version)
+    if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
+        raise PolicyRefusal(
+            f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
+        )
+    if status.policy_id != policy_id(settings):
+        raise PolicyRefusal(
+            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+        )
+    if status.state is release.State.MEASURED:
+        release.check_whole(node, version)
+    released = release.trained_artefacts(node, version)
+    if before.release != release_digest(released):
+        raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
+    if shadows < before.shadows:
+        raise BadInput(
+            f"this release was attacked with {before.shadows} shadow releases, and fewer tell less",
+            field="--shadows",
+            remedy=f"give {before.shadows} or more",
+        )
+    return version, before, released
 
 
 def _kept(place: Path, recipe: str, train: Train) -> Train:
