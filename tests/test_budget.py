@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from data_owner import steps
+from data_owner.cli import app
+from data_owner.node import Node
 from data_owner.privacy.accounting import Query, affordable, guarantee
 from data_owner.privacy.budget import Budget
+from data_owner.privacy.budget_state import state
 from data_owner.settings import PrivacySettings
 from shared.errors import BadInput, PolicyRefusal, Unreachable
+from tests.test_private_marginals import declared, people
 
 ROOT = Path(__file__).parent.parent
 ONE = PrivacySettings(epsilon=1.0)
@@ -149,6 +155,25 @@ def test_a_budget_that_vanished_is_not_begun_anew(tmp_path: Path, path: Path) ->
     path.unlink()
     with pytest.raises(Unreachable):
         Budget(path)
+
+
+def test_what_the_next_draw_would_ask_is_what_it_is_charged_for(tmp_path: Path) -> None:
+    node = Node(tmp_path / "hospital")
+    table = people()[["age", "gain", "sex", "died"]]
+    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    asked = declared(table)
+    fresh = state(node, asked, ONE)
+    assert (fresh.charges, fresh.totals, fresh.spent.epsilon) == ((), (), 0.0)
+    assert fresh.following is not None
+    assert 0.9 < fresh.following.epsilon <= fresh.left == 1.0
+    Budget(node.budget).charge(fresh.following.queries, ONE, "a", 0)
+    drawn = state(node, asked, ONE)
+    assert drawn.totals == (drawn.spent.epsilon,) == (fresh.following.epsilon,)
+    assert drawn.following is None
+    assert "raise epsilon and draws" in drawn.refused
+    done = CliRunner().invoke(app, ["budget", str(node.folder)])
+    assert f"ε {drawn.spent.epsilon:.3f} of 1 is spent in 1 of 1 draws" in done.output
+    assert "the next draw would be refused" in done.output
 
 
 @settings(max_examples=5, deadline=None)
