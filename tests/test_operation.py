@@ -331,7 +331,7 @@ def test_an_address_in_use_is_named(node: Node) -> None:
         MonitoringServer(f"127.0.0.1:{taken.getsockname()[1]}", Metrics(lambda: 0), lambda: True)
 
 
-def problems(findings: list[owner_doctor.Finding]) -> set[str]:
+def problems(findings: list[owner_doctor.Diagnosis]) -> set[str]:
     assert all(finding.text for finding in findings)
     return {finding.name for finding in findings if not finding.passed}
 
