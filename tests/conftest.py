@@ -65,6 +65,17 @@ def patients(rows: int = 600, seed: int = 0) -> pd.DataFrame:
     )
 
 
+def with_merged_groups() -> tuple[pd.DataFrame, Schema, pd.DataFrame]:
+    """A table in which two of the groups of two columns are too small, its schema, and it in canonical form."""
+    table = patients()
+    table["sex"] = pd.Series(np.where(np.arange(600) % 2, "f", "m"), dtype="str")
+    east = table.index[table["région"] == "east"]
+    table.loc[east, "sex"] = ["f"] * 6 + ["x"] * 6 + ["m"] * (len(east) - 12)
+    settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
+    settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"small_groups": "merge"})})
+    return table, *disclose(ingest(table, settings), 10)
+
+
 def settings_for(table: pd.DataFrame, **policy: object) -> OwnerSettings:
     found = infer(table, name="small", source="frame", target="died", sensitive=("région",), positive="1")
     return found.model_copy(update={"policy": found.policy.model_copy(update=policy)})

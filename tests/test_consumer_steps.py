@@ -32,7 +32,7 @@ from shared.schema import MERGED, Schema
 from shared.student import Student, StudentSettings
 from shared.table import TableWriter, drawn_rows
 from shared.tensor_metadata import metadata
-from tests.conftest import QUICK_STUDENT, Running, patients, settings_for
+from tests.conftest import QUICK_STUDENT, Running, patients, settings_for, with_merged_groups
 
 ROWS = 300
 
@@ -272,13 +272,7 @@ def test_a_word_for_a_gap_is_a_gap_where_no_category_has_that_name(tmp_path: Pat
 
 
 def test_own_records_of_a_small_group_are_of_the_merged_one() -> None:
-    table = patients()
-    table["sex"] = pd.Series(np.where(np.arange(600) % 2, "f", "m"), dtype="str")
-    east = table.index[table["région"] == "east"]
-    table.loc[east, "sex"] = ["f"] * 6 + ["x"] * 6 + ["m"] * (len(east) - 12)
-    settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
-    settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"small_groups": "merge"})})
-    schema, disclosed = disclose(ingest(table, settings), 10)
+    table, schema, disclosed = with_merged_groups()
     assert (MERGED, MERGED) in [group.values for group in schema.groups]
     own = pd.concat([table, table.iloc[:1].assign(région="west")], ignore_index=True)
     found = conform(schema, own)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,9 +9,7 @@ from data_owner import attack_gate, fitting
 from data_owner.attacks import canaries
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.search import Released
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import Records, ingest, read
+from data_owner.ingest import Records, read
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
 from data_owner.privacy.recoding import recoded
@@ -20,7 +17,7 @@ from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput
 from shared.progress import quiet
 from shared.schema import MERGED, CategoricalColumn
-from tests.conftest import patients, settings_for
+from tests.conftest import patients, settings_for, with_merged_groups
 from tests.overfitted import by_heart, laboratory_patients
 from tests.test_private_marginals import declared, people, planned
 
@@ -121,13 +118,7 @@ def test_people_have_the_categories_that_noise_left_or_no_place_at_all() -> None
 
 
 def test_people_of_a_small_group_are_attacked_in_the_merged_one() -> None:
-    table = patients()
-    table["sex"] = pd.Series(np.where(np.arange(600) % 2, "f", "m"), dtype="str")
-    east = table.index[table["région"] == "east"]
-    table.loc[east, "sex"] = ["f"] * 6 + ["x"] * 6 + ["m"] * (len(east) - 12)
-    settings = infer(table, name="small", source="frame", target="died", sensitive=("région", "sex"), positive="1")
-    settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"small_groups": "merge"})})
-    schema, records = disclose(ingest(table, settings), 10)
+    table, schema, records = with_merged_groups()
     people = records.assign(**{name: table[name].to_numpy() for name in ("région", "sex")})
     rows, has_place = recoded(schema, people)
     assert has_place.all()
