@@ -290,7 +290,8 @@ def check_not_denied(node: Node, version: int) -> None:
 
 
 def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
-    """The payload of a measured release. Raises `PolicyRefusal` unless it is what its state was written with.
+    """The payload of a measured release. Raises `PolicyRefusal` unless it is what its state was written with,
+    `Unreachable` where a file of it is gone.
 
     A gate that was cut off between them may have found more than the state says; files of another release may be worse.
     """

@@ -83,7 +83,9 @@ def architecture_for(schema: Schema, settings: TeacherSettings) -> Architecture 
             return ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
         return Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
     except ValidationError as error:
-        remedy = "raise minimum_count, which merges rare categories, or recode or exclude columns of many"
+        remedy = (
+            "raise minimum_count in [policy], which merges rare categories, or recode or exclude columns that have many"
+        )
         if schema.image is not None:
             remedy = "use a smaller --size, or fewer sensitive groups"
         raise BadInput(

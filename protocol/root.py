@@ -7,6 +7,7 @@ time, signed by the threshold of the root before it and by its own.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, Self
@@ -14,7 +15,7 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import SECONDS, Document, Sha256, Version
+from protocol.canonical_json import HEX, SECONDS, Document, Sha256, Version
 from protocol.refusals import AGAIN, ASK_OWNER, DuplicateKey, EndlessData, Expired, FastForward, Rollback, WrongNode
 from protocol.signing import Kind, check_threshold
 from shared.frozen import Frozen
@@ -55,7 +56,7 @@ class Root(Document):
     node: Name
     version: Version
     expires: int = Field(ge=0, le=SECONDS)
-    keys: dict[Sha256, Sha256] = Field(min_length=1, max_length=4 * LIMITS.signatures)
+    keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
     roles: dict[KeyRole, RoleKeys]
 
     @model_validator(mode="after")
@@ -63,6 +64,8 @@ class Root(Document):
         if set(self.roles) != set(KeyRole):
             raise ValueError("roles must be exactly " + ", ".join(KeyRole))
         for identifier, key in self.keys.items():
+            if not re.fullmatch(HEX, key):
+                raise ValueError("a key is not 32 bytes in hex")
             if hashlib.sha256(bytes.fromhex(key)).hexdigest() != identifier:
                 raise ValueError("a key id is not the digest of its key")
         if {identifier for role in self.roles.values() for identifier in role.key_ids} != set(self.keys):

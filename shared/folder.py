@@ -63,8 +63,10 @@ def make(path: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> Unreachable:
     """What says why `path` cannot be written."""
-    reason = (error.strerror or "failed").lower()
-    return Unreachable(f"cannot be written: {reason}", field=str(path), remedy="free space or fix permissions")
+    reason = os.strerror(error.errno).lower() if error.errno else "failed"
+    return Unreachable(
+        f"cannot be written: {reason}", field=str(path), remedy="check the folder, its permissions and free space"
+    )
 
 
 def there_already(path: Path, remedy: str) -> BadInput:

@@ -70,14 +70,14 @@ class Synthesiser:
             shares = shares.lerp(torch.full_like(shares, 1.0 / len(shares)), BALANCE)
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
-        target = sample_level(self.decoder.label(z), uniform[1])
+        target = sample_level(_finite(self.decoder.label(z)), uniform[1])
         membership = torch.nn.functional.one_hot(group, len(shares))
         if self.schema.image is not None:
             return decode_images(self.schema, pictures(self.decoder, z, membership), target, group)
         layout = Layout(self.schema)
         tiles = zip(torch.split(z, TILE), torch.split(membership, TILE), strict=True)
-        drawn = torch.cat([sample(layout, self.decoder(*tile), generator) for tile in tiles])
-        return decode(self.schema, _finite(drawn), target, group)
+        drawn = torch.cat([sample(layout, _finite(self.decoder(*tile)), generator) for tile in tiles])
+        return decode(self.schema, drawn, target, group)
 
     def table(self, seed: int, rows: int, balanced: bool = False) -> pd.DataFrame:
         """The first `rows` rows of run `seed` as one canonical table."""

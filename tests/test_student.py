@@ -247,8 +247,13 @@ def test_a_release_whose_decoder_could_not_make_the_schema_s_columns_is_refused(
         parse_release(json.dumps(content).encode(), decoder, artefacts[Artefact.STATISTICS])
 
 
-def test_a_release_whose_values_are_finite_and_whose_rows_are_not_makes_none(artefacts: dict[Artefact, bytes]) -> None:
-    weights = {name: torch.full_like(value, 6e4) for name, value in load(artefacts[Artefact.DECODER]).items()}
+@pytest.mark.parametrize("part", ["body", "head"])
+def test_a_release_whose_values_are_finite_and_whose_rows_are_not_makes_none(
+    artefacts: dict[Artefact, bytes], part: str
+) -> None:
+    weights = load(artefacts[Artefact.DECODER])
+    for name, value in weights.items():
+        value.fill_(6e4 if name.startswith(part) else 0.0)
     architecture = {"architecture": metadata(artefacts[Artefact.DECODER])["architecture"]}
     moments = load(artefacts[Artefact.STATISTICS])
     moments["class_mean"].fill_(3e38)

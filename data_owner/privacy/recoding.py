@@ -1,4 +1,4 @@
-"""Records in the categories and groups that noise left a schema: some have no place among them."""
+"""Records put into the categories and groups of a schema that noise had a part in: some have no place there."""
 
 from __future__ import annotations
 
