@@ -178,8 +178,8 @@ def doctor(study: StudyPath, json: Json = False) -> None:
     from shared.diagnosis import as_text, as_values
 
     with shell("doctor", json) as out:
-        findings = diagnose(Study(study))
-        out.result(as_values(findings), as_text(findings))
+        diagnoses = diagnose(Study(study))
+        out.result(as_values(diagnoses), as_text(diagnoses))
 
 
 def main() -> None:

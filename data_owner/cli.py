@@ -299,8 +299,8 @@ def doctor(node: NodePath, json: Json = False) -> None:
     from shared.diagnosis import as_text, as_values
 
     with shell("doctor", json) as out:
-        findings = diagnose(Node.open(node))
-        out.result(as_values(findings), as_text(findings))
+        diagnoses = diagnose(Node.open(node))
+        out.result(as_values(diagnoses), as_text(diagnoses))
 
 
 @app.command()

@@ -15,7 +15,10 @@ from shared.scores import Criterion
 
 
 class Written(Frozen):
-    """Text a person wrote, in TOML, where lists and strings stand for tuples and enums: types are not strict."""
+    """Text a person wrote, in TOML, where lists and strings stand for tuples and enums, so types are not strict.
+
+    Unknown settings are still refused, so a typing error cannot switch a rule off.
+    """
 
     model_config = ConfigDict(strict=False)
 
