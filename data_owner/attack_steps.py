@@ -16,7 +16,7 @@ from data_owner.attacks.battery import SHADOWS, Battery
 from data_owner.attacks.membership import Train
 from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
-from data_owner.fitting import artefacts, fit, recipe
+from data_owner.learning.fitting import artefacts, fit, recipe
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged, policy_id

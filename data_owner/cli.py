@@ -259,7 +259,7 @@ def serve(
     json: Json = False,
 ) -> None:
     """Serve approved releases over mutual TLS until stopped."""
-    from data_owner import logs, server
+    from data_owner.serving import logs, server
 
     with shell("serve", json) as out:
         logs.configure()

@@ -11,8 +11,8 @@ from data_owner.attacks.battery import Battery
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
-from data_owner.privacy_report import Subject, privacy_report
 from data_owner.release_gate import failures
+from data_owner.reports.privacy_report import Subject, privacy_report
 from data_owner.settings import AttackLimits, OwnerSettings
 from protocol.artefacts import Artefact
 from protocol.entry import parse_entry

@@ -69,7 +69,7 @@ def report(
 ) -> None:
     """Verify an exported log, then write every byte that left by party, day and kind."""
     from data_owner.ledger_export import verified
-    from data_owner.ledger_report import ledger_report
+    from data_owner.reports.ledger_report import ledger_report
     from shared import folder
 
     with shell("ledger report", json) as out:

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from data_owner import release_gate
-from data_owner.disclosure import publishable_rate, tens
+from data_owner.learning.teacher import Teacher
 from data_owner.measure_pictures import picture_scores, with_latents
+from data_owner.records.disclosure import publishable_rate, tens
 from data_owner.settings import UNBOUNDED, OwnerSettings
-from data_owner.teacher import Teacher
 from protocol.artefacts import TRAINED, Artefact
 from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, group_sizes, positions

@@ -7,8 +7,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
-from data_owner.teacher import Teacher, default_settings
-from data_owner.training import posteriors
+from data_owner.learning.teacher import Teacher, default_settings
+from data_owner.learning.training import posteriors
 from shared.codec import encode, positions
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure

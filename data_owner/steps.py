@@ -18,15 +18,11 @@ from data_owner import authority, findings, release, roots
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook
-from data_owner.fitting import Prepared, artefacts, fit, recipe, split
-from data_owner.image_report import image_report
-from data_owner.infer import infer
-from data_owner.ingest import read
+from data_owner.learning.fitting import Prepared, artefacts, fit, recipe, split
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
-from data_owner.owner_report import owner_report
 from data_owner.owner_toml import dump, read_settings
 from data_owner.preconditions import (
     check_bounded,
@@ -39,8 +35,12 @@ from data_owner.preconditions import (
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
+from data_owner.records.infer import infer
+from data_owner.records.ingest import read
+from data_owner.records.source import source
+from data_owner.reports.image_report import image_report
+from data_owner.reports.owner_report import owner_report
 from data_owner.settings import OwnerSettings
-from data_owner.source import source
 from protocol.artefacts import release_digest
 from shared import folder
 from shared.clock import now

@@ -17,17 +17,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner import authority, decisions, fitting, preconditions, release, server, steps
+from data_owner import authority, decisions, preconditions, release, steps
 from data_owner.attacks.battery import Battery
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import Records, ingest
+from data_owner.learning import fitting
+from data_owner.learning.teacher import TeacherSettings
 from data_owner.measure import measure, reference
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.server_certificate import ServerCertificate
+from data_owner.records.disclosure import disclose
+from data_owner.records.infer import infer
+from data_owner.records.ingest import Records, ingest
+from data_owner.serving import server
+from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
-from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from shared import folder, latent_plots, sealed_key
 from shared.clock import now

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data_owner import fitting
-from data_owner.ingest import ingest
-from data_owner.teacher import Teacher, TeacherSettings
-from data_owner.training import Trained, latent_statistics
+from data_owner.learning import fitting
+from data_owner.learning.teacher import Teacher, TeacherSettings
+from data_owner.learning.training import Trained, latent_statistics
+from data_owner.records.ingest import ingest
 from protocol.artefacts import Artefact
 from shared.codec import encode
 from shared.schema import Schema

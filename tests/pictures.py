@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_owner.infer import infer
+from data_owner.learning.teacher import IMAGE_TEACHER, TeacherSettings
+from data_owner.records.infer import infer
 from data_owner.settings import OwnerSettings
-from data_owner.teacher import IMAGE_TEACHER, TeacherSettings
 from shared.image_codec import as_png
 
 SIDE = 12

@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 import consumer
 from consumer import channel
 from consumer.study import Study
-from data_owner import authority, server
-from data_owner.access_control import AccessControl, EnrolmentPort, ReleasePort, place
-from data_owner.admission import Admission
+from data_owner import authority
 from data_owner.cli import app
-from data_owner.monitoring import Metrics
 from data_owner.node import Node
-from data_owner.open_calls import OpenCall, OpenCalls, to_end
-from data_owner.token_bucket import TokenBucket
+from data_owner.serving import server
+from data_owner.serving.access_control import AccessControl, EnrolmentPort, ReleasePort, place
+from data_owner.serving.admission import Admission
+from data_owner.serving.monitoring import Metrics
+from data_owner.serving.open_calls import OpenCall, OpenCalls, to_end
+from data_owner.serving.token_bucket import TokenBucket
 from protocol import identity
 from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyRole, may_call, may_read
 from protocol.artefacts import Artefact
@@ -101,7 +102,7 @@ def test_a_clock_that_stands_still_or_goes_back_gives_no_tokens() -> None:
 
 def test_identities_do_not_share_a_bucket_and_are_not_counted_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     few = dataclasses.replace(LIMITS, identities_counted=3)
-    monkeypatch.setattr("data_owner.admission.LIMITS", few)
+    monkeypatch.setattr("data_owner.serving.admission.LIMITS", few)
     admission = Admission(2, 60)
     assert [admission.seconds_to_wait("a", 0.0) > 0 for _ in range(3)] == [False, False, True]
     assert admission.seconds_to_wait("b", 0.0) == 0

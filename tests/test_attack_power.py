@@ -13,17 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import (
-    attack_gate,
-    attack_steps,
-    decisions,
-    findings,
-    fitting,
-    ledger_export,
-    preconditions,
-    release,
-    steps,
-)
+from data_owner import attack_gate, attack_steps, decisions, findings, ledger_export, preconditions, release, steps
 from data_owner.attacks import canaries, membership, reconstruction, run
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -34,6 +24,7 @@ from data_owner.benchmark import private
 from data_owner.benchmark.cells import Study, split
 from data_owner.benchmark.systems import Fold
 from data_owner.cli import app
+from data_owner.learning import fitting
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from data_owner import attack_gate, fitting
+from data_owner import attack_gate
 from data_owner.attacks import canaries, density_ratio, score
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -22,9 +22,10 @@ from data_owner.attacks.outcome import EVERYONE, Audit, Guesses, Outcome, Rate, 
 from data_owner.attacks.run import at_every_gate
 from data_owner.attacks.search import Released, log_likelihood, search
 from data_owner.attacks.targets import RAREST, draw, features
+from data_owner.learning import fitting
+from data_owner.learning.teacher import Losses, Teacher
+from data_owner.learning.training import Trained, latent_statistics
 from data_owner.settings import AttackLimits
-from data_owner.teacher import Losses, Teacher
-from data_owner.training import Trained, latent_statistics
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, encode
 from shared.errors import BadInput

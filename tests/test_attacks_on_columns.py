@@ -15,8 +15,8 @@ from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import Flags, Floats, Rate
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import draw
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import ingest
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, encode

@@ -14,8 +14,9 @@ import pytest
 import consumer
 from consumer import channel, fetching
 from consumer.study import Study
-from data_owner import authority, server
+from data_owner import authority
 from data_owner.node import Node
+from data_owner.serving import server
 from protocol import identity, transport
 from protocol.access import PartyRole
 from protocol.refusals import FastForward, Freeze

@@ -22,10 +22,11 @@ from google.protobuf.descriptor import FieldDescriptor
 import consumer
 from consumer.fetching import Fetched
 from consumer.study import Study
-from data_owner import authority, fitting, steps
+from data_owner import authority, steps
+from data_owner.learning import fitting
+from data_owner.learning.teacher import TeacherSettings
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.teacher import TeacherSettings
 from protocol.artefacts import Artefact
 from protocol.entry import Served, parse_entry
 from protocol.fair4free.v1 import release_pb2 as wire

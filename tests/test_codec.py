@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_owner.disclosure import quantile_table
+from data_owner.records.disclosure import quantile_table
 from shared import logistic
 from shared.codec import Layout, decode, dense, encode, rank_interval, sample, sample_level
 from shared.errors import BadInput

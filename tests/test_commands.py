@@ -21,17 +21,17 @@ from typer.testing import CliRunner
 import consumer.cli
 import data_owner.cli
 from consumer.study import Study
-from data_owner import fitting
 from data_owner.attacks.attack import Attack
 from data_owner.authority import Decision
 from data_owner.benchmark.run import Request
 from data_owner.cli import _unsure
 from data_owner.datasets import DATASETS, load
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import ingest
+from data_owner.learning import fitting
+from data_owner.learning.teacher import TeacherSettings
 from data_owner.node import Node
-from data_owner.teacher import TeacherSettings
+from data_owner.records.disclosure import disclose
+from data_owner.records.infer import infer
+from data_owner.records.ingest import ingest
 from protocol.access import PartyRole
 from protocol.artefacts import Artefact
 from shared.architecture import Architecture
@@ -143,7 +143,7 @@ OWNER = [
     ),
     (
         "serve hospital --address a:1 --enrolment-address b:2 --metrics-address c:3 --host-name here",
-        "data_owner.server.serve",
+        "data_owner.serving.server.serve",
         {
             "node": Node(HOSPITAL),
             "address": "a:1",
@@ -216,7 +216,7 @@ def test_what_is_given_on_a_command_line_arrives_where_it_is_used(
         patch.setattr(step, stop)
         patch.setattr(Node, "open", Node)
         patch.setattr("consumer.receiving_steps.verify", MagicMock())
-        patch.setattr("data_owner.logs.configure", lambda: None)
+        patch.setattr("data_owner.serving.logs.configure", lambda: None)
         patch.setattr("signal.signal", lambda number, handler: None)
         done = CliRunner().invoke(app, [*line.split(), "--json"])
     assert {name: value for name, value in arrived.items() if name not in ("progress", "ready", "now")} == expected

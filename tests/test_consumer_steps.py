@@ -18,11 +18,11 @@ from consumer.lineage import BLOCKS, Lineage, Run, made_again
 from consumer.reading import LEAST_ROWS, Rows, drawn_places, read_rows
 from consumer.study import Study
 from data_owner import authority
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import ingest
 from data_owner.measure import reference
 from data_owner.node import Node
+from data_owner.records.disclosure import disclose
+from data_owner.records.infer import infer
+from data_owner.records.ingest import ingest
 from protocol.artefacts import Artefact
 from shared.canonical import restore
 from shared.codec import group_positions

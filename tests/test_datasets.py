@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from data_owner.datasets import DATASETS, FOLDER, build, colored_mnist, dataset, load
-from data_owner.infer import infer
-from data_owner.ingest import ingest
+from data_owner.records.infer import infer
+from data_owner.records.ingest import ingest
 from shared.errors import BadInput, Unreachable, VerificationFailure
 
 

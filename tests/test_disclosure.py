@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from data_owner import fitting
-from data_owner.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
-from data_owner.infer import infer
-from data_owner.ingest import Records, ingest
+from data_owner.learning import fitting
 from data_owner.measure import rarest_category
+from data_owner.records.disclosure import disclose, merge_rare, publishable_rate, quantile_table, shares, tens
+from data_owner.records.infer import infer
+from data_owner.records.ingest import Records, ingest
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.card import GroupSize
 from shared.errors import PolicyRefusal

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_owner.datasets import codebook, load
-from data_owner.disclosure import quantile_table
-from data_owner.infer import infer
-from data_owner.ingest import read
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import NumericDomain, domains
+from data_owner.records.disclosure import quantile_table
+from data_owner.records.infer import infer
+from data_owner.records.ingest import read
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.errors import BadInput, PolicyRefusal
 from tests.test_private_marginals import declared, people

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
-from data_owner import fitting
+from data_owner.learning import fitting
 from shared.errors import BadInput, Unreachable
 from shared.image_folder import ImageFolderWriter, read_image_folder
 from shared.limits import LIMITS

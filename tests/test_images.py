@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from data_owner import steps
-from data_owner.images import read_labelled
 from data_owner.node import Node
+from data_owner.records.images import read_labelled
 from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.image_codec import as_png, read_image
 from tests.pictures import SIDE, pictures, write_folder
@@ -217,7 +217,7 @@ def test_what_is_in_a_hidden_folder_is_no_picture_of_ours(place: Path) -> None:
 
 def test_an_error_of_ours_is_not_taken_for_a_damaged_file(place: Path) -> None:
     with (
-        patch("data_owner.images.read_image", side_effect=ValueError("of ours")),
+        patch("data_owner.records.images.read_image", side_effect=ValueError("of ours")),
         pytest.raises(ValueError, match="of ours"),
     ):
         read_labelled(place / "images", place / "labels.csv")

@@ -11,12 +11,13 @@ from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import fitting, steps
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import MergedGroups, ingest
+from data_owner import steps
+from data_owner.learning import fitting
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.records.disclosure import disclose
+from data_owner.records.infer import infer
+from data_owner.records.ingest import MergedGroups, ingest
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import UTC_TIME, restore
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable

@@ -16,8 +16,8 @@ from consumer.study import Study
 from data_owner import authority, ledger, ledger_export, release, roots
 from data_owner.cli import app
 from data_owner.ledger import Ledger, new_entry
-from data_owner.ledger_report import ledger_report
 from data_owner.node import Node
+from data_owner.reports.ledger_report import ledger_report
 from protocol import access
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin

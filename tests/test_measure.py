@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner import fitting, measure
+from data_owner import measure
+from data_owner.learning import fitting
 from protocol.artefacts import Artefact
 from shared.card import AttackFinding, AttackVerdict, Card
 from shared.headlines import attack_verdict, score_verdicts

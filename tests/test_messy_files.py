@@ -9,11 +9,11 @@ import pytest
 
 from consumer.reading import read_rows
 from data_owner import steps
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_name
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import ingest
 from data_owner.settings import ColumnSettings
 from shared.canonical import restore
 from shared.conform import conform

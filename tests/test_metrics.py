@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner import fitting
-from data_owner.disclosure import disclose, tens
-from data_owner.infer import infer
-from data_owner.ingest import ingest
+from data_owner.learning import fitting
 from data_owner.measure import measure, published, reference
+from data_owner.records.disclosure import disclose, tens
+from data_owner.records.infer import infer
+from data_owner.records.ingest import ingest
 from data_owner.release_gate import checks, failures, refused_by_chance
 from data_owner.settings import Floors, Policy
 from shared.associations import associations

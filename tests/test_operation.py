@@ -25,13 +25,14 @@ from consumer import channel
 from consumer import doctor as consumer_doctor
 from consumer.distillation import said_of
 from consumer.study import Study
-from data_owner import authority, ledger_export, load, logs, release, roots, server
+from data_owner import authority, ledger_export, load, release, roots
 from data_owner import doctor as owner_doctor
 from data_owner.cli import app
 from data_owner.ledger import Ledger
-from data_owner.monitoring import Metrics, MonitoringServer, loopback
 from data_owner.node import Node
-from data_owner.server_certificate import ServerCertificate
+from data_owner.serving import logs, server
+from data_owner.serving.monitoring import Metrics, MonitoringServer, loopback
+from data_owner.serving.server_certificate import ServerCertificate
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.address import host_and_port
@@ -94,7 +95,8 @@ def test_who_serves_needs_no_records_and_nothing_that_owner_toml_says(node: Node
 
 
 @pytest.mark.parametrize(
-    "modules", ["data_owner.cli, data_owner.logs, data_owner.server", "consumer.cli, consumer.receiving_steps"]
+    "modules",
+    ["data_owner.cli, data_owner.serving.logs, data_owner.serving.server", "consumer.cli, consumer.receiving_steps"],
 )
 def test_what_faces_the_network_loads_nothing_that_reads_tables_or_runs_models(modules: str) -> None:
     heavy = "{'numpy', 'pandas', 'pyarrow', 'safetensors', 'sklearn', 'torch'}"

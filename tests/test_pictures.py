@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 import consumer
 from consumer.study import Study
-from data_owner import attack_steps, authority, fitting, steps, training
-from data_owner.image_encoder import ImageEncoder
-from data_owner.images import LARGEST_SIDE
-from data_owner.ingest import MergedGroups
+from data_owner import attack_steps, authority, steps
+from data_owner.learning import fitting, training
+from data_owner.learning.image_encoder import ImageEncoder
+from data_owner.learning.teacher import architecture_for, default_settings
 from data_owner.measure import reference
 from data_owner.node import Node
-from data_owner.teacher import architecture_for, default_settings
+from data_owner.records.images import LARGEST_SIDE
+from data_owner.records.ingest import MergedGroups
 from protocol.artefacts import Artefact
 from shared.architecture import ConvolutionalArchitecture
 from shared.canonical import restore
@@ -134,8 +135,8 @@ def test_the_largest_side_is_the_largest_whose_decoder_is_within_the_limits() ->
 
 def test_no_more_pictures_are_held_out_of_training_than_go_through_at_once(image_records: fitting.Prepared) -> None:
     with (
-        patch("data_owner.training.MOST_PICTURES_VALIDATED", 7),
-        patch("data_owner.training._validate", wraps=training._validate) as validated,
+        patch("data_owner.learning.training.MOST_PICTURES_VALIDATED", 7),
+        patch("data_owner.learning.training._validate", wraps=training._validate) as validated,
     ):
         fitting.fit(image_records, picture_settings(pictures()).training, replace(QUICK_IMAGES, steps=5))
     assert len(validated.call_args.args[1]) == 7
@@ -362,7 +363,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
 def _trained_and_gated(path: Path) -> steps.Gated:
     """As `train` and `gate` do it, with a short training."""
     with (
-        patch("data_owner.fitting.default_settings", lambda schema: QUICK_IMAGES),
+        patch("data_owner.learning.fitting.default_settings", lambda schema: QUICK_IMAGES),
         patch("data_owner.measure_pictures.default_settings", lambda schema: QUICK_IMAGES),
     ):
         steps.train(path)

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from data_owner.infer import infer
-from data_owner.ingest import read
 from data_owner.privacy import histogram, private_marginals
 from data_owner.privacy.accounting import Query, affordable, guarantee
 from data_owner.privacy.domain import domains
 from data_owner.privacy.noise import Counts, discrete_gaussian
+from data_owner.records.infer import infer
+from data_owner.records.ingest import read
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
 from shared.progress import quiet

@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, findings, fitting, preconditions, release, steps
+from data_owner import decisions, findings, preconditions, release, steps
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.outcome import Audit
 from data_owner.cli import app
 from data_owner.doctor import diagnose
-from data_owner.ingest import Records
+from data_owner.learning import fitting
 from data_owner.node import Node
 from data_owner.owner_toml import dump, parse, read_settings
 from data_owner.privacy import microdata, private_marginals, rehearsal
 from data_owner.privacy.accounting import Guarantee, affordable
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement, statement
+from data_owner.records.ingest import Records
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card

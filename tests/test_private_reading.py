@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner.ingest import read
 from data_owner.privacy import private_marginals
+from data_owner.records.ingest import read
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy, PrivacySettings
 from shared.table import read_table
 

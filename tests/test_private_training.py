@@ -13,8 +13,8 @@ from data_owner.benchmark.baselines import private_training
 from data_owner.benchmark.baselines.private_training import BATCH, CLIP, SIZES, private_steps
 from data_owner.benchmark.cells import Study, split
 from data_owner.benchmark.systems import Fold
+from data_owner.learning.teacher import Teacher
 from data_owner.privacy.histogram import Integers
-from data_owner.teacher import Teacher
 from shared.codec import Encoded, encode
 from shared.schema import Schema
 

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from data_owner import attack_gate, fitting
+from data_owner import attack_gate
 from data_owner.attacks import canaries
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.search import Released
-from data_owner.ingest import Records, read
+from data_owner.learning import fitting
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
 from data_owner.privacy.recoding import recoded
+from data_owner.records.ingest import Records, read
 from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput
 from shared.progress import quiet

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from data_owner import decisions, fitting, preconditions, release, roots, steps
+from data_owner import decisions, preconditions, release, roots, steps
 from data_owner.cli import app
+from data_owner.learning import fitting
+from data_owner.learning.training import Trained
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
+from data_owner.serving.trust_metadata import TrustMetadata
 from data_owner.settings import TrainingSettings
-from data_owner.training import Trained
-from data_owner.trust_metadata import TrustMetadata
 from protocol.artefacts import TRAINED, Artefact
 from protocol.freshness import Freshness
 from protocol.manifest import Manifest

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner.repair import out_of_fold_scores
+from data_owner.learning.repair import out_of_fold_scores
 from shared.schema import Schema
 
 

@@ -18,12 +18,12 @@ from consumer.audit_report import audit_report, released_dependence
 from consumer.lineage import Lineage
 from consumer.reading import Rows
 from consumer.table_audit import _own_section, quantile_distance
-from data_owner import fitting
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
+from data_owner.learning import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
-from data_owner.owner_report import merged_table, owner_report
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import ingest
+from data_owner.reports.owner_report import merged_table, owner_report
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 import consumer
 from consumer.study import Study
-from data_owner import authority, release, roots, server
+from data_owner import authority, release, roots
 from data_owner.cli import app
 from data_owner.node import Node
+from data_owner.serving import server
 from protocol.invitation import Invitation
 from protocol.refusals import UnderThreshold
 from protocol.root import KeyRole

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from data_owner.infer import infer
-from data_owner.ingest import read
+from data_owner.records.infer import infer
+from data_owner.records.ingest import read
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.schema import MISSING

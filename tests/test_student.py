@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from consumer.steps import LAST_SEED
-from data_owner.teacher import TeacherSettings, architecture_for
+from data_owner.learning.teacher import TeacherSettings, architecture_for
 from protocol.artefacts import TRAINED, Artefact
 from shared import generation, student
 from shared.architecture import Architecture

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import ingest
 from data_owner.settings import ColumnSettings
 from shared.canonical import canonical, plain, restore, restore_column
 from shared.conform import conform

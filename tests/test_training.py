@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from data_owner import fitting, training
-from data_owner.disclosure import disclose
-from data_owner.ingest import ingest
-from data_owner.repair import barycentre, out_of_fold_scores, repaired_targets, sharpened
-from data_owner.teacher import Losses, Teacher
-from data_owner.training import LEAST_PATIENCE, Epoch, latent_statistics, posteriors, train_teacher
+from data_owner.learning import fitting, training
+from data_owner.learning.repair import barycentre, out_of_fold_scores, repaired_targets, sharpened
+from data_owner.learning.teacher import Losses, Teacher
+from data_owner.learning.training import LEAST_PATIENCE, Epoch, latent_statistics, posteriors, train_teacher
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import ingest
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, Layout, encode
 from shared.errors import BadInput

@@ -312,7 +312,7 @@ def test_the_words_of_an_unforeseen_error_stay_at_the_owner(
 def test_an_analyst_made_an_auditor_during_a_transfer_gets_no_further_chunk_of_the_decoder(
     running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_owner.server.LIMITS", dataclasses.replace(LIMITS, chunk_bytes=1000))
+    monkeypatch.setattr("data_owner.serving.server.LIMITS", dataclasses.replace(LIMITS, chunk_bytes=1000))
     chunks = iter(range(1_000_000))
 
     def make_auditor(log: Ledger, version: int) -> bool:

@@ -20,7 +20,7 @@ from data_owner.attacks import reconstruction
 from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import CONFIDENCE, Audit, Flags, Floats
 from data_owner.attacks.search import Released
-from data_owner.training import validation_split
+from data_owner.learning.training import validation_split
 from shared.codec import encode
 from shared.metrics import Integers
 

@@ -21,7 +21,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets
-from data_owner.training import validation_split
+from data_owner.learning.training import validation_split
 from protocol.artefacts import Artefact
 from shared.progress import Progress
 

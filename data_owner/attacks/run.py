@@ -22,7 +22,7 @@ from data_owner.attacks.membership import Train
 from data_owner.attacks.outcome import Result
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
-from data_owner.fitting import Prepared
+from data_owner.learning.fitting import Prepared
 from protocol.artefacts import Artefact, release_digest
 from shared.progress import Progress
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
-from data_owner.image_encoder import reconstruction
+from data_owner.learning.image_encoder import reconstruction
 from protocol.artefacts import TRAINED, Artefact
 from shared.codec import Encoded, Layout
 from shared.decoder import Decoder

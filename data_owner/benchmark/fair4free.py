@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from data_owner import fitting
 from data_owner.benchmark.systems import Fold, Rows
+from data_owner.learning import fitting
+from data_owner.learning.teacher import TeacherSettings
+from data_owner.learning.training import Trained
 from data_owner.measure import reference
 from data_owner.settings import TrainingSettings
-from data_owner.teacher import TeacherSettings
-from data_owner.training import Trained
 from shared.generation import Synthesiser
 from shared.student import StudentSettings
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from data_owner.benchmark import cells, fair4free
 from data_owner.benchmark.registry import OURS, chosen
 from data_owner.benchmark.systems import Fold
-from data_owner.teacher import TeacherSettings
+from data_owner.learning.teacher import TeacherSettings
 from shared import folder
 from shared.codec import encode
 from shared.frozen import Frozen

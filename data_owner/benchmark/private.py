@@ -13,16 +13,16 @@ import pandas as pd
 from data_owner.benchmark import fair4free
 from data_owner.benchmark.systems import Fold, Rows, Unsuitable
 from data_owner.datasets import codebook
-from data_owner.disclosure import disclose
-from data_owner.infer import infer
-from data_owner.ingest import ingest, read
+from data_owner.learning.teacher import TeacherSettings
 from data_owner.privacy.accounting import affordable
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import draw, plan, varied
 from data_owner.privacy.recoding import recoded
+from data_owner.records.disclosure import disclose
+from data_owner.records.infer import infer
+from data_owner.records.ingest import ingest, read
 from data_owner.settings import OwnerSettings
-from data_owner.teacher import TeacherSettings
 from shared.conform import conform
 from shared.progress import quiet
 from shared.schema import MERGED, ImageColumn, NumericColumn, Schema

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_owner.ingest import ColumnFacts
+from data_owner.records.ingest import ColumnFacts
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import restore_column
 from shared.errors import PolicyRefusal

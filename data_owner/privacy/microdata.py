@@ -6,11 +6,11 @@ import hashlib
 
 import pandas as pd
 
-from data_owner.ingest import Records, read
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget, Charge
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, rho_of, varied
+from data_owner.records.ingest import Records, read
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
 from shared.clock import now

@@ -28,11 +28,11 @@ jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-unty
 
 import mbi  # noqa: E402
 
-from data_owner.ingest import Records  # noqa: E402
 from data_owner.privacy import histogram  # noqa: E402
 from data_owner.privacy.accounting import Query  # noqa: E402
 from data_owner.privacy.domain import Domain, NumericDomain, domains  # noqa: E402
 from data_owner.privacy.noise import discrete_gaussian  # noqa: E402
+from data_owner.records.ingest import Records  # noqa: E402
 from data_owner.settings import OwnerSettings, PrivacySettings  # noqa: E402
 from shared.canonical import canonical  # noqa: E402
 from shared.errors import PolicyRefusal  # noqa: E402

@@ -18,11 +18,11 @@ from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import Floats
 from data_owner.attacks.run import SYNTHETIC_ROWS, at_every_gate
 from data_owner.attacks.search import Released
-from data_owner.fitting import HELD_OUT_SHARE, artefacts, fit, split
-from data_owner.ingest import Records
+from data_owner.learning.fitting import HELD_OUT_SHARE, artefacts, fit, split
 from data_owner.measure import reference
 from data_owner.privacy.private_marginals import Plan, draw, varied
 from data_owner.privacy.recoding import recoded
+from data_owner.records.ingest import Records
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.codec import encode
 from shared.progress import Progress

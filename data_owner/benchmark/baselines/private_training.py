@@ -21,15 +21,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from data_owner.benchmark.private import declared, readable
 from data_owner.benchmark.systems import Fold, Unsuitable
-from data_owner.disclosure import disclose
-from data_owner.ingest import Records, ingest, read
+from data_owner.learning.teacher import Teacher, TeacherSettings
 from data_owner.privacy import histogram
 from data_owner.privacy.accounting import ORDERS, Query, affordable
 from data_owner.privacy.domain import NumericDomain, domains
 from data_owner.privacy.noise import discrete_gaussian
 from data_owner.privacy.private_marginals import varied
+from data_owner.records.disclosure import disclose
+from data_owner.records.ingest import Records, ingest, read
 from data_owner.settings import OwnerSettings
-from data_owner.teacher import Teacher, TeacherSettings
 from shared.codec import Encoded, Layout, decode, encode, sample, sample_level
 from shared.generation import group_shares
 from shared.schema import Schema

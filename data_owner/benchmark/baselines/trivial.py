@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from data_owner.benchmark.fair4free import PARITY
 from data_owner.benchmark.systems import Fold
-from data_owner.repair import repaired_targets
+from data_owner.learning.repair import repaired_targets
 from shared.codec import labels, sample_level
 from shared.metrics import Integers, outcome
 

@@ -15,10 +15,10 @@ from urllib.parse import unquote
 import grpc
 
 from data_owner import authority
-from data_owner.admission import Admission
-from data_owner.monitoring import Metrics
 from data_owner.node import Node
-from data_owner.open_calls import OpenCall, OpenCalls
+from data_owner.serving.admission import Admission
+from data_owner.serving.monitoring import Metrics
+from data_owner.serving.open_calls import OpenCall, OpenCalls
 from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, PartyRole, may_call
 from protocol.calls import RETRY_AFTER
 from protocol.identity import certificate_fingerprint

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner.disclosure import shares
-from data_owner.teacher import Losses, Teacher, TeacherSettings
+from data_owner.learning.teacher import Losses, Teacher, TeacherSettings
+from data_owner.records.disclosure import shares
 from shared.codec import Encoded, sample_level
 from shared.errors import BadInput
 from shared.progress import Progress, quiet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_owner.datasets import colored_mnist, dataset, load
-from data_owner.images import Skipped, read_labelled
+from data_owner.records.images import Skipped, read_labelled
 from shared.errors import BadInput
 from shared.table import read_table
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_owner.ingest import ColumnFacts, Records
+from data_owner.records.ingest import ColumnFacts, Records
 from shared.errors import PolicyRefusal
 from shared.schema import (
     MERGED,

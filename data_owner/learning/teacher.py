@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from data_owner.image_encoder import ImageEncoder, reconstruction
+from data_owner.learning.image_encoder import ImageEncoder, reconstruction
 from shared.architecture import Architecture, ConvolutionalArchitecture, perceptron
 from shared.codec import Encoded, Layout, dense
 from shared.decoder import Decoder

@@ -20,7 +20,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
-from data_owner.access_control import (
+from data_owner.ledger import Ledger, new_entry
+from data_owner.node import Node
+from data_owner.serving.access_control import (
     NOT_APPROVED,
     AccessControl,
     EnrolmentPort,
@@ -29,12 +31,10 @@ from data_owner.access_control import (
     caller_role,
     place,
 )
-from data_owner.ledger import Ledger, new_entry
-from data_owner.monitoring import Metrics, MonitoringServer, NodeState
-from data_owner.node import Node
-from data_owner.open_calls import OpenCalls
-from data_owner.server_certificate import ServerCertificate
-from data_owner.trust_metadata import TrustMetadata
+from data_owner.serving.monitoring import Metrics, MonitoringServer, NodeState
+from data_owner.serving.open_calls import OpenCalls
+from data_owner.serving.server_certificate import ServerCertificate
+from data_owner.serving.trust_metadata import TrustMetadata
 from protocol import identity, transport
 from protocol.access import may_read
 from protocol.address import host_and_port

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from data_owner.ingest import MergedGroups
 from data_owner.measure import Measured
-from data_owner.owner_report import frame, gate_section, latent_section, merged_groups_table, training_section
+from data_owner.records.ingest import MergedGroups
+from data_owner.reports.owner_report import frame, gate_section, latent_section, merged_groups_table, training_section
 from shared.generation import Synthesiser
 from shared.headlines import score_section
 from shared.image_plots import group_counts, group_grid, picture_grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from data_owner.token_bucket import TokenBucket
+from data_owner.serving.token_bucket import TokenBucket
 from shared.limits import LIMITS
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from data_owner.ingest import MergedGroups
 from data_owner.measure import Measured
+from data_owner.records.ingest import MergedGroups
 from shared.associations import associations
 from shared.card import Card
 from shared.generation import Synthesiser

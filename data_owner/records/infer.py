@@ -9,8 +9,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from data_owner.attacks.attack import ON_PICTURES
-from data_owner.images import holds_images, image_settings
-from data_owner.ingest import LEAST_ROWS, check_target
+from data_owner.records.images import holds_images, image_settings
+from data_owner.records.ingest import LEAST_ROWS, check_target
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
 from shared.canonical import EXACT, OFFSET, ZONE, canonical, plain
 from shared.errors import BadInput

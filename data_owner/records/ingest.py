@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_owner.images import image_column
+from data_owner.records.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.canonical import AFRESH, DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal

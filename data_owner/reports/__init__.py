@@ -1,0 +1,1 @@
+"""Pages that people at the owner read."""

@@ -1,0 +1,1 @@
+"""What faces the network: two listeners, who may call what and how often, and what an operator sees of it."""
