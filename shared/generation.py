@@ -67,7 +67,7 @@ class Synthesiser:
         z = _finite(self.latents(rows, generator))
         shares = group_shares(self.schema)
         if balanced:
-            shares = shares.lerp(torch.full_like(shares, 1.0 / len(shares)), BALANCE)
+            shares = balanced_shares(shares)
         uniform = torch.rand(2, rows, generator=generator)
         group = sample_level(shares.log().expand(rows, -1), uniform[0])
         target = sample_level(_finite(self.decoder.label(z)), uniform[1])
@@ -147,6 +147,11 @@ def group_shares(schema: Schema) -> Tensor:
     """The released shares of the groups, adding up to 1, (groups,)."""
     shares = torch.tensor([group.share for group in schema.groups])
     return shares / shares.sum()
+
+
+def balanced_shares(shares: Tensor) -> Tensor:
+    """Shares of the groups in balanced rows, of those that were recorded, (groups,) each."""
+    return shares.lerp(torch.full_like(shares, 1.0 / len(shares)), BALANCE)
 
 
 def block_seed(seed: int, index: int) -> int:

@@ -24,11 +24,11 @@ from shared.report import Figure, Report, Section, Table, Verdict
 
 
 def as_report(found: Comparison) -> Report:
-    """Headlines of the first system, then every table and picture."""
+    """Headlines, then every table and picture."""
     return Report(
         title=f"Fair synthetic {found.study.dataset}, system by system",
         subtitle=headline(found),
-        verdicts=_verdicts(found.systems[0]),
+        verdicts=_verdicts(found),
         facts=(("Protocol", found.protocol),),
         sections=(_scores(found), _fidelity(found), *((_figures(found.portrait),) if found.portrait else ())),
     )
@@ -94,11 +94,16 @@ def _figures(portrait: Portrait) -> Section:
     )
 
 
-def _verdicts(ours: Row) -> tuple[Verdict, ...]:
-    if ours.forest is None:
-        return (Verdict("bad", ours.title, ours.failure or "did not run"),)
-    parity, accuracy = ours.forest.demographic_parity_ratio, ours.forest.accuracy
+def _verdicts(found: Comparison) -> tuple[Verdict, ...]:
+    """What the first system reached, and why others have no figures."""
+    failed = tuple(Verdict("bad", row.title, row.failure) for row in found.systems if row.failure)
+    first = found.systems[0]
+    if first.forest is None:
+        return failed
+    text = f"On real people, {found.folds} of {found.study.folds} folds."
+    parity, accuracy = first.forest.demographic_parity_ratio, first.forest.accuracy
     return (
-        Verdict("neutral", f"{ours.title}: demographic parity ratio", "On real people, all folds.", cell_text(parity)),
-        Verdict("neutral", f"{ours.title}: accuracy", "On real people, all folds.", cell_text(accuracy)),
+        Verdict("neutral", f"{first.title}: demographic parity ratio", text, cell_text(parity)),
+        Verdict("neutral", f"{first.title}: accuracy", text, cell_text(accuracy)),
+        *failed,
     )

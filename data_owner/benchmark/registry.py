@@ -46,7 +46,7 @@ SYSTEMS: tuple[System, ...] = (
     Predictor("correlation-remover", "Correlation Remover", fairlearn_methods.correlation_remover),
     Predictor("threshold-parity", "Threshold Optimizer, parity", fairlearn_methods.threshold_optimizer_parity),
     Predictor("threshold-odds", "Threshold Optimizer, odds", fairlearn_methods.threshold_optimizer_odds),
-    Generator("repaired", "original data, labels repaired", trivial.repaired),
+    Generator("repaired", "original data, repaired and balanced", trivial.repaired),
     Generator(ORIGINAL, "original data", trivial.original),
     Predictor(CONSTANT, "constant classifier", trivial.constant),
 )

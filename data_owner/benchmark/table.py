@@ -13,7 +13,7 @@ COLUMNS = (
     *("DPR", "EOR", "accuracy", "recall", "F1", "density", "coverage"),
     *("DPR, s permuted", "EOR, s permuted"),
     *("DPR, boosting", "EOR, boosting", "accuracy, boosting"),
-    *("DPR, own protocol", "accuracy, own protocol"),
+    *("DPR, own protocol", "EOR, own protocol", "accuracy, own protocol"),
     "CPU s a fold",
 )
 
@@ -49,7 +49,7 @@ def _table(columns: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
 
 def headline(found: Comparison) -> str:
     groups = ", ".join(f"{label} {count:,}" for label, count in found.groups.items())
-    quick = "" if found.is_complete else " A quick look, not a result."
+    quick = "" if found.is_complete else " A quick look with fewer rows and steps, not a result."
     return (
         f"{found.study.dataset} by {' and '.join(found.study.sensitive)}: {found.rows:,} rows ({groups}), "
         f"{found.folds} of {found.study.folds} folds pooled, seeds {', '.join(map(str, found.seeds))}, positive class "
@@ -108,6 +108,7 @@ def _system(row: Row) -> tuple[Shown, ...]:
         boosted.equalized_odds_ratio,
         boosted.accuracy,
         row.own.demographic_parity_ratio if row.own else None,
+        row.own.equalized_odds_ratio if row.own else None,
         row.own.accuracy if row.own else None,
         row.seconds,
     )
