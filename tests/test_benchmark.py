@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from data_owner.benchmark import cells, comparison, private, registry
-from data_owner.benchmark.baselines import fairlearn_methods
+from data_owner.benchmark.baselines import fairlearn_methods, trivial
 from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
 from data_owner.benchmark.baselines.matrix import BINS, Bins, Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
+from data_owner.benchmark.comparison import Row
+from data_owner.benchmark.comparison_report import as_report
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
 from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, Written, run
 from data_owner.benchmark.systems import Fold, Rows
-from shared.codec import group_positions
+from shared.codec import group_positions, group_sizes
 from shared.errors import BadInput
 from shared.metrics import Integers, design_matrix, outcome, scores
 from shared.plots import frontier
@@ -298,7 +300,8 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
     assert repaired.demographic_parity_ratio.mean > 0.85
     assert repaired.accuracy.mean > original.accuracy.mean - 0.02
     assert not found.comparison.is_complete
-    assert "A quick look, not a result." in found.markdown
+    assert "A quick look with fewer rows and steps, not a result." in found.markdown
+    assert "On real people, 1 of 5 folds." in found.report.read_text("utf-8")
     assert "positive class 1" in found.markdown
     assert "DPR, s permuted" in found.markdown
     assert [
@@ -309,6 +312,26 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
     ]
     assert {path.suffix for path in place.iterdir() if path.is_file()} == {".html", ".json", ".md"}
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+
+
+def test_the_page_says_why_a_system_failed_wherever_its_row_stands(looked_at: tuple[Written, Path]) -> None:
+    comparison = looked_at[0].comparison
+    first, second, *others = comparison.systems
+    failed = comparison.model_copy(
+        update={"systems": (first, Row(name="x", title=second.title, failure="it knows two groups only"), *others)}
+    )
+    assert "it knows two groups only" in as_report(failed).to_html()
+
+
+def test_repaired_records_are_as_many_and_as_balanced_as_our_rows(tmp_path: Path) -> None:
+    study = COMPAS.model_copy(update={"sensitive": ("race",)})
+    schema, training, held_out = split(study, 0, 0)
+    fold = Fold("compas", schema, training, held_out, 0, 0.25, tmp_path)
+    rows = trivial.repaired(fold)
+    shares = group_sizes(schema, training) / len(training)
+    assert (len(rows.for_models), len(rows.like_training)) == (fold.rows, len(training))
+    assert group_sizes(schema, rows.for_models) / fold.rows == pytest.approx((shares + 0.5) / 2.0, abs=0.01)
+    assert group_sizes(schema, rows.like_training).tolist() == group_sizes(schema, training).tolist()
 
 
 def test_a_look_at_a_few_systems_does_not_take_the_place_of_the_whole() -> None:
