@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 import venv
@@ -84,11 +85,17 @@ def test_constraints_pin_every_dependency_exactly() -> None:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a source distribution and of the wheel that is built from it."""
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(out.glob("*.whl"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def wheel(distributions: Path) -> Path:
+    return next(distributions.glob("*.whl"))
 
 
 def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
@@ -100,6 +107,13 @@ def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
         "protocol/fair4free/v1/release.proto",
     } <= names
     assert not [name for name in names if name.startswith(("tests", "deploy"))]
+
+
+def test_a_source_distribution_holds_no_test_that_needs_the_repository(distributions: Path) -> None:
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as source:
+        tops = {Path(name).parts[1] for name in source.getnames()}
+    packages = {"consumer", "data_owner", "protocol", "shared"}
+    assert tops == {*packages, "README.md", "PKG-INFO", "pyproject.toml", ".gitignore"}
 
 
 def closure(declared: list[str]) -> list[Distribution]:
