@@ -4,12 +4,10 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +32,8 @@ from protocol.invitation import Invitation
 from shared import folder
 from shared.image_codec import as_png, read_image
 from tests.conftest import QUICK, approve, patients
+from tests.owner_process import ROOT, owner_process
 from tests.pictures import QUICK_IMAGES, SIDE, pictures, write_folder
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_no_message_has_a_field_in_which_a_record_could_travel() -> None:
@@ -226,43 +223,27 @@ def planted_node(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Path:
 
 
 @pytest.fixture
-def serving(tmp_path: Path, planted_node: Path) -> Iterator[tuple[Node, str]]:
-    """A real owner process serving that release; its folder."""
-    path = tmp_path / "hospital"
-    shutil.copytree(planted_node, path)
-    node = Node(path)
-    command = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(path)]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"], stderr=log, cwd=ROOT
-        )
-    try:
-        until = time.monotonic() + 60
-        while not node.invitation.is_file():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        yield node, str(path)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
+def served(tmp_path: Path, planted_node: Path) -> Iterator[Node]:
+    """The node of a real owner process that serves that release."""
+    shutil.copytree(planted_node, tmp_path / "hospital")
+    with owner_process(Node(tmp_path / "hospital"), tmp_path / "log") as owner:
+        yield owner.node
+        assert owner.stop() == 0
 
 
 def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
-    serving: tuple[Node, str], tmp_path: Path, case: Case
+    served: Node, tmp_path: Path, case: Case
 ) -> None:
-    node, path = serving
     _, canaries = case.planted()
     study = Study(tmp_path / "study")
-    offered = Invitation.from_bytes(node.invitation.read_bytes())
-    enrolment = Recorder(node, offered.enrolment_address)
+    offered = Invitation.from_bytes(served.invitation.read_bytes())
+    enrolment = Recorder(served, offered.enrolment_address)
     invitation = tmp_path / "invitation.json"
     invitation.write_bytes(offered.model_copy(update={"enrolment_address": enrolment.address}).to_bytes())
     enrolled = consumer.enrol(study.folder, invitation=invitation)
     subprocess.run(
         [
-            *(sys.executable, "-c", "from data_owner.cli import main; main()", "enrol", path),
+            *(sys.executable, "-c", "from data_owner.cli import main; main()", "enrol", str(served.folder)),
             *("--approve", enrolled.fingerprint, "--by", "Dr. Test"),
         ],
         check=True,
@@ -270,17 +251,17 @@ def test_no_planted_value_is_among_the_bytes_a_real_owner_process_sends(
         stdout=subprocess.DEVNULL,
     )
     assert consumer.enrol(study.folder).state == "approved"
-    recorder = Recorder(node, study.invitation().address, study)
+    recorder = Recorder(served, study.invitation().address, study)
     folder.write(study.invitation_file, study.invitation().model_copy(update={"address": recorder.address}).to_bytes())
     fetched = consumer.fetch(study.folder)
-    records = node.records.read_bytes() + pd.read_parquet(node.records).to_csv().encode()
+    records = served.records.read_bytes() + pd.read_parquet(served.records).to_csv().encode()
     sent = bytes(recorder.sent)
     # the recorder sees in the clear: every artefact is among the bytes, up to the frame headers between chunks
     assert len(sent) > fetched.received
     for data in fetched.release.artefacts.values():
         assert data[:200] in sent
         assert data[-200:] in sent
-    check_logged_to_the_byte(sent, node, fetched)
+    check_logged_to_the_byte(sent, served, fetched)
     assert b"canary-Zq81" in records
     assert study.certificate.read_bytes() in enrolment.sent
     assert [canary for canary in canaries if canary in sent + enrolment.sent] == []

@@ -4,11 +4,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 import tomllib
 import venv
 import zipfile
@@ -26,11 +24,11 @@ from packaging.utils import canonicalize_name
 
 import consumer
 import data_owner
+from data_owner.node import Node
 from shared.errors import BadInput
 from tests.conftest import patients
+from tests.owner_process import ROOT, owner_process
 from tests.test_commands import command
-
-ROOT = Path(__file__).parent.parent
 
 
 def tutorial() -> list[str]:
@@ -203,21 +201,7 @@ def test_an_unseen_file_goes_through_every_command_to_a_consumer_who_has_nothing
     assert command("data_owner", "serve", "hospital", cwd=tmp_path, code=1)["field"] == "release"
     owner("gate")
     owner("approve", "--by", "Ada")
-    serve = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from data_owner.cli import main; main()", "serve", "hospital"),
-            *("--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until = time.monotonic() + 60
-        while not (tmp_path / "hospital" / "invitation.json").is_file():
-            assert serve.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
+    with owner_process(Node(tmp_path / "hospital"), tmp_path / "log") as serving:
         fingerprint = str(analyst("enrol", "--invitation", "hospital/invitation.json")["fingerprint"])
         owner("enrol", "--approve", fingerprint, "--by", "Ada")
         assert analyst("enrol")["state"] == "approved"
@@ -227,9 +211,7 @@ def test_an_unseen_file_goes_through_every_command_to_a_consumer_who_has_nothing
         told = analyst("doctor")
         assert told["limits"]
         assert all(finding["passed"] for finding in told["findings"])  # type: ignore[attr-defined]
-    finally:
-        serve.send_signal(signal.SIGTERM)
-        assert serve.wait(30) == 0
+        assert serving.stop() == 0
     analyst("generate", "--rows", "300", "--balanced", "--out", str(tmp_path / "for-models.csv"))
     analyst("generate", "--rows", "5000")
     analyst("generate", "--rows", "5000", "--shard", "2/2", "--out", "half.csv")
