@@ -81,11 +81,12 @@ def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def exceeded_on_people(found: Battery, limits: AttackLimits, claimed: float) -> tuple[str, ...]:
-    """Why to deny a release under a budget, in words: what a rehearsal found against it, or against the ε `claimed`."""
-    refuted = found.audit is not None and found.audit.epsilon > claimed
-    reasons = (f"canaries refute the guarantee of ε = {claimed:.2f}",) if refuted else ()
-    return (*reasons, *exceeded(found, limits))
+def exceeded_on_people(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
+    """Why to deny a release under a budget, in words: what a rehearsal found, against it or its draw's claim."""
+    claimed = None if found.audit is None else found.audit.claimed
+    if found.audit is None or claimed is None or found.audit.epsilon <= claimed:
+        return exceeded(found, limits)
+    return (f"canaries refute the guarantee of ε = {claimed:.2f}", *exceeded(found, limits))
 
 
 def missing(found: Battery, limits: AttackLimits) -> tuple[str, ...]:

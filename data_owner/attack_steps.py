@@ -20,7 +20,6 @@ from data_owner.learning.fitting import artefacts, fit, recipe
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged, policy_id
-from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare
 from protocol.artefacts import TRAINED, Artefact, release_digest
@@ -140,12 +139,17 @@ def _rehearse(
 ) -> Attacked:
     from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
 
-    records, persons, asked = microdata.planned(node, settings, privacy, microdata.charged(node, settings))
     released = release.trained_artefacts(node, version)
+    if findings.rehearsed(node, version, release_digest(released)) is not None:
+        raise PolicyRefusal(
+            "this release was rehearsed already, and each rehearsal draws anew: a second could hide the first",
+            field="release",
+            remedy="read privacy.html; what a later release is made from can be rehearsed again",
+        )
+    records, persons, asked = microdata.planned(node, settings, privacy, microdata.charged(node, settings))
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy, progress)
     found = found.model_copy(update={"release": release_digest(released)})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
     decisions.write_privacy_report(node.folder, version=version)
-    limits, claimed = settings.policy.attacks, Budget(node.budget).spent(privacy.delta).epsilon
-    reasons = exceeded_on_people(found, limits, claimed)
-    return Attacked(found, verdicts(found, limits), reasons, is_rehearsal=True)
+    limits = settings.policy.attacks
+    return Attacked(found, verdicts(found, limits), exceeded_on_people(found, limits), is_rehearsal=True)

@@ -24,9 +24,9 @@ def approve(path: Path | str, *, by: str) -> Manifest:
     check_name(node, settings)
     version = release.latest(node)
     check_unchanged(node, version, settings)
+    check_bounded(node, settings)
     privacy = privacy_statement(node, settings)
     if settings.privacy is not None:
-        check_bounded(node)
         measured = release.status(node, version).state is release.State.MEASURED
         if measured and findings.card(node, version).privacy != privacy:
             raise PolicyRefusal(

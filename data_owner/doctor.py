@@ -44,9 +44,9 @@ def diagnose(node: Node) -> list[Diagnosis]:
 def _records(node: Node, now: datetime) -> Diagnosis:
     """All that `train` refuses before it charges or trains, and what becomes of the microdata that is there."""
     settings = read_settings(node)
+    check_bounded(node, settings)
     privacy = settings.privacy
     if privacy is not None:
-        check_bounded(node)
         from data_owner.privacy import microdata  # brings JAX, which nothing else needs
 
         if microdata.charge_of(node, settings) is None:

@@ -10,7 +10,6 @@ from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.privacy.budget import Budget
 from data_owner.release_gate import failures
 from data_owner.reports.privacy_report import Subject, privacy_report
 from data_owner.settings import AttackLimits, OwnerSettings
@@ -80,7 +79,6 @@ def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings
             card=card(node, version),
             battery=found,
             limits=settings.policy.attacks,
-            claimed=None if settings.privacy is None else Budget(node.budget).spent(settings.privacy.delta),
             rehearsal=rehearsed(node, version, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,

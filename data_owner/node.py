@@ -3,7 +3,7 @@
 owner.toml             columns, policy, training: a person edits it
 records.parquet        the private records, as they were given
 skipped.csv            pictures that were left out, and why; only where there were any
-microdata.parquet      what was drawn from them under differential privacy, when it is on
+microdata/             what was drawn from them under differential privacy, when it is on: a file each draw
 budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history, and a lock held by who trains; never served
 releases/N/            the five that cross, with signature and state
@@ -46,9 +46,9 @@ class Node:
     def skipped(self) -> Path:
         return self.folder / "skipped.csv"
 
-    @property
-    def microdata(self) -> Path:
-        return self.folder / "microdata.parquet"
+    def microdata(self, key: str) -> Path:
+        """What was drawn of the records and settings that have this digest."""
+        return self.folder / "microdata" / f"{key[:32]}.parquet"
 
     @property
     def budget(self) -> Path:
@@ -117,7 +117,8 @@ class Node:
     @property
     def withheld(self) -> tuple[Path, ...]:
         """Records, and what stands nearest to them: who serves needs none of it."""
-        kept = self.records, self.skipped, self.microdata, self.encoder.parent, self.folder / "attacks"
+        drawn = self.microdata("").parent
+        kept = self.records, self.skipped, drawn, self.encoder.parent, self.folder / "attacks"
         return *kept, self.report, self.figures, self.privacy_report, self.privacy_figures
 
     @property

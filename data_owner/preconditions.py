@@ -31,20 +31,30 @@ def check_unchanged(node: Node, version: int, settings: OwnerSettings) -> None:
         )
 
 
-def check_bounded(node: Node) -> None:
-    """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that.
+def check_bounded(node: Node, settings: OwnerSettings) -> None:
+    """Raises `PolicyRefusal` if something left this node without a budget: no sum of what was charged covers that. And
+    the other way round, if something left under a budget that owner.toml no longer has.
 
     Raises `Unreachable` if the budget's ledger has forgotten a charge that a release was made from, or if what tells
     either is gone.
     """
-    if release.unbounded(node):
+    charges = Budget(node.budget).charges()
+    if settings.privacy is None:
+        if charges and any(release.approved(node).values()):
+            raise PolicyRefusal(
+                "a release under a privacy budget was approved here, and it counts on all that this node lets out",
+                field="privacy",
+                remedy="put [privacy] back into owner.toml, or begin a new node",
+            )
+        return
+    if not all(release.approved(node).values()):
         raise PolicyRefusal(
             "a release without a privacy budget was approved here, so none can cover all that this node let out",
             field="privacy",
             remedy="begin a new node with --epsilon",
         )
     known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
-    if len(Budget(node.budget).charges()) < known:
+    if len(charges) < known:
         raise Unreachable(
             "the budget's ledger is older than a release made under it",
             field=str(node.budget),
@@ -68,10 +78,24 @@ def teacher_digest(node: Node) -> str:
 
 
 def settings_digest(node: Node, settings: OwnerSettings) -> str:
-    """What a trained teacher depends on: columns, training settings, the minimum count and the records."""
-    parts = (
+    """What a trained teacher depends on: columns, training settings, the minimum count, and the records or, under a
+    budget, what was drawn from them; hex."""
+    parts = [
         settings.model_dump_json(exclude={"policy"}).encode(),
         f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),
+        folder.read(node.records, "restore records.parquet from its backup"),
+    ]
+    if settings.privacy is not None:
+        drawn = node.microdata(microdata_key(node, settings))
+        parts.append(drawn.read_bytes() if drawn.is_file() else b"")
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
+
+def microdata_key(node: Node, settings: OwnerSettings) -> str:
+    """What microdata is of: columns, the unit of privacy and the records, hex. It stays so whatever the budget is."""
+    unit = {"person", "rows_per_person"}
+    parts = (
+        settings.model_dump_json(include={"columns": True, "positive": True, "privacy": unit}).encode(),
         folder.read(node.records, "restore records.parquet from its backup"),
     )
     return hashlib.sha256(b"\n".join(parts)).hexdigest()

@@ -136,21 +136,21 @@ def status(node: Node, version: int) -> Status:
         raise Unreachable("not the state of a release", field=str(path), remedy="restore it from its backup") from None
 
 
-def unbounded(node: Node) -> list[int]:
-    """Versions that were approved, if only for a time, and that no privacy budget bounds.
+def approved(node: Node) -> dict[int, int]:
+    """Versions that were approved, if only for a time, each with its charges: none where no privacy budget bounds it.
 
     Raises `Unreachable` if the state of one is gone, which alone says whether a budget does.
     """
     with Ledger(node.ledger) as log:
-        approved = log.approved()
-    for version in approved:
+        found = log.approved()
+    for version in found:
         if not (node.release(version) / STATE).is_file():
             raise Unreachable(
                 "the state of an approved release is gone: nothing says whether a privacy budget bounds it",
                 field=str(node.release(version) / STATE),
                 remedy="restore it from its backup, or begin a new node with --epsilon",
             )
-    return [version for version in approved if not status(node, version).charges]
+    return {version: status(node, version).charges for version in found}
 
 
 def write_draft(
@@ -359,8 +359,9 @@ def servable(node: Node, now: int) -> dict[int, Manifest]:
     found = {}
     for version in versions(node):
         if status(node, version).state in SERVABLE:
-            data = folder.read(node.release(version) / Artefact.MANIFEST.filename, "approve again")
-            manifest = Manifest.from_bytes(data)
+            file = node.release(version) / Artefact.MANIFEST.filename
+            remedy = f"restore it from its backup, or `fair4free-owner deny --version {version}`"
+            manifest = Manifest.from_bytes(folder.read(file, remedy))
             if now < manifest.expires:
                 found[version] = manifest
     return found

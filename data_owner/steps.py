@@ -145,15 +145,15 @@ def train(path: Path | str, *, progress: Progress = quiet, restart: bool = False
 
 def _train(node: Node, progress: Progress, restart: bool) -> int:
     settings = read_settings(node)
+    check_bounded(node, settings)
     charges = 0
     if settings.privacy is not None:
         from data_owner.privacy import microdata  # brings JAX, which nothing else needs
 
-        check_bounded(node)
         microdata.make(node, settings, settings.privacy, progress)
         charges = len(Budget(node.budget).charges())
+    run = settings_digest(node, settings)  # before the records are read: what takes their place is another run
     prepared = prepare(node, settings)
-    run = settings_digest(node, settings)
     marker = node.checkpoint.with_suffix(".run")
     made_by = hashlib.sha256(f"{run} {charges} {recipe(prepared.schema, settings.training)}".encode()).hexdigest()
     resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == made_by

@@ -138,8 +138,9 @@ def certificate_expires(certificate: bytes) -> datetime:
 
 
 def needs_renewal(certificate: bytes, now: datetime) -> bool:
-    """Whether its last days have begun."""
-    return certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
+    """Whether its last days have begun, or its first has not: it was made while a clock was ahead."""
+    begins = _read_certificate(certificate).not_valid_before_utc
+    return begins > now or certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
 
 
 def certificate_role(certificate: bytes) -> PartyRole:

@@ -285,6 +285,13 @@ def test_who_asked_before_addresses_were_kept_is_still_known_and_counts_for_none
     assert len(authority.pending(running.node)) == LIMITS.pending_enrolments_an_address + 2
 
 
+def test_a_certificate_from_a_clock_that_was_ahead_is_renewed(running: Running) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    early = authority.renew_server_certificate(running.node, ahead)
+    assert authority.server_certificate(running.node, ahead) == early
+    assert authority.server_certificate(running.node, datetime.now(UTC)) != early
+
+
 def test_the_servers_certificate_is_renewed_while_it_serves(running: Running, tmp_path: Path) -> None:
     study = enrolled(running, tmp_path / "study", PartyRole.ANALYST)
     almost_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 1)

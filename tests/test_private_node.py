@@ -27,6 +27,7 @@ from shared.card import Card
 from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.progress import quiet
 from shared.table import read_table
 from tests.conftest import QUICK, QUICK_STUDENT, patients, record_measured, short_training
 from tests.test_private_marginals import PUBLIC, declared, people
@@ -43,6 +44,11 @@ def edit(node: Node, **changes: object) -> None:
     """What a person does in owner.toml."""
     found = read_settings(node)
     node.settings.write_text(dump(found.model_copy(update=changes)), encoding="utf-8")
+
+
+def drawn(node: Node) -> Path:
+    """The microdata of the node's settings."""
+    return node.microdata(preconditions.microdata_key(node, read_settings(node)))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def gated(original: tuple[Node, list[Path]], tmp_path: Path) -> Node:
 
 def test_after_the_draw_no_record_is_read_and_the_card_says_so(original: tuple[Node, list[Path]], gated: Node) -> None:
     node, read = original
-    assert read == [node.microdata]
+    assert read == [drawn(node)]
     manifest = decisions.approve(gated.folder, by="Dr. Test")
     card = Card.from_bytes((gated.releases / "1" / Artefact.CARD.filename).read_bytes())
     assert manifest.privacy == card.privacy
@@ -111,6 +117,11 @@ def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
     (table,) = sections["Guarantee"]["tables"]
     row = dict(zip(table["columns"], table["rows"][0], strict=True))
     assert row["ε is at least"] <= row["ε as claimed"] <= 1.0
+    found = gated.rehearsal(1).read_bytes()
+    again = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
+    assert again.exit_code == 1
+    assert "a second could hide the first" in again.output
+    assert gated.rehearsal(1).read_bytes() == found
 
 
 def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> None:
@@ -125,7 +136,7 @@ def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> Non
 def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated: Node) -> None:
     found = findings.last(gated, 1)
     assert found is not None
-    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7)
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7, claimed=1.0)
     gated.rehearsal(1).write_bytes(found.model_copy(update={"audit": audit}).to_bytes())
     decisions.write_privacy_report(gated.folder, version=1)
     said = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["verdicts"]}
@@ -152,10 +163,10 @@ def test_looking_at_the_budget_spends_nothing(gated: Node) -> None:
 
 def test_training_again_on_the_same_microdata_costs_nothing(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
-    before = gated.microdata.read_bytes()
+    before = drawn(gated).read_bytes()
     edit(gated, training=read_settings(gated).training.model_copy(update={"repair": 0.5}))
     steps.train(gated.folder)
-    assert gated.microdata.read_bytes() == before
+    assert drawn(gated).read_bytes() == before
     assert len(Budget(gated.budget).charges()) == 1
     assert Budget(gated.budget).spent(1e-5).epsilon <= 1.0
 
@@ -181,6 +192,25 @@ def test_changed_columns_need_another_draw_which_the_budget_refuses(gated: Node)
     assert "budget does not allow it" in of_records(gated).text
 
 
+def test_going_back_to_settings_that_were_drawn_for_costs_nothing(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microdata, "draw", lambda records, settings, asked, progress: people(150)[COLUMNS])
+    privacy = PrivacySettings(epsilon=2.0, draws=2)
+    first = read_settings(gated).model_copy(update={"privacy": privacy})
+    kept = microdata.load(gated, first)[0]
+    wider = first.columns["age"].model_copy(update={"bounds": (0.0, 120.0)})
+    microdata.make(gated, first.model_copy(update={"columns": {**first.columns, "age": wider}}), privacy, quiet)
+    assert len(Budget(gated.budget).charges()) == 2
+    microdata.make(gated, first, privacy, quiet)
+    assert len(Budget(gated.budget).charges()) == 2
+    assert microdata.load(gated, first)[0].equals(kept)
+
+
+def test_a_release_is_not_gated_on_other_microdata_than_it_was_made_from(gated: Node) -> None:
+    drawn(gated).write_bytes(gated.records.read_bytes())
+    with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
+        steps.gate(gated.folder)
+
+
 def test_the_doctor_looks_at_microdata_and_not_at_records_that_are_charged_for(gated: Node) -> None:
     assert of_records(gated).text.endswith("rows of microdata, 4 columns")
 
@@ -199,7 +229,7 @@ def test_microdata_of_one_unit_does_not_serve_for_another(gated: Node) -> None:
 
 
 def test_microdata_that_was_tampered_with_is_not_used(gated: Node) -> None:
-    gated.microdata.write_bytes(gated.records.read_bytes())
+    drawn(gated).write_bytes(gated.records.read_bytes())
     with pytest.raises(PolicyRefusal, match="no microdata of these records"):
         steps.prepare(gated, read_settings(gated))
 
@@ -232,7 +262,7 @@ def test_a_draw_that_fails_has_spent_its_charge(tmp_path: Path, monkeypatch: pyt
 
 def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(gated: Node) -> None:
     files = [path for place in gated.withheld for path in (place, *place.rglob("*")) if path.is_file()]
-    kept = gated.records, gated.microdata, gated.encoder, gated.attacks(1), gated.report, gated.figures
+    kept = gated.records, drawn(gated), gated.encoder, gated.attacks(1), gated.report, gated.figures
     assert {*kept} < {*files}
     assert [path for path in files if path.stat().st_mode & 0o077] == []
 
@@ -258,6 +288,15 @@ def test_a_node_that_let_out_a_release_without_a_budget_cannot_begin_one(node: N
     with pytest.raises(Unreachable, match="nothing says whether a privacy budget bounds it"):
         steps.train(node.folder)
     assert Budget(node.budget).charges() == []
+
+
+def test_a_node_that_let_out_a_release_under_a_budget_lets_none_out_without(gated: Node) -> None:
+    decisions.approve(gated.folder, by="Dr. Test")
+    decisions.deny(gated.folder, by="Dr. Test", reason="it has left all the same")
+    edit(gated, privacy=None)
+    with pytest.raises(PolicyRefusal, match="it counts on all that this node lets out"):
+        steps.train(gated.folder)
+    assert "counts on all" in of_records(gated).text
 
 
 def test_a_card_that_states_another_guarantee_is_not_approved(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:

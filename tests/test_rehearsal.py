@@ -12,6 +12,7 @@ from data_owner.attacks.search import Released
 from data_owner.learning import fitting
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
+from data_owner.privacy.accounting import guarantee
 from data_owner.privacy.recoding import recoded
 from data_owner.records.ingest import Records, read
 from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
@@ -56,8 +57,10 @@ def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.Mo
     )
     assert found.audit is not None
     assert found.audit.delta == 1e-6, "what is refuted is the claim itself"
-    reasons = attack_gate.exceeded_on_people(found, LIMITS, claimed=1.0)
-    assert any("refute the guarantee of ε = 1.00" in reason for reason in reasons)
+    assert found.audit.epsilon > guarantee(asked.queries, 1e-6).epsilon, "of the one draw, whatever else was charged"
+    claimed = guarantee(asked.queries, 1e-6).epsilon
+    reasons = attack_gate.exceeded_on_people(found, LIMITS)
+    assert any(f"refute the guarantee of ε = {claimed:.2f}" in reason for reason in reasons)
     assert any("reconstruction" in reason for reason in reasons)
 
 

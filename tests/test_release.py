@@ -20,13 +20,14 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.release import SERVABLE, TRANSITIONS, State, Status, step
 from data_owner.serving.trust_metadata import TrustMetadata
-from data_owner.settings import TrainingSettings
+from data_owner.settings import OwnerSettings, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.freshness import Freshness
 from protocol.manifest import Manifest
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.table import read_table
 from tests.conftest import QUICK, patients, record_measured, short_training
 
 
@@ -249,6 +250,21 @@ def test_an_edit_while_it_trains_is_not_taken_for_what_it_was_trained_under(
         steps.gate(node.folder)
 
 
+def test_records_swapped_while_they_are_read_need_another_training(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = steps.prepare
+
+    def swapped(node: Node, settings: OwnerSettings) -> fitting.Prepared:
+        prepared = prepare(node, settings)
+        read_table(node.records).iloc[1:].to_parquet(node.records)
+        return prepared
+
+    with short_training() as patch:
+        patch.setattr(steps, "prepare", swapped)
+        steps.train(node.folder)
+    with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
+        steps.gate(node.folder)
+
+
 @pytest.mark.parametrize("left", ["encoder", "history"])
 def test_what_another_training_left_is_not_measured_as_this_release(node: Node, left: str) -> None:
     """It was cut off before its draft: encoder and history are of the node, and of the same shapes."""
@@ -341,3 +357,11 @@ def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch
         monkeypatch.setattr(fitting, "version", lambda package: "0.0.9")
         assert steps.train(node.folder) == 2
         assert release.status(node, 2).teacher_sha256 == preconditions.teacher_digest(node)
+
+
+def test_the_remedy_for_a_release_without_its_manifest_can_be_followed(node: Node) -> None:
+    (node.releases / "1" / Artefact.MANIFEST.filename).unlink()
+    with pytest.raises(Unreachable) as refused:
+        release.servable(node, now())
+    assert "fair4free-owner deny --version 1" in refused.value.remedy
+    assert decisions.deny(node.folder, by="Ada", reason="its manifest is lost", version=1).servable == ()

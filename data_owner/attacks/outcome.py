@@ -110,7 +110,7 @@ class Result(Frozen):
 
 class Audit(Frozen):
     """`correct` of `guesses` about `canaries`, and the ε that they refute at `delta` and 95 % confidence; all of them
-    right would refute `refutable`."""
+    right would refute `refutable`. `claimed`: the ε that what was attacked claims, None if it claims none."""
 
     canaries: int = Field(ge=1)
     guesses: int = Field(ge=0)
@@ -118,6 +118,7 @@ class Audit(Frozen):
     delta: float = Field(ge=0.0, lt=1.0)
     epsilon: float = Field(ge=0.0)
     refutable: float = Field(ge=0.0)
+    claimed: float | None = None
 
 
 @dataclass(frozen=True)

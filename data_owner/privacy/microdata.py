@@ -7,6 +7,7 @@ import hashlib
 import pandas as pd
 
 from data_owner.node import Node
+from data_owner.preconditions import microdata_key
 from data_owner.privacy.budget import Budget, Charge
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, rho_of, varied
@@ -26,11 +27,12 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
     """
     if charge_of(node, settings) is not None:
         return
+    key = microdata_key(node, settings)  # before the records are read: others that take their place are not charged for
     budget = Budget(node.budget)
     records, _, asked = planned(node, settings, privacy, budget.next_rho(privacy))
-    charge = budget.charge(asked.queries, privacy, _key(node, settings), now())
+    charge = budget.charge(asked.queries, privacy, key, now())
     data = draw(records, settings, asked, progress).to_parquet(index=False, compression="zstd")
-    folder.write(node.microdata, data, folder.PRIVATE)
+    folder.write(node.microdata(key), data, folder.PRIVATE)
     budget.keep_result(charge, hashlib.sha256(data).hexdigest())
 
 
@@ -45,7 +47,7 @@ def load(node: Node, settings: OwnerSettings) -> tuple[pd.DataFrame, OwnerSettin
         raise PolicyRefusal(
             "more is spent than the budget", field="privacy.epsilon", remedy="set it back: what was charged stays spent"
         )
-    return varied(read_table(node.microdata), settings)
+    return varied(read_table(node.microdata(microdata_key(node, settings))), settings)
 
 
 def charged(node: Node, settings: OwnerSettings) -> float:
@@ -79,17 +81,8 @@ def planned(
 
 def charge_of(node: Node, settings: OwnerSettings) -> Charge | None:
     """Which charge made the microdata that is there, if one under these settings did."""
-    if not node.microdata.is_file():
+    key = microdata_key(node, settings)
+    if not node.microdata(key).is_file():
         return None
-    digest = hashlib.sha256(node.microdata.read_bytes()).hexdigest()
-    return Budget(node.budget).made(_key(node, settings)).get(digest)
-
-
-def _key(node: Node, settings: OwnerSettings) -> str:
-    """What microdata is of: columns, the unit of privacy and the records, hex. It stays so whatever the budget is."""
-    unit = {"person", "rows_per_person"}
-    parts = (
-        settings.model_dump_json(include={"columns": True, "positive": True, "privacy": unit}).encode(),
-        folder.read(node.records, "restore records.parquet from its backup"),
-    )
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+    digest = hashlib.sha256(node.microdata(key).read_bytes()).hexdigest()
+    return Budget(node.budget).made(key).get(digest)

@@ -12,7 +12,6 @@ from data_owner.attack_gate import exceeded_on_people, exceeding, judged, limit,
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
-from data_owner.privacy.accounting import Guarantee
 from data_owner.release import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
@@ -85,7 +84,7 @@ BEHIND_MICRODATA = (
 class Subject:
     """The release that is reported on. `lengths`: bytes of the artefacts that exist; `entries`: the egress log.
 
-    Under a budget, `claimed` is what it guarantees and `rehearsal` what attacks found on people.
+    Under a budget, `rehearsal` is what attacks found on people.
     """
 
     version: int
@@ -95,7 +94,6 @@ class Subject:
     limits: AttackLimits
     lengths: Mapping[Artefact, int]
     entries: tuple[Entry, ...]
-    claimed: Guarantee | None = None
     rehearsal: Battery | None = None
 
 
@@ -133,7 +131,7 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
         if names:
             text = f"{', '.join(names)}. {MEANING[finding]}"
             yield Verdict(level, f"Attacks: {finding}", text, str(len(names)))
-    if subject.claimed is not None:
+    if subject.status.charges:
         yield _on_people(subject)
     elif not subject.battery.shadows:
         text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
@@ -143,10 +141,10 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
 
 
 def _on_people(subject: Subject) -> Verdict:
-    if subject.rehearsal is None or subject.claimed is None:
+    if subject.rehearsal is None:
         text = "Attacks at the gate are on microdata's rows: `fair4free-owner attack` rehearses the release on people."
         return Verdict("caution", "Attacks on people", text, "not made")
-    reasons = exceeded_on_people(subject.rehearsal, subject.limits, subject.claimed.epsilon)
+    reasons = exceeded_on_people(subject.rehearsal, subject.limits)
     if reasons:
         return Verdict("bad", "Attacks on people", f"Deny the release: {'; '.join(reasons)}.", "succeeded")
     return Verdict("good", "Attacks on people", "None is beyond the limits in the rehearsal.", "within the limits")
@@ -173,13 +171,12 @@ def _left(subject: Subject, served: list[Served]) -> Section:
 
 def _guarantee(subject: Subject) -> Section:
     audit = (subject.rehearsal or subject.battery).audit
-    claimed = None if subject.claimed is None else round(subject.claimed.epsilon, 3)
     if audit is None:
         return Section(
             "Guarantee",
             f"As signed: {subject.card.privacy} No canaries were planted; `fair4free-owner attack` does.",
         )
-    allowed = subject.limits.canary_epsilon
+    allowed, claimed = subject.limits.canary_epsilon, audit.claimed and round(audit.claimed, 3)
     row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, claimed, allowed)
     return Section(
         "Guarantee",
