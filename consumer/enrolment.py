@@ -14,6 +14,7 @@ from protocol import identity
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
+from protocol.root import follow
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
@@ -73,7 +74,8 @@ def _accept(study: Study, path: Path) -> None:
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
-            remedy="start a new study, after comparing what `doctor` says of the invitation on both sides by telephone",
+            remedy="fetch, which follows the owner to new keys, then enrol again; if it stays so, start a new study, "
+            "after comparing what `doctor` says of the invitation on both sides by telephone",
         )
     folder.write(study.invitation_file, offered.to_bytes())
 
@@ -81,8 +83,9 @@ def _accept(study: Study, path: Path) -> None:
 def _is_known(study: Study, offered: Invitation) -> bool:
     """Whether it names the keys this study trusts: those it was invited with, or those it has followed since."""
     kept = study.invitation()
-    followed = kept.model_copy(update={"root": study.last_seen().root})
-    return offered.fingerprint in (kept.fingerprint, followed.fingerprint)
+    followed = follow(kept.trusted_root(), study.last_seen().roots)
+    known = (kept.model_copy(update={"root": root.to_bytes().decode()}) for root in followed)
+    return offered.fingerprint in {each.fingerprint for each in known}
 
 
 def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolResponse:

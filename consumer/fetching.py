@@ -20,6 +20,7 @@ from protocol.identity import certificate_role
 from protocol.ledger_file import LedgerFile, VerifiedLedger, verify_ledger
 from protocol.manifest import Manifest
 from protocol.refusals import AGAIN, EndlessData
+from protocol.root import follow
 from protocol.trust import (
     LastSeen,
     LogProof,
@@ -121,9 +122,9 @@ def verify(study: Study, now: int) -> Verified:
         name: folder.read(place / name, "run `fair4free fetch` again")
         for name in (*(kind.filename for kind in (Artefact.MANIFEST, *kinds)), SIGNATURES, LOG_PROOF)
     }
-    root = seen.trusted_root()
+    roots = follow(study.invitation().trusted_root(), seen.roots)
     manifest = verify_manifest(
-        root,
+        roots[-1],
         files[Artefact.MANIFEST.filename],
         files[SIGNATURES],
         version=seen.release,
@@ -131,7 +132,8 @@ def verify(study: Study, now: int) -> Verified:
         now=now,
     )
     trusted = verify_release(manifest, {kind: files[kind.filename] for kind in kinds}, kinds)
-    return Verified(trusted, verify_logged(root, manifest, LogProof.from_bytes(files[LOG_PROOF])))
+    proof = LogProof.from_bytes(files[LOG_PROOF])  # kept as it was accepted: the log's key may be a newer one by now
+    return Verified(trusted, verify_logged(proof.made_under(roots), manifest, proof))
 
 
 def verify_exported(study: Study, data: bytes) -> VerifiedLedger:

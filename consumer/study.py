@@ -2,7 +2,8 @@
 
 invitation.json        the root of trust, as the owner handed it over
 identity/              keys (never leave), fingerprint, certificate
-last_seen.json         the highest of everything accepted, which nothing older may replace; last_seen.lock beside it
+last_seen.json         the roots followed since the invitation and the highest of everything else accepted, which
+                       nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
 student.safetensors    the distilled student, and how it came to be
 synthetic.parquet      what was generated last, unless elsewhere
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.invitation import Invitation
+from protocol.root import SignedRoot, follow
 from protocol.trust import LastSeen
 from shared import folder
-from shared.errors import BadInput
+from shared.errors import BadInput, VerificationFailure
 
 READABLE = "make it readable by you"
 
@@ -83,12 +85,35 @@ class Study:
         return Invitation.from_bytes(folder.read(self.invitation_file, READABLE))
 
     def last_seen(self) -> LastSeen:
-        """What was accepted so far; at first, only the root in the invitation."""
+        """What was accepted so far; at first, only the root in the invitation.
+
+        Raises `BadInput` if the file cannot be read any more, and a `VerificationFailure` unless its roots lead from
+        the invitation's: whoever wrote the folder may have followed another owner's.
+        """
+        invitation = self.invitation()
+        invited = invitation.trusted_root()
         if not self.last_seen_file.is_file():
-            invitation = self.invitation()
-            invitation.trusted_root()
-            return LastSeen(root=invitation.root, root_signatures=invitation.root_signatures)
-        return LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE))
+            return LastSeen(roots=(SignedRoot(document=invitation.root, signatures=invitation.root_signatures),))
+        data = folder.read(self.last_seen_file, READABLE)
+        try:
+            seen = LastSeen.from_bytes(data)
+            seen.trusted_root()
+            seen.logged()
+        except VerificationFailure as error:
+            raise BadInput(
+                "is damaged, or of an older version of this program",
+                field=str(self.last_seen_file),
+                remedy="restore it from a backup, or start a new study",
+            ) from error
+        try:
+            follow(invited, seen.roots)
+        except VerificationFailure as error:
+            raise type(error)(
+                "its roots do not lead from the one in the study's invitation",
+                field=str(self.last_seen_file),
+                remedy="use nothing of this study; start a new one with the invitation the owner handed over",
+            ) from error
+        return seen
 
     def locked(self) -> AbstractContextManager[None]:
         """Held while keys are made and by a whole fetch: of two at once, each could be shown another log.

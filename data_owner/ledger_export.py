@@ -10,8 +10,8 @@ from data_owner.node import Node
 from protocol import checkpoint
 from protocol.checkpoint import Checkpoint
 from protocol.invitation import Invitation
-from protocol.ledger_file import LedgerFile, SignedRoot, VerifiedLedger, verify_ledger
-from protocol.root import KeyRole
+from protocol.ledger_file import LedgerFile, VerifiedLedger, verify_ledger
+from protocol.root import KeyRole, SignedRoot
 from protocol.trust import LastSeen
 from shared import folder
 from shared.errors import BadInput

@@ -15,18 +15,11 @@ from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Enrolment, Entry, Standing, parse_entry
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, Rollback, RuleBroken, UnderThreshold
-from protocol.root import Root, rotate
+from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, Rollback, RuleBroken
+from protocol.root import Root, SignedRoot, follow
 from protocol.trust import LastSeen
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-
-
-class SignedRoot(Frozen):
-    """A root document and its signatures, each as the text that was signed or sent."""
-
-    document: str = Field(max_length=LIMITS.manifest_bytes)
-    signatures: str = Field(max_length=LIMITS.manifest_bytes)
 
 
 class Countersigned(Frozen):
@@ -116,20 +109,9 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
 
 def _newest_root(file: LedgerFile, trusted: Root) -> Root:
     """Follow the file's roots from the trusted one, which must be among them."""
-    texts = [(each.document.encode(), each.signatures.encode()) for each in file.roots]
-    places = [place for place, (document, _) in enumerate(texts) if document == trusted.to_bytes()]
-    if not places:
-        if Root.from_bytes(texts[-1][0]).version < trusted.version:
-            raise _exported_before("root")
-        raise UnderThreshold(
-            "the file does not lead from the root that is trusted",
-            field="root",
-            remedy="use the invitation that the owner handed over by a safe way",
-        )
-    root = trusted
-    for document, signatures in texts[places[0] + 1 :]:
-        root = rotate(root, document, signatures)
-    return root
+    if Root.from_bytes(file.roots[-1].document.encode()).version < trusted.version:
+        raise _exported_before("root")
+    return follow(trusted, file.roots)[-1]
 
 
 def _exported_before(field: str) -> Rollback:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -16,7 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
 from protocol.canonical_json import HEX, SECONDS, Document, Sha256, Version
-from protocol.refusals import AGAIN, ASK_OWNER, DuplicateKey, EndlessData, Expired, FastForward, Rollback, WrongNode
+from protocol.refusals import (
+    AGAIN,
+    ASK_OWNER,
+    DuplicateKey,
+    EndlessData,
+    Expired,
+    FastForward,
+    Rollback,
+    UnderThreshold,
+    WrongNode,
+)
 from protocol.signing import Kind, check_threshold
 from shared.frozen import Frozen
 from shared.limits import LIMITS
@@ -85,6 +95,13 @@ class Root(Document):
         check_threshold(kind, document, signatures, self.public_keys(role), self.roles[role].threshold)
 
 
+class SignedRoot(Frozen):
+    """A root document and its signatures, each as the text that was signed or sent."""
+
+    document: str = Field(max_length=LIMITS.manifest_bytes)
+    signatures: str = Field(max_length=LIMITS.manifest_bytes)
+
+
 def anchor(document: bytes, signatures: bytes) -> Root:
     """A root that arrived by a safe way: its own threshold must have signed it."""
     root = Root.from_bytes(document)
@@ -104,6 +121,21 @@ def rotate(trusted: Root, document: bytes, signatures: bytes) -> Root:
     if root.version != trusted.version + 1:
         raise FastForward("skips a version: roots are followed one by one", field="root", remedy=ASK_OWNER)
     return root
+
+
+def follow(trusted: Root, chain: Sequence[SignedRoot]) -> tuple[Root, ...]:
+    """The roots from the trusted one, which must be in the chain, to its last, each accepted by the one before."""
+    places = [place for place, each in enumerate(chain) if each.document.encode() == trusted.to_bytes()]
+    if not places:
+        raise UnderThreshold(
+            "the roots do not lead from the one that is trusted",
+            field="root",
+            remedy="use the invitation that the owner handed over by a safe way",
+        )
+    roots = [trusted]
+    for each in chain[places[0] + 1 :]:
+        roots.append(rotate(roots[-1], each.document.encode(), each.signatures.encode()))
+    return tuple(roots)
 
 
 def check_in_date(root: Root, now: int) -> None:

@@ -7,7 +7,8 @@ Framework, specification 1.0 section 5: root, then freshness, then manifest, the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -30,11 +31,12 @@ from protocol.refusals import (
     MixAndMatch,
     NotLogged,
     Rollback,
+    UnderThreshold,
     WrongDigest,
     WrongLength,
     WrongNode,
 )
-from protocol.root import KeyRole, Root
+from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind
 from shared.limits import LIMITS
 
@@ -42,21 +44,22 @@ from shared.limits import LIMITS
 class LastSeen(Document):
     """The highest of everything a consumer has accepted, kept in one file so that it changes as a whole.
 
-    `root` and `root_signatures` are the trusted root document; versions are 0, texts empty, before the first.
+    `roots` are those that were followed, from the invitation's to the newest, so that anyone who holds the invitation
+    can follow them again; versions are 0, texts empty, before the first.
     """
 
     what = "last_seen.json"
-    most_bytes = 4 * LIMITS.manifest_bytes
+    most_bytes = LIMITS.roots_followed * LIMITS.manifest_bytes
 
-    root: str
-    root_signatures: str
+    roots: tuple[SignedRoot, ...] = Field(min_length=1, max_length=LIMITS.roots_followed)
     freshness: int = Field(default=0, ge=0, le=SECONDS)
     release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
 
     def trusted_root(self) -> Root:
-        return Root.from_bytes(self.root.encode())
+        """The newest."""
+        return Root.from_bytes(self.roots[-1].document.encode())
 
     def logged(self) -> Checkpoint:
         """The log last seen, an empty one before the first."""
@@ -67,8 +70,13 @@ class LastSeen(Document):
     def after_rotation(self, document: bytes, signatures: bytes) -> LastSeen:
         """The same under a new, verified root. Keys that were replaced may have been made to sign absurdly high
         versions, so what they signed is no longer held against the owner (TUF 5.3.11)."""
+        if len(self.roots) == LIMITS.roots_followed:  # one more could be written but never be read again
+            raise EndlessData(
+                "more roots than a study follows", field="root", remedy="start a new study with a new invitation"
+            )
         old, new = self.trusted_root(), Root.from_bytes(document)
-        change: dict[str, object] = {"root": document.decode(), "root_signatures": signatures.decode()}
+        signed = SignedRoot(document=document.decode(), signatures=signatures.decode())
+        change: dict[str, object] = {"roots": (*self.roots, signed)}
         if old.roles[KeyRole.FRESHNESS] != new.roles[KeyRole.FRESHNESS]:
             change["freshness"] = 0
         if old.roles[KeyRole.RELEASE] != new.roles[KeyRole.RELEASE]:
@@ -106,6 +114,14 @@ class LogProof(Document):
             )
         except ValueError:
             raise NotLogged("not a proof of the log", field="log", remedy=AGAIN) from None
+
+    def made_under(self, roots: Sequence[Root]) -> Root:
+        """The newest of these roots whose log keys signed the checkpoint. Raises `UnderThreshold` if there is none."""
+        for root in reversed(roots):
+            with suppress(UnderThreshold):
+                verify_checkpoint(root, self.checkpoint.encode())
+                return root
+        raise UnderThreshold("not signed by the log's keys of any root since the invitation", field="log", remedy=AGAIN)
 
 
 def verify_manifest(

@@ -45,6 +45,7 @@ class Limits:
     signatures: int = 16
     root_days: int = 730
     root_rotations: int = 32
+    roots_followed: int = 500
     freshness_seconds: int = 86_400
     clock_skew_seconds: int = 300
     version_step: int = 1000

@@ -28,7 +28,7 @@ from protocol.freshness import Freshness, Listed
 from protocol.invitation import Invitation
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import Tree
-from protocol.root import KeyRole, RoleKeys, Root
+from protocol.root import KeyRole, RoleKeys, Root, SignedRoot
 from protocol.signing import Kind, key_id, sign
 from protocol.trust import LastSeen, TrustedRelease
 
@@ -171,7 +171,7 @@ def trusting(owner: Owner | None = None) -> LastSeen:
     owner = owner or Owner()
     document = owner.first_root().to_bytes()
     signatures = sign(Kind.ROOT, document, owner.keys[KeyRole.ROOT]).to_bytes()
-    return LastSeen(root=document.decode(), root_signatures=signatures.decode())
+    return LastSeen(roots=(SignedRoot(document=document.decode(), signatures=signatures.decode()),))
 
 
 @cache
@@ -190,8 +190,8 @@ def invitation(seen: LastSeen) -> Invitation:
         address="localhost:1",
         enrolment_address="localhost:2",
         certificate_authority="-----BEGIN CERTIFICATE-----",
-        root=seen.root,
-        root_signatures=seen.root_signatures,
+        root=seen.roots[0].document,
+        root_signatures=seen.roots[0].signatures,
     )
 
 

@@ -80,9 +80,9 @@ def client_certificate() -> bytes:
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "manifest": (Manifest.from_bytes, MANIFEST.to_bytes()),
-    "signatures": (Signatures.from_bytes, SEEN.root_signatures.encode()),
+    "signatures": (Signatures.from_bytes, SEEN.roots[0].signatures.encode()),
     "root": (Root.from_bytes, ROOT.to_bytes()),
-    "anchored root": (lambda data: anchor(data, SEEN.root_signatures.encode()), ROOT.to_bytes()),
+    "anchored root": (lambda data: anchor(data, SEEN.roots[0].signatures.encode()), ROOT.to_bytes()),
     "signed root": (signed_root, ROOT.to_bytes()),
     "freshness": (Freshness.from_bytes, OWNER.freshness().to_bytes()),
     "signed freshness": (signed_freshness, OWNER.freshness().to_bytes()),

@@ -22,12 +22,12 @@ from protocol import access
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing
-from protocol.ledger_file import Countersigned, LedgerFile, SignedRoot, verify_ledger, witness_name
+from protocol.ledger_file import Countersigned, LedgerFile, verify_ledger, witness_name
 from protocol.manifest import Digest
 from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import NotCanonical, Rewritten, Rollback, RuleBroken, UnderThreshold, WrongNode
-from protocol.root import KeyRole, Root
+from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
 from shared.clock import now
@@ -287,14 +287,14 @@ def test_a_log_is_signed_by_the_key_of_the_newest_root_in_the_file() -> None:
 
 def test_a_log_key_that_a_study_knows_to_be_replaced_speaks_no_longer() -> None:
     entries, both = honest_log(MANIFEST), tuple(map(signed_root, ROOTS))
-    seen = LastSeen(root=both[1].document, root_signatures=both[1].signatures)
+    seen = LastSeen(roots=both)
     verify_ledger(exported(entries, NEW_LOG_KEY, roots=both), ROOTS[0], seen)
     with pytest.raises(Rollback, match="new export"):
         verify_ledger(exported(entries), ROOTS[0], seen)
     with pytest.raises(Rollback, match="new export"):
         verify_ledger(exported(entries), ROOTS[1])
     other = signed_root(root_of({**KEYS, KeyRole.LOG: [key("another log")]}, version=2))
-    with pytest.raises(UnderThreshold, match="does not lead from the root"):
+    with pytest.raises(UnderThreshold, match="do not lead from the one"):
         verify_ledger(exported(entries, key("another log"), roots=(both[0], other)), ROOTS[0], seen)
 
 
@@ -312,7 +312,7 @@ def test_a_checkpoint_by_all_keys_that_a_role_may_have_leaves_one_line_for_a_con
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
     checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
     root = signed_root(Owner().first_root())
-    seen = LastSeen(root=root.document, root_signatures=root.signatures, checkpoint=checkpoint)
+    seen = LastSeen(roots=(root,), checkpoint=checkpoint)
     rewritten = honest_log(MANIFEST, served=6)
     rewritten[1] = rewritten[1].model_copy(update={"at": NOW - 81})
     with pytest.raises(Rewritten, match="does not continue"):
@@ -323,7 +323,7 @@ def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
 def test_a_file_exported_before_what_was_seen_is_refused_with_the_advice_to_ask_for_a_new_one() -> None:
     root = signed_root(Owner().first_root())
     checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
-    seen = LastSeen(root=root.document, root_signatures=root.signatures, checkpoint=checkpoint)
+    seen = LastSeen(roots=(root,), checkpoint=checkpoint)
     with pytest.raises(Rollback, match="ask the owner for a new export"):
         verify_ledger(exported(honest_log(MANIFEST, served=3)), Owner().first_root(), seen)
 

@@ -1,20 +1,23 @@
 """What a fetch keeps and when, and how much it takes in: the consumer's own client against the in-memory owner."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from consumer import fetching
+from consumer import enrolment, fetching
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
-from protocol.refusals import EndlessData, Freeze
-from protocol.root import KeyRole
-from shared.errors import Unreachable, VerificationFailure
+from protocol.refusals import EndlessData, Freeze, UnderThreshold
+from protocol.root import KeyRole, Root, SignedRoot
+from protocol.signing import Kind, sign
+from protocol.trust import LastSeen
+from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.limits import LIMITS
-from tests.owner_in_memory import KEYS, NOW, Owner, Stub, fetch, root_of, study_at, trusting
+from tests.owner_in_memory import KEYS, NOW, Owner, Stub, fetch, invitation, key, root_of, study_at, trusting
 
 
 @pytest.fixture
@@ -40,6 +43,141 @@ def test_more_roots_than_are_followed_at_once_are_followed_by_the_next_fetch(stu
         fetch(owner, study)
     fetch(owner, study)
     assert study.last_seen().trusted_root() == owner.roots[-1][0]
+
+
+def invitation_to(root: SignedRoot) -> bytes:
+    return invitation(trusting().model_copy(update={"roots": (root,)})).to_bytes()
+
+
+def signed(owner: Owner, by: str = KeyRole.ROOT) -> SignedRoot:
+    document = owner.roots[-1][0].to_bytes()
+    return SignedRoot(document=document.decode(), signatures=sign(Kind.ROOT, document, [key(by)]).to_bytes().decode())
+
+
+def test_an_impostors_release_is_not_verified_under_the_hospitals_own_invitation(tmp_path: Path) -> None:
+    keys = {role: [key(f"impostor {role}")] for role in KeyRole}
+    impostor = Owner(keys=keys, signers=keys)
+    study = study_at(tmp_path / "study", trusting(impostor))
+    fetch(impostor, study)
+    fetching.verify(study, NOW)
+    study.invitation_file.write_bytes(invitation_to(trusting().roots[0]))
+    for use in (lambda: fetching.verify(study, NOW), lambda: fetch(impostor, study)):
+        with pytest.raises(UnderThreshold, match="do not lead from the one in the study's invitation"):
+            use()
+
+
+def test_a_root_that_the_one_before_did_not_sign_is_not_trusted_for_standing_in_a_study(study: Study) -> None:
+    fetch(Owner(), study)
+    seen = study.last_seen()
+    study.remember(seen.model_copy(update={"roots": (*seen.roots, signed(rotated(1)))}))
+    fetching.verify(study, NOW)
+    study.remember(seen.model_copy(update={"roots": (*seen.roots, signed(rotated(1), by="mallory"))}))
+    with pytest.raises(UnderThreshold, match="do not lead"):
+        fetching.verify(study, NOW)
+
+
+def test_a_study_is_verified_from_whichever_of_the_followed_roots_its_invitation_names(tmp_path: Path) -> None:
+    first = Owner(root_expires=NOW)  # only the last root of a chain has to be in date
+    owner, study = replace(rotated(2), root_expires=NOW), study_at(tmp_path / "study", trusting(first))
+    fetch(owner, study)
+    followed = study.last_seen().roots
+    assert [Root.from_bytes(each.document.encode()).version for each in followed] == [1, 2, 3]
+    for each in followed:
+        study.invitation_file.write_bytes(invitation_to(each))
+        assert fetching.verify(study, NOW).release.manifest.version == 3
+        fetch(owner, study)
+
+
+def test_an_invitation_to_a_root_that_the_study_followed_is_taken_and_one_to_another_is_not(
+    study: Study, tmp_path: Path
+) -> None:
+    offered = tmp_path / "invitation.json"
+
+    def offer(root: SignedRoot) -> None:
+        offered.write_bytes(invitation_to(root))
+        enrolment._accept(study, offered)
+
+    fetch(rotated(2), study)
+    for root in study.last_seen().roots:
+        offer(root)
+    with pytest.raises(VerificationFailure, match="names other keys"):
+        offer(study.last_seen().roots[0])  # the study's invitation is newer by now
+    unseen = signed(rotated(3))
+    with pytest.raises(VerificationFailure, match="names other keys") as refused:
+        offer(unseen)
+    assert refused.value.remedy.startswith("fetch")
+    fetch(rotated(3), study)
+    offer(unseen)
+
+
+def test_a_study_follows_no_more_roots_than_it_can_read_again() -> None:
+    root, another = *trusting().roots, rotated(1).roots[0][0].to_bytes()
+    full = trusting().model_copy(update={"roots": (root,) * LIMITS.roots_followed})
+    with pytest.raises(EndlessData, match="more roots than a study follows"):
+        full.after_rotation(another, root.signatures.encode())
+
+
+NEW_LOG = {**KEYS, KeyRole.LOG: [key("new log")]}
+NEW_RELEASE = {**KEYS, KeyRole.RELEASE: [key("new release")]}
+
+
+def rotated_to(keys: dict[KeyRole, list[Ed25519PrivateKey]], fresh_until: int = NOW + 500) -> Owner:
+    return Owner(roots=[(root_of(keys, version=2), KEYS[KeyRole.ROOT])], signers=keys, fresh_until=fresh_until)
+
+
+def test_a_release_stays_verified_when_the_logs_key_is_replaced_and_the_next_fetch_fails(study: Study) -> None:
+    fetch(Owner(), study)
+    with pytest.raises(Freeze):
+        fetch(rotated_to(NEW_LOG, fresh_until=NOW), study)
+    assert study.last_seen().trusted_root().version == 2
+    assert fetching.verify(study, NOW).approval.by == "Ada"
+    fetch(rotated_to(NEW_LOG), study)
+    assert fetching.verify(study, NOW).approval.by == "Ada"
+
+
+def test_a_proof_of_the_log_counts_only_under_a_root_that_leads_from_the_invitation(study: Study) -> None:
+    fetch(Owner(), study)
+    with pytest.raises(Freeze):
+        fetch(rotated_to(NEW_LOG, fresh_until=NOW), study)
+    study.invitation_file.write_bytes(invitation_to(study.last_seen().roots[-1]))
+    with pytest.raises(UnderThreshold, match="any root since the invitation") as refused:
+        fetching.verify(study, NOW)
+    assert refused.value.remedy.startswith("fetch again")
+    fetch(rotated_to(NEW_LOG), study)
+    fetching.verify(study, NOW)
+
+
+def test_what_a_replaced_release_key_signed_is_no_longer_used(study: Study) -> None:
+    fetch(Owner(), study)
+    with pytest.raises(Freeze):
+        fetch(rotated_to(NEW_RELEASE, fresh_until=NOW), study)
+    with pytest.raises(BadInput, match="nothing was fetched yet"):
+        fetching.verify(study, NOW)
+    study.remember(study.last_seen().model_copy(update={"release": 3, "manifest_sha256": Owner().manifest().digest}))
+    with pytest.raises(UnderThreshold):
+        fetching.verify(study, NOW)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda seen: seen.to_bytes() + b"\n",
+        lambda seen: b"",
+        lambda seen: b'{"root":"{}","root_signatures":"{}"}',  # as it was before the roots in between were kept
+        lambda seen: seen.model_copy(update={"checkpoint": "rubbish"}).to_bytes(),
+        lambda seen: seen.model_copy(update={"roots": (SignedRoot(document="{}", signatures="{}"),)}).to_bytes(),
+    ],
+    ids=["a newline at the end", "empty", "an older version's", "the checkpoint", "the root"],
+)
+def test_a_damaged_last_seen_is_said_to_be_damaged_with_advice_that_helps(
+    damage: Callable[[LastSeen], bytes], study: Study
+) -> None:
+    study.last_seen_file.write_bytes(damage(study.last_seen()))
+    for use in (lambda: fetching.verify(study, NOW), lambda: fetch(Owner(), study)):
+        with pytest.raises(BadInput, match="is damaged") as refused:
+            use()
+        assert refused.value.field == str(study.last_seen_file)
+        assert refused.value.remedy == "restore it from a backup, or start a new study"
 
 
 def test_a_release_is_kept_only_when_its_approval_is_proved(study: Study) -> None:
