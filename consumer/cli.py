@@ -68,6 +68,7 @@ def verify(
 ) -> None:
     """Verify the fetched release and its approval in the egress log again, without a network."""
     from consumer import receiving_steps
+    from consumer.study import Study
 
     with shell("verify", json) as out:
         found = receiving_steps.verify(study)
@@ -78,8 +79,23 @@ def verify(
         )
         if ledger is not None:
             log = receiving_steps.verify_ledger(study, ledger)
-            result["ledger"] = {"entries": log.checkpoint.size}
+            denial = log.standing.denied.get(manifest.version)
+            served = log.bytes_served(manifest.version, Study(study).party())
+            result["ledger"] = {
+                "entries": log.checkpoint.size,
+                "denial": denial.model_dump(mode="json") if denial else None,
+                "bytes_served": served,
+            }
             text += f"\nthe ledger of {log.checkpoint.size:,} entries continues the one this study has seen."
+            if denial:
+                text += f"\nDENIED since: release {manifest.version}, by {denial.by}: {denial.reason}"
+            if served:
+                text += f"\n{served:,} bytes of release {manifest.version} are logged as sent to this study."
+            else:
+                text += (
+                    f"\nNOTHING of release {manifest.version} is logged as sent to this study's key. If it was fetched "
+                    "with this key, entries were left out: keep the study and the ledger as evidence."
+                )
         out.result(result, text)
 
 

@@ -25,7 +25,6 @@ from protocol.trust import (
     LastSeen,
     LogProof,
     TrustedRelease,
-    verify_listed_manifest,
     verify_logged,
     verify_manifest,
     verify_release,
@@ -64,15 +63,15 @@ def fetch(
             updated = trust_update.update(study, stub, now)
             version = _newest(updated.freshness) if version is None else version
             answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
-            manifest = verify_listed_manifest(
+            manifest = verify_manifest(
                 updated.root,
-                updated.freshness,
                 answer.manifest,
                 answer.signatures,
                 version=version,
                 last_seen=updated.last_seen,
                 now=now,
             )
+            updated.freshness.check_listed(version, answer.manifest)
             kinds = readable(study)
             total = sum(manifest.artefacts[kind].length for kind in kinds)
             artefacts: dict[Artefact, bytes] = {}

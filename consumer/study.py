@@ -115,6 +115,10 @@ class Study:
             ) from error
         return seen
 
+    def party(self) -> str:
+        """Who this study is in the egress log: its key's fingerprint."""
+        return folder.read(self.fingerprint, "run `fair4free enrol` again").decode(errors="replace")
+
     def locked(self) -> AbstractContextManager[None]:
         """Held while keys are made and by a whole fetch: of two at once, each could be shown another log.
 

@@ -21,7 +21,7 @@ from protocol.note import Note
 from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
-from shared import folder, keyring
+from shared import keyring
 from shared.limits import LIMITS
 
 
@@ -62,9 +62,8 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
 
 def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, now: int) -> None:
     """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
-    fingerprint = folder.read(study.fingerprint, "run `fair4free enrol` again")
-    party, key = fingerprint.decode(errors="replace"), _witness_key(study)
-    note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(party), key, now).to_bytes()
+    key = _witness_key(study)
+    note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(study.party()), key, now).to_bytes()
     request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
     channel.when_admitted(stub.Countersign, request)
 

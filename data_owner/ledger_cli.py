@@ -43,18 +43,20 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
 
     with shell("ledger verify", json) as out:
         found = verified(file, invitation, seen)
-        checkpoint = found.checkpoint
+        checkpoint, denials = found.checkpoint, sorted(found.standing.denied.items())
+        denied = "".join(f"\nDENIED: release {version}, by {each.by}: {each.reason}" for version, each in denials)
         out.result(
             {
                 "origin": checkpoint.origin,
                 "entries": checkpoint.size,
                 "root": checkpoint.root_hash.hex(),
+                "denials": [each.model_dump(mode="json") for _, each in denials],
                 "countersigned": [
                     {"party": party, "entries": size, "at": at} for party, size, at in found.countersigned
                 ],
             },
             f"{checkpoint.origin}: {checkpoint.size:,} entries are verified; only what was approved left, "
-            f"to parties that were let in. Parties that have countersigned it: {len(found.countersigned)}.",
+            f"to parties that were let in. Parties that have countersigned it: {len(found.countersigned)}.{denied}",
         )
 
 

@@ -116,7 +116,7 @@ class Standing:
 
     approved: dict[int, Approval] = field(default_factory=dict)
     served: set[int] = field(default_factory=set)
-    denied: set[int] = field(default_factory=set)
+    denied: dict[int, Denial] = field(default_factory=dict)
     parties: dict[str, Enrolment] = field(default_factory=dict)
     overrides: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
     """People by release and findings."""
@@ -144,7 +144,7 @@ class Standing:
             case Approval():
                 self.approved[entry.version] = entry
             case Denial():
-                self.denied.add(entry.version)
+                self.denied.setdefault(entry.version, entry)
             case Override():
                 about = entry.version, entry.findings
                 self.overrides[about] = self.overrides.get(about, frozenset()) | {entry.person}

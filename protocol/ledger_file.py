@@ -12,10 +12,10 @@ from pydantic import Field
 
 from protocol.canonical_json import Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
-from protocol.entry import Enrolment, Entry, Standing, parse_entry
+from protocol.entry import Enrolment, Entry, Served, Standing, parse_entry
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import ASK_OWNER, BadSignature, Rewritten, Rollback, RuleBroken
+from protocol.refusals import ASK_OWNER, BadSignature, Equivocation, Rewritten, Rollback, RuleBroken
 from protocol.root import Root, SignedRoot, follow
 from protocol.trust import LastSeen
 from shared.frozen import Frozen
@@ -62,6 +62,11 @@ class VerifiedLedger:
     countersigned: tuple[tuple[str, int, int], ...]
     """Party, size of the log it has seen, and when (seconds since 1970-01-01 UTC)."""
 
+    def bytes_served(self, version: int, party: str) -> int:
+        """Bytes of a release that are logged as having gone to the party with this fingerprint."""
+        served = (entry for entry in self.entries if isinstance(entry, Served))
+        return sum(entry.length for entry in served if (entry.version, entry.party) == (version, party))
+
 
 def witness_name(party: str) -> str:
     """The key name under which the consumer with this fingerprint countersigns."""
@@ -72,9 +77,10 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
     """Verify an exported log, starting from a root that arrived by a safe way.
 
     It must be signed by the node's log keys, be the very tree of its checkpoint, obey the rules of `Standing`, and
-    continue every checkpoint that a party it let in has countersigned, one each, and what a study has `seen` if given:
-    a key that it knows to be replaced speaks for the node no longer. Only what was seen proves more than the owner's
-    word: the keys of countersignatures come in the file.
+    continue every checkpoint that a party it let in has countersigned, one each, and what a study has `seen` if given,
+    the release included: a key that it knows to be replaced speaks for the node no longer. That the release was denied
+    since is no contradiction; `standing` tells. Only what was seen proves more than the owner's word: the keys of
+    countersignatures come in the file.
     """
     root = _newest_root(file, trusted)
     if seen is not None:
@@ -95,6 +101,7 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
         if len(tree) < last.size:
             raise _exported_before("log")
         _check_continues(tree, last)
+        _check_release(standing, seen)
     let_in = {entry.party for entry in entries if isinstance(entry, Enrolment)}
     countersigned = []
     for each in file.countersigned:
@@ -112,6 +119,16 @@ def _newest_root(file: LedgerFile, trusted: Root) -> Root:
     if Root.from_bytes(file.roots[-1].document.encode()).version < trusted.version:
         raise _exported_before("root")
     return follow(trusted, file.roots)[-1]
+
+
+def _check_release(standing: Standing, seen: LastSeen) -> None:
+    approval = standing.approved.get(seen.release)
+    if seen.release and (approval is None or approval.manifest.sha256 != seen.manifest_sha256):
+        raise Equivocation(
+            f"does not approve release {seen.release} as it was fetched",
+            field="log",
+            remedy="keep the study and this file as evidence; ask the owner, by telephone",
+        )
 
 
 def _exported_before(field: str) -> Rollback:

@@ -18,7 +18,6 @@ from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import HEX, LAST_VERSION, SECONDS, Document, Sha256
 from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.entry import Approval, parse_entry
-from protocol.freshness import Freshness
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import EMPTY, verify_consistency, verify_inclusion
 from protocol.refusals import (
@@ -147,22 +146,6 @@ def verify_manifest(
     return found
 
 
-def verify_listed_manifest(
-    root: Root,
-    freshness: Freshness,
-    manifest: bytes,
-    signatures: bytes,
-    *,
-    version: int,
-    last_seen: LastSeen,
-    now: int,
-) -> Manifest:
-    """A manifest that is verified and is the one the owner lists at this moment."""
-    found = verify_manifest(root, manifest, signatures, version=version, last_seen=last_seen, now=now)
-    freshness.check_listed(version, manifest)
-    return found
-
-
 def _verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
     """Return `data` if it is exactly what the manifest names."""
     expected = manifest.artefacts[kind]
@@ -199,10 +182,11 @@ def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
     found = parse_entry(entry)
     if not isinstance(found, Approval):
         raise NotLogged("the log entry is no approval", field="log", remedy=ASK_OWNER)
-    if (found.version, found.policy_id, found.manifest) != (
+    if (found.version, found.policy_id, found.manifest, found.artefacts) != (
         manifest.version,
         manifest.policy_id,
         Digest.of(manifest.to_bytes()),
+        manifest.artefacts,
     ):
         raise MixAndMatch("the approval in the log is of another release", field="log", remedy=ASK_OWNER)
     return found

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 import consumer
+import consumer.cli
 from consumer.study import Study
 from data_owner import authority, ledger, ledger_export, release, roots
 from data_owner.cli import app
@@ -26,7 +27,7 @@ from protocol.ledger_file import Countersigned, LedgerFile, verify_ledger, witne
 from protocol.manifest import Digest
 from protocol.merkle import Tree
 from protocol.note import Note
-from protocol.refusals import NotCanonical, Rewritten, Rollback, RuleBroken, UnderThreshold, WrongNode
+from protocol.refusals import Equivocation, NotCanonical, Rewritten, Rollback, RuleBroken, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
@@ -35,7 +36,7 @@ from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFail
 from shared.limits import LIMITS
 from tests.conftest import Running
 from tests.kills import make_node, owner_writes
-from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, honest_log, key, root_of
+from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, fetch, honest_log, key, root_of, study_at, trusting
 
 MANIFEST = Owner().manifest()
 APPROVAL = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Approval))
@@ -309,6 +310,64 @@ def test_a_checkpoint_by_all_keys_that_a_role_may_have_leaves_one_line_for_a_con
         Note.from_bytes(whole.cosigned(party, key("another witness"), NOW).to_bytes())
 
 
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """It has fetched release 3, which it was sent 14 bytes of."""
+    monkeypatch.setattr("consumer.receiving_steps.now", lambda: NOW)
+    found = study_at(tmp_path / "study", trusting())
+    found.fingerprint.write_text(PARTY)
+    fetch(Owner(log=honest_log(MANIFEST, served=2)), found)
+    return found
+
+
+def said_of(study: Study, file: LedgerFile) -> tuple[dict[str, object], str]:
+    """What `verify --ledger` says, as values and as text on one line."""
+    path = study.folder.parent / "ledger.json"
+    path.write_bytes(file.to_bytes())
+    arguments = ["verify", str(study.folder), "--ledger", str(path)]
+    as_json, as_text = (CliRunner().invoke(consumer.cli.app, [*arguments, *json_]) for json_ in (["--json"], []))
+    assert as_json.exit_code == as_text.exit_code == 0, as_text.output
+    return json.loads(as_json.stdout)["result"]["ledger"], as_text.stdout
+
+
+def test_a_ledger_that_denies_the_release_a_study_holds_is_true_and_says_who_denied_it_and_why(study: Study) -> None:
+    log = honest_log(MANIFEST, served=2)
+    values, text = said_of(study, exported(log))
+    assert (values["denial"], values["bytes_served"]) == (None, 14)
+    assert "DENIED" not in text
+    assert "14 bytes of release 3 are logged as sent to this study" in text
+    again = DENIAL.model_copy(update={"by": "Eve", "reason": "also"})
+    values, text = said_of(study, exported([*log, DENIAL, again]))
+    assert values["denial"] == DENIAL.model_dump(mode="json")
+    assert "DENIED since: release 3, by Ada: recalled" in text
+
+
+def test_a_ledger_that_approves_another_release_under_the_version_a_study_holds_is_refused() -> None:
+    log = honest_log(MANIFEST)
+    seen = LastSeen(
+        roots=(signed_root(Owner().first_root()),),
+        release=3,
+        manifest_sha256=MANIFEST.digest,
+        checkpoint=exported(log).checkpoint,
+    )
+    verify_ledger(exported(log), Owner().first_root(), seen)
+    with pytest.raises(Equivocation, match="does not approve release 3 as it was fetched"):
+        verify_ledger(exported([*log, OTHER]), Owner().first_root(), seen)
+    with pytest.raises(Equivocation, match="does not approve release 2 as it was fetched"):
+        verify_ledger(exported(log), Owner().first_root(), seen.model_copy(update={"release": 2}))
+
+
+def test_a_ledger_without_what_was_sent_to_a_study_is_said_to_leave_it_out(tmp_path: Path, study: Study) -> None:
+    other = "ef" * 32
+    study.fingerprint.write_text(other)
+    log = [*honest_log(MANIFEST, served=2), LET_IN.model_copy(update={"party": other})]
+    older = SERVED.model_copy(update={"party": other, "version": 2, "nonce": "88" * 16})
+    log += [APPROVAL.model_copy(update={"version": 2, "nonce": "99" * 16}), older]
+    values, text = said_of(study, exported(log))
+    assert values["bytes_served"] == 0
+    assert "NOTHING of release 3 is logged as sent to this study's key" in text
+
+
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
     checkpoint = exported(honest_log(MANIFEST, served=4)).checkpoint
     root = signed_root(Owner().first_root())
@@ -356,7 +415,9 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
     invitation = tmp_path / "invitation.json"
     node.invitation.rename(invitation)
     shutil.rmtree(node.folder)  # from here on there are only public keys
-    run("verify", file, "--invitation", invitation)
+    said = run("verify", file, "--invitation", invitation)["result"]
+    assert isinstance(said, dict)
+    assert said["denials"][0]["by"] == "Ada"
     run("report", file, "--invitation", invitation, "--out", page)
     assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
     assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"

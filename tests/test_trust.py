@@ -9,7 +9,7 @@ import rfc8785
 
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import SECONDS
-from protocol.manifest import Manifest
+from protocol.manifest import Digest, Manifest
 from protocol.refusals import (
     BadSignature,
     DuplicateKey,
@@ -289,6 +289,16 @@ def test_a_release_whose_approval_is_not_logged_is_refused() -> None:
 def test_an_approval_of_another_release_is_mix_and_match() -> None:
     with pytest.raises(MixAndMatch):
         consume(Owner(log=honest_log(Owner(created=NOW - 5).manifest())))
+
+
+@pytest.mark.parametrize("kind", PAYLOAD)
+def test_an_approval_that_names_other_artefacts_than_the_manifest_or_fewer_is_mix_and_match(kind: Artefact) -> None:
+    for named in ({kind: Digest.of(b"something harmless")}, None):
+        log = honest_log(manifest := Owner().manifest())
+        others = {each: digest for each, digest in manifest.artefacts.items() if each is not kind}
+        log[2] = log[2].model_copy(update={"artefacts": {**others, **(named or {})}})
+        with pytest.raises(MixAndMatch, match="approval in the log"):
+            consume(Owner(log=log))
 
 
 def test_a_log_that_grew_is_accepted_and_one_that_was_rewritten_or_cut_is_not() -> None:
