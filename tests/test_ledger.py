@@ -412,12 +412,22 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
         return envelope
 
     run("export", node.folder, "--out", file)
+    earlier, later = tmp_path / "earlier.json", tmp_path / "later.json"
+    for seen in (earlier, later):
+        shown = ledger_export.export(node)
+        seen.write_bytes(LastSeen(roots=shown.roots, checkpoint=shown.checkpoint).to_bytes())
+        with Ledger(node.ledger) as log:
+            log.append(new_entry(Denial, at=NOW, by="Ada", version=9, reason="recalled"))
     invitation = tmp_path / "invitation.json"
     node.invitation.rename(invitation)
     shutil.rmtree(node.folder)  # from here on there are only public keys
     said = run("verify", file, "--invitation", invitation)["result"]
     assert isinstance(said, dict)
     assert said["denials"][0]["by"] == "Ada"
+    run("verify", file, "--invitation", invitation, "--seen", earlier)
+    assert "exported before what was seen" in str(
+        run("verify", file, "--invitation", invitation, "--seen", later, code=1)["error"]
+    )
     run("report", file, "--invitation", invitation, "--out", page)
     assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
     assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"
