@@ -94,17 +94,7 @@ class Study:
         invited = invitation.trusted_root()
         if not self.last_seen_file.is_file():
             return LastSeen(roots=(SignedRoot(document=invitation.root, signatures=invitation.root_signatures),))
-        data = folder.read(self.last_seen_file, READABLE)
-        try:
-            seen = LastSeen.from_bytes(data)
-            seen.trusted_root()
-            seen.logged()
-        except VerificationFailure as error:
-            raise BadInput(
-                "is damaged, or of an older version of this program",
-                field=str(self.last_seen_file),
-                remedy="restore it from a backup, or start a new study",
-            ) from error
+        seen = LastSeen.from_bytes(folder.read(self.last_seen_file, READABLE))
         try:
             follow(invited, seen.roots)
         except VerificationFailure as error:

@@ -37,6 +37,7 @@ from protocol.refusals import (
 )
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind
+from shared.errors import BadInput, VerificationFailure
 from shared.limits import LIMITS
 
 
@@ -55,6 +56,21 @@ class LastSeen(Document):
     release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `BadInput`: a study wrote it itself, so no fetch and no owner can mend it."""
+        try:
+            seen = super().from_bytes(data)
+            seen.trusted_root()
+            seen.logged()
+        except VerificationFailure as error:
+            raise BadInput(
+                "is damaged, or of an older version of this program",
+                field=cls.what,
+                remedy="restore it from a backup, or start a new study",
+            ) from error
+        return seen
 
     def trusted_root(self) -> Root:
         """The newest."""

@@ -428,6 +428,8 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
     assert "exported before what was seen" in str(
         run("verify", file, "--invitation", invitation, "--seen", later, code=1)["error"]
     )
+    later.write_bytes(b"{}")
+    assert "is damaged" in str(run("verify", file, "--invitation", invitation, "--seen", later, code=2)["error"])
     run("report", file, "--invitation", invitation, "--out", page)
     assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
     assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"

@@ -176,7 +176,7 @@ def test_a_damaged_last_seen_is_said_to_be_damaged_with_advice_that_helps(
     for use in (lambda: fetching.verify(study, NOW), lambda: fetch(Owner(), study)):
         with pytest.raises(BadInput, match="is damaged") as refused:
             use()
-        assert refused.value.field == str(study.last_seen_file)
+        assert refused.value.field == "last_seen.json"
         assert refused.value.remedy == "restore it from a backup, or start a new study"
 
 
