@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -92,14 +93,23 @@ def read_image_folder(
     held = len(labels)
     labels = drawn_rows(labels, rows, seed)
     inside = path.resolve()
+    left = len(labels) * (math.prod(column.shape) + LIMITS.beside_pixels_bytes)
     pictures = []
     for name in labels["file"].astype("str"):
         try:
             place = (path / name).resolve()
             if not place.is_relative_to(inside):
                 raise BadInput("a file outside of the folder", field=str(path / LABELS), remedy="remove that row")
-            if place.stat().st_size > LIMITS.source_bytes:
+            size = place.stat().st_size
+            if size > LIMITS.source_bytes:
                 raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
+            left -= size
+            if left < 0:
+                raise BadInput(
+                    "the files are larger together than pictures of this size are",
+                    field=str(path / LABELS),
+                    remedy="give files that hold little beside the picture",
+                )
             pictures.append(place.read_bytes())
         except OSError as error:
             raise Unreachable("cannot be read", field=name, remedy="remove its row from labels.csv") from error
@@ -114,6 +124,6 @@ def read_lineage(path: Path) -> dict[str, str]:
     """What `lineage.json` says; empty where there is none that can be read."""
     try:
         found = json.loads((path / LINEAGE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

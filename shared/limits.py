@@ -14,6 +14,7 @@ class Limits:
 
     # tables
     table_bytes: int = 4096 * MIB
+    table_cells: int = 256 * 1024**2  # 16 bytes each, as read, are `table_bytes`
     columns: int = 512
     categories: int = 1000
     classes: int = 100
@@ -29,6 +30,7 @@ class Limits:
     image_side: int = 256
     source_pixels: int = 64_000_000
     source_bytes: int = 64 * MIB
+    beside_pixels_bytes: int = 64 * KIB
     activations: int = 262_144
 
     # what crosses

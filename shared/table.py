@@ -202,8 +202,10 @@ def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd
 def _read_parquet(path: Path) -> pd.DataFrame:
     """The columns by their Parquet types alone; what pandas noted beside them may name types we do not take."""
     try:
-        names = [name for name in parquet.read_schema(path).names if not UNNAMED_INDEX.fullmatch(name)]
-        check_names(names)
+        with parquet.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not UNNAMED_INDEX.fullmatch(name)]
+            check_names(names)
+            _check_unpacked(file.metadata, path)
         found = parquet.read_table(path, columns=names)
         table = found.to_pandas(ignore_metadata=True)
         for name, column in zip(found.column_names, found.columns, strict=True):
@@ -212,6 +214,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return table
     except (pa.ArrowException, ValueError, OSError):
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None
+
+
+def _check_unpacked(footer: parquet.FileMetaData, path: Path) -> None:
+    """Raises `BadInput` for more cells or bytes than the limits: repeated values take next to nothing in the file."""
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    cells = sum(
+        max(group.num_rows, group.column(each).num_values) for group in groups for each in range(group.num_columns)
+    )
+    if cells > LIMITS.table_cells or sum(group.total_byte_size for group in groups) > LIMITS.table_bytes:
+        raise BadInput("the table takes more memory than the limit", field=str(path), remedy="give a sample of it")
 
 
 def _may_hold_codes(path: Path) -> bool:

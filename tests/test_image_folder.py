@@ -10,7 +10,7 @@ import pytest
 
 from data_owner.learning import fitting
 from shared.errors import BadInput, Unreachable
-from shared.image_folder import ImageFolderWriter, read_image_folder
+from shared.image_folder import LINEAGE, ImageFolderWriter, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from tests.pictures import pictures, write_folder
 
@@ -38,6 +38,25 @@ def test_a_bad_folder_of_the_analyst_s_is_refused_by_name(
         read_image_folder(folder, image_records.schema.image, 4, seed=0)
     assert caught.value.field.endswith(field)
     assert caught.value.remedy
+
+
+def test_files_that_are_larger_together_than_pictures_of_their_size_are_refused_before_they_are_kept(
+    image_records: fitting.Prepared, tmp_path: Path
+) -> None:
+    column = image_records.schema.image
+    assert column is not None
+    folder, labels = write_folder(pictures(60), tmp_path)
+    pd.read_csv(labels).assign(file="0000.png").to_csv(folder / "labels.csv", index=False)
+    assert len(read_image_folder(folder, column, 60, seed=0)[0]) == 60
+    os.truncate(folder / "0000.png", 20 * 2**20)
+    with patch.object(Path, "read_bytes", side_effect=AssertionError), pytest.raises(BadInput, match="larger together"):
+        read_image_folder(folder, column, 60, seed=0)
+
+
+@pytest.mark.parametrize("said", ["[" * 200_000, "not JSON", "[]"], ids=["deep", "text", "list"])
+def test_a_lineage_that_says_nothing_is_none(said: str, tmp_path: Path) -> None:
+    (tmp_path / LINEAGE).write_text(said)
+    assert read_lineage(tmp_path) == {}
 
 
 def test_labels_of_pictures_keep_the_spaces_they_begin_with(image_records: fitting.Prepared, tmp_path: Path) -> None:

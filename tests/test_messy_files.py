@@ -1,7 +1,9 @@
 """Files as hospitals export them: codes that look like numbers, numbers that look like text, clocks with zones."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from data_owner.settings import ColumnSettings
 from shared.canonical import restore
 from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
+from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
@@ -191,6 +194,25 @@ def test_a_file_saved_for_people_is_refused_with_how_to_save_it(text: str, remed
     with pytest.raises(BadInput) as caught:
         read_table(tmp_path / "stays.csv")
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("limits", [{"table_cells": 40_000}, {"table_bytes": 200_000}], ids=str)
+def test_a_small_parquet_file_that_unpacks_to_more_than_the_limit_is_refused_before_it_is_read(
+    limits: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "packed.parquet"
+    noise = np.random.default_rng(0).permutation(np.arange(40_000.0)) if "table_bytes" in limits else np.zeros(40_000)
+    pd.DataFrame({"x": noise, "y": 0}).to_parquet(path, compression="zstd", row_group_size=9_000)
+    assert path.stat().st_size < 200_000
+    with (
+        patch("shared.table.LIMITS", replace(LIMITS, **limits)),
+        patch("shared.table.parquet.read_table", side_effect=AssertionError),
+        pytest.raises(BadInput, match="more memory") as caught,
+    ):
+        read_table(path)
+    assert "sample" in caught.value.remedy
+    with patch("shared.table.LIMITS", replace(LIMITS, table_cells=80_000)):
+        assert read_table(path).shape == (40_000, 2)
 
 
 def test_every_undecided_column_is_named_with_its_reason() -> None:
