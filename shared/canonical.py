@@ -36,8 +36,6 @@ EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 """What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
 AFRESH = "correct the file and run init on a new folder, to which owner.toml may be copied but for its name"
 """The remedy for what is wrong with records that a node already holds: they are never changed in place."""
-LARGEST = 1e37
-"""Of numbers: what models compute with in half the digits still holds them."""
 
 
 def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:

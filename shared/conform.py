@@ -6,10 +6,10 @@ from typing import Literal
 
 import pandas as pd
 
-from shared.canonical import LARGEST, canonical
+from shared.canonical import canonical
 from shared.errors import BadInput
 from shared.image_codec import canonical_images
-from shared.schema import MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
+from shared.schema import LARGEST, MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
 
 LISTED = 10
 """Categories that an error names, at most."""

@@ -23,6 +23,12 @@ MERGED = "(merged)"
 MISSING = "(missing)"
 """How a missing value of a sensitive column is named as a group."""
 
+LARGEST = 1e37
+"""Of numbers: what models compute with in half the digits still holds them."""
+
+ROUNDED = 1.01
+"""How far rounding to decimals may take a number beyond it."""
+
 Name = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
 DTYPES = (
     r"^(u?int(8|16|32|64)|float(32|64)|bool|str|category|date|date32\[day\]\[pyarrow\]"
@@ -46,8 +52,8 @@ class ColumnRole(StrEnum):
 class Quantiles(Frozen):
     """A piecewise-linear inverse distribution function through the points (rank, value).
 
-    `ranks` rise from 0 to 1 and `values` never fall. A repeated value (an atom, such as a zero) is two points
-    with one value, so every rank between them decodes to exactly that value.
+    `ranks` rise from 0 to 1 and `values`, of which none is beyond `LARGEST`, never fall. A repeated value (an atom,
+    such as a zero) is two points with one value, so every rank between them decodes to exactly that value.
     """
 
     ranks: tuple[float, ...] = Field(min_length=2, max_length=LIMITS.quantile_points)
@@ -62,6 +68,8 @@ class Quantiles(Frozen):
         for points in (self.ranks, self.values):
             if any(a > b for a, b in pairwise(points)):
                 raise ValueError("ranks and values must not fall")
+        if max(-self.values[0], self.values[-1]) > ROUNDED * LARGEST:
+            raise ValueError("a value is beyond the largest number")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +23,12 @@ FORMAT = "fair4free latent statistics 2"
 LEAST_SKETCHED = 2 * FREQUENCIES
 """Over the dimensions d of z, the fewest records of a sketch: their posteriors, 2d numbers each, are then twice as many
 unknowns as it has numbers."""
+
+LARGEST_VARIANCE = math.exp(4.0)
+"""Of a posterior, which a teacher holds its log-variance to."""
+
+ROUNDED = 1.01
+"""How far rounding may take moments beyond their bounds."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,17 @@ class LatentStatistics:
             raise _refused("a frequency is beyond the limit")
         if bool((found.real.square() + found.imaginary.square() > 1.0 + 1e-4).any()):
             raise _refused("a characteristic function is larger than 1")
+        if bool((strata.mean.norm(dim=1) > ROUNDED * _radius(latent)).any()):
+            raise _refused("a mean is farther out than clipped means are")
+        variances = strata.covariance.diagonal(dim1=1, dim2=2)
+        if bool((variances > ROUNDED * (_radius(latent) ** 2 + LARGEST_VARIANCE)).any()):
+            raise _refused("a variance is larger than that of clipped means")
         try:
-            strata.factor()
+            raw = strata.raw(found.frequencies)
         except RuntimeError:  # torch raises its own subclass when there is no factor
             raise _refused("a covariance is not positive definite") from None
+        if not bool(torch.isfinite(raw).all()):
+            raise _refused("a covariance is too near one of fewer dimensions")
         return found
 
 
@@ -92,12 +106,17 @@ def measure(mean: Tensor, variance: Tensor, groups: Tensor, classes: Tensor, see
     records could be solved for their posteriors, so groups are sketched together until they are `LEAST_SKETCHED` / d.
     """
     dimensions = mean.shape[1]
-    radius = 4.0 * dimensions**0.5
+    radius = _radius(dimensions)
     mean = mean * (radius / mean.norm(dim=1, keepdim=True).clamp_min(radius))
     strata = Strata.measure(mean, variance, classes)
     frequencies = draw_frequencies(FREQUENCIES, dimensions, generator=torch.Generator().manual_seed(seed))
     parts = strata.sketch(mean, variance, groups, classes, frequencies)
     return LatentStatistics(strata, frequencies, *small_together(parts, LEAST_SKETCHED // dimensions))
+
+
+def _radius(dimensions: int) -> float:
+    """How far from the origin posterior means may be."""
+    return 4.0 * dimensions**0.5
 
 
 def small_together(parts: Sketch, least: int) -> tuple[Tensor, Tensor]:

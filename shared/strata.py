@@ -30,6 +30,10 @@ class Strata:
         """Lower Cholesky factors, (k, d, d)."""
         return torch.linalg.cholesky(self.covariance)
 
+    def raw(self, frequencies: Tensor) -> Tensor:
+        """Frequencies (m, d) for whitened points as those for points about the mean of each class, L⁻ᵀ t: (k, m, d)."""
+        return torch.linalg.solve_triangular(self.factor().mT, frequencies.T, upper=True).mT
+
     def unwhiten(self, whitened: Tensor, generator: torch.Generator) -> Tensor:
         """(n, d) whitened points to latents, each of a class drawn by its share."""
         drawn = torch.multinomial(self.shares, len(whitened), replacement=True, generator=generator)

@@ -163,8 +163,7 @@ def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.
 def _prior(frequencies: Tensor, statistics: LatentStatistics) -> tuple[Tensor, Tensor]:
     """The characteristic function of z ~ N(mean, I) in each class in whitened coordinates, there N(0, L⁻¹ L⁻ᵀ)."""
     strata = statistics.strata
-    raws = torch.linalg.solve_triangular(strata.factor().mT, frequencies.T, upper=True).mT
-    return strata.shares @ _gaussian(raws), torch.zeros(len(frequencies))
+    return strata.shares @ _gaussian(strata.raw(frequencies)), torch.zeros(len(frequencies))
 
 
 def _gaussian(frequencies: Tensor) -> Tensor:

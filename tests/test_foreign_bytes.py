@@ -1,7 +1,9 @@
 """Every parser of foreign bytes, fed with noise and with mutated truth: only the two declared families come out."""
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from safetensors.torch import save
+from torch import Tensor
 
+from data_owner.settings import ColumnSettings
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.artefacts import PAYLOAD, Artefact
@@ -30,9 +34,9 @@ from protocol.trust import LastSeen, LogProof, verify_logged
 from shared.card import Card
 from shared.decoder import Decoder, checked
 from shared.errors import BadContent, BadInput, VerificationFailure
-from shared.schema import Schema
+from shared.schema import LARGEST, Quantiles, Schema
 from shared.sealed_key import seal, unseal
-from shared.statistics import LatentStatistics
+from shared.statistics import LatentStatistics, measure
 from shared.tensor_metadata import metadata
 from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, invitation, key, trusting
 from tests.test_ledger import exported
@@ -174,6 +178,55 @@ def test_mutated_artefacts_end_in_a_declared_error_or_not_at_all(
     whole = released[kind]
     head = len(whole) if kind in (Artefact.SCHEMA, Artefact.CARD) else 8 + int.from_bytes(whole[:8], "little")
     only_declared(parsers[kind], data.draw(mutations(whole[:head])) + whole[head:])
+
+
+def moments(far: float, dimensions: int = 4) -> LatentStatistics:
+    """Of posteriors as wide as they get, with means `far` out that are clipped."""
+    mean = torch.full((200, dimensions), far) * torch.tensor([1.0, -1.0]).repeat(100)[:, None]
+    groups, classes = (torch.nn.functional.one_hot(torch.arange(200) // each % 2, 2) for each in (1, 100))
+    return measure(mean, torch.full_like(mean, math.exp(4.0)), groups, classes, seed=0)
+
+
+def test_moments_of_latents_far_beyond_where_they_are_clipped_are_read_as_they_were_measured() -> None:
+    for dimensions in (1, 4, 16):
+        found = moments(1e6, dimensions)
+        read = LatentStatistics.from_bytes(found.to_bytes(), dimensions, 2, 2)
+        assert torch.equal(read.strata.mean, found.strata.mean)
+
+
+def chained(dimensions: int) -> Tensor:
+    """A covariance of variances of 19 at most whose whitening takes numbers beyond all that a float holds."""
+    rows = torch.eye(dimensions)
+    for below in (1, 2):
+        rows += 3.0 * torch.diag(torch.ones(dimensions - below), -below)
+    return (rows @ rows.T).repeat(2, 1, 1)
+
+
+IMPOSSIBLE = {
+    "a mean": (4, "mean", torch.full((2, 4), 1e20)),
+    "a variance": (4, "covariance", 3e38 * torch.eye(4).repeat(2, 1, 1)),
+    "fewer dimensions": (256, "covariance", chained(256)),
+}
+
+
+@pytest.mark.parametrize("problem", IMPOSSIBLE)
+def test_moments_that_no_clipped_latents_have_are_refused(problem: str) -> None:
+    dimensions, name, value = IMPOSSIBLE[problem]
+    found = moments(0.0, dimensions)
+    changed = replace(found, strata=replace(found.strata, **{name: value}))
+    with pytest.raises(VerificationFailure, match=problem):
+        LatentStatistics.from_bytes(changed.to_bytes(), dimensions, 2, 2)
+
+
+def test_quantiles_reach_no_farther_than_numbers_of_a_table_may() -> None:
+    assert Quantiles(ranks=(0.0, 1.0), values=(-LARGEST, LARGEST)).values == (-LARGEST, LARGEST)
+    for values in ((-1.7e308, 0.0), (0.0, 1.7e308)):
+        with pytest.raises(ValueError, match="largest number"):
+            Quantiles(ranks=(0.0, 1.0), values=values)
+    declared = {"kind": "number", "bounds": (-LARGEST, LARGEST)}
+    assert ColumnSettings.model_validate(declared).limits == (-LARGEST, LARGEST)
+    with pytest.raises(ValueError, match="bounds are within"):
+        ColumnSettings.model_validate(declared | {"bounds": (0.0, 1e38)})
 
 
 HEADER_NAMES = st.sampled_from(["a", "dtype", "shape", "data_offsets", "__metadata__"])

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from data_owner.records.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
-from shared.canonical import AFRESH, DATE32, ISO_TEXT, LARGEST, UTC_TIME, ZONE, Kind, canonical, plain
+from shared.canonical import AFRESH, DATE32, ISO_TEXT, UTC_TIME, ZONE, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import DTYPES, MERGED, MISSING, ColumnRole, ImageColumn
+from shared.schema import DTYPES, LARGEST, MERGED, MISSING, ColumnRole, ImageColumn
 from shared.table import check_names
 
 LEAST_ROWS = 100
