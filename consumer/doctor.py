@@ -26,7 +26,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
 
     def invitation() -> str:
         found = study.invitation()
-        return f"{found.node} at {found.address}, fingerprint {found.fingerprint[:16]}…"
+        return f"{found.node} at {found.address}, fingerprint {found.fingerprint}"
 
     def key() -> str:
         if study.key.stat().st_mode & 0o077:

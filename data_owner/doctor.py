@@ -149,7 +149,7 @@ def _listening(node: Node, now: datetime) -> Diagnosis:
                 continue
         ready = status == health_pb2.HealthCheckResponse.SERVING
         text = "ready" if ready else "not ready: it is stopping, or another line says what is wrong"
-        return Diagnosis("listening", ready, f"{address} {text}; invitation {invitation.fingerprint[:16]}…")
+        return Diagnosis("listening", ready, f"{address} {text}; invitation {invitation.fingerprint}")
     return Diagnosis("listening", False, f"nobody answers at {' or '.join(places)}: {fix}")
 
 

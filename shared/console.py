@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Annotated, Any
 
 import click
@@ -102,7 +104,9 @@ def _plain(text: str) -> str:
 
 
 def run(app: typer.Typer) -> object:
-    """The command line of `app`. With --json, what cannot be parsed ends in an envelope too."""
+    """The command line of `app`. With --json, what cannot be parsed ends in an envelope too. SIGTERM ends it with 143
+    as an exception would, so that no part of a file stays behind; `serve` has its own way."""
+    signal.signal(signal.SIGTERM, _terminated)
     if "--json" not in sys.argv:
         return app()
     try:
@@ -110,6 +114,10 @@ def run(app: typer.Typer) -> object:
     except click.UsageError as error:
         said = Shell((error.ctx and error.ctx.info_name) or "", as_json=True)
         raise SystemExit(said.failed(BadInput(error.format_message(), remedy="see --help"))) from None
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextmanager

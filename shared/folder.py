@@ -31,7 +31,7 @@ def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -48,7 +48,7 @@ def create(path: Path, files: Mapping[str, bytes]) -> None:
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -103,8 +103,9 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Force a file, or what a folder lists, to the disk. Raises `OSError`."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

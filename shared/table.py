@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 
 from shared.canonical import EXACT, EXACT_TYPES
 from shared.errors import BadInput, Unreachable
-from shared.folder import PUBLIC, there_already, unwritable
+from shared.folder import PUBLIC, flush, there_already, unwritable
 from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
@@ -143,9 +143,11 @@ class TableWriter:
             if self._writer is not None:
                 self._writer.close()
             if self._part is not None and error is None:
+                flush(self._part)
                 if not self._replaces:  # claimed, or somebody else's by now
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
                 self._part.replace(self._path)
+                flush(self._path.parent)
         except FileExistsError:
             raise there_already(self._path, ANOTHER_PATH) from None
         except OSError as failure:

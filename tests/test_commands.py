@@ -193,6 +193,13 @@ CONSUMER = [
 ]
 
 
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1"])
+def test_a_wait_that_never_ends_is_refused_before_the_owner_is_asked(wait: str, tmp_path: Path) -> None:
+    error = command("consumer", "enrol", "study", "--wait", wait, cwd=tmp_path, code=2)
+    assert (error["field"], error["remedy"]) == ("--wait", "give seconds, 0 or more")
+    assert not list(tmp_path.iterdir())
+
+
 class Arrived(BadInput):
     """Ends a command where it hands on."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from consumer import fetching
@@ -22,6 +23,7 @@ from protocol.merkle import EMPTY
 from protocol.root import KeyRole
 from protocol.trust import TrustedRelease
 from shared.errors import Unreachable
+from shared.table import TableWriter
 from tests.kills import NOW, PROOF, SIGNATURES, TRUSTED, Keys, check_owner, make_node, make_study, owner_writes
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +39,37 @@ def test_a_kill_at_every_write_point_and_at_random_moments_breaks_no_promise(tmp
     assert found["owner"] + found["consumer"] >= KILLS
     assert found["owner"] >= found["owner_points"] > 100
     assert found["consumer"] >= found["consumer_points"] > 50
+
+
+WRITES = """
+import time
+from pathlib import Path
+import pandas as pd
+import typer
+from shared.console import Json, run, shell
+from shared.table import TableWriter
+app = typer.Typer()
+@app.command()
+def write(json: Json = False):
+    with shell("write", json), TableWriter(Path("rows.parquet"), {}) as writer:
+        writer.write(pd.DataFrame({"a": [1]}))
+        print("writing", flush=True)
+        time.sleep(60)
+run(app)
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=str)
+def test_a_command_that_is_terminated_leaves_no_part_of_a_file(arguments: list[str], tmp_path: Path) -> None:
+    start = [sys.executable, "-c", WRITES, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(start, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        assert [path.name[:14] for path in tmp_path.iterdir()] == [".rows.parquet."]
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not list(tmp_path.iterdir())
 
 
 @contextmanager
@@ -76,6 +109,13 @@ def test_a_disk_that_fills_up_while_a_release_is_approved_refuses_cleanly_and_re
     acknowledged.clear()
     owner_writes(node, keys, acknowledged.append)
     assert len(acknowledged) == 9
+
+
+def test_rows_are_forced_to_the_disk_before_they_are_given_their_name(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path / "rows.parquet", {})
+    with full_disk(0), pytest.raises(Unreachable, match="free space"), writer:
+        writer.write(pd.DataFrame({"a": [1]}))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_log_on_a_full_disk_takes_nothing_in_and_goes_on_when_there_is_space(
