@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from pydantic import TypeAdapter
 from safetensors.torch import save
 from torch import Tensor
 
+from consumer.doctor import diagnose
+from consumer.enrolment import enrol
+from consumer.study import Study
 from data_owner.settings import ColumnSettings
 from protocol import identity
 from protocol.access import PartyRole
@@ -22,6 +26,7 @@ from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import parse
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import parse_entry
+from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.freshness import Freshness, verify_freshness
 from protocol.invitation import Invitation
 from protocol.ledger_file import LedgerFile, verify_ledger
@@ -267,5 +272,15 @@ def test_a_number_beyond_json_s_safe_integers_is_refused() -> None:
         parse(TypeAdapter(int), b"2222222222222222600", "number")
 
 
-def test_what_is_trusted_by_a_new_study_is_the_invitation_alone() -> None:
-    assert trusting().trusted_root() == INVITATION.trusted_root() == ROOT
+def test_what_is_trusted_by_a_new_study_is_the_invitation_alone_and_its_doctor_tells_the_whole_fingerprint(
+    tmp_path: Path,
+) -> None:
+    study, offered = Study(tmp_path / "study"), tmp_path / "invitation.json"
+    offered.write_bytes(INVITATION.to_bytes())
+    pending = wire.EnrolResponse(state=wire.EnrolResponse.STATE_PENDING)
+    with patch("consumer.enrolment._send", return_value=pending):
+        enrolled = enrol(study, offered, "Bea")
+    assert enrolled.invitation_fingerprint == INVITATION.fingerprint
+    assert study.last_seen() == trusting()
+    assert study.last_seen().trusted_root() == ROOT
+    assert diagnose(study)[0].text.endswith(INVITATION.fingerprint)
