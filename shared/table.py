@@ -207,7 +207,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         with parquet.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not UNNAMED_INDEX.fullmatch(name)]
             check_names(names)
-            _check_unpacked(file.metadata, path)
+            _check_unpacked(file, path)
         found = parquet.read_table(path, columns=names)
         table = found.to_pandas(ignore_metadata=True)
         for name, column in zip(found.column_names, found.columns, strict=True):
@@ -218,14 +218,29 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None
 
 
-def _check_unpacked(footer: parquet.FileMetaData, path: Path) -> None:
+def _check_unpacked(file: parquet.ParquetFile, path: Path) -> None:
     """Raises `BadInput` for more cells or bytes than the limits: repeated values take next to nothing in the file."""
-    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     cells = sum(
         max(group.num_rows, group.column(each).num_values) for group in groups for each in range(group.num_columns)
     )
-    if cells > LIMITS.table_cells or sum(group.total_byte_size for group in groups) > LIMITS.table_bytes:
+    size = sum(group.total_byte_size for group in groups)
+    leaves = [file.schema.column(index) for index in range(file.metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    if cells > LIMITS.table_cells or size > LIMITS.table_bytes or _text_bytes(path, texts) > LIMITS.table_bytes:
         raise BadInput("the table takes more memory than the limit", field=str(path), remedy="give a sample of it")
+
+
+def _text_bytes(path: Path, texts: list[str]) -> int:
+    """What text columns of a Parquet file take; a value is read once for all rows that repeat it."""
+    total = 0
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        packed = [field.name for field in file.schema_arrow if pa.types.is_dictionary(field.type)]
+        for batch in file.iter_batches(columns=[name for name in packed if name in texts]):
+            for column in batch.columns:
+                lengths = pyarrow.compute.binary_length(column.dictionary).take(column.indices)
+                total += pyarrow.compute.sum(lengths).as_py() or 0
+    return total
 
 
 def _may_hold_codes(path: Path) -> bool:

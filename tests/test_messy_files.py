@@ -196,13 +196,22 @@ def test_a_file_saved_for_people_is_refused_with_how_to_save_it(text: str, remed
     assert remedy in caught.value.remedy
 
 
-@pytest.mark.parametrize("limits", [{"table_cells": 40_000}, {"table_bytes": 200_000}], ids=str)
+PACKED = {
+    "cells": ({"table_cells": 40_000}, np.zeros(40_000)),
+    "numbers": ({"table_bytes": 200_000}, np.random.default_rng(0).permutation(np.arange(40_000.0))),
+    "text": ({"table_bytes": 1_900_000}, ["long " * 20, None] * 20_000),
+    "bytes": ({"table_bytes": 1_900_000}, [b"long " * 20, None] * 20_000),
+    "categories": ({"table_bytes": 1_900_000}, pd.Categorical(["long " * 20, None] * 20_000)),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
 def test_a_small_parquet_file_that_unpacks_to_more_than_the_limit_is_refused_before_it_is_read(
-    limits: dict[str, int], tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
+    limits, values = PACKED[name]
     path = tmp_path / "packed.parquet"
-    noise = np.random.default_rng(0).permutation(np.arange(40_000.0)) if "table_bytes" in limits else np.zeros(40_000)
-    pd.DataFrame({"x": noise, "y": 0}).to_parquet(path, compression="zstd", row_group_size=9_000)
+    pd.DataFrame({"x": values, "y": 0}).to_parquet(path, compression="zstd", row_group_size=9_000)
     assert path.stat().st_size < 200_000
     with (
         patch("shared.table.LIMITS", replace(LIMITS, **limits)),
@@ -211,8 +220,14 @@ def test_a_small_parquet_file_that_unpacks_to_more_than_the_limit_is_refused_bef
     ):
         read_table(path)
     assert "sample" in caught.value.remedy
-    with patch("shared.table.LIMITS", replace(LIMITS, table_cells=80_000)):
+    with patch("shared.table.LIMITS", replace(LIMITS, table_cells=80_000, table_bytes=2_100_000)):
         assert read_table(path).shape == (40_000, 2)
+
+
+def test_what_a_category_of_numbers_or_a_nested_column_takes_is_no_text(tmp_path: Path) -> None:
+    table = pd.DataFrame({"level": pd.Categorical([1, 2]), "names": [["a", "b"], None], "none": [None, None]})
+    table.to_parquet(tmp_path / "odd.parquet")
+    assert read_table(tmp_path / "odd.parquet").columns.tolist() == list(table.columns)
 
 
 def test_every_undecided_column_is_named_with_its_reason() -> None:
