@@ -10,15 +10,18 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from grpc_health.v1 import health_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from safetensors.torch import save
 from torch import Tensor
 
-from consumer.doctor import diagnose
+import consumer.doctor
+import data_owner.doctor
 from consumer.enrolment import enrol
 from consumer.study import Study
+from data_owner.node import Node
 from data_owner.settings import ColumnSettings
 from protocol import identity
 from protocol.access import PartyRole
@@ -36,6 +39,7 @@ from protocol.refusals import NotCanonical
 from protocol.root import KeyRole, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, sign
 from protocol.trust import LastSeen, LogProof, verify_logged
+from shared import folder
 from shared.card import Card
 from shared.decoder import Decoder, checked
 from shared.errors import BadContent, BadInput, VerificationFailure
@@ -43,7 +47,7 @@ from shared.schema import LARGEST, Quantiles, Schema
 from shared.sealed_key import seal, unseal
 from shared.statistics import LatentStatistics, measure
 from shared.tensor_metadata import metadata
-from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, invitation, key, trusting
+from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, invitation, key, study_at, trusting
 from tests.test_ledger import exported
 
 OWNER = Owner()
@@ -272,9 +276,7 @@ def test_a_number_beyond_json_s_safe_integers_is_refused() -> None:
         parse(TypeAdapter(int), b"2222222222222222600", "number")
 
 
-def test_what_is_trusted_by_a_new_study_is_the_invitation_alone_and_its_doctor_tells_the_whole_fingerprint(
-    tmp_path: Path,
-) -> None:
+def test_what_is_trusted_by_a_new_study_is_the_invitation_alone(tmp_path: Path) -> None:
     study, offered = Study(tmp_path / "study"), tmp_path / "invitation.json"
     offered.write_bytes(INVITATION.to_bytes())
     pending = wire.EnrolResponse(state=wire.EnrolResponse.STATE_PENDING)
@@ -283,4 +285,13 @@ def test_what_is_trusted_by_a_new_study_is_the_invitation_alone_and_its_doctor_t
     assert enrolled.invitation_fingerprint == INVITATION.fingerprint
     assert study.last_seen() == trusting()
     assert study.last_seen().trusted_root() == ROOT
-    assert diagnose(study)[0].text.endswith(INVITATION.fingerprint)
+
+
+def test_the_doctors_of_both_sides_tell_the_whole_fingerprint_of_the_invitation(tmp_path: Path) -> None:
+    study, node = study_at(tmp_path / "study", SEEN), Node(tmp_path / "hospital")
+    folder.write(node.invitation, INVITATION.to_bytes())
+    with patch("grpc.secure_channel"), patch("grpc_health.v1.health_pb2_grpc.HealthStub") as stub:
+        stub.return_value.Check.return_value.status = health_pb2.HealthCheckResponse.SERVING
+        told = (consumer.doctor.diagnose(study), data_owner.doctor.diagnose(node))
+    for name, found in zip(("invitation", "listening"), told, strict=True):
+        assert next(each.text for each in found if each.name == name).endswith(INVITATION.fingerprint)
