@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import LARGEST, Label, Name
+from shared.schema import Label, Name
 from shared.scores import Criterion
 
 
@@ -49,8 +49,6 @@ class ColumnSettings(Written):
             low, high = self.limits or (0.0, 0.0)
             if self.kind not in kinds or low >= high:
                 raise ValueError("bounds are [low, high] of a number or integer, or two dates of a date")
-            if max(-low, high) > LARGEST:
-                raise ValueError(f"bounds are within {-LARGEST:g} and {LARGEST:g}")
             decimals = self.decimals if self.kind == "number" else 0
             if decimals is not None and (low, high) != (round(low, decimals), round(high, decimals)):
                 raise ValueError("bounds are whole for an integer, and have no more decimals than are declared")

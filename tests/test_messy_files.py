@@ -21,7 +21,7 @@ from shared.canonical import restore
 from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
-from shared.schema import Schema
+from shared.schema import LARGEST, NumericColumn, Schema
 from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
 
@@ -228,6 +228,19 @@ def test_what_a_category_of_numbers_or_a_nested_column_takes_is_no_text(tmp_path
     table = pd.DataFrame({"level": pd.Categorical([1, 2]), "names": [["a", "b"], None], "none": [None, None]})
     table.to_parquet(tmp_path / "odd.parquet")
     assert read_table(tmp_path / "odd.parquet").columns.tolist() == list(table.columns)
+
+
+def test_bounds_farther_out_than_a_schema_s_numbers_are_refused() -> None:
+    table = patients().assign(ratio=np.linspace(0.0, 1.0, 600))
+    settings = settings_for(table)
+    settings.columns["ratio"] = ColumnSettings(kind="number", bounds=(0.0, LARGEST))
+    found = {column.name: column for column in disclose(ingest(table, settings), 10)[0].columns}["ratio"]
+    assert isinstance(found, NumericColumn)
+    assert found.quantiles.values[-1] == LARGEST
+    settings.columns["ratio"] = ColumnSettings(kind="number", bounds=(0.0, 1e38))
+    with pytest.raises(BadInput, match="bounds are not within") as caught:
+        ingest(table, settings)
+    assert caught.value.field == "ratio"
 
 
 def test_every_undecided_column_is_named_with_its_reason() -> None:

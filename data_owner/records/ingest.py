@@ -182,6 +182,8 @@ def _column(
     kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
     numbers = canonical(values, name, kind, unit, gaps=as_declared)
     bounds = entry.limits
+    if bounds is not None and max(-bounds[0], bounds[1]) > LARGEST:
+        raise BadInput(f"its bounds are not within {-LARGEST:g} and {LARGEST:g}", field=name, remedy="narrow them")
     if bounds is not None and unit == "s":
         bounds = bounds[0] * 86_400.0, (bounds[1] + 1.0) * 86_400.0 - 1.0  # to the end of the last day
     decimals = 0
