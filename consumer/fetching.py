@@ -15,7 +15,6 @@ from protocol.calls import ARTEFACT_KINDS
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from protocol.freshness import Freshness
 from protocol.identity import certificate_role
 from protocol.ledger_file import LedgerFile, VerifiedLedger, verify_ledger
 from protocol.manifest import Manifest
@@ -30,7 +29,7 @@ from protocol.trust import (
     verify_release,
 )
 from shared import folder
-from shared.errors import BadInput
+from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
@@ -60,8 +59,9 @@ def fetch(
     with study.locked(), channel.mutual(study) as open_channel:
         stub = service.ReleaseServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
+            witness = trust_update.witness_key(study)  # who cannot open it hears so before anything changes
             updated = trust_update.update(study, stub, now)
-            version = _newest(updated.freshness) if version is None else version
+            version = _newest(updated) if version is None else version
             answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
             manifest = verify_manifest(
                 updated.root,
@@ -82,7 +82,7 @@ def fetch(
             progress(total, total, "verified")
             last_seen, proof = trust_update.prove_logged(stub, updated, manifest)
             keep(study, trusted, answer.signatures, proof, last_seen)
-            trust_update.countersign(study, stub, last_seen, now)
+            trust_update.countersign(study, stub, last_seen, witness, now)
         except grpc.RpcError as error:
             raise channel.failure(error, address) from error
     return Fetched(trusted, total)
@@ -150,10 +150,19 @@ def readable(study: Study) -> tuple[Artefact, ...]:
     return tuple(kind for kind in PAYLOAD if may_read(role, kind))
 
 
-def _newest(freshness: Freshness) -> int:
-    if not freshness.releases:
+def _newest(updated: trust_update.Updated) -> int:
+    newest = max((listed.version for listed in updated.freshness.releases), default=0)
+    held = updated.last_seen.release
+    if newest < held:
+        raise PolicyRefusal(
+            f"the owner no longer serves release {held}, which this study holds, nor a newer one: it was recalled or "
+            "has ended",
+            field="version",
+            remedy="ask the owner, by telephone, whether what was made from it may be used",
+        )
+    if not newest:
         raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
-    return freshness.releases[-1].version
+    return newest
 
 
 def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefact) -> bytes:

@@ -60,9 +60,10 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
     return updated.last_seen.model_copy(update={"checkpoint": proof.checkpoint}), proof
 
 
-def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, now: int) -> None:
+def countersign(
+    study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, key: Ed25519PrivateKey, now: int
+) -> None:
     """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
-    key = _witness_key(study)
     note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(study.party()), key, now).to_bytes()
     request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
     channel.when_admitted(stub.Countersign, request)
@@ -88,7 +89,7 @@ def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastS
     )
 
 
-def _witness_key(study: Study) -> Ed25519PrivateKey:
+def witness_key(study: Study) -> Ed25519PrivateKey:
     """The key this study countersigns with; made when it is first needed."""
     path = study.witness_key
     if not path.is_file():

@@ -254,11 +254,12 @@ class Stub:
         )
 
 
-def fetch(owner: Owner, study: Study, now: int = NOW, version: int = 3) -> Fetched:
+def fetch(owner: Owner, study: Study, now: int = NOW, version: int | None = 3) -> Fetched:
     """The consumer's own fetch, from an owner in memory. Nothing is countersigned: sealing a key takes its time."""
     with (
         patch("consumer.channel.mutual", nullcontext),
         patch("consumer.fetching.service.ReleaseServiceStub", lambda opened: Stub(owner)),
+        patch("consumer.trust_update.witness_key"),
         patch("consumer.trust_update.countersign"),
     ):
         return fetching.fetch(study, version, now)

@@ -1,8 +1,10 @@
 """What a fetch keeps and when, and how much it takes in: the consumer's own client against the in-memory owner."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,7 +17,8 @@ from protocol.refusals import EndlessData, Freeze, UnderThreshold
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
-from shared.errors import BadInput, Unreachable, VerificationFailure
+from shared import keyring
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 from tests.owner_in_memory import KEYS, NOW, Owner, Stub, fetch, invitation, key, root_of, study_at, trusting
 
@@ -43,6 +46,30 @@ def test_more_roots_than_are_followed_at_once_are_followed_by_the_next_fetch(stu
         fetch(owner, study)
     fetch(owner, study)
     assert study.last_seen().trusted_root() == owner.roots[-1][0]
+
+
+def test_who_holds_a_release_that_was_recalled_is_told_so(study: Study) -> None:
+    fetch(replace(Owner(), version=4), study, version=4)
+    with pytest.raises(PolicyRefusal, match="no longer serves release 4, which this study holds") as refused:
+        fetch(Owner(), study, version=None)
+    assert "by telephone" in refused.value.remedy
+    assert study.last_seen().release == 4
+
+
+def test_a_witness_key_that_cannot_be_opened_is_told_before_anything_changes(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(Owner(), study)
+    keyring.create(study.witness_key, key("witness"), b"the study's")
+    monkeypatch.setenv(keyring.VARIABLE, "the node's")
+    before = study.last_seen()
+    with (
+        patch("consumer.channel.mutual", nullcontext),
+        patch("consumer.fetching.service.ReleaseServiceStub", lambda opened: Stub(replace(Owner(), version=4))),
+        pytest.raises(BadInput, match="passphrase is not this key's"),
+    ):
+        fetching.fetch(study, 4, NOW)
+    assert study.last_seen() == before
 
 
 def invitation_to(root: SignedRoot) -> bytes:

@@ -255,8 +255,9 @@ def test_an_owner_that_restored_an_older_log_is_refused_as_having_rewritten_it(
     with serving(older, study):
         with pytest.raises(Rewritten, match="shorter"):
             consumer.fetch(study.folder)
+        key = trust_update.witness_key(study)
         with channel.mutual(study) as opened, pytest.raises(grpc.RpcError) as caught:
-            trust_update.countersign(study, service.ReleaseServiceStub(opened), study.last_seen(), now())
+            trust_update.countersign(study, service.ReleaseServiceStub(opened), study.last_seen(), key, now())
     assert caught.value.code() is grpc.StatusCode.DATA_LOSS
     assert study.last_seen().checkpoint == before
     assert "a caller says to have seen a longer log" in caplog.messages
