@@ -205,15 +205,19 @@ def deny(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Deny a release for good, also one that is being served."""
+    """Deny a release for good, also one that is being served, and all that is out and is the same byte for byte."""
     from data_owner import decisions
 
     with shell("deny", json) as out:
         done = decisions.deny(node, by=by, reason=reason, version=version)
         left = ", ".join(map(str, done.servable)) or "none"
+        words = f"release {done.version} denied"
+        if done.same:
+            they = "is" if len(done.same) == 1 else "are"
+            words += f", and with it {', '.join(map(str, done.same))}, which {they} the same byte for byte"
         out.result(
             {"version": done.version, "state": "denied", "servable": done.servable},
-            f"release {done.version} denied. Releases that may still be served: {left}.",
+            f"{words}. Releases that may still be served: {left}.",
         )
 
 

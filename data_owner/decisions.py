@@ -57,14 +57,15 @@ def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Denied:
-    """Which release was denied, and which may still be served."""
+    """Which release was denied, which others with it since they are the same bytes, and which may still be served."""
 
     version: int
+    same: tuple[int, ...]
     servable: tuple[int, ...]
 
 
 def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> Denied:
-    """Deny a release for good, the newest unless named.
+    """Deny a release for good, the newest unless named, and every other that is out and is the same byte for byte.
 
     Raises `BadInput` if none is named and another than the newest may be served: that may be the one to recall.
     """
@@ -78,8 +79,8 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
                 field="--version",
                 remedy=f"name the one to deny: {', '.join([*others, str(version)])}",
             )
-    release.deny(node, version, by=by, reason=reason, now=now())
-    return Denied(version, tuple(release.servable(node, now())))
+    same = release.deny(node, version, by=by, reason=reason, now=now())
+    return Denied(version, same, tuple(release.servable(node, now())))
 
 
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:

@@ -275,13 +275,18 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
     return {kind: folder.read(node.release(version) / kind.filename, "train again") for kind in TRAINED}
 
 
-def check_not_denied(node: Node, version: int) -> None:
-    """Raises `PolicyRefusal` if the same was denied under another version: training that changed nothing makes it anew,
-    and a manifest differs by its version alone."""
+def same(node: Node, version: int) -> dict[int, Status]:
+    """The other versions of the same bytes: training that changed nothing makes them anew, and a manifest differs by
+    its version alone."""
     made = status(node, version).made_sha256
-    for other in versions(node):
-        denied = status(node, other)
-        if denied.state is State.DENIED and denied.made_sha256 == made:
+    others = {other: status(node, other) for other in versions(node) if other != version}
+    return {other: each for other, each in others.items() if each.made_sha256 == made}
+
+
+def check_not_denied(node: Node, version: int) -> None:
+    """Raises `PolicyRefusal` if the same was denied under another version."""
+    for other, each in same(node, version).items():
+        if each.state is State.DENIED:
             raise PolicyRefusal(
                 f"training gave again, byte for byte, release {other}, which was denied",
                 field="release",
@@ -330,20 +335,31 @@ def override(node: Node, version: int, *, by: str, reason: str, now: int) -> fro
         return log.overrides(version, before.findings)
 
 
-def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> Status:
-    """Take a release out for good, also one that is being served. Then log it.
+def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[int, ...]:
+    """Take a release out for good, also one that is being served, and every other that is out and is the same byte for
+    byte. Then log each. Returns the others.
 
-    Denying it again logs a denial that was interrupted before it was logged, and is refused once it is.
+    Denying it again logs denials that were interrupted before they were logged, and is refused once all are.
     """
     with folder.locked(node.lock), Ledger(node.ledger) as log:
-        before = status(node, version)
-        was_interrupted = before.state is State.DENIED and not log.is_denied(version)
-        after = before if was_interrupted else step(before, State.DENIED, at=now, by=by, reason=reason)
-        entry = new_entry(Denial, at=after.at, by=after.by, version=version, reason=after.reason)
-        if not was_interrupted:
-            _keep(node, version, after)
-        log.append(entry)
-    return after
+
+        def unlogged(each: int, of: Status) -> bool:
+            return of.state is State.DENIED and not log.is_denied(each)
+
+        others = same(node, version)
+        found = {each: of for each, of in others.items() if of.state in SERVABLE or unlogged(each, of)}
+        found[version] = status(node, version)  # logged last: as long as another is not, it can be denied again
+        denied = {
+            each: of if unlogged(each, of) else step(of, State.DENIED, at=now, by=by, reason=reason)
+            for each, of in found.items()
+        }
+        entries = [new_entry(Denial, at=of.at, by=of.by, version=each, reason=of.reason) for each, of in denied.items()]
+        for each, of in denied.items():
+            if of is not found[each]:
+                _keep(node, each, of)
+        for entry in entries:
+            log.append(entry)
+    return tuple(each for each in denied if each != version)
 
 
 def mark_served(node: Node, version: int, now: int) -> None:
