@@ -40,6 +40,13 @@ def exceeding(found: Battery, limits: AttackLimits) -> tuple[tuple[Result, Outco
     )
 
 
+def above_as_measured(found: Battery, limits: AttackLimits) -> frozenset[str]:
+    """Attacks whose measured risk on everyone is above the limit, in words; chance may explain that."""
+    return frozenset(
+        result.attack.words for result in judged(found) if result.overall.risk > limit(result.attack, limits)
+    )
+
+
 def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
     """One coarse verdict an attack, without a figure: all that leaves."""
     succeeded = {result.attack for result, _ in exceeding(found, limits)}

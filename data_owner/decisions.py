@@ -3,6 +3,7 @@ neither train nor measure."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from data_owner.privacy.statement import privacy_statement
 from protocol.manifest import Manifest
 from protocol.root import KeyRole
 from shared.clock import now
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal
 
 
 def approve(path: Path | str, *, by: str) -> Manifest:
@@ -80,6 +81,10 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
                 remedy=f"name the one to deny: {', '.join([*others, str(version)])}",
             )
     same = release.deny(node, version, by=by, reason=reason, now=now())
+    with suppress(Fair4FreeError):  # it is denied, whether or not a page can say so
+        found = findings.last(node, version)
+        if found is not None:
+            findings.write_page(node, version, found, read_settings(node))
     return Denied(version, same, tuple(release.servable(node, now())))
 
 

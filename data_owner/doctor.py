@@ -12,7 +12,7 @@ from data_owner import authority, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.preconditions import check_bounded
+from data_owner.preconditions import check_bounded, policy_id
 from data_owner.privacy.budget import Budget
 from data_owner.steps import prepare
 from protocol import identity
@@ -31,7 +31,7 @@ SOON = timedelta(days=14)
 def diagnose(node: Node) -> list[Diagnosis]:
     """Every check, in the order a person would fix them."""
     now = datetime.now(UTC)
-    checks = (_records, _private, _budget, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
+    checks = (_records, _policy, _private, _budget, _keys, _root, _ledger, _releases, _enrolments, _listening, _disk)
     found = []
     for check in checks:
         try:
@@ -56,6 +56,10 @@ def _records(node: Node, now: datetime) -> Diagnosis:
     prepared = prepare(node, settings)
     rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
     return Diagnosis("records", True, f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns")
+
+
+def _policy(node: Node, now: datetime) -> Diagnosis:
+    return Diagnosis("policy", True, f"{policy_id(read_settings(node))[:16]}…, as owner.toml says now")
 
 
 def _private(node: Node, now: datetime) -> Diagnosis:

@@ -10,6 +10,7 @@ from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.preconditions import policy_id
 from data_owner.release_gate import failures
 from data_owner.reports.privacy_report import Subject, privacy_report
 from data_owner.settings import AttackLimits, OwnerSettings
@@ -17,13 +18,17 @@ from protocol.artefacts import Artefact
 from protocol.entry import parse_entry
 from shared import folder
 from shared.card import Card
-from shared.errors import BadInput
+from shared.clock import now
+from shared.errors import BadInput, PolicyRefusal
 
 
 def keep(
-    node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy_id: str, now: int
+    node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy: str, at: int
 ) -> release.Status:
-    """Keep findings, a card that says them in a word each, and all that the gate has against the release."""
+    """Keep findings, a card that says them in a word each, and all that the gate has against the release.
+
+    `policy` is the digest of the one that `limits` are of.
+    """
     folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     card = card.model_copy(update={"attacks": verdicts(found, limits), "overridden": False})
     return release.record_measured(
@@ -32,10 +37,11 @@ def keep(
         card.to_bytes(),
         card.records,
         (*failures(card.checks), *missing(found, limits)),
-        policy_id,
-        now,
+        policy,
+        at,
         exceeded=exceeded(found, limits),
-        findings=release.findings_digest(found.to_bytes(), policy_id),
+        findings=release.findings_digest(found.to_bytes(), policy),
+        limits=limits,
     )
 
 
@@ -67,18 +73,32 @@ def rehearsed(node: Node, version: int, digest: str) -> Battery | None:
     return found if found is not None and found.release == digest else None
 
 
+def _limits(status: release.Status, settings: OwnerSettings) -> AttackLimits:
+    """Those that what was found is judged by. Raises `PolicyRefusal` if they were not kept, and may have changed."""
+    if status.limits is not None:
+        return status.limits
+    if status.policy_id != policy_id(settings):
+        raise PolicyRefusal(
+            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+        )
+    return settings.policy.attacks
+
+
 def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings) -> None:
-    """Write the privacy officer's page and its figures, for the owner's eyes."""
+    """Write the privacy officer's page and its figures, for the owner's eyes, judged by the policy it was measured
+    under."""
+    status = release.status(node, version)
     files = {kind: node.release(version) / kind.filename for kind in Artefact}
     with Ledger(node.ledger) as log:
         entries = tuple(map(parse_entry, log.entries()))
     report = privacy_report(
         Subject(
             version=version,
-            status=release.status(node, version),
+            at=now(),
+            status=status,
             card=card(node, version),
             battery=found,
-            limits=settings.policy.attacks,
+            limits=_limits(status, settings),
             rehearsal=rehearsed(node, version, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,

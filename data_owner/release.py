@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.people import named, reasoned
+from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial, Override
 from protocol.manifest import Digest, Manifest
@@ -58,7 +59,7 @@ class Status(Frozen):
     `exceeded` says what of the attacks blocks it, which only two people together may override; `findings` is the digest
     of what attacks found, for which an override holds, `card_sha256` that of the card it was written with,
     `made_sha256` that of what training made, and `teacher_sha256` that of encoder and history, which stay here.
-    `charges` is how many the privacy budget's ledger held then, 0 without a budget.
+    `limits` judged what attacks found. `charges` is how many the privacy budget's ledger held then, 0 without a budget.
     """
 
     state: State
@@ -68,6 +69,7 @@ class Status(Frozen):
     failures: tuple[str, ...] = ()
     exceeded: tuple[str, ...] = ()
     findings: str = Field(default="", max_length=64)
+    limits: AttackLimits | None = None
     card_sha256: str = Field(default="", max_length=64)
     made_sha256: str = Field(default="", max_length=64)
     teacher_sha256: str = Field(default="", max_length=64)
@@ -190,10 +192,12 @@ def record_measured(
     *,
     exceeded: tuple[str, ...],
     findings: str,
+    limits: AttackLimits | None = None,
 ) -> Status:
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
-    digest of what attacks found."""
-    found = {"policy_id": policy_id, "records": records, "exceeded": exceeded, "findings": findings}
+    digest of what attacks found, `limits` of that policy judged them, if there was anything to judge."""
+    found: dict[str, object] = {"policy_id": policy_id, "records": records, "exceeded": exceeded}
+    found |= {"findings": findings, "limits": limits}
     found["card_sha256"] = hashlib.sha256(card).hexdigest()
     with folder.locked(node.lock):
         after = step(status(node, version), State.MEASURED, at=now, failures=failures).model_copy(update=found)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from data_owner import release
 from data_owner.node import Node
 from protocol.artefacts import SIGNATURES
-from protocol.refusals import DuplicateKey
+from protocol.refusals import DuplicateKey, UnderThreshold
 from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, key_id, sign
 from shared import folder, keyring
@@ -26,6 +26,7 @@ from shared.limits import LIMITS
 
 ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
+_ANOTHER_SIGNS = "let another holder run `fair4free-owner root sign` on this file and its .sig, then install again"
 _KEY_NAME = re.compile(rf"({'|'.join(KeyRole)})-[0-9a-f]{{16}}\.key")
 
 
@@ -134,7 +135,10 @@ def install(node: Node, document: bytes, signatures: bytes) -> Root:
 
 def _install(node: Node, document: bytes, signatures: bytes) -> Root:
     before = newest(node)
-    root = rotate(before, document, signatures)
+    try:
+        root = rotate(before, document, signatures)
+    except UnderThreshold as error:
+        raise UnderThreshold(error.problem, field=error.field, remedy=_ANOTHER_SIGNS) from error
     for role in ONLINE:
         if not _here(node, root, role):
             raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy="propose a root again")

@@ -39,7 +39,7 @@ from data_owner.records.infer import infer
 from data_owner.records.ingest import read
 from data_owner.records.source import source
 from data_owner.reports.image_report import image_report
-from data_owner.reports.owner_report import owner_report
+from data_owner.reports.owner_report import named, owner_report
 from data_owner.settings import OwnerSettings
 from protocol.artefacts import release_digest
 from shared import folder
@@ -224,7 +224,9 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     history = json.loads(folder.read(node.history, "train again"))
     failures = (*status.failures, *status.exceeded)
     write_report = owner_report if teacher is None else image_report
-    report = write_report(measured, failures, synthesiser, prepared.held_out, history, prepared.merged)
+    report = named(
+        write_report(measured, failures, synthesiser, prepared.held_out, history, prepared.merged), version, status.at
+    )
     folder.write(node.report, report.to_html().encode(), folder.PRIVATE)
     folder.write(node.figures, report.to_json().encode(), folder.PRIVATE)
     findings.write_page(node, version, found, settings)

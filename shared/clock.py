@@ -8,3 +8,8 @@ from datetime import UTC, datetime
 def now() -> int:
     """Whole seconds since 1970-01-01 UTC."""
     return int(datetime.now(UTC).timestamp())
+
+
+def minute(at: int) -> str:
+    """As a page says it."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

@@ -22,18 +22,22 @@ def score_verdicts(card: Card) -> tuple[Verdict, ...]:
     level: Level = "good" if share >= 0.9 else "caution" if share >= 0.8 else "bad"
     kept = scores.accuracy / max(original.accuracy, 1e-9)
     empty = "" if scores.f1 else " It finds no positive case, which is fair and useless: nothing is shown."
+    unsaid = "" if original.f1 else f" That model finds no positive case, so its {recorded:.2f} says nothing."
+    level_of_use: Level = "good" if kept >= 0.95 else "caution" if kept >= 0.9 else "bad"
+    constant = card.floor.accuracy
     return (
         Verdict(
             level if scores.f1 else "caution",
             "Fair to real people",
             f"{aimed.replace('_', ' ').capitalize()} of a model trained on synthetic rows; trained on the original "
-            f"records it is {recorded:.2f}. Chance allows {chance:.2f}.{empty}",
+            f"records it is {recorded:.2f}.{unsaid} Chance allows {chance:.2f}.{empty}",
             f"{ratio:.2f}",
         ),
         Verdict(
-            "good" if kept >= 0.95 else "caution" if kept >= 0.9 else "bad",
+            "bad" if scores.accuracy < constant else level_of_use,
             "Useful on real people",
-            f"Accuracy on held-out records; trained on the originals it is {original.accuracy:.2f}.",
+            f"Accuracy on held-out records; trained on the originals it is {original.accuracy:.2f}. Saying the "
+            f"commonest class of all reaches {constant:.2f}.",
             f"{scores.accuracy:.2f}",
         ),
         Verdict(

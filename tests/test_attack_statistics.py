@@ -25,6 +25,7 @@ from data_owner.attacks.targets import RAREST, draw, features
 from data_owner.learning import fitting
 from data_owner.learning.teacher import Losses, Teacher
 from data_owner.learning.training import Trained, latent_statistics
+from data_owner.reports.privacy_report import MEANING
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from shared.codec import Encoded, encode
@@ -362,6 +363,16 @@ def test_what_could_hardly_be_tried_was_not_resisted(found: Outcome) -> None:
     limits = AttackLimits(reconstruction=0.1)
     assert found.risk_interval[1] < limits.reconstruction
     assert attack_gate.verdicts(battery_of(found), limits)[0].finding == "inconclusive"
+
+
+def test_a_risk_that_is_above_the_limit_as_measured_is_named_though_chance_may_explain_it() -> None:
+    above = outcome((2, 20), (0, 20))
+    found = battery_of(above)
+    assert above.risk > AttackLimits().reconstruction
+    assert attack_gate.verdicts(found, AttackLimits())[0].finding == "inconclusive"
+    assert attack_gate.above_as_measured(found, AttackLimits()) == {"reconstruction"}
+    assert attack_gate.above_as_measured(found, AttackLimits(reconstruction=0.2)) == frozenset()
+    assert "Within" not in MEANING["inconclusive"]
 
 
 def test_nearest_record_is_never_judged() -> None:

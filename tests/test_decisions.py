@@ -1,10 +1,15 @@
 """What people decide of a release that was measured, and what the page says then."""
 
+import json
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, preconditions, release
+from data_owner import decisions, findings, preconditions, release
+from data_owner.attacks.attack import Attack
+from data_owner.attacks.battery import Battery
+from data_owner.attacks.outcome import EVERYONE, Outcome, Rate, Result
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
@@ -14,6 +19,7 @@ from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Denial, Entry, parse_entry
 from shared import folder
 from shared.clock import now
+from shared.errors import PolicyRefusal
 from tests.conftest import record_measured
 
 
@@ -28,6 +34,37 @@ def renewed(node: Node) -> int:
     """The first release once more, from unchanged records, approved."""
     another(node, release.trained_artefacts(node, 1))
     return decisions.approve(node.folder, by="Ada").version
+
+
+def of_node(node: Node) -> dict[str, Any]:
+    """The privacy officer's page as it lies there."""
+    found: dict[str, Any] = json.loads(node.privacy_figures.read_text("utf-8"))
+    return found
+
+
+def attacked(node: Node) -> int:
+    """A newer release, measured under the node's policy, of whose 20 members 3 are guessed and of others none."""
+    version = release.write_draft(
+        node, release.trained_artefacts(node, 1), preconditions.settings_digest(node, read_settings(node)), now()
+    )
+    settings = read_settings(node)
+    outcome = Outcome(part=EVERYONE, **{name: Rate(successes=of, trials=20) for name, of in GUESSED.items()})
+    battery = Battery(
+        release=release.status(node, version).made_sha256,
+        results=(Result(attack=Attack.ATTRIBUTE_INFERENCE, aim="a rate", outcomes=(outcome,)),),
+    )
+    card, limits = findings.card(node, 1), settings.policy.attacks
+    findings.keep(node, version, card, battery, limits, preconditions.policy_id(settings), now())
+    return version
+
+
+GUESSED = {"main": 3, "control": 0, "baseline": 0}
+
+
+def loosen(node: Node) -> None:
+    """What a person does in owner.toml once a release is measured."""
+    text = node.settings.read_text().replace("attribute_inference = 0.1", "attribute_inference = 0.9")
+    node.settings.write_text(text)
 
 
 def denials(node: Node) -> list[tuple[int, str, str]]:
@@ -82,3 +119,47 @@ def test_a_recall_that_was_stopped_has_withdrawn_all_of_it_and_is_completed_by_d
     assert {release.status(node, each).state for each in (1, again)} == {State.DENIED}
     decisions.deny(node.folder, by="Ben", reason="again", version=1)
     assert denials(node) == [(again, "Ada", "recalled"), (1, "Ada", "recalled")]
+
+
+def limits_shown(page: dict[str, Any]) -> list[float]:
+    (attacks,) = (each for each in page["sections"] if each["title"] == "Attacks")
+    return [row[-1] for row in attacks["tables"][1]["rows"]]
+
+
+def test_a_page_is_judged_by_the_policy_that_its_release_was_measured_under(node: Node) -> None:
+    version = attacked(node)
+    loosen(node)
+    assert read_settings(node).policy.attacks.attribute_inference == 0.9
+    decisions.write_privacy_report(node.folder, version=version)
+    page = of_node(node)
+    assert limits_shown(page) == [0.1]
+    (unsure,) = (each for each in page["verdicts"] if each["title"] == "Attacks: inconclusive")
+    assert "nor shown to be within it" in unsure["text"]
+    assert "Above it as measured: attribute inference." in unsure["text"]
+
+
+def test_a_page_whose_limits_nobody_kept_is_not_judged_by_those_of_another_policy(node: Node) -> None:
+    decisions.write_privacy_report(node.folder, version=1)
+    loosen(node)
+    with pytest.raises(PolicyRefusal, match="policy changed since this release was measured"):
+        decisions.write_privacy_report(node.folder, version=1)
+
+
+def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) -> None:
+    decisions.write_privacy_report(node.folder, version=1)
+    assert "The release is approved. As of 20" in of_node(node)["subtitle"]
+    version = attacked(node)  # not by all attacks that the policy requires
+    decisions.write_privacy_report(node.folder, version=version)
+    assert "The release is measured, and the gate refused it. As of 20" in of_node(node)["subtitle"]
+    decisions.deny(node.folder, by="Ada", reason="recalled", version=version)
+    page = of_node(node)
+    assert page["title"] == f"Privacy of release {version} of hospital"
+    assert "The release is denied, and the gate refused it. As of 20" in page["subtitle"]
+    assert " UTC; `fair4free-owner privacy` writes it anew." in page["subtitle"]
+    assert "recalled" in str(page["sections"][-1])
+
+
+def test_a_release_is_denied_though_no_page_can_say_so(node: Node) -> None:
+    node.settings.write_text("not a setting")
+    decisions.deny(node.folder, by="Ada", reason="recalled")
+    assert release.status(node, 1).state is State.DENIED

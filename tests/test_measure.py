@@ -9,10 +9,12 @@ import pytest
 
 from data_owner import measure
 from data_owner.learning import fitting
+from data_owner.reports.owner_report import named, owner_report
 from protocol.artefacts import Artefact
 from shared.card import AttackFinding, AttackVerdict, Card
 from shared.headlines import attack_verdict, score_verdicts
 from shared.metrics import Integers
+from shared.report import Report
 from shared.schema import Schema
 from shared.scores import Criterion, Fidelity, Scores
 from shared.student import StudentSettings
@@ -58,15 +60,20 @@ def judge(prepared: fitting.Prepared) -> FondOfOriginals:
 
 
 @pytest.fixture(scope="module")
-def card(
+def measured(
     table: pd.DataFrame, artefacts: dict[Artefact, bytes], prepared: fitting.Prepared, judge: FondOfOriginals
-) -> Iterator[Card]:
+) -> Iterator[measure.Measured]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "judge_for", lambda schema, training, seed: judge)
         patch.setattr(measure, "downstream_rows", lambda records: records)
         patch.setattr(measure, "LEAST_PUBLISHED", LEAST_PUBLISHED)
         found = measure.reference(artefacts, StudentSettings(steps=1))
-        yield measure.measure(*found, prepared.training, prepared.held_out, settings_for(table)).card
+        yield measure.measure(*found, prepared.training, prepared.held_out, settings_for(table))
+
+
+@pytest.fixture(scope="module")
+def card(measured: measure.Measured) -> Card:
+    return measured.card
 
 
 def test_all_is_measured_on_held_out_records_and_the_model_is_of_rows_balanced_halfway(
@@ -129,3 +136,42 @@ def test_an_attack_that_could_not_tell_is_no_good_news(
     assert said.level == level
     assert "two people" not in said.text
     assert "two people" in attack_verdict(card.model_copy(update={"attacks": attacks, "overridden": True})).text
+
+
+def test_a_release_that_does_worse_than_saying_the_commonest_class_is_not_called_useful(card: Card) -> None:
+    scores = {name: ONE_SIDED.model_copy(update={"accuracy": each}) for name, each in ACCURACIES.items()}
+    useful = score_verdicts(card.model_copy(update=scores))[1]
+    assert (useful.level, useful.value) == ("bad", "0.60")
+    assert "Saying the commonest class of all reaches 0.61." in useful.text
+    worse = scores["floor"].model_copy(update={"accuracy": 0.5})
+    assert score_verdicts(card.model_copy(update={**scores, "floor": worse}))[1].level == "good"
+
+
+ACCURACIES = {"synthetic": 0.6, "original": 0.62, "floor": 0.61}
+
+
+def test_parity_of_an_original_that_finds_no_positive_case_is_not_held_up_as_fair(card: Card) -> None:
+    blind = ONE_SIDED.model_copy(update={"demographic_parity_ratio": 1.0, "recall": 0.0, "f1": 0.0})
+    said = score_verdicts(card.model_copy(update={"synthetic": ONE_SIDED, "original": blind}))[0].text
+    assert "it is 1.00. That model finds no positive case, so its 1.00 says nothing." in said
+    assert "says nothing" not in score_verdicts(card.model_copy(update={"synthetic": ONE_SIDED}))[0].text
+
+
+def test_the_report_names_its_release_and_when_that_was_measured() -> None:
+    report = named(Report("What clinic would release", "For the person who approves.", (), ()), 3, 1_800_000_000)
+    assert report.title == "What clinic would release: release 3"
+    assert report.subtitle == "2027-01-15 08:00 UTC. For the person who approves."
+
+
+def test_the_positive_rates_of_synthetic_rows_are_of_all_that_were_made(
+    measured: measure.Measured, artefacts: dict[Artefact, bytes], prepared: fitting.Prepared
+) -> None:
+    synthesiser, _ = measure.reference(artefacts, StudentSettings(steps=1))
+    losses = [dict.fromkeys(("step", "reconstruction", "divergence", "target"), 1.0)]
+    report = owner_report(measured, (), synthesiser, prepared.held_out, losses)
+    (groups,) = (section for section in report.sections if section.title == "Groups")
+    rows = measured.synthetic
+    assert len(rows) > len(prepared.held_out)
+    positive = rows[synthesiser.schema.target.name] == synthesiser.schema.positive
+    rates = positive.groupby(rows["région"]).mean()
+    assert {row[0]: row[3] for row in groups.tables[0].rows} == pytest.approx(dict(rates))

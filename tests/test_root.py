@@ -52,7 +52,10 @@ def test_a_root_is_moved_to_two_of_three_keys_on_media_that_never_meet_the_node(
     run("root", "sign", document, "--key", first)
     assert run("root", "install", node.folder, document, code=1)["kind"] == "UnderThreshold"
     run("root", "sign", document, "--key", sticks[0], passphrase=STICK)
-    assert run("root", "install", node.folder, document, code=1)["kind"] == "UnderThreshold"
+    refused = run("root", "install", node.folder, document, code=1)
+    assert refused["kind"] == "UnderThreshold"
+    assert "signed by 1 of the owner's keys where 2 are needed" in refused["problem"]
+    assert "another holder run `fair4free-owner root sign`" in refused["remedy"]
     assert run("root", "sign", document, "--key", sticks[2], passphrase="wrong", code=2)["field"] == str(sticks[2])
     assert run("root", "sign", document, "--key", sticks[2], passphrase=STICK)["sha256"] == proposed["sha256"]
     run("root", "install", node.folder, document)

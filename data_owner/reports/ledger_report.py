@@ -49,8 +49,8 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
             Section(
                 "Decisions",
-                "Each by a named person, in order.",
-                (Table(("when (UTC)", "decision", "about", "by", "reason"), _decisions(ledger, names)),),
+                "Each by a named person, in order; an approval under the policy whose SHA-256 begins so.",
+                (Table(("when (UTC)", "decision", "about", "by", "policy", "reason"), _decisions(ledger, names)),),
             ),
             Section(
                 "Seen by others",
@@ -98,7 +98,8 @@ def _decisions(ledger: VerifiedLedger, names: dict[str, str]) -> tuple[tuple[Cel
             case Served():
                 continue
         reason = entry.reason if isinstance(entry, Denial | Override) else ""
-        rows.append((_moment(entry.at), entry.kind, about, entry.by, reason))
+        policy = entry.policy_id[:16] if isinstance(entry, Approval) else ""
+        rows.append((_moment(entry.at), entry.kind, about, entry.by, policy, reason))
     return tuple(rows)
 
 

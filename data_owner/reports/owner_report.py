@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from data_owner.measure import Measured
 from data_owner.records.ingest import MergedGroups
 from shared.associations import associations
 from shared.card import Card
+from shared.clock import minute
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.latent_plots import student_overlay
@@ -32,7 +34,7 @@ def owner_report(
     sample = measured.synthetic.iloc[: len(held_out)]
     rates = {
         "recorded": group_rates(held_out, outcome(held_out, schema), schema),
-        "synthetic": group_rates(sample, outcome(sample, schema), schema),
+        "synthetic": group_rates(measured.synthetic, outcome(measured.synthetic, schema), schema),
         "predicted": measured.predicted,
     }
     return frame(
@@ -43,8 +45,8 @@ def owner_report(
             score_section(card),
             Section(
                 "Groups",
-                "How often the target is positive in each group: recorded of held-out people, in as many synthetic "
-                "rows, and predicted of held-out people by a model of synthetic rows. Demographic parity is the lowest "
+                "How often the target is positive in each group: recorded of held-out people, in synthetic rows, "
+                "and predicted of held-out people by a model of synthetic rows. Demographic parity is the lowest "
                 "prediction over the highest; groups of few people are judged together and differ by chance: with s "
                 f"permuted, a fairness floor would refuse these predictions {measured.refused_by_chance} of "
                 f"{PERMUTATIONS} times.",
@@ -98,6 +100,11 @@ def frame(card: Card, failures: tuple[str, ...], sections: tuple[Section, ...]) 
         ),
         sections=sections,
     )
+
+
+def named(report: Report, version: int, at: int) -> Report:
+    """The same report with the release that it is of, and when that was measured."""
+    return replace(report, title=f"{report.title}: release {version}", subtitle=f"{minute(at)}. {report.subtitle}")
 
 
 def gate_section(card: Card) -> Section:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data_owner.attack_gate import exceeded_on_people, exceeding, judged, limit, verdicts
+from data_owner.attack_gate import above_as_measured, exceeded_on_people, exceeding, judged, limit, verdicts
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
@@ -17,13 +17,14 @@ from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Entry, Override, Served
 from shared.card import AttackFinding, Card
+from shared.clock import minute
 from shared.headlines import LEVELS
 from shared.plots import intervals
 from shared.report import Cell, Report, Section, Table, Verdict
 
 MEANING: Mapping[AttackFinding, str] = {
     "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-    "inconclusive": "Within the limit as measured, but too few guesses to be sure.",
+    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses to tell.",
     "resisted": "Within the policy's limit, the whole interval.",
 }
 
@@ -82,12 +83,14 @@ BEHIND_MICRODATA = (
 
 @dataclass(frozen=True)
 class Subject:
-    """The release that is reported on. `lengths`: bytes of the artefacts that exist; `entries`: the egress log.
+    """The release that is reported on, and the time that it is reported `at`. `lengths`: bytes of the artefacts that
+    exist; `entries`: the egress log; `limits`: those that the release was measured under.
 
     Under a budget, `rehearsal` is what attacks found on people.
     """
 
     version: int
+    at: int
     status: Status
     card: Card
     battery: Battery
@@ -101,10 +104,12 @@ def privacy_report(subject: Subject) -> Report:
     card, found = subject.card, subject.battery
     not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if subject.status.charges else NOT_COVERED
     served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
+    refused = ", and the gate refused it" if subject.status.failures else ""
     return Report(
         title=f"Privacy of release {subject.version} of {card.node}",
         subtitle=f"For a privacy officer. {card.records:,} records were trained on and {card.held_out:,} held out (to "
-        f"the nearest ten). The release is {subject.status.state}. Not for release: it holds figures.",
+        f"the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
+        "`fair4free-owner privacy` writes it anew. Not for release: it holds figures.",
         verdicts=(*_headlines(subject), _left_verdict(served)),
         facts=(("Guarantee", card.privacy), ("Policy", subject.status.policy_id)),
         sections=(
@@ -130,6 +135,9 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
         names = [each.attack for each in said if each.finding == finding]
         if names:
             text = f"{', '.join(names)}. {MEANING[finding]}"
+            above = [name for name in names if name in above_as_measured(subject.battery, subject.limits)]
+            if above and finding == "inconclusive":
+                text += f" Above it as measured: {', '.join(above)}."
             yield Verdict(level, f"Attacks: {finding}", text, str(len(names)))
     if subject.status.charges:
         yield _on_people(subject)
@@ -153,7 +161,9 @@ def _on_people(subject: Subject) -> Verdict:
 def _left_verdict(served: list[Served]) -> Verdict:
     parties = {each.party for each in served}
     total = sum(each.length for each in served)
-    return Verdict("neutral", "What left so far", f"To {len(parties)} parties, by the egress log.", f"{total:,} B")
+    return Verdict(
+        "neutral", "What left so far", f"To {len(parties)} parties until then, by the egress log.", f"{total:,} B"
+    )
 
 
 def _left(subject: Subject, served: list[Served]) -> Section:
