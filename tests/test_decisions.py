@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, findings, preconditions, release
+from data_owner import decisions, findings, ledger_export, preconditions, release, roots
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome, Rate, Result
 from data_owner.cli import app
+from data_owner.doctor import diagnose
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.release import State
+from data_owner.reports.ledger_report import ledger_report
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Denial, Entry, parse_entry
+from protocol.ledger_file import verify_ledger
 from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal
@@ -163,3 +166,12 @@ def test_a_release_is_denied_though_no_page_can_say_so(node: Node) -> None:
     node.settings.write_text("not a setting")
     decisions.deny(node.folder, by="Ada", reason="recalled")
     assert release.status(node, 1).state is State.DENIED
+
+
+def test_the_log_tells_under_which_policy_a_release_was_approved_and_the_doctor_which_one_holds_now(node: Node) -> None:
+    policy = preconditions.policy_id(read_settings(node))[:16]
+    report = ledger_report(verify_ledger(ledger_export.export(node), roots.newest(node)))
+    (decided,) = (each for each in report.sections if each.title == "Decisions")
+    assert [row[4] for row in decided.tables[0].rows if row[1] == "approval"] == [policy]
+    (said,) = (each.text for each in diagnose(node) if each.name == "policy")
+    assert policy in said

@@ -97,6 +97,9 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(original: tuple[N
     assert "microdata drawn under it, not people's records" in card.protocol
     assert "rarest category" not in str(card.checks), "nobody is behind microdata, and categories are declared"
     assert "people behind the microdata" in gated.privacy_report.read_text("utf-8")
+    report = json.loads(gated.figures.read_text("utf-8"))
+    assert report["title"] == "What hospital would release: release 1"
+    assert report["subtitle"].startswith("20")
 
 
 def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
