@@ -216,7 +216,7 @@ def deny(
             they = "is" if len(done.same) == 1 else "are"
             words += f", and with it {', '.join(map(str, done.same))}, which {they} the same byte for byte"
         out.result(
-            {"version": done.version, "state": "denied", "servable": done.servable},
+            {"version": done.version, "state": "denied", "servable": done.servable, "same": done.same},
             f"{words}. Releases that may still be served: {left}.",
         )
 

@@ -203,8 +203,8 @@ def test_a_recall_never_takes_a_newer_draft_for_the_release_that_is_served(node:
     code, error = deny(node)
     assert (code, error["field"], error["remedy"]) == (2, "--version", "name the one to deny: 1, 2")
     assert release.status(node, 2).state is State.DRAFT
-    assert deny(node, "--version", "2") == (0, {"version": 2, "state": "denied", "servable": [1]})
-    assert deny(node, "--version", "1") == (0, {"version": 1, "state": "denied", "servable": []})
+    assert deny(node, "--version", "2") == (0, {"version": 2, "state": "denied", "servable": [1], "same": []})
+    assert deny(node, "--version", "1") == (0, {"version": 1, "state": "denied", "servable": [], "same": []})
 
 
 def test_the_newest_release_is_denied_unnamed_where_no_other_is_served(node: Node) -> None:
