@@ -169,7 +169,9 @@ def _as_time(values: pd.Series, name: str, unit: str, gaps: bool) -> pd.Series:
             "holds numbers, not dates", field=name, remedy='write dates as YYYY-MM-DD, or set kind = "integer"'
         )
     if gaps and not _is_time(values):  # one by one: pandas reads a column to the precision of its finest cell
-        values = values.map({cell: _moment(cell) for cell in values.dropna().unique()}).astype("datetime64[s, UTC]")
+        moments = {cell: _moment(cell) for cell in values.dropna().unique()}
+        read = [moments.get(cell, pd.NaT) for cell in values]
+        values = pd.Series(read, index=values.index, dtype="datetime64[s, UTC]")
     times = pd.to_datetime(values, errors="coerce", utc=True, format=None if _is_time(values) else "ISO8601")
     if not gaps and bool((times.isna() & values.notna()).any()):
         raise BadInput(

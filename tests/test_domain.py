@@ -14,6 +14,7 @@ from data_owner.records.disclosure import quantile_table
 from data_owner.records.infer import infer
 from data_owner.records.ingest import read
 from data_owner.settings import ColumnSettings, OwnerSettings
+from shared.canonical import canonical
 from shared.errors import BadInput, PolicyRefusal
 from tests.test_private_marginals import declared, people
 
@@ -89,3 +90,28 @@ def test_the_codebook_declares_every_column_and_knows_every_category(name: str) 
     assert len(records.frame) == len(rows)
     for column, values in records.frame.items():
         assert values.isna().sum() == rows[column].isna().sum(), column
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "uint8"])
+@pytest.mark.parametrize("odd", ["unknown", "999", "-1"])
+def test_every_category_that_is_declared_can_be_drawn(dtype: str, odd: str) -> None:
+    found = declaring("died", role="feature", kind="category", categories=("0", "1", odd))
+    found.columns["ward"] = found.columns["ward"].model_copy(update={"role": "target"})
+    found = found.model_copy(update={"positive": "a"})
+    table = people().astype({"died": dtype})
+    (space,) = (one for one in domains(read(table, found, as_declared=True).columns, found) if one.name == "died")
+    back = canonical(space.decode(np.arange(space.cells)), "died", "category")
+    assert back.isna().tolist() == [False, False, False, True]
+    assert back[:3].tolist() == ["0", "1", odd]
+
+
+def test_bounds_that_a_columns_type_cannot_hold_are_refused_before_a_draw_is_charged() -> None:
+    found = declaring("age", kind="date", bounds=("1900-01-01", "9999-12-31"))
+    nanoseconds = people().assign(age=pd.Timestamp("2021-03-04").as_unit("ns"))
+    with pytest.raises(BadInput, match="bounds that its type cannot hold") as refused:
+        domains(read(nanoseconds, found, as_declared=True).columns, found)
+    assert refused.value.field == "age"
+    assert "narrow its bounds in owner.toml" in refused.value.remedy
+    seconds = nanoseconds.astype({"age": "datetime64[s]"})
+    (space,) = (one for one in domains(read(seconds, found, as_declared=True).columns, found) if one.name == "age")
+    assert space.decode(np.array([0, space.cells - 2])).astype("str").tolist() == ["1900-01-01", "9999-12-31"]

@@ -19,7 +19,7 @@ from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import MergedGroups, ingest
 from data_owner.settings import ColumnSettings, OwnerSettings
-from shared.canonical import UTC_TIME, restore
+from shared.canonical import UTC_TIME, canonical, restore, restore_column
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.schema import MERGED, MISSING
 from shared.table import read_table
@@ -428,3 +428,23 @@ def test_every_column_that_cannot_be_read_is_named_at_once() -> None:
         ingest(broken, settings)
     assert caught.value.field == "age, lactate"
     assert 'age: set kind = "number"; lactate: set kind = "exclude"' in caught.value.remedy
+
+
+@pytest.mark.parametrize("odd", ["unknown", "-1", "999", "01", "18446744073709551616"])
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "bool"])
+def test_a_declared_category_is_one_that_the_columns_type_can_hold(dtype: str, odd: str) -> None:
+    """A codebook also names what nobody in this file has; a student draws it all the same."""
+    table = patients().assign(ward=pd.Series([0, 1] * 300, dtype=dtype))
+    present = ("False", "True") if dtype == "bool" else ("0", "1")
+    found = with_column("ward", kind="category", categories=(*present, odd))(settings_for(table))
+    schema = disclose(ingest(table, found), 10)[0]
+    (ward,) = (column for column in schema.columns if column.name == "ward")
+    drawn = pd.Series(ward.categories, dtype="str")  # type: ignore[union-attr]
+    assert canonical(restore_column(drawn, ward), "ward", "category").tolist() == [*present, odd]
+
+
+def test_a_date_column_of_no_dates_is_all_gaps() -> None:
+    written = pd.Series(["03.04.2021", "unknown", None], dtype="str", index=[4, 5, 7])
+    found = canonical(written, "admitted", "date", gaps=True)
+    assert found.isna().all()
+    assert list(found.index) == [4, 5, 7]

@@ -11,22 +11,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_owner.records import column_type
 from data_owner.records.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
-from shared.canonical import AFRESH, DATE32, ISO_TEXT, UTC_TIME, ZONE, Kind, canonical, plain
+from shared.canonical import AFRESH, Kind, canonical, plain
 from shared.errors import BadInput, PolicyRefusal
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
-from shared.schema import DTYPES, LARGEST, MERGED, MISSING, ColumnRole, ImageColumn
+from shared.schema import LARGEST, MERGED, MISSING, ColumnRole, ImageColumn
 from shared.table import check_names
 
 LEAST_ROWS = 100
 SMALLEST = 1e-12
 """Between this and `LARGEST` lies the largest number of a column: its decimals are then few enough."""
-WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 BOOLEAN = {"True", "False"}
-CSV_TYPES = ("bool", "float64", "int64", "object", "str")
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,9 @@ def _column(
     if entry.kind == "date":
         timed = 0 if as_declared else int((canonical(values, name, "date", "s").dropna() % 86_400 != 0).sum())
         unit = "D" if timed < minimum_count else "s"
-    kind: Kind = "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
+    kind: Literal["number", "integer", "date"] = (
+        "number" if entry.kind == "number" else "integer" if entry.kind == "integer" else "date"
+    )
     numbers = canonical(values, name, kind, unit, gaps=as_declared)
     bounds = entry.limits
     if bounds is not None and max(-bounds[0], bounds[1]) > LARGEST:
@@ -197,7 +198,7 @@ def _column(
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_holding(_dtype(values, kind, whole=True if as_declared else None), bounds),
+        dtype=column_type.of_numbers(values, name, kind, unit, bounds, as_declared),
         role=ColumnRole.FEATURE,
         decimals=decimals,
         unit=unit,
@@ -231,13 +232,13 @@ def _check_any(present: pd.Series, name: str) -> None:
 
 
 def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bool) -> tuple[ColumnFacts, pd.Series]:
-    kind: Kind = "boolean" if entry.kind == "boolean" else "category"
+    kind: Literal["category", "boolean"] = "boolean" if entry.kind == "boolean" else "category"
     labels = canonical(values, name, kind, gaps=as_declared)
     declared = entry.categories or ()
     if not as_declared:
         _check_labels(labels, name, entry)
     elif entry.categories is not None:
-        labels = labels.map({label: _declared_as(label, declared) for label in labels.dropna().unique()}).astype("str")
+        labels = labels.map({label: declared_as(label, declared) for label in labels.dropna().unique()}).astype("str")
     found = labels.dropna().unique()
     if len(found) > LIMITS.categories:
         raise BadInput(
@@ -256,14 +257,14 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
     fact = ColumnFacts(
         name=name,
         kind=kind,
-        dtype=_declared_dtype(values, kind, declared) if as_declared else _dtype(values, kind, whole=None),
+        dtype=column_type.of_labels(values, name, kind, declared, as_declared),
         role=ColumnRole(entry.role),
         declared_categories=entry.categories,
     )
     return fact, labels.fillna(MISSING) if entry.role == "sensitive" else labels
 
 
-def _declared_as(label: str, declared: tuple[str, ...]) -> str | None:
+def declared_as(label: str, declared: tuple[str, ...]) -> str | None:
     """The declared category that a cell means, by itself: how a whole column is written is not asked. "TRUE" means a
     declared "True", and "01" or "1.0" a declared "1", unless it is declared itself; None for no such category."""
     if label in declared:
@@ -344,49 +345,6 @@ def _with_groups(
             remedy="name fewer sensitive columns, or give them fewer categories",
         )
     return frame, found
-
-
-def _dtype(values: pd.Series, kind: Kind, whole: bool | None) -> str:
-    """What a plain column is given back in. `whole`: floats stand for whole numbers; None asks the values, for CSV
-    readers turn whole numbers with gaps to floats, and whether dates as text say their zone."""
-    dtype = str(values.dtype)
-    if kind == "date":
-        if pd.api.types.is_datetime64_any_dtype(values):
-            return dtype if re.fullmatch(DTYPES, dtype) else UTC_TIME  # a zone may have no name, as dateutil's
-        if pd.api.types.infer_dtype(values, skipna=True) == "date":
-            return DATE32
-        return UTC_TIME if whole is None and bool(values.astype("str").str.contains(ZONE).any()) else ISO_TEXT
-    dtype = "float32" if dtype.lower() == "float16" else dtype
-    if kind == "number":
-        return dtype.lower() if pd.api.types.is_float_dtype(values) else "float64"
-    if pd.api.types.is_bool_dtype(values):
-        return "int64" if kind == "integer" else "bool"
-    if pd.api.types.is_float_dtype(values):
-        if whole is None:
-            whole = bool(values.isna().any()) and bool((values.dropna() % 1 == 0).all())
-        return "int64" if whole else dtype.lower()
-    if pd.api.types.is_numeric_dtype(values):
-        return dtype.lower()
-    if kind == "integer":
-        return "int64"
-    return "category" if isinstance(values.dtype, pd.CategoricalDtype) else "str"
-
-
-def _declared_dtype(values: pd.Series, kind: Kind, declared: tuple[str, ...]) -> str:
-    """The type by the labels that are declared, where the one at hand may be what a CSV reader saw in single cells."""
-    if str(values.dtype).lower() not in CSV_TYPES:
-        return _dtype(values, kind, whole=all(WHOLE.fullmatch(label) for label in declared))
-    if declared and all(WHOLE.fullmatch(label) for label in declared):
-        return "int64"
-    return "bool" if {*declared} == BOOLEAN else "str"
-
-
-def _holding(dtype: str, bounds: tuple[float, float] | None) -> str:
-    """The type, or a wider one if declared bounds go beyond what an integer type holds."""
-    if bounds is None or "int" not in dtype:
-        return dtype
-    kept = np.iinfo(dtype)
-    return dtype if kept.min <= bounds[0] and bounds[1] <= kept.max else "int64"
 
 
 def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings, minimum_count: int) -> int:
