@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from data_owner.arguments import NodePath
+from data_owner.records.undeclared import in_words
 from shared.console import Json, shell
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def _values(found: BudgetState, privacy: PrivacySettings) -> dict[str, Any]:
             {"at": charge.at, "drawn": charge.sha256, "queries": [query.model_dump() for query in charge.queries]}
             for charge in found.charges
         ],
-        "next": {"epsilon": following.epsilon, "queries": [query.model_dump() for query in following.queries]}
+        "next": {
+            "epsilon": following.epsilon,
+            "queries": [query.model_dump() for query in following.queries],
+            "undeclared": following.undeclared,
+        }
         if following
         else None,
     }
@@ -65,7 +70,8 @@ def _lines(found: BudgetState, privacy: PrivacySettings) -> list[str]:
         lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *_items(charge.queries)]
     if found.following is None:
         return [*lines, f"the next draw would be refused: {found.refused}"]
-    return [*lines, f"the next draw would make it ε {found.following.epsilon:.3f}", *_items(found.following.queries)]
+    lines += [f"the next draw would make it ε {found.following.epsilon:.3f}", *_items(found.following.queries)]
+    return [*lines, in_words(found.following.undeclared)] if found.following.undeclared else lines
 
 
 def _items(queries: tuple[Query, ...]) -> list[str]:

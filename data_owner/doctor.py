@@ -14,6 +14,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_bounded, policy_id
 from data_owner.privacy.budget import Budget
+from data_owner.records.undeclared import MOST, in_words, undeclared
 from data_owner.steps import prepare
 from protocol import identity
 from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
@@ -23,6 +24,7 @@ from shared import keyring
 from shared.diagnosis import Diagnosis
 from shared.errors import Fair4FreeError
 from shared.limits import LIMITS
+from shared.table import read_table
 
 FREE_BYTES = 1024**3
 SOON = timedelta(days=14)
@@ -52,7 +54,10 @@ def _records(node: Node, now: datetime) -> Diagnosis:
         if microdata.charge_of(node, settings) is None:
             rho = Budget(node.budget).next_rho(privacy)
             records, _, _ = microdata.planned(node, settings, privacy, rho)
-            return Diagnosis("records", True, f"{len(records.frame):,} rows, {len(records.columns)} columns")
+            astray = undeclared(read_table(node.records), settings)
+            sound = len(records.frame) > 0 and max(astray.values(), default=0.0) <= MOST
+            text = f"{len(records.frame):,} rows, {len(records.columns)} columns"
+            return Diagnosis("records", sound, f"{text}; {in_words(astray)}" if astray else text)
     prepared = prepare(node, settings)
     rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
     return Diagnosis("records", True, f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns")

@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 
 from data_owner import steps
 from data_owner.cli import app
+from data_owner.doctor import diagnose
 from data_owner.node import Node
+from data_owner.owner_toml import dump
 from data_owner.privacy.accounting import Query, affordable, guarantee
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.budget_state import state
@@ -174,6 +177,29 @@ def test_what_the_next_draw_would_ask_is_what_it_is_charged_for(tmp_path: Path) 
     done = CliRunner().invoke(app, ["budget", str(node.folder)])
     assert f"ε {drawn.spent.epsilon:.3f} of 1 is spent in 1 of 1 draws" in done.output
     assert "the next draw would be refused" in done.output
+
+
+def test_a_class_spelt_otherwise_is_told_before_it_spends_the_budget_and_refuses_nothing(tmp_path: Path) -> None:
+    node = Node(tmp_path / "hospital")
+    table = people()[["age", "gain", "sex", "died"]]
+    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    asked = declared(table)
+    node.settings.write_text(dump(asked), encoding="utf-8")
+    (records,) = (each for each in diagnose(node) if each.name == "records")
+    assert records.passed
+    capital = asked.columns["sex"].model_copy(update={"categories": ("F", "M")})
+    wrong = asked.model_copy(update={"columns": {**asked.columns, "sex": capital}})
+    node.settings.write_text(dump(wrong), encoding="utf-8")
+    (records,) = (each for each in diagnose(node) if each.name == "records")
+    assert not records.passed
+    assert "does not declare: sex 100.0%" in records.text
+    done = CliRunner().invoke(app, ["budget", str(node.folder)])
+    assert done.exit_code == 0, done.output
+    assert "does not declare: sex 100.0%" in done.output
+    following = state(node, asked, ONE).following
+    assert following is not None
+    assert state(node, wrong, ONE).following == replace(following, undeclared={"sex": 1.0})
+    assert Budget(node.budget).charges() == []
 
 
 @settings(max_examples=5, deadline=None)

@@ -2,13 +2,18 @@
 
 import csv
 from datetime import date
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner.privacy import private_marginals
 from data_owner.records.ingest import read
+from data_owner.records.undeclared import undeclared
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy, PrivacySettings
 from shared.table import read_table
 
@@ -66,3 +71,74 @@ def test_no_cell_of_a_csv_decides_how_another_person_is_read(
     assert records.frame["ward"].tolist() == ["1", "2", "1"]
     assert records.frame["age"].tolist() == [40.0, 52.0, 7.0]
     assert records.frame["admitted"].tolist()[:2] == [18690.0, 21915.0]
+
+
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+DAYS = {"bounds": (date(1970, 1, 1), date(1970, 1, 9))}
+
+
+@pytest.mark.parametrize(
+    ("arrow", "kind", "said"),
+    [
+        *((arrow, kind, {"bounds": (0.0, 9.0)}) for arrow in (*INTEGERS, "bool") for kind in ("integer", "number")),
+        *((arrow, kind, {"categories": ("0", "1")}) for arrow in INTEGERS for kind in ("category", "boolean")),
+        *(("bool", kind, {"categories": ("False", "True")}) for kind in ("category", "boolean")),
+        ("date32", "date", DAYS),
+        ("timestamp[us]", "date", DAYS),
+    ],
+)
+def test_no_gap_of_a_parquet_column_decides_its_type(
+    arrow: str, kind: str, said: dict[str, object], tmp_path: Path
+) -> None:
+    """Nor does the only value of a column. pandas makes floats of whole numbers beside a gap."""
+    found = OwnerSettings(
+        name="hospital",
+        source="visits.parquet",
+        positive="1",
+        policy=Policy(),
+        privacy=PrivacySettings(epsilon=1.0),
+        columns={"odd": ColumnSettings(kind=kind, **said)}
+        | {name: ColumnSettings(**SAID[name]) for name in ("sex", "died")},
+    )
+    records = []
+    for cells in ([1, 0, 1, 0], [1, 0, 1, None], [1, None, None, None], [None] * 4):
+        whole = pa.array(cells, "int64" if arrow.startswith("timestamp") else "int32")
+        odd = whole.cast(arrow)
+        parquet.write_table(
+            pa.table({"odd": odd, "sex": ["f", "m", "f", "m"], "died": ["0", "1", "0", "1"]}),
+            tmp_path / "visits.parquet",
+        )
+        records.append(read(read_table(tmp_path / "visits.parquet"), found, as_declared=True))
+    assert len({each.columns for each in records}) == 1
+    for each in records[1:]:
+        kept = each.frame["odd"].notna()
+        assert each.frame.loc[kept, "odd"].tolist() == records[0].frame.loc[kept, "odd"].tolist()
+
+
+def test_a_person_is_one_however_her_id_is_spaced(tmp_path: Path) -> None:
+    path = tmp_path / "visits.csv"
+    path.write_text('patient,age\nP12,40\nP12 ,41\np12,42\n\u00a0P\uff11\uff12,43\nP13,44\n" ",45\n', encoding="utf-8")
+    once = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=1)
+    assert private_marginals.of_each_person(read_table(path, text="all"), once)["age"].tolist() == ["40", "44"]
+
+
+@pytest.mark.parametrize("ids", [[1, 1, 2], [1.0, 1.0, 2.0], [0.0, -0.0, 2.0]])
+def test_a_person_is_one_whatever_the_type_of_her_id(ids: list[float]) -> None:
+    table = pd.DataFrame({"patient": ids, "age": [40, 41, 42]})
+    for dtype in (table["patient"].dtype, "category"):
+        once = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=1)
+        assert private_marginals.of_each_person(table.astype({"patient": dtype}), once)["age"].tolist() == [40, 42]
+
+
+def test_cells_that_owner_toml_does_not_declare_are_shown_to_the_owner(tmp_path: Path) -> None:
+    found = OwnerSettings(
+        name="hospital",
+        source="visits.csv",
+        positive="1",
+        policy=Policy(),
+        privacy=PrivacySettings(epsilon=1.0, person="patient"),
+        columns={name: ColumnSettings(**SAID[name]) for name in VISITS[0]},
+    )
+    table = pd.DataFrame(VISITS[1:], columns=VISITS[0]).replace("", None)
+    table = table.assign(sex=["F", "M", "f", None], ward=["1", "02", "4", "x"])
+    assert undeclared(table, found) == pytest.approx({"ward": 0.5, "admitted": 1 / 3, "sex": 2 / 3, "died": 0.25})

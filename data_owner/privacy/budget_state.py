@@ -9,16 +9,20 @@ from data_owner.node import Node
 from data_owner.privacy import microdata
 from data_owner.privacy.accounting import Guarantee, Query, guarantee
 from data_owner.privacy.budget import Budget, Charge
+from data_owner.records.undeclared import undeclared
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
+from shared.table import read_table
 
 
 @dataclass(frozen=True)
 class NextDraw:
-    """`epsilon`: what everything charged would cost together with its `queries`."""
+    """`epsilon`: what everything charged would cost together with its `queries`. `undeclared`: see there; it never
+    leaves the house."""
 
     epsilon: float
     queries: tuple[Query, ...]
+    undeclared: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -53,4 +57,5 @@ def state(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> Budg
         return BudgetState(charges, so_far, spent, left, None, refused.remedy)
     _, _, asked = microdata.planned(node, settings, privacy, rho)
     after = guarantee([*before, *asked.queries], privacy.delta).epsilon
-    return BudgetState(charges, so_far, spent, left, NextDraw(after, asked.queries))
+    astray = undeclared(read_table(node.records), settings)
+    return BudgetState(charges, so_far, spent, left, NextDraw(after, asked.queries, astray))

@@ -127,11 +127,14 @@ def rho_of(queries: tuple[Query, ...]) -> float:
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:
     """The first rows of each person, as many as are allowed; all rows where a row is a person.
 
-    Rows that name no person are left out: of those nobody can say whose they are, or of how many people.
+    A person is told by the text of that column, its case and the blanks around it aside: one whose name is typed in two
+    ways would be two. Rows that name no person are left out: of those nobody can say whose they are, or of how many.
     """
     if privacy.person is None:
         return table
-    named = table[table[privacy.person].notna()]
+    names = canonical(table[privacy.person], privacy.person, "category", gaps=True)
+    names = names.str.normalize("NFKC").str.strip().str.casefold()
+    named = table.assign(**{privacy.person: names})[names.notna() & (names != "")]
     return named.groupby(privacy.person, sort=False).head(privacy.rows_per_person).reset_index(drop=True)
 
 
@@ -206,7 +209,8 @@ def varied(drawn: pd.DataFrame, settings: OwnerSettings) -> tuple[pd.DataFrame, 
         raise PolicyRefusal(
             f"noise left less than two classes (the positive one too), two groups and a feature of {least} rows each",
             field="privacy.epsilon",
-            remedy="begin a new node with more records or a larger epsilon; what this one charged stays spent",
+            remedy="see first that owner.toml declares classes and categories as the records spell them; then begin a "
+            "new node with more records or a larger epsilon: what this one charged stays spent",
         )
     if len(small) and settings.policy.small_groups == "refuse":
         raise PolicyRefusal(

@@ -27,7 +27,10 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
     if privacy.person is None:
         unit = "one record, which the owner vouches is one person"
     else:
-        unit = f"all records of one person, of which at most {privacy.rows_per_person} are used"
+        unit = (
+            "all records of one person, told by her identifier in the table, case and blanks around it aside, "
+            f"of which at most {privacy.rows_per_person} are used"
+        )
     epsilon = ceil(1000.0 * spent.epsilon) / 1000.0
     text = (
         f"Differentially private: ε = {epsilon:.3f}, δ = {spent.delta:g}, for everything this node has let out "
