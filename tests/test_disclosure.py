@@ -157,6 +157,23 @@ def test_declared_bounds_are_the_ends_of_the_table() -> None:
     assert (table.values[0], table.values[-1]) == (0.0, 100.0)
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2000), st.integers(1, 60), st.integers(0, 1))
+def test_one_extreme_record_moves_no_point_though_bounds_are_declared(zeros: int, others: int, high: int) -> None:
+    """Only the bound itself is public: a run of few records beyond the last shared value has its largest in it."""
+    values = np.concatenate([np.zeros(zeros + 20), 80.0 + np.arange(others)])
+    one, other = (
+        quantile_table((2 * high - 1) * np.append(values, extreme), MINIMUM, 0, (-1e6, 1e6)) for extreme in (200.0, 9e5)
+    )
+    assert one == other
+
+
+def test_of_microdata_a_declared_range_is_used_to_its_last_row() -> None:
+    """Nobody is behind its rows, and figures under a budget were measured so."""
+    values = np.append(np.zeros(985), np.arange(15.0))
+    assert len(quantile_table(values, MINIMUM, 0, (0.0, 100.0), beyond=0).ranks) == 4
+
+
 def test_a_rare_category_is_merged_in_schema_and_table(records: Records) -> None:
     frame = records.frame.copy()
     frame.loc[:5, "ward"], frame.loc[6:11, "ward"] = "tropical", "burns"

@@ -63,7 +63,7 @@ def microdata(fold: Fold, epsilon: float) -> tuple[Schema, pd.DataFrame]:
     assert privacy is not None
     asked = plan(domains(records.columns, settings), privacy, affordable(privacy.epsilon, privacy.delta))
     drawn, kept = varied(draw(records, settings, asked, quiet), settings)
-    return disclose(ingest(drawn, kept), kept.policy.minimum_count)
+    return disclose(ingest(drawn, kept), kept.policy.minimum_count, of_people=False)
 
 
 def declared(fold: Fold, epsilon: float) -> tuple[OwnerSettings, pd.DataFrame]:

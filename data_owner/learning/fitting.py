@@ -67,7 +67,7 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
         check_classes(found.frame[target].iloc[held_out], target, minimum_count, " among the held-out fifth")
         found = merge_rare_declared(found, minimum_count, counted)
     grouped = with_groups(found, settings.policy, counted)
-    schema, canonical = disclose(grouped, minimum_count, counted)
+    schema, canonical = disclose(grouped, minimum_count, counted, of_people=settings.privacy is None)
     architecture_for(schema, default_settings(schema))
     kept = [canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)]
     return Prepared(schema, kept[0], kept[1], grouped.merged)

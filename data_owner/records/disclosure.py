@@ -38,12 +38,13 @@ ATOM_SHARE = 0.004
 
 
 def disclose(
-    records: Records, minimum_count: int, counted: NDArray[np.int64] | None = None
+    records: Records, minimum_count: int, counted: NDArray[np.int64] | None = None, *, of_people: bool = True
 ) -> tuple[Schema, pd.DataFrame]:
     """The schema that may leave, and the canonical table recoded to it.
 
     What a teacher will be trained on, rows `counted` or all, has `minimum_count` records behind each category, class
-    and group. Raises `PolicyRefusal` if that is not so of a class or group; categories are merged until it is.
+    and group. Raises `PolicyRefusal` if that is not so of a class or group; categories are merged until it is. Of
+    microdata, which is not `of_people`, a declared range is used to its last record.
     """
     table = records.frame.copy()
     counted = np.arange(len(table)) if counted is None else counted
@@ -68,7 +69,8 @@ def disclose(
                 check_classes(values.iloc[counted], facts.name, minimum_count)
             columns.append(_categorical(facts, values))
         else:
-            columns.append(_numeric(facts, values, minimum_count, counted))
+            beyond = minimum_count if of_people or facts.declared_bounds is None else 0
+            columns.append(_numeric(facts, values, minimum_count, counted, beyond))
     sensitive = [facts.name for facts in records.columns if facts.role is ColumnRole.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)
@@ -143,18 +145,23 @@ def merge_rare(values: pd.Series, minimum_count: int, counted: NDArray[np.int64]
 
 
 def quantile_table(
-    values: NDArray[np.float64], minimum_count: int, decimals: int, bounds: tuple[float, float] | None = None
+    values: NDArray[np.float64],
+    minimum_count: int,
+    decimals: int,
+    bounds: tuple[float, float] | None = None,
+    beyond: int | None = None,
 ) -> Quantiles:
     """The inverse distribution function of `values` (n,) with no point that stands for too few records.
 
     Each point is an atom or a mean of records that no other point is made of, so points tell no record between them.
-    Beyond an end that is not declared lies the minimum count: a few outliers move nothing. Beside an atom the table
-    jumps, so that nothing is made up between weights and a 999 for those who were not weighed.
+    Beyond either end lie `beyond` records (the minimum count unless given) that no point is made of: a few outliers
+    move nothing, for of declared bounds only the end is public. Beside an atom the table jumps, so that nothing is made
+    up between weights and a 999 for those who were not weighed.
     """
     ordered = np.sort(values)
     count = len(ordered)
     need = max(minimum_count, int(np.ceil(ATOM_SHARE * count)))
-    outermost = minimum_count if bounds is None else 0
+    outermost = minimum_count if beyond is None else beyond
     ordered = _few_join_an_atom(ordered, need, outermost)
     atoms = _atoms(ordered, need)
     points: list[tuple[float, float]] = []
@@ -260,7 +267,9 @@ def _together(neighbours: NDArray[np.float64]) -> float:
     return rounded if neighbours[0] <= rounded <= neighbours[-1] else mean
 
 
-def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int, counted: NDArray[np.int64]) -> NumericColumn:
+def _numeric(
+    facts: ColumnFacts, values: pd.Series, minimum_count: int, counted: NDArray[np.int64], beyond: int
+) -> NumericColumn:
     present = values.to_numpy(float, na_value=np.nan)
     missing = int(np.isnan(present[counted]).sum())
     present = present[~np.isnan(present)]
@@ -275,7 +284,7 @@ def _numeric(facts: ColumnFacts, values: pd.Series, minimum_count: int, counted:
         kind=cast(Literal["number", "integer", "date"], facts.kind),
         dtype=facts.dtype,
         optional=missing >= minimum_count,
-        quantiles=quantile_table(present, minimum_count, facts.decimals, facts.declared_bounds),
+        quantiles=quantile_table(present, minimum_count, facts.decimals, facts.declared_bounds, beyond),
         decimals=facts.decimals,
         unit=facts.unit,
     )

@@ -109,7 +109,7 @@ def _schema(records: Records, settings: OwnerSettings, epsilon: float) -> tuple[
         columns[domain.name] = domain.decode(as_one.decode(np.zeros(rows, np.int64), generator))
     rows = min(len(values) for values in columns.values())
     frame = pd.DataFrame({name: values.iloc[:rows] for name, values in columns.items()})
-    schema, _ = disclose(ingest(*varied(frame, settings)), settings.policy.minimum_count)
+    schema, _ = disclose(ingest(*varied(frame, settings)), settings.policy.minimum_count, of_people=False)
     return Query(what="histograms", noise_multiplier=scale, count=counted), schema
 
 
