@@ -15,12 +15,13 @@ from consumer.reading import AUDITED_ROWS, DRAW, Rows
 from consumer.table_audit import table_audit
 from protocol.manifest import Manifest
 from shared.card import Card
-from shared.conform import conform
+from shared.conform import conform, listed
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.latent_plots import student_overlay
 from shared.plots import curves
 from shared.report import Report, Section, Table, Verdict
+from shared.schema import Schema
 from shared.scores import Scores
 from shared.student import Distillation
 from shared.table import drawn_rows
@@ -63,6 +64,7 @@ def audit_report(
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
             ("Measured by the owner", card.protocol),
             *((name, f"{some:,} of {held:,}, drawn at random") for name, some, held in looked_at if some < held),
+            *_foreign_columns(synthetic, schema),
         ),
         sections=(
             _trust(manifest, lineage),
@@ -81,6 +83,12 @@ def _origin(lineage: Lineage) -> Verdict:
     if lineage is Lineage.UNKNOWN:
         return Verdict("caution", "Origin", text, "unproved")
     return Verdict("bad", "Origin", text, "mismatch")
+
+
+def _foreign_columns(synthetic: Rows, schema: Schema) -> tuple[tuple[str, str], ...]:
+    """What the file holds beside the columns of the release, if it does."""
+    names = [name for name in synthetic.table.columns if name not in schema.names]
+    return (("Columns that are not of the release, not audited", listed(names)),) if names else ()
 
 
 def _of_the_owners_rows(card: Card, lineage: Lineage) -> tuple[Verdict, ...]:

@@ -56,7 +56,7 @@ def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:
 
 
 def canonical(
-    values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s"] = "D", *, gaps: bool = False
+    values: pd.Series, name: str, kind: Kind, unit: Literal["D", "s", "us"] = "D", *, gaps: bool = False
 ) -> pd.Series:
     """One column in canonical form. Raises `BadInput` naming the column; with `gaps` a cell that its kind has no place
     for is missing instead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
@@ -12,7 +13,7 @@ from shared.image_codec import canonical_images
 from shared.schema import LARGEST, MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
 
 LISTED = 10
-"""Categories that an error names, at most."""
+"""Names in a list of them, at most."""
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +46,7 @@ def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
             raise BadInput(
                 "holds a category that the schema does not know",
                 field=column.name,
-                remedy=f"remove those rows, or recode them: it knows {_listed(column.categories)}",
+                remedy=f"remove those rows, or recode them: it knows {listed(column.categories)}",
             )
         columns[column.name] = labels.mask(unknown, MERGED)
     return merged_groups(schema, pd.DataFrame(columns))
@@ -61,9 +62,10 @@ def merged_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].where(known, MERGED) for name in names})
 
 
-def _listed(categories: tuple[str, ...]) -> str:
-    rest = len(categories) - LISTED
-    return ", ".join(categories[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+def listed(names: Sequence[str]) -> str:
+    """The first `LISTED` of them, and how many more there are."""
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _canonical(

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -70,7 +71,21 @@ def changed(study: Study, path: Path, change: Callable[[pa.Table], pa.Table]) ->
 def cell(table: pa.Table) -> pa.Table:
     """The age of the last row is another."""
     ages = table["age"].to_pylist()
-    return table.set_column(table.column_names.index("age"), "age", pa.array([*ages[:-1], ages[-1] + 1]))
+    return put(table, "age", [*ages[:-1], ages[-1] + 1])
+
+
+def later(table: pa.Table) -> pa.Table:
+    """An hour later on the same days."""
+    return put(table, "admitted", table["admitted"].to_pandas() + pd.Timedelta(hours=1))
+
+
+def named(table: pa.Table, column: str) -> pa.Table:
+    """What stands for many is one of them."""
+    return put(table, column, ["Bishop of York" if value == MERGED else value for value in table[column].to_pylist()])
+
+
+def put(table: pa.Table, name: str, values: object) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
 
 
 def said(table: pa.Table, **text: str) -> pa.Table:
@@ -82,6 +97,11 @@ CHANGES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "one cell": cell,
     "a row removed": lambda table: table.slice(0, ROWS - 1),
     "a row repeated": lambda table: pa.concat_tables([table, table.slice(0, 1)]),
+    "a column added": lambda table: table.append_column("patient", pa.array(["Jane Doe"] * ROWS)),
+    "a column added as if an index": lambda table: table.append_column(
+        "__index_level_0__", pa.array(["Jane Doe"] * ROWS)
+    ),
+    "other times of the same days": later,
     "another order": lambda table: table.sort_by("age"),
     "another seed": lambda table: said(table, seed="6"),
     "no seed": lambda table: said(table, seed="five"),
@@ -106,6 +126,33 @@ def test_untouched_rows_are_proved_to_be_of_this_student(study: Study, tmp_path:
 @pytest.mark.parametrize("name", CHANGES)
 def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str, tmp_path: Path) -> None:
     assert origin(study, changed(study, tmp_path / "rows.parquet", CHANGES[name])) is Lineage.ALTERED
+
+
+@pytest.mark.parametrize("column", ["ward", "région"])
+def test_words_in_the_place_of_merged_ones_are_not_proved(study: Study, column: str, tmp_path: Path) -> None:
+    synthesiser, expected = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
+    # one category, and with it the group, is the merged one
+    text = synthesiser.schema.to_bytes().decode().replace('"surgery"', f'"{MERGED}"').replace('"east"', f'"{MERGED}"')
+    synthesiser = replace(synthesiser, schema=Schema.from_bytes(text.encode()))
+    run = Run(5, 0, ROWS, balanced=False)
+    with TableWriter(tmp_path / "rows.parquet", expected | run.said()) as writer:
+        writer.write(restore(synthesiser.table(5, ROWS), synthesiser.schema))
+    whole = parquet.read_table(tmp_path / "rows.parquet")
+    assert MERGED in whole[column].to_pylist()
+
+    def origin(table: pa.Table) -> Lineage:
+        parquet.write_table(table, tmp_path / "given.parquet")
+        rows = read_rows(tmp_path / "given.parquet", synthesiser.schema)
+        return lineage.lineage(tmp_path / "given.parquet", rows, synthesiser, expected)
+
+    assert origin(whole) is Lineage.PROVED
+    assert origin(named(whole, column)) is Lineage.ALTERED
+
+
+def test_the_report_names_columns_that_the_release_does_not_have(study: Study, tmp_path: Path) -> None:
+    given = changed(study, tmp_path / "rows.parquet", CHANGES["a column added"])
+    found = consumer.audit(study.folder, synthetic=given)
+    assert ("Columns that are not of the release, not audited", "patient") in found.report.facts
 
 
 def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
