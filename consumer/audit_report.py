@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from consumer.image_audit import image_audit
 from consumer.lineage import Lineage
-from consumer.reading import AUDITED_ROWS, DRAW, Rows
+from consumer.reading import AUDITED_ROWS, Rows
 from consumer.table_audit import table_audit
 from protocol.manifest import Manifest
 from shared.card import Card
@@ -25,6 +25,9 @@ from shared.schema import Schema
 from shared.scores import Scores
 from shared.student import Distillation
 from shared.table import drawn_rows
+
+DRAW = 0
+"""Draws the rows of a longer table that models learn from; its origin is looked for in all of it."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ def audit_report(
     schema = synthesiser.schema
     rows = conform(schema, drawn_rows(synthetic.table, AUDITED_ROWS, DRAW))
     own = None if real is None else conform(schema, real.table)
-    looked_at = [("Synthetic rows", len(rows), synthetic.held)]
-    looked_at += [] if real is None else [("Your own rows", len(real.table), real.held)]
+    looked_at = [("Synthetic rows", len(rows), synthetic)]
+    looked_at += [] if real is None else [("Your own rows", len(real.table), real)]
     audited = table_audit(schema, rows, own) if schema.image is None else image_audit(synthesiser, card, rows, own)
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
@@ -63,7 +66,8 @@ def audit_report(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
             ("Measured by the owner", card.protocol),
-            *((name, f"{some:,} of {held:,}, drawn at random") for name, some, held in looked_at if some < held),
+            *((name, f"{some:,} of {of.held:,}, drawn at random") for name, some, of in looked_at if some < of.held),
+            *((f"{name}, seed of the draw", str(of.draw)) for name, _, of in looked_at if len(of.table) < of.held),
             *_foreign_columns(synthetic, schema),
         ),
         sections=(

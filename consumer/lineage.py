@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from consumer.reading import Rows, drawn_places
+from consumer.reading import Rows
 from shared.canonical import canonical, restore
 from shared.errors import BadInput
 from shared.generation import Synthesiser
@@ -84,15 +84,14 @@ def made_again(run: Run, rows: Rows, synthesiser: Synthesiser) -> bool:
     """Whether there are as many rows as the run has in the schema's columns and no others, and those that were read of
     `BLOCKS` of its blocks are its own.
 
-    Which blocks is drawn anew each time: who changed rows cannot know.
+    Which blocks is drawn anew each time, as which pictures are read is: who changed rows cannot know.
     """
     if rows.held != run.stop - run.start or set(rows.table.columns) != set(synthesiser.schema.names):
         return False
-    places = drawn_places(rows)
-    blocks = (run.start + places) // synthesiser.block_rows
+    blocks = (run.start + rows.places) // synthesiser.block_rows
     found = np.unique(blocks)
     drawn = np.random.default_rng().choice(found, min(BLOCKS, len(found)), replace=False)
-    return all(_same(run, places[blocks == block], rows.table[blocks == block], synthesiser) for block in drawn)
+    return all(_same(run, rows.places[blocks == block], rows.table[blocks == block], synthesiser) for block in drawn)
 
 
 def _same(run: Run, places: NDArray[np.int64], given: pd.DataFrame, synthesiser: Synthesiser) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ AUDITED_ROWS = 20_000
 LEAST_ROWS = 50
 """Fewer rows tell nothing: models, and the neighbours that density counts, need some to learn from."""
 
-DRAW = 0
 MISSING_WORDS = frozenset(
     (
         *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN"),
@@ -31,14 +31,18 @@ MISSING_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that were read, of the `held` there are: all of a table, of pictures at most `AUDITED_ROWS`."""
+    """Rows that were read, at these rising `places` of the `held` there are: all of a table, of pictures at most
+    `AUDITED_ROWS`, drawn by the seed `draw`."""
 
     table: pd.DataFrame
     held: int
+    places: NDArray[np.int64]
+    draw: int
 
 
 def read_rows(path: Path, schema: Schema) -> Rows:
-    """A table or a folder of pictures; of many pictures so many are drawn.
+    """A table or a folder of pictures; of many pictures so many are drawn, others each time: who changed some of them
+    cannot know which.
 
     Text stays text: in a CSV a code such as 007 is no number, and a category named NA is not missing. Raises
     `Unreachable`, and `BadInput` also for fewer than `LEAST_ROWS`.
@@ -48,24 +52,20 @@ def read_rows(path: Path, schema: Schema) -> Rows:
         for column in schema.columns
         if isinstance(column, CategoricalColumn) and column.dtype in ("str", "category")
     }
+    draw = secrets.randbits(32)
     if schema.image is not None and path.is_dir():
-        table, held = read_image_folder(path, schema.image, AUDITED_ROWS, DRAW, text=texts)
+        table, held = read_image_folder(path, schema.image, AUDITED_ROWS, draw, text=texts)
     else:
         table = read_table(path, text=texts)
         held = len(table)
-        table = table if schema.image is None else drawn_rows(table, AUDITED_ROWS, DRAW)
+        table = table if schema.image is None else drawn_rows(table, AUDITED_ROWS, draw)
     if path.suffix.lower() != ".parquet":
         for name in texts.keys() & set(table.columns):
             # a word for a gap is one unless a category has that name
             table[name] = table[name].mask(table[name].isin(MISSING_WORDS - set(texts[name])))
-    rows = Rows(table, held)
-    if rows.held < LEAST_ROWS:
+    if held < LEAST_ROWS:
         raise BadInput(
             f"fewer than {LEAST_ROWS} rows", field=str(path), remedy=f"give {LEAST_ROWS} or more for an audit"
         )
-    return rows
-
-
-def drawn_places(rows: Rows) -> NDArray[np.int64]:
-    """Positions, among all `held` rows, of those that were read."""
-    return drawn_rows(pd.DataFrame({"place": np.arange(rows.held)}), len(rows.table), DRAW)["place"].to_numpy()
+    places = drawn_rows(pd.DataFrame({"place": np.arange(held)}), len(table), draw)["place"]
+    return Rows(table, held, places.to_numpy(), draw)

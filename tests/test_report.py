@@ -96,6 +96,10 @@ def test_the_owner_sees_where_groups_that_were_too_small_are_counted(measured: t
     assert groups.tables[1].rows == ((1, "east", 0.0083),)
 
 
+def as_read(table: pd.DataFrame) -> Rows:
+    return Rows(table, len(table), np.arange(len(table)), draw=0)
+
+
 @pytest.mark.parametrize("with_real", [False, True])
 def test_the_audit_is_offline_and_says_where_rows_came_from(
     measured: tuple[object, ...],
@@ -114,10 +118,10 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
         synthesiser,  # type: ignore[arg-type]
         found.card,  # type: ignore[attr-defined]
         manifest,
-        Rows(rows, len(rows)),
+        as_read(rows),
         distillation,
         Lineage.OTHER,
-        Rows(table, len(table)) if with_real else None,
+        as_read(table) if with_real else None,
     )
     check(audit.report)
     assert audit.report.verdicts[0].level == "bad"
