@@ -61,7 +61,7 @@ def audit_report(
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
         + ("Made without a single record." if own is None and lineage is Lineage.PROVED else "")
         + ("" if own is None else "Beside them records of your own, which went nowhere."),
-        verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage), attack_verdict(card)),
+        verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage, distillation), attack_verdict(card)),
         facts=(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
@@ -95,11 +95,19 @@ def _foreign_columns(synthetic: Rows, schema: Schema) -> tuple[tuple[str, str], 
     return (("Columns that are not of the release, not audited", listed(names)),) if names else ()
 
 
-def _of_the_owners_rows(card: Card, lineage: Lineage) -> tuple[Verdict, ...]:
-    """The card's headlines, which the owner measured on rows that it made itself from this release."""
-    if lineage is Lineage.PROVED:
+def _of_the_owners_rows(card: Card, lineage: Lineage, distillation: Distillation) -> tuple[Verdict, ...]:
+    """The card's headlines, which the owner measured on rows that it made itself from this release, with a student of
+    its own."""
+    said = ""
+    if lineage is not Lineage.PROVED:
+        said += "Measured by the owner on other rows; nothing shows that these are such rows. "
+    if distillation.has_failed:
+        said += (
+            "Measured by the owner with a student of its own; yours is further from the released statistics than a "
+            "Gaussian of their moments: distil another, by another seed. "
+        )
+    if not said:
         return score_verdicts(card)
-    said = "Measured by the owner on other rows; nothing shows that these are such rows. "
     return tuple(
         replace(each, level="caution" if each.level == "good" else each.level, text=("" if index else said) + each.text)
         for index, each in enumerate(score_verdicts(card))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from consumer import lineage
 from consumer.audit_report import Audit, audit_report
-from consumer.distillation import distillation_of
+from consumer.distillation import distillation_of, measured_again
 from consumer.reading import read_rows
-from consumer.steps import fitted_synthesiser, release_with_decoder
+from consumer.steps import read_student, release_with_decoder, synthesiser_with
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from shared import folder
@@ -27,10 +27,11 @@ def audit(
     study = Study(Path(path))
     table_path = study.synthetic if synthetic is None else Path(synthetic)
     trusted = release_with_decoder(study)
-    synthesiser, expected = fitted_synthesiser(study, trusted)
+    student = read_student(study)
+    synthesiser, expected = synthesiser_with(student, study, trusted)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
-    distillation = distillation_of(folder.read(study.student, "run `fair4free distill`"), str(study.student))
+    distillation = measured_again(synthesiser, distillation_of(student, str(study.student)))
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,

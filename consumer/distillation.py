@@ -1,4 +1,4 @@
-"""What a student's file says of its making: from which release, and how far its distillation came."""
+"""What a student's file says of its making, from which release and how far it came; and how far it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 from pydantic import ValidationError
 
 from shared.errors import BadInput, VerificationFailure
-from shared.student import Distillation
+from shared.generation import Synthesiser, group_shares
+from shared.student import Distillation, StudentSettings, measure_student
 from shared.tensor_metadata import metadata
 
 RELEASE, DISTANCES = "manifest_sha256", "distillation"
@@ -25,6 +26,20 @@ def distillation_of(student: bytes, field: str) -> Distillation:
     except ValidationError:
         raise BadInput(
             "does not say how the student was distilled", field=field, remedy="run `fair4free distill` again"
+        ) from None
+
+
+def measured_again(synthesiser: Synthesiser, said: Distillation) -> Distillation:
+    """The distances of the student that generates, whatever its file says of them; its steps it alone can tell.
+
+    Raises `VerificationFailure` where its weights, all finite, are so large that a distance is not.
+    """
+    settings, shares = StudentSettings(seed=said.seed), group_shares(synthesiser.schema)
+    try:
+        return measure_student(synthesiser.student, synthesiser.statistics, shares, settings, said.history)
+    except ValidationError:
+        raise VerificationFailure(
+            "the student makes values that are not finite", field="student", remedy="run `fair4free distill` again"
         ) from None
 
 

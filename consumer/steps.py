@@ -23,11 +23,8 @@ from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema
-from shared.student import Distillation, Student, StudentSettings, distil
+from shared.student import LAST_SEED, Distillation, Student, StudentSettings, distil
 from shared.table import TableWriter
-
-LAST_SEED = 2**64 - 3
-"""Distilling takes this seed and the next two, and a generator's seed has 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,15 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesiser, dict[str, str]]:
     """What generates, and the lineage it gives to a file. The study's student must be of that release."""
-    student = folder.read(study.student, "run `fair4free distill`")
+    return synthesiser_with(read_student(study), study, trusted)
+
+
+def read_student(study: Study) -> bytes:
+    return folder.read(study.student, "run `fair4free distill`")
+
+
+def synthesiser_with(student: bytes, study: Study, trusted: TrustedRelease) -> tuple[Synthesiser, dict[str, str]]:
+    """The same of the bytes of the study's student, read once: another may take its place at any time."""
     digest = trusted.manifest.digest
     if distilled_from(student) != digest:
         raise VerificationFailure(

@@ -28,6 +28,12 @@ HIDDEN = 32
 SLOPE = 3.0
 """Steep enough that noise reaches the bends of SiLU, without which clusters cannot be told apart."""
 
+DRAWS = 8192
+"""Of z' in each of the two sketches that a student is judged by."""
+
+LAST_SEED = 2**64 - 3
+"""Distilling takes this seed and the next two, and a generator's seed has 64 bits."""
+
 
 @dataclass(frozen=True)
 class StudentSettings:
@@ -43,12 +49,20 @@ class StudentSettings:
 
 
 class Distillation(Frozen):
-    """Squared sketch distances on held-out frequencies: of the student, of what it had to beat, and over its steps."""
+    """Squared sketch distances on the frequencies that `seed` holds out: of the student, of what it had to beat, and
+    over its steps."""
 
+    seed: int = Field(default=0, ge=0, le=LAST_SEED)
     distance: float
     gaussian_distance: float
     prior_distance: float
     history: tuple[tuple[int, float], ...] = Field(min_length=1)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the Gaussian is nearer, by more than chance leaves of a sketch of `DRAWS`: where z is Gaussian no
+        student is."""
+        return self.distance > self.gaussian_distance + 1.0 / DRAWS
 
 
 @dataclass(frozen=True)
@@ -109,16 +123,8 @@ def distil(
         torch.manual_seed(settings.seed)
         student = Student(latent)
     real, imaginary = statistics.pooled(shares)
-    order = torch.randperm(len(real), generator=generator)
-    split = int(len(real) * settings.held_out)
-    held, train = order[:split], order[split:]
-
-    def held_out(model: Student, seed: int) -> float:
-        noise = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            first, second = (_sketch(model, 8192, statistics.frequencies[held], noise) for _ in range(2))
-        return float(distance(first, second, real[held], imaginary[held]))
-
+    held, train = _split(len(real), settings, generator)
+    frequencies, target = statistics.frequencies[held], (real[held], imaginary[held])
     best, best_state = math.inf, student.state_dict()
     optimiser = torch.optim.Adam(student.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
@@ -137,22 +143,48 @@ def distil(
             optimiser.step()
             schedule.step()
             if step % 50 == 0 or step == settings.steps:
-                score = held_out(student, settings.seed + 1)
+                score = _held_out(student, frequencies, target, settings.seed + 1)
                 history.append((step, score))
                 if score < best:
                     best = score
                     best_state = {name: value.clone() for name, value in student.state_dict().items()}
                 progress(step, settings.steps, f"held-out sketch distance {score:.2e}")
     student.load_state_dict(best_state)
-    target = real[held], imaginary[held]
-    frequencies = statistics.frequencies[held]
-    distillation = Distillation(
-        distance=held_out(student, settings.seed + 2),  # the best of many looks is too good
-        gaussian_distance=_difference(_gaussian(frequencies), torch.zeros(split), *target),
+    return Distilled(student.eval(), measure_student(student, statistics, shares, settings, tuple(history)))
+
+
+def measure_student(
+    student: Student,
+    statistics: LatentStatistics,
+    shares: Tensor,
+    settings: StudentSettings,
+    history: tuple[tuple[int, float], ...],
+) -> Distillation:
+    """How far a student is that was distilled with these settings, whoever says so. history: over its steps."""
+    real, imaginary = statistics.pooled(shares)
+    held, _ = _split(len(real), settings, torch.Generator().manual_seed(settings.seed))
+    frequencies, target = statistics.frequencies[held], (real[held], imaginary[held])
+    return Distillation(
+        seed=settings.seed,
+        distance=_held_out(student, frequencies, target, settings.seed + 2),  # the best of many looks is too good
+        gaussian_distance=_difference(_gaussian(frequencies), torch.zeros(len(held)), *target),
         prior_distance=_difference(*_prior(frequencies, statistics), *target),
-        history=tuple(history),
+        history=history,
     )
-    return Distilled(student.eval(), distillation)
+
+
+def _split(count: int, settings: StudentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions of the frequencies that are held out and of those trained on, the first draw of a distillation."""
+    order = torch.randperm(count, generator=generator)
+    split = int(count * settings.held_out)
+    return order[:split], order[split:]
+
+
+def _held_out(student: Student, frequencies: Tensor, target: tuple[Tensor, Tensor], seed: int) -> float:
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        first, second = (_sketch(student, DRAWS, frequencies, noise) for _ in range(2))
+    return float(distance(first, second, *target))
 
 
 def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.Generator) -> Sketch:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from consumer import steps as consumer_steps
 from consumer.audit_report import audit_report, released_dependence
+from consumer.distillation import measured_again
 from consumer.lineage import Lineage
 from consumer.reading import Rows
 from consumer.table_audit import _own_section, quantile_distance
@@ -28,11 +30,12 @@ from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore
 from shared.card import Card
-from shared.errors import BadInput
+from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
-from shared.student import Distillation, StudentSettings
+from shared.scores import Scores
+from shared.student import Distillation, Student, StudentSettings
 from tests.conftest import patients, settings_for
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +130,46 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
     assert audit.report.verdicts[0].level == "bad"
     assert (audit.on_own_records is not None) is with_real
     assert any("your own records" in section.title.lower() for section in audit.report.sections) is with_real
+
+
+def test_a_student_far_from_the_released_statistics_is_said_to_be_so_whatever_its_file_says(
+    measured: tuple[object, ...], approved_node: Path
+) -> None:
+    found, synthesiser, _ = measured
+    manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
+    rows = as_read(restore(found.synthetic.head(300), synthesiser.schema))  # type: ignore[attr-defined]
+    good = Scores(**dict.fromkeys(Scores.model_fields, 0.9))
+    card = found.card.model_copy(update=dict.fromkeys(("synthetic", "original", "ceiling"), good))  # type: ignore[attr-defined]
+
+    def audited(student: Student) -> tuple[Distillation, Report]:
+        distillation = measured_again(replace(synthesiser, student=student), found.distillation)  # type: ignore[attr-defined, type-var]
+        return distillation, audit_report(
+            synthesiser,  # type: ignore[arg-type]
+            card,
+            manifest,
+            rows,
+            distillation,
+            Lineage.PROVED,
+            None,
+        ).report
+
+    distillation, report = audited(synthesiser.student)  # type: ignore[attr-defined]
+    assert distillation == found.distillation  # type: ignore[attr-defined]
+    assert [verdict.level for verdict in report.verdicts[1:3]] == ["good", "good"]
+    point = deepcopy(synthesiser.student)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        point.mean.weight.zero_()
+        point.log_variance.bias.fill_(-12.0)
+    distillation, report = audited(point)
+    assert distillation.distance > 10 * distillation.gaussian_distance
+    assert [verdict.level for verdict in report.verdicts[1:3]] == ["caution", "caution"]
+    assert "yours is further from the released statistics" in report.verdicts[1].text
+    (latents,) = (section for section in report.sections if section.title == "Latents")
+    assert latents.tables[0].rows[0] == ("student", f"{distillation.distance:.2e}")
+    with torch.no_grad():
+        point.mean.bias.fill_(3e38)
+    with pytest.raises(VerificationFailure, match="not finite"):
+        audited(point)
 
 
 def test_what_a_report_says_is_escaped() -> None:
