@@ -61,7 +61,12 @@ def audit_report(
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
         + ("Made without a single record." if own is None and lineage is Lineage.PROVED else "")
         + ("" if own is None else "Beside them records of your own, which went nowhere."),
-        verdicts=(_origin(lineage), *_of_the_owners_rows(card, lineage, distillation), attack_verdict(card)),
+        verdicts=(
+            _origin(lineage),
+            *_of_the_owners_rows(card, lineage, distillation),
+            attack_verdict(card),
+            *_of_the_owners_gate(card),
+        ),
         facts=(
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
@@ -112,6 +117,17 @@ def _of_the_owners_rows(card: Card, lineage: Lineage, distillation: Distillation
         replace(each, level="caution" if each.level == "good" else each.level, text=("" if index else said) + each.text)
         for index, each in enumerate(score_verdicts(card))
     )
+
+
+def _of_the_owners_gate(card: Card) -> tuple[Verdict, ...]:
+    """The checks that did not pass, if any: over such nobody at an honest owner can let a release out."""
+    failed = [
+        f"{each.name} is {each.measured:g}, asked for is {each.required:g}" for each in card.checks if not each.passed
+    ]
+    if card.checks and not failed:
+        return ()
+    text = f"By its card the release does not pass: {'; '.join(failed) or 'nothing was checked'}."
+    return (Verdict("bad", "Held to the owner's policy", text, "failed"),)
 
 
 def _trust(manifest: Manifest, lineage: Lineage) -> Section:

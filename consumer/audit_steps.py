@@ -11,9 +11,12 @@ from consumer.reading import read_rows
 from consumer.steps import read_student, release_with_decoder, synthesiser_with
 from consumer.study import Study
 from protocol.artefacts import Artefact
+from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
+from shared.errors import VerificationFailure
 from shared.progress import Progress, quiet
+from shared.schema import Schema
 
 
 def audit(
@@ -29,13 +32,14 @@ def audit(
     trusted = release_with_decoder(study)
     student = read_student(study)
     synthesiser, expected = synthesiser_with(student, study, trusted)
+    card = card_of(trusted, synthesiser.schema)
     rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
     distillation = measured_again(synthesiser, distillation_of(student, str(study.student)))
     progress(1, 3, "models on synthetic rows")
     found = audit_report(
         synthesiser,
-        Card.from_bytes(trusted.artefacts[Artefact.CARD]),
+        card,
         trusted.manifest,
         rows,
         distillation,
@@ -47,3 +51,17 @@ def audit(
     folder.write(study.figures, found.report.to_json().encode())
     progress(3, 3, "done")
     return found
+
+
+def card_of(trusted: TrustedRelease, schema: Schema) -> Card:
+    """The card of a release. Raises `VerificationFailure` where it tells of another node or of other columns."""
+    card = Card.from_bytes(trusted.artefacts[Artefact.CARD])
+    told = card.node, card.target, card.positive, card.sensitive
+    sensitive = tuple(column.name for column in schema.sensitive)
+    if told != (trusted.manifest.node, schema.target.name, schema.positive, sensitive):
+        raise VerificationFailure(
+            "tells of another node, target, positive class or sensitive columns than the release",
+            field="card",
+            remedy=Card.remedy,
+        )
+    return card

@@ -26,6 +26,7 @@ from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
 from protocol.artefacts import Artefact
 from shared.canonical import restore
+from shared.card import Card
 from shared.codec import group_positions
 from shared.conform import conform
 from shared.errors import BadInput, VerificationFailure
@@ -223,6 +224,53 @@ def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) ->
     assert ["on other rows" in verdict.text for verdict in found.report.verdicts[1:4]] == [True, False, False]
     assert "altered" in found.report.to_html()
     assert "without a single record" not in found.report.subtitle
+
+
+@pytest.mark.parametrize(
+    "told", [{"node": "clinic"}, {"target": "age"}, {"positive": "0"}, {"sensitive": ("région", "ward")}], ids=str
+)
+def test_a_card_of_another_node_or_schema_is_refused(study: Study, told: dict[str, object]) -> None:
+    trusted = steps.release_with_decoder(study)
+    card = Card.from_bytes(trusted.artefacts[Artefact.CARD]).model_copy(update=told).to_bytes()
+    other = replace(trusted, artefacts={**trusted.artefacts, Artefact.CARD: card})
+    with (
+        patch("consumer.audit_steps.release_with_decoder", return_value=other),
+        pytest.raises(VerificationFailure, match="another node, target") as caught,
+    ):
+        consumer.audit(study.folder)
+    assert (caught.value.field, caught.value.remedy) == ("card", "ask the owner for a new release")
+
+
+def one_weight_flipped(study: Study) -> Callable[[], object]:
+    decoder = study.release(study.last_seen().release) / Artefact.DECODER.filename
+    whole = decoder.read_bytes()
+    decoder.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    return lambda: decoder.write_bytes(whole)
+
+
+def past_its_end(study: Study) -> Callable[[], object]:
+    ended = patch("consumer.receiving_steps.now", return_value=steps.release_with_decoder(study).manifest.expires)
+    ended.start()
+    return ended.stop
+
+
+@pytest.mark.parametrize("spoil", [one_weight_flipped, past_its_end])
+@pytest.mark.parametrize(
+    "step",
+    [consumer.distill, lambda path: consumer.generate(path, rows=9), consumer.audit],
+    ids=["distill", "generate", "audit"],
+)
+def test_no_step_uses_a_release_that_was_changed_since_or_has_ended(
+    study: Study, step: Callable[[Path], object], spoil: Callable[[Study], Callable[[], object]]
+) -> None:
+    undo = spoil(study)
+    try:
+        before = {path: path.read_bytes() for path in study.folder.rglob("*") if path.is_file()}
+        with pytest.raises(VerificationFailure):
+            step(study.folder)
+        assert {path: path.read_bytes() for path in study.folder.rglob("*") if path.is_file()} == before
+    finally:
+        undo()
 
 
 def test_of_a_long_table_rows_are_drawn_and_not_the_first_taken(study: Study, tmp_path: Path) -> None:

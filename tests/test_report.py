@@ -29,7 +29,7 @@ from data_owner.reports.owner_report import merged_table, owner_report
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore
-from shared.card import Card
+from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.report import Report, Section, Table, Verdict
@@ -170,6 +170,27 @@ def test_a_student_far_from_the_released_statistics_is_said_to_be_so_whatever_it
         point.mean.bias.fill_(3e38)
     with pytest.raises(VerificationFailure, match="not finite"):
         audited(point)
+
+
+def test_an_audit_lists_the_checks_that_the_card_says_did_not_pass(
+    measured: tuple[object, ...], approved_node: Path
+) -> None:
+    found, synthesiser, _ = measured
+    manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
+    rows = as_read(restore(found.synthetic.head(300), synthesiser.schema))  # type: ignore[attr-defined]
+    passed = Check(name="accuracy, share of original", measured=0.99, required=0.9, passed=True)
+    failed = Check(name="coverage, share of real", measured=0.31, required=0.8, passed=False)
+
+    def of_the_gate(*checks: Check) -> list[str]:
+        card = found.card.model_copy(update={"checks": checks})  # type: ignore[attr-defined]
+        distillation = found.distillation  # type: ignore[attr-defined]
+        report = audit_report(synthesiser, card, manifest, rows, distillation, Lineage.PROVED, None).report  # type: ignore[arg-type]
+        return [verdict.text for verdict in report.verdicts if verdict.title == "Held to the owner's policy"]
+
+    assert of_the_gate(passed) == []
+    said = "By its card the release does not pass: "
+    assert of_the_gate(passed, failed) == [f"{said}coverage, share of real is 0.31, asked for is 0.8."]
+    assert of_the_gate() == [f"{said}nothing was checked."]
 
 
 def test_what_a_report_says_is_escaped() -> None:
