@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import consumer
 from consumer import channel, doctor, trust_update
 from consumer.study import Study
-from data_owner import authority, ledger_export, release, roots
+from data_owner import authority, decisions, ledger_export, preconditions, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from protocol import identity
 from protocol.access import PartyRole
 from protocol.artefacts import TRAINED, Artefact
@@ -33,7 +34,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
-from tests.conftest import Running, approve
+from tests.conftest import Running, record_measured
 
 
 @pytest.fixture
@@ -201,10 +202,12 @@ def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Stu
             consumer.fetch(study.folder, version=version)
 
 
-def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(
-    running: Running, study: Study, artefacts: dict[Artefact, bytes]
-) -> None:
-    assert approve(running.node.folder, artefacts) == 2
+def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:
+    node = running.node
+    made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
+    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
+    decisions.approve(node.folder, by="Dr. Test")
     assert consumer.fetch(study.folder).release.manifest.version == 2
     with pytest.raises(Rollback):
         consumer.fetch(study.folder, version=1)
@@ -301,12 +304,12 @@ def test_the_words_of_an_unforeseen_error_stay_at_the_owner(
     running: Running, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(log: Ledger, version: int) -> bool:
-        raise RuntimeError("row 17 of a private file")
+        raise RuntimeError("the patient with haemophilia")
 
     monkeypatch.setattr(Ledger, "is_denied", fail)
     with pytest.raises(Unreachable, match="the owner cannot") as refused:
         consumer.fetch(study.folder)
-    assert "17" not in f"{refused.value} {refused.value.__cause__}"
+    assert "haemophilia" not in f"{refused.value} {refused.value.__cause__}"
     assert [record.levelname for record in caplog.records if record.msg == "cannot answer"]
 
 
