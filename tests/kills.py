@@ -112,8 +112,8 @@ def check_owner(node: Node, keys: Keys, acknowledged: list[str], before: Checkpo
         log.checkpoint(origin("hospital"), keys[KeyRole.LOG])
     tree = Tree(entries)
     assert tree.root(before.size) == before.root_hash, "the log was rewritten"
-    logged = set()
-    approved = set()
+    logged, approved, denied = set(), set(), set()
+    let_in: dict[str, bool] = {}
     for entry in map(parse_entry, entries):
         match entry:
             case Approval():
@@ -121,10 +121,13 @@ def check_owner(node: Node, keys: Keys, acknowledged: list[str], before: Checkpo
                 approved.add((entry.version, entry.manifest.sha256))
             case Denial():
                 logged.add(f"denial {entry.version}")
+                denied.add(entry.version)
             case Enrolment():
                 logged.add(f"enrolment {entry.party}")
+                let_in[entry.party] = True
             case Revocation():
                 logged.add(f"revocation {entry.party}")
+                let_in[entry.party] = False
             case Served():
                 logged.add(f"served {entry.version} {entry.artefact}")
     versions = release.versions(node)
@@ -136,12 +139,12 @@ def check_owner(node: Node, keys: Keys, acknowledged: list[str], before: Checkpo
         release.load(node, version, NOW, roots.newest(node))
     for version in versions:
         release.status(node, version)
-    for line in acknowledged:
-        kind, subject = line.split()[:2]
-        if kind == "denial":
-            assert int(subject) not in release.servable(node, NOW), "a denied release is served"
-        if kind == "revocation":
-            assert authority.role(node, subject) is None, "a revoked party is let in"
+    # what is granted is logged first, what is withdrawn is withdrawn first
+    assert not denied & set(release.servable(node, NOW)), "a denied release is served"
+    for each in authority.enrolments(node):
+        assert each.decision is not authority.Decision.APPROVED or let_in.get(each.fingerprint), (
+            "a party is let in that the log does not know, or knows as revoked"
+        )
 
 
 def consumer_release() -> tuple[TrustedRelease, LogProof]:
