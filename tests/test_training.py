@@ -248,6 +248,16 @@ def test_labels_are_repaired_as_far_as_the_owner_says(table: pd.DataFrame, monke
     torch.testing.assert_close(found, torch.from_numpy(half).float())
 
 
+def test_a_teacher_is_trained_for_the_criterion_that_the_owner_says(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, asked = fitting.split(table, settings_for(table)), settings_for(table).training
+    monkeypatch.setattr(fitting, "train_teacher", lambda schema, records, targets, settings, *rest, **calls: settings)
+    assert QUICK.criterion == "parity"
+    trained_for = fitting.fit(prepared, asked.model_copy(update={"criterion": "odds"}), QUICK)
+    assert trained_for == replace(QUICK, criterion="odds")
+
+
 def test_repair_beyond_the_barycentre_turns_the_order_of_the_groups(disclosed: Disclosed) -> None:
     schema, table = disclosed
     further = repaired_targets(schema, table, strength=1.5, seed=0)
