@@ -1,13 +1,23 @@
-"""The doctor holds records to all that `train` would refuse before it trains."""
+"""The doctor holds records to all that `train` would refuse before it trains, and names what ends or runs out."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
-from data_owner import steps
+import pytest
+
+from data_owner import decisions, doctor, preconditions, release, steps
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.privacy.accounting import Query, affordable
 from data_owner.privacy.budget import Budget
+from data_owner.settings import PrivacySettings
+from protocol.artefacts import Artefact
+from shared.clock import now
 from shared.diagnosis import Diagnosis
-from tests.conftest import patients
+from shared.limits import LIMITS
+from tests.conftest import patients, record_measured
 from tests.test_private_marginals import PUBLIC, people
 from tests.test_private_node import COLUMNS, edit, of_records
 
@@ -31,3 +41,47 @@ def test_before_a_draw_the_doctor_finds_what_would_refuse_it_and_charges_nothing
     edit(node, columns=columns)
     assert of_records(node) == Diagnosis("records", True, "2,000 rows, 4 columns")
     assert Budget(node.budget).charges() == []
+
+
+@pytest.mark.parametrize(
+    ("check", "lasts", "warned", "remedy"),
+    [
+        (doctor._releases, 90, 14, "run train, gate, approve"),
+        (doctor._root, LIMITS.root_days, 14, "propose, sign and install the next"),
+        (doctor._keys, LIMITS.authority_days, LIMITS.certificate_days, "make a new node"),
+    ],
+)
+def test_what_ends_soon_is_found_in_time(
+    node: Node, check: Callable[[Node, datetime], Diagnosis], lasts: int, warned: int, remedy: str
+) -> None:
+    assert check(node, datetime.now(UTC) + timedelta(days=lasts - warned - 1)).passed
+    found = check(node, datetime.now(UTC) + timedelta(days=lasts - warned + 1))
+    assert not found.passed
+    assert remedy in found.text
+
+
+def test_a_release_ends_after_the_days_that_owner_toml_says(node: Node) -> None:
+    edit(node, policy=read_settings(node).policy.model_copy(update={"release_days": 10}))
+    made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
+    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
+    manifest = decisions.approve(node.folder, by="Dr. Test")
+    assert manifest.expires - manifest.created == 10 * 86_400
+
+
+def test_a_budget_that_was_lowered_below_what_is_spent_is_found(node: Node) -> None:
+    query = Query(what="all of it", noise_multiplier=(0.5 / affordable(2.0, 1e-5)) ** 0.5)
+    Budget(node.budget).charge([query], PrivacySettings(epsilon=2.0), "key", now())
+    for epsilon in (2.0, 1.0):
+        edit(node, privacy=PrivacySettings(epsilon=epsilon))
+        found = doctor._budget(node, datetime.now(UTC))
+        assert found.passed is (epsilon == 2.0)
+        assert f"of {epsilon:g} is spent in 1 charges" in found.text
+
+
+@pytest.mark.parametrize(("free", "passed"), [(2**30, True), (2**30 - 1, False)])
+def test_a_disk_that_is_almost_full_is_found(
+    node: Node, monkeypatch: pytest.MonkeyPatch, free: int, passed: bool
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert doctor._disk(node, datetime.now(UTC)).passed is passed
