@@ -47,11 +47,10 @@ CHECK, STREAM = "/grpc.health.v1.Health/Check", "/fair4free.v1.ReleaseService/St
 
 
 @pytest.fixture(scope="module")
-def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerProcess]:
-    """Serves the approved release and two more whose decoder is large enough to be cut, drip and stall."""
-    place = tmp_path_factory.mktemp("attacked")
-    shutil.copytree(approved_node, place / "hospital")
-    node = Node(place / "hospital")
+def hospital(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The approved release and two more whose decoder is large enough to be cut, drip and stall."""
+    node = Node(tmp_path_factory.mktemp("attacked") / "hospital")
+    shutil.copytree(approved_node, node.folder)
     artefacts = {kind: (node.releases / "1" / kind.filename).read_bytes() for kind in PAYLOAD}
     artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
@@ -59,7 +58,20 @@ def owner(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
         record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")
-    with owner_process(node, place / "log", **SHORT) as found:
+    return node.folder
+
+
+@contextlib.contextmanager
+def attacked(hospital: Path, place: Path) -> Iterator[OwnerProcess]:
+    """Serve a copy of the hospital."""
+    shutil.copytree(hospital, place / "hospital")
+    with owner_process(Node(place / "hospital"), place / "log", **SHORT) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def owner(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerProcess]:
+    with attacked(hospital, tmp_path_factory.mktemp("owner")) as found:
         yield found
         assert found.stop() == 0
 
@@ -369,21 +381,23 @@ def test_nothing_is_compressed_though_the_client_asks_for_it(owner: OwnerProcess
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_an_owner_that_is_told_to_stop_sends_what_it_has_begun_to_send(owner: OwnerProcess, study: Study) -> None:
-    """The last of these tests: nobody serves afterwards."""
-
+def test_an_owner_that_is_told_to_stop_is_not_ready_and_sends_what_it_has_begun_to_send(
+    hospital: Path, tmp_path: Path
+) -> None:
     def events() -> list[str]:
         return [line["event"] for line in owner.logs() if line["logger"] == "fair4free.owner"]
 
-    with slow_reader(study) as opened:
+    with attacked(hospital, tmp_path) as owner, slow_reader(let_in(owner, tmp_path / "study")) as opened:
         stream = large(service.ReleaseServiceStub(opened))
         received = len(next(stream).data)
+        assert owner.ask("/readyz")[0] == 200
         owner.process.terminate()
         until = time.monotonic() + 3
         while "draining" not in events():
             assert time.monotonic() < until
             time.sleep(0.01)
+        assert owner.ask("/readyz")[0] == 503
         received += sum(len(chunk.data) for chunk in stream)
-    assert received == LARGE
-    assert owner.process.wait(20) == 0
-    assert events()[-2:] == ["draining", "stopped"]
+        assert received == LARGE
+        assert owner.process.wait(20) == 0
+        assert events()[-2:] == ["draining", "stopped"]
