@@ -20,6 +20,7 @@ import consumer
 from consumer.study import Study
 from data_owner import authority
 from data_owner.node import Node
+from tests.conftest import Running
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,7 +98,7 @@ def owner_process(node: Node, log_file: Path, **limits: float) -> Iterator[Owner
         process.wait()
 
 
-def let_in(owner: OwnerProcess, path: Path) -> Study:
+def let_in(owner: OwnerProcess | Running, path: Path) -> Study:
     """A study whose analyst the owner has approved."""
     found = Study(path)
     fingerprint = consumer.enrol(path, invitation=owner.node.invitation).fingerprint

@@ -16,6 +16,8 @@ from data_owner.records.ingest import read
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import canonical
 from shared.errors import BadInput, PolicyRefusal
+from shared.limits import LIMITS
+from shared.schema import MISSING
 from tests.test_private_marginals import declared, people
 
 
@@ -115,3 +117,16 @@ def test_bounds_that_a_columns_type_cannot_hold_are_refused_before_a_draw_is_cha
     seconds = nanoseconds.astype({"age": "datetime64[s]"})
     (space,) = (one for one in domains(read(seconds, found, as_declared=True).columns, found) if one.name == "age")
     assert space.decode(np.array([0, space.cells - 2])).astype("str").tolist() == ["1900-01-01", "9999-12-31"]
+
+
+@pytest.mark.parametrize("declared", [("1",), ("1", MISSING), tuple(map(str, range(LIMITS.classes + 1)))])
+def test_an_owner_who_declares_too_few_or_too_many_classes_is_told_so(declared: tuple[str, ...]) -> None:
+    table = pd.DataFrame({"age": [*range(20, 80)] * 2, "sex": ["f", "m"] * 60, "died": ["0", "1", "1"] * 40})
+    settings = infer(table, name="n", source="s", target="died", sensitive=("sex",))
+    columns = dict(settings.columns)
+    columns["age"] = columns["age"].model_copy(update={"kind": "integer", "bounds": (0.0, 100.0)})
+    columns["sex"] = columns["sex"].model_copy(update={"categories": ("f", "m")})
+    columns["died"] = columns["died"].model_copy(update={"kind": "category", "categories": declared})
+    with pytest.raises(BadInput, match="2 to 100 classes") as caught:
+        read(table, settings.model_copy(update={"columns": columns}), as_declared=True)
+    assert caught.value.field == "died"

@@ -50,7 +50,7 @@ from shared.limits import LIMITS, MIB
 from shared.student import Distillation, Student
 from tests.conftest import Running
 from tests.owner_in_memory import invitation, trusting
-from tests.owner_process import ROOT, OwnerProcess, owner_process
+from tests.owner_process import ROOT, OwnerProcess, let_in, owner_process
 
 
 @pytest.fixture
@@ -59,17 +59,10 @@ def owner(node: Node, tmp_path: Path) -> Iterator[OwnerProcess]:
         yield found
 
 
-def let_in(node: Node, path: Path) -> Study:
-    fingerprint = consumer.enrol(path, invitation=node.invitation).fingerprint
-    authority.decide(node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
-    assert consumer.enrol(path).state == "approved"
-    return Study(path)
-
-
 def test_logs_metrics_and_probes_of_a_serving_owner(owner: OwnerProcess, tmp_path: Path) -> None:
     assert owner.ask("/healthz")[0] == owner.ask("/readyz")[0] == 200
     assert owner.ask("/elsewhere")[0] == 404
-    study = let_in(owner.node, tmp_path / "study")
+    study = let_in(owner, tmp_path / "study")
     assert study.invitation().address == f"localhost:{owner.address[1]}"
     fetched = consumer.fetch(study.folder)
     method = "/fair4free.v1.ReleaseService/StreamArtefact"
@@ -91,8 +84,8 @@ def test_who_serves_needs_no_records_and_nothing_that_owner_toml_says(node: Node
     for path in node.withheld:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     node.settings.write_text(node.settings.read_text().replace('name = "hospital"', 'name = "clinic"'))
-    with owner_process(node, tmp_path / "log"):
-        study = let_in(node, tmp_path / "study")
+    with owner_process(node, tmp_path / "log") as owner:
+        study = let_in(owner, tmp_path / "study")
         assert study.invitation().node == consumer.fetch(study.folder).release.manifest.node == "hospital"
         consumer.verify(study.folder)
     assert not any(path.exists() for path in node.withheld)
@@ -110,7 +103,7 @@ def test_what_faces_the_network_loads_nothing_that_reads_tables_or_runs_models(m
 
 
 def test_what_an_alert_counts_is_counted_under_the_code_that_was_answered(owner: OwnerProcess, tmp_path: Path) -> None:
-    study, release_1 = let_in(owner.node, tmp_path / "study"), owner.node.releases / "1"
+    study, release_1 = let_in(owner, tmp_path / "study"), owner.node.releases / "1"
     card = release_1.joinpath(Artefact.CARD.filename)
     was = card.read_bytes()
     card.unlink()
@@ -135,7 +128,7 @@ def test_what_an_alert_counts_is_counted_under_the_code_that_was_answered(owner:
 def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
     owner: OwnerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flooder, other = let_in(owner.node, tmp_path / "flooder"), let_in(owner.node, tmp_path / "other")
+    flooder, other = let_in(owner, tmp_path / "flooder"), let_in(owner, tmp_path / "other")
     with channel.mutual(flooder) as opened, ThreadPoolExecutor(LIMITS.concurrent_calls_an_identity) as pool:
         check = health_pb2_grpc.HealthStub(opened).Check
 
@@ -211,7 +204,7 @@ def test_a_consumer_waits_as_told_but_no_longer_than_makes_sense() -> None:
 
 
 def test_grpc_health_tells_alive_from_ready(running: Running, tmp_path: Path) -> None:
-    study = let_in(running.node, tmp_path / "study")
+    study = let_in(running, tmp_path / "study")
     ready = [True]
     oversight = server.Oversight(lambda: ready[0])
     readiness = server.release_server(running.node, oversight)
@@ -341,8 +334,8 @@ def test_one_address_cannot_fill_the_list_of_who_waits_and_is_told_whom_to_ask(n
             consumer.enrol(tmp_path / "second", invitation=node.invitation)
         assert owner.metric('fair4free_refused_total{reason="pending"}') == 1
         assert owner.metric("fair4free_pending_enrolments") == 1
-        let_in(node, tmp_path / "first")
-        let_in(node, tmp_path / "second")
+        let_in(owner, tmp_path / "first")
+        let_in(owner, tmp_path / "second")
 
 
 def test_an_owner_who_could_not_log_what_it_serves_is_not_ready(node: Node, tmp_path: Path) -> None:
@@ -393,7 +386,7 @@ def problems(findings: list[owner_doctor.Diagnosis]) -> set[str]:
 
 
 def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, tmp_path: Path) -> None:
-    study = let_in(running.node, tmp_path / "study")
+    study = let_in(running, tmp_path / "study")
     consumer.fetch(study.folder)
     assert problems(owner_doctor.diagnose(running.node)) == set()
     assert problems(consumer_doctor.diagnose(study)) == {"student"}

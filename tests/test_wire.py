@@ -35,17 +35,13 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 from tests.conftest import Running, record_measured
+from tests.owner_process import let_in
 
 
 @pytest.fixture
 def study(running: Running, tmp_path: Path) -> Study:
     """An approved consumer."""
-    found = Study(tmp_path / "study")
-    enrolled = consumer.enrol(found.folder, invitation=running.node.invitation)
-    assert enrolled.state == "pending"
-    authority.decide(running.node, enrolled.fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
-    assert consumer.enrol(found.folder).state == "approved"
-    return found
+    return let_in(running, tmp_path / "study")
 
 
 def test_an_approved_consumer_gets_exactly_the_five_and_they_are_the_owners_bytes(
