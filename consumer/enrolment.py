@@ -73,13 +73,17 @@ def _accept(study: Study, path: Path) -> None:
     """Keep the invitation. A study never changes its root of trust but by rotation; new addresses are taken over."""
     offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
     offered.trusted_root()
-    if study.invitation_file.is_file() and not _is_known(study, offered):
+    known = study.invitation_file.is_file()
+    if known and not _is_known(study, offered):
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
             remedy="fetch, which follows the owner to new keys, then enrol again; if it stays so, start a new study, "
             "after comparing what `doctor` says of the invitation on both sides by telephone",
         )
+    if known:  # what was verified since the first root still leads back to it
+        kept = study.invitation()
+        offered = offered.model_copy(update={"root": kept.root, "root_signatures": kept.root_signatures})
     folder.write(study.invitation_file, offered.to_bytes())
 
 

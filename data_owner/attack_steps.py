@@ -140,7 +140,7 @@ def _rehearse(
     from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
 
     released = release.trained_artefacts(node, version)
-    if findings.rehearsed(node, version, release_digest(released)) is not None:
+    if findings.rehearsed(node, release_digest(released)) is not None:
         raise PolicyRefusal(
             "this release was rehearsed already, and each rehearsal draws anew: a second could hide the first",
             field="release",

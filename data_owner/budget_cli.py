@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from data_owner.arguments import NodePath
-from data_owner.records.undeclared import in_words
 from shared.console import Json, shell
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def _lines(found: BudgetState, privacy: PrivacySettings) -> list[str]:
         lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *_items(charge.queries)]
     if found.following is None:
         return [*lines, f"the next draw would be refused: {found.refused}"]
+    from data_owner.records.undeclared import in_words  # brings torch, which no other command here needs
+
     lines += [f"the next draw would make it ε {found.following.epsilon:.3f}", *_items(found.following.queries)]
     return [*lines, in_words(found.following.undeclared)] if found.following.undeclared else lines
 

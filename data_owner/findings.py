@@ -66,11 +66,20 @@ def card(node: Node, version: int) -> Card:
     return Card.from_bytes(folder.read(node.release(version) / Artefact.CARD.filename, "run gate again"))
 
 
-def rehearsed(node: Node, version: int, digest: str) -> Battery | None:
-    """What a rehearsal of the release with that digest found on people, None if there was none."""
-    path = node.rehearsal(version)
-    found = Battery.from_bytes(folder.read(path, "run attack again")) if path.is_file() else None
-    return found if found is not None and found.release == digest else None
+def rehearsed(node: Node, digest: str) -> Battery | None:
+    """What a rehearsal of the release with that digest found on people, under whichever version; None if there was
+    none, or none that says what its draw claimed."""
+    for version in release.versions(node):
+        path = node.rehearsal(version)
+        found = Battery.from_bytes(folder.read(path, "run attack again")) if path.is_file() else None
+        if (
+            found is not None
+            and found.release == digest
+            and found.audit is not None
+            and found.audit.claimed is not None
+        ):
+            return found
+    return None
 
 
 def _limits(status: release.Status, settings: OwnerSettings) -> AttackLimits:
@@ -99,7 +108,7 @@ def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings
             card=card(node, version),
             battery=found,
             limits=_limits(status, settings),
-            rehearsal=rehearsed(node, version, found.release),
+            rehearsal=rehearsed(node, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,
         )

@@ -278,13 +278,17 @@ def main(folder: Path, wanted: int) -> None:
         check_owner(node, keys, acknowledged, before)
         counts["owner"] += was_killed
 
-    def consumer(at_point: int, after: float) -> None:
+    def forget() -> None:
         shutil.rmtree(study.folder / "releases", ignore_errors=True)
         study.last_seen_file.unlink(missing_ok=True)
+
+    def consumer(at_point: int, after: float) -> None:
+        forget()
         acknowledged, was_killed, _ = killed(lambda acknowledge: consumer_writes(study, acknowledge), at_point, after)
         check_consumer(study, acknowledged)
         counts["consumer"] += was_killed
 
+    forget()
     _, _, consumer_points = killed(lambda acknowledge: consumer_writes(study, acknowledge), 0, 0)
     for at_point in range(1, consumer_points + 1):
         consumer(at_point, 0)

@@ -52,9 +52,9 @@ def hospital(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     node = Node(tmp_path_factory.mktemp("attacked") / "hospital")
     shutil.copytree(approved_node, node.folder)
     artefacts = {kind: (node.releases / "1" / kind.filename).read_bytes() for kind in PAYLOAD}
-    artefacts[Artefact.DECODER] = bytes(range(256)) * (LARGE // 256)
     card = artefacts.pop(Artefact.CARD)
-    for _ in (LARGE_RELEASE, TO_BE_DENIED):
+    for first in (0, 1):  # LARGE_RELEASE and TO_BE_DENIED are not the same bytes, or the denial would be of both
+        artefacts[Artefact.DECODER] = bytes((first + byte) % 256 for byte in range(256)) * (LARGE // 256)
         version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
         record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")

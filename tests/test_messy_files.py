@@ -7,7 +7,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from consumer.reading import read_rows
 from data_owner import steps
@@ -224,10 +226,26 @@ def test_a_small_parquet_file_that_unpacks_to_more_than_the_limit_is_refused_bef
         assert read_table(path).shape == (40_000, 2)
 
 
-def test_what_a_category_of_numbers_or_a_nested_column_takes_is_no_text(tmp_path: Path) -> None:
-    table = pd.DataFrame({"level": pd.Categorical([1, 2]), "names": [["a", "b"], None], "none": [None, None]})
+def test_what_a_category_of_numbers_takes_is_no_text(tmp_path: Path) -> None:
+    table = pd.DataFrame({"level": pd.Categorical([1, 2]), "none": [None, None]})
     table.to_parquet(tmp_path / "odd.parquet")
     assert read_table(tmp_path / "odd.parquet").columns.tolist() == list(table.columns)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.struct([("name", pa.string())])], ids=str)
+def test_columns_of_several_values_are_refused_before_they_are_read(kind: pa.DataType, tmp_path: Path) -> None:
+    """One value that every row repeats takes next to nothing in the file, and its size times the rows in memory."""
+    parquet.write_table(pa.table({"names": pa.nulls(2, kind)}), tmp_path / "odd.parquet")
+    with pytest.raises(BadInput, match="columns of several values"):
+        read_table(tmp_path / "odd.parquet")
+
+
+def test_bytes_of_one_length_count_for_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repeated = pa.array([b"x" * 10_000] * 100, pa.binary(10_000))
+    parquet.write_table(pa.table({"photo": repeated}), tmp_path / "odd.parquet")
+    monkeypatch.setattr("shared.table.LIMITS", replace(LIMITS, table_bytes=500_000))
+    with pytest.raises(BadInput, match="more memory than the limit"):
+        read_table(tmp_path / "odd.parquet")
 
 
 def test_bounds_farther_out_than_a_schema_s_numbers_are_refused() -> None:

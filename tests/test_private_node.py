@@ -119,7 +119,7 @@ def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
     assert "neither card nor gate" in sections["Attacks on people, in a rehearsal"]["text"]
     (table,) = sections["Guarantee"]["tables"]
     row = dict(zip(table["columns"], table["rows"][0], strict=True))
-    assert row["ε is at least"] <= row["ε as claimed"] <= 1.0
+    assert row["ε is at least"] <= row["ε that one draw claims"] <= 1.0
     found = gated.rehearsal(1).read_bytes()
     again = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
     assert again.exit_code == 1
@@ -130,10 +130,26 @@ def test_a_rehearsal_is_of_people_and_stays_in_the_house(gated: Node) -> None:
 def test_what_was_rehearsed_for_another_release_is_not_shown(gated: Node) -> None:
     found = findings.last(gated, 1)
     assert found is not None
-    gated.rehearsal(1).write_bytes(found.model_copy(update={"release": "of another"}).to_bytes())
-    assert findings.rehearsed(gated, 1, found.release) is None
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7, claimed=1.0)
+    rehearsed = found.model_copy(update={"audit": audit})
+    gated.rehearsal(1).write_bytes(rehearsed.model_copy(update={"release": "of another"}).to_bytes())
+    assert findings.rehearsed(gated, found.release) is None
     gated.rehearsal(1).write_bytes(found.to_bytes())
-    assert findings.rehearsed(gated, 1, found.release) == found
+    assert findings.rehearsed(gated, found.release) is None, "it does not say what was claimed"
+    gated.rehearsal(1).write_bytes(rehearsed.to_bytes())
+    assert findings.rehearsed(gated, found.release) == rehearsed
+
+
+def test_the_same_release_under_another_version_is_not_rehearsed_again(gated: Node) -> None:
+    found = findings.last(gated, 1)
+    assert found is not None
+    audit = Audit(canaries=100, guesses=50, correct=50, delta=1e-5, epsilon=2.7, refutable=2.7, claimed=1.0)
+    gated.rehearsal(1).write_bytes(found.model_copy(update={"audit": audit}).to_bytes())
+    shutil.copytree(gated.releases / "1", gated.releases / "2")
+    shutil.copy(gated.attacks(1), gated.attacks(2))
+    done = CliRunner().invoke(app, ["attack", str(gated.folder), "--json"])
+    assert done.exit_code == 1
+    assert "a second could hide the first" in done.output
 
 
 def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated: Node) -> None:
@@ -206,6 +222,16 @@ def test_going_back_to_settings_that_were_drawn_for_costs_nothing(gated: Node, m
     microdata.make(gated, first, privacy, quiet)
     assert len(Budget(gated.budget).charges()) == 2
     assert microdata.load(gated, first)[0].equals(kept)
+
+
+def test_microdata_of_before_a_file_each_draw_serves_on(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
+    kept = drawn(gated).read_bytes()
+    drawn(gated).rename(gated.folder / "microdata.parquet")
+    steps.train(gated.folder)
+    assert drawn(gated).read_bytes() == kept
+    assert len(Budget(gated.budget).charges()) == 1
+    assert not (gated.folder / "microdata.parquet").exists()
 
 
 def test_a_release_is_not_gated_on_other_microdata_than_it_was_made_from(gated: Node) -> None:

@@ -193,7 +193,12 @@ def _guarantee(subject: Subject) -> Section:
         f"As signed: {subject.card.privacy} Beside it what a run of the same training with canaries refutes, at "
         "95 % confidence (Steinke et al. 2023): no claim of a smaller ε can be true. It is a lower bound; a small "
         "one is no proof of privacy.",
-        (Table(("canaries", "guesses", "correct", "δ", "ε is at least", "ε as claimed", "policy allows"), (row,)),),
+        (
+            Table(
+                ("canaries", "guesses", "correct", "δ", "ε is at least", "ε that one draw claims", "policy allows"),
+                (row,),
+            ),
+        ),
     )
 
 
