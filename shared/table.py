@@ -224,10 +224,9 @@ def _check_unpacked(file: parquet.ParquetFile, path: Path) -> None:
     cells = sum(
         max(group.num_rows, group.column(each).num_values) for group in groups for each in range(group.num_columns)
     )
-    if any(pa.types.is_nested(field.type) for field in file.schema_arrow):
-        raise BadInput(
-            "has columns of several values, which no kind of column has", field=str(path), remedy="leave them out of it"
-        )
+    for field in file.schema_arrow:
+        if pa.types.is_nested(field.type):
+            raise BadInput("a cell of it holds several values", field=field.name, remedy="leave it out of the file")
     leaves = [file.schema.column(index) for index in range(file.metadata.num_columns)]
     fixed = [leaf.length for leaf in leaves if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY"]
     size = sum(group.total_byte_size for group in groups) + sum(fixed) * file.metadata.num_rows
