@@ -60,7 +60,7 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
                 field="--shadows",
                 remedy="leave it out: the mechanism is rehearsed once, with canaries",
             )
-        return _rehearse(node, version, settings, settings.privacy, progress)
+        return _rehearse(node, version, released, settings, settings.privacy, progress)
     prepared = prepare(node, settings)
     if prepared.schema.image is not None:
         raise PolicyRefusal(
@@ -135,12 +135,17 @@ def _kept(place: Path, recipe: str, train: Train) -> Train:
 
 
 def _rehearse(
-    node: Node, version: int, settings: OwnerSettings, privacy: PrivacySettings, progress: Progress
+    node: Node,
+    version: int,
+    released: dict[Artefact, bytes],
+    settings: OwnerSettings,
+    privacy: PrivacySettings,
+    progress: Progress,
 ) -> Attacked:
     from data_owner.privacy import microdata, rehearsal  # brings JAX, which nothing else needs
 
-    released = release.trained_artefacts(node, version)
-    if findings.rehearsed(node, release_digest(released)) is not None:
+    digest = release_digest(released)
+    if findings.rehearsed(node, digest) is not None:
         raise PolicyRefusal(
             "this release was rehearsed already, and each rehearsal draws anew: a second could hide the first",
             field="release",
@@ -148,7 +153,7 @@ def _rehearse(
         )
     records, persons, asked = microdata.planned(node, settings, privacy, microdata.charged(node, settings))
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy, progress)
-    found = found.model_copy(update={"release": release_digest(released)})
+    found = found.model_copy(update={"release": digest})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
     decisions.write_privacy_report(node.folder, version=version)
     limits = settings.policy.attacks

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from consumer.steps import LAST_SEED
 from data_owner.learning.teacher import TeacherSettings, architecture_for
 from protocol.artefacts import TRAINED, Artefact
 from shared import generation, student
@@ -26,7 +25,7 @@ from shared.schema import CategoricalColumn, ColumnRole, Group, NumericColumn, Q
 from shared.sketch import Sketch, distance
 from shared.statistics import FORMAT, FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
-from shared.student import Distilled, Student, StudentSettings, distil
+from shared.student import LAST_SEED, Distilled, Student, StudentSettings, distil
 
 
 def five_modes(rows: int = 20_000, dimensions: int = 4) -> LatentStatistics:
