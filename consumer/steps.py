@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
 from protocol.trust import TrustedRelease
 from shared import folder
-from shared.canonical import restore
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
 from shared.image_folder import ImageFolderWriter
@@ -73,22 +71,9 @@ def generate(
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
     synthesiser, origin = fitted_synthesiser(study, release_with_decoder(study))
-    done = 0
     origin |= Run(seed, start, stop, balanced).said()
-    # one block is written while the next is made
-    with (
-        _writer(target, synthesiser.schema, start, origin, replaces=out is None) as writer,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        written: Future[None] | None = None
-        for block in synthesiser.rows(seed, start, stop, balanced):
-            if written is not None:
-                written.result()
-            written = pool.submit(lambda rows: writer.write(restore(rows, synthesiser.schema)), block)
-            done += len(block)
-            progress(done, stop - start, f"{done:,} rows")
-        if written is not None:
-            written.result()
+    with _writer(target, synthesiser.schema, start, origin, replaces=out is None) as writer:
+        synthesiser.write(writer, seed, start, stop, balanced, progress)
     return Generated(target, start, stop)
 
 

@@ -214,8 +214,10 @@ def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tenso
 
 def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-distribution draw of a category: logits (n, k), uniform (n,) to positions (n,)."""
+    logits = logits.contiguous()
     cumulative = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
-    return (uniform.unsqueeze(1) * cumulative[:, -1:] > cumulative).sum(1).clamp_max(logits.shape[1] - 1)
+    below = torch.searchsorted(cumulative, uniform.unsqueeze(1) * cumulative[:, -1:]).squeeze(1)
+    return below.clamp_max(logits.shape[1] - 1)
 
 
 def decode(schema: Schema, drawn: Tensor, target: Tensor, group: Tensor) -> pd.DataFrame:

@@ -33,11 +33,10 @@ def log_mass(parameters: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 def draw(parameters: Tensor, generator: torch.Generator) -> Tensor:
     """One normal score for each column, (n, columns)."""
-    weights, means, log_scales = parameters.unbind(2)
-    uniform = torch.rand(2, *weights.shape[:2], generator=generator)
-    cumulative = torch.softmax(weights, 2).cumsum(2)
-    chosen = (uniform[0].unsqueeze(2) * cumulative[..., -1:] > cumulative).sum(2, keepdim=True)
-    chosen = chosen.clamp_max(weights.shape[2] - 1)
-    mean = means.gather(2, chosen).squeeze(2)
-    scale = log_scales.gather(2, chosen).squeeze(2).clamp(LEAST_LOG_SCALE, MOST_LOG_SCALE).exp()
-    return mean + scale * torch.logit(uniform[1], eps=1e-6)
+    # components first: steps over the last, of three, take twice as long
+    weights, means, log_scales = parameters.permute(2, 3, 0, 1).contiguous()
+    uniform = torch.rand(2, *means.shape[1:], generator=generator)
+    cumulative = torch.softmax(weights, 0).cumsum(0)
+    chosen = (uniform[0] * cumulative[-1] > cumulative).sum(0, keepdim=True).clamp_max(len(weights) - 1)
+    mean, log_scale = means.gather(0, chosen)[0], log_scales.gather(0, chosen)[0]
+    return mean + log_scale.clamp(LEAST_LOG_SCALE, MOST_LOG_SCALE).exp() * torch.logit(uniform[1], eps=1e-6)

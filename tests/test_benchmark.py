@@ -27,7 +27,10 @@ from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_ke
 from data_owner.benchmark.penalty import batch, exact
 from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, Written, run
+from data_owner.benchmark.speed import measured
 from data_owner.benchmark.systems import Fold, Rows
+from data_owner.datasets import load
+from data_owner.settings import Policy
 from shared.codec import group_positions, group_sizes
 from shared.errors import BadInput
 from shared.metrics import Integers, design_matrix, outcome, scores
@@ -55,10 +58,40 @@ def test_the_sketch_estimates_its_own_closed_form() -> None:
     assert float(estimate) == pytest.approx(float(exact(mean, variance, membership)), rel=0.05)
 
 
+def test_the_speed_of_every_step_is_measured() -> None:
+    table = measured(COMPAS, (300, 900))
+    step, seconds, processor, rate, memory = (list(column.cells) for column in table.columns)
+    assert step == ["teacher, 4,937 records", "student", "300 rows to Parquet", "900 rows to Parquet"]
+    assert all(float(text) >= 0.0 for text in [*map(str, seconds), *map(str, processor)])
+    assert rate[:2] == ["", ""]
+    assert all(int(str(text).replace(",", "")) > 0 for text in [*rate[2:], *memory])
+
+
 def test_folds_of_a_seed_hold_out_every_record_once() -> None:
     parts = [split(COMPAS, 0, fold) for fold in range(COMPAS.folds)]
     assert sum(len(held_out) for _, _, held_out in parts) == 6172
     assert all(len(training) + len(held_out) == 6172 for _, training, held_out in parts)
+
+
+def test_small_groups_of_two_columns_together_are_merged() -> None:
+    raw = load("support2")
+    recorded = raw.groupby(["race", "income"], dropna=False).size()
+    assert recorded.min() == 1
+    schema, table = cells.prepared("support2", ("race", "income"))
+    sizes = group_sizes(schema, table)
+    assert len(table) == len(raw)
+    assert len(sizes) < len(recorded)
+    assert sizes.min() >= Policy().minimum_count
+
+
+@pytest.mark.parametrize("name", ["fair4free", "fairdisco", "threshold-parity"])
+def test_two_sensitive_columns_are_compared_as_one(name: str, tmp_path: Path) -> None:
+    study = COMPAS.model_copy(update={"sensitive": ("sex", "race")})
+    found = cell(Key(study=study, system=name, seed=0, fold=0), tmp_path)
+    schema, _, held_out = split(study, 0, 0)
+    assert found.failure is None
+    assert len(found.forest) == len(held_out)
+    assert len(schema.groups) == 4
 
 
 def test_each_seed_holds_out_other_people() -> None:

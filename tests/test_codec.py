@@ -143,3 +143,16 @@ def test_sampled_levels_have_the_softmax_frequencies() -> None:
     drawn = sample_level(logits, torch.rand(200_000, generator=torch.Generator().manual_seed(0)))
     found = torch.bincount(drawn, minlength=3) / len(drawn)
     torch.testing.assert_close(found, torch.softmax(logits[0], 0), atol=0.005, rtol=0.0)
+
+
+@given(st.lists(st.lists(st.floats(-60.0, 60.0, width=32), min_size=4, max_size=4), min_size=1), st.data())
+def test_a_level_is_the_first_whose_cumulative_share_reaches_the_uniform_number(
+    rows: list[list[float]], data: st.DataObject
+) -> None:
+    uniform = torch.tensor([data.draw(st.floats(0.0, 1.0, width=32, exclude_max=True)) for _ in rows])
+    logits = torch.tensor(rows)
+    shares = (logits - logits.amax(1, keepdim=True)).exp()
+    for row, level in enumerate(sample_level(logits, uniform)):
+        cumulative = shares[row].cumsum(0)
+        reached = [at for at, share in enumerate(cumulative) if share >= uniform[row] * cumulative[-1]]
+        assert int(level) == reached[0]

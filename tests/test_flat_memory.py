@@ -33,10 +33,10 @@ def test_while_rows_are_made_and_written_few_blocks_are_alive(
         most = max(most, sum(each() is not None for each in tables[kind]))
         return table
 
-    block, restore = Synthesiser._block, steps.restore
+    block, restore = Synthesiser._block, generation.restore
     monkeypatch.setattr(generation, "LIMITS", replace(LIMITS, block_rows=64))
     monkeypatch.setattr(Synthesiser, "_block", lambda *given, **named: noted("made", block(*given, **named)))
-    monkeypatch.setattr(steps, "restore", lambda *given: noted("written", restore(*given)))
+    monkeypatch.setattr(generation, "restore", lambda *given: noted("written", restore(*given)))
     monkeypatch.setattr(steps, "release_with_decoder", lambda study: None)
     monkeypatch.setattr(steps, "fitted_synthesiser", lambda study, trusted: (synthesiser, {}))
     consumer.generate(tmp_path / "study", rows=64 * 40, out=tmp_path / "rows.parquet")

@@ -53,13 +53,22 @@ def parity_at(beta: float, repair: float) -> Callable[[Fold], Rows]:
 
 def train_and_distil(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> Both:
     """Train, write the release, distil from its bytes alone."""
+    trained = train(fold, training, teacher)
+    return Both(trained, distil(fold, trained))
+
+
+def train(fold: Fold, training: TrainingSettings, teacher: TeacherSettings) -> Trained:
     prepared = fitting.Prepared(fold.schema, fold.training, fold.held_out)
     seeded = training.model_copy(update={"seed": fold.seed})
-    trained = fitting.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
+    return fitting.fit(prepared, seeded, replace(teacher, steps=fold.steps(teacher.steps)))
+
+
+def distil(fold: Fold, trained: Trained) -> Synthesiser:
+    """From the bytes of a release alone."""
     student = StudentSettings(seed=fold.seed)
     student = replace(student, steps=fold.steps(student.steps))
     synthesiser, _ = reference(fitting.artefacts(fold.schema, trained), student)
-    return Both(trained, synthesiser)
+    return synthesiser
 
 
 def rows(synthesiser: Synthesiser, fold: Fold) -> Rows:
