@@ -21,7 +21,7 @@ from data_owner.benchmark.baselines import fairlearn_methods, trivial
 from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
 from data_owner.benchmark.baselines.matrix import BINS, Bins, Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
-from data_owner.benchmark.comparison import Row
+from data_owner.benchmark.comparison import Row, Spread
 from data_owner.benchmark.comparison_report import as_report
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
@@ -29,6 +29,7 @@ from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, Written, run
 from data_owner.benchmark.speed import measured
 from data_owner.benchmark.systems import Fold, Rows
+from data_owner.benchmark.table import cell_text
 from data_owner.datasets import load
 from data_owner.settings import Policy
 from shared.codec import group_positions, group_sizes
@@ -272,6 +273,11 @@ def test_density_and_columns_are_of_rows_like_the_records_and_not_of_those_for_m
     assert max(column.distance for column in found.columns.columns) < 0.05
 
 
+def test_a_mean_over_seeds_stands_with_half_of_its_range() -> None:
+    assert cell_text(Spread.of([0.93, 0.95, 0.97])) == "0.950 ± 0.020"
+    assert cell_text(Spread.of([0.95])) == "0.950"
+
+
 def test_each_downstream_model_is_scored_by_its_own_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "ceiling", lambda test, predicted, schema, seed: scores(test, predicted, schema))
     schema, _, test = split(COMPAS, 0, 0)
@@ -337,6 +343,11 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
     assert "On real people, 1 of 5 folds." in found.report.read_text("utf-8")
     assert "positive class 1" in found.markdown
     assert "DPR, s permuted" in found.markdown
+    intervals = next(row.resampled for row in found.comparison.systems if row.name == "repaired")
+    assert intervals is not None
+    assert intervals.accuracy.low < repaired.accuracy.mean < intervals.accuracy.high
+    assert f"{intervals.accuracy.low:.3f} to {intervals.accuracy.high:.3f}" in found.markdown
+    assert f"{intervals.accuracy.low:.3f} to {intervals.accuracy.high:.3f}" in found.report.read_text("utf-8")
     assert [
         line.split(" |")[0] for line in found.markdown.splitlines() if ": ceiling" in line or ": floor" in line
     ] == [

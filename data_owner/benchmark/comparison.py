@@ -13,6 +13,7 @@ from data_owner.benchmark.cells import Cell, Key, Study, cell, predictions, prep
 from data_owner.benchmark.portrait import Portrait, portrait
 from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
+from data_owner.benchmark.resampling import Resampled, resampled
 from data_owner.benchmark.systems import System
 from shared.column_fidelity import TableFidelity
 from shared.frozen import Frozen
@@ -52,13 +53,15 @@ class Judged(Frozen):
 
 
 class Row(Frozen):
-    """One system. `ceiling` is the forest's predictions with s permuted; `own` is the paper's protocol."""
+    """One system. `ceiling` is the forest's predictions with s permuted, `resampled` on people drawn anew; `own` is
+    the paper's protocol."""
 
     name: str
     title: str
     failure: str | None = None
     forest: Judged | None = None
     ceiling: Scores | None = None
+    resampled: Resampled | None = None
     boosting: Judged | None = None
     own: Scores | None = None
     density: Spread | None = None
@@ -143,11 +146,12 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
     failures = [one.failure for one in every if one.failure]
     if failures:
         return Row(name=system.name, title=system.title, failure=failures[0])
-    forest, boosted, best = [], [], []
+    forest, boosted, best, drawn = [], [], [], []
     for seed, found in cells.items():
         predicted = _pooled(one.forest for one in found)
         forest.append(scores(tests[seed], predicted, schema))
         best.append(ceiling(tests[seed], predicted, schema, seed))
+        drawn.append(resampled(tests[seed], predicted, schema, seed))
         boosted.append(scores(tests[seed], _pooled(one.boosting for one in found), schema))
     own = [one.own for one in every if one.own]
     columns = [one.columns for one in every if one.columns]
@@ -159,6 +163,7 @@ def _row(system: System, cells: dict[int, list[Cell]], tests: dict[int, pd.DataF
         title=system.title,
         forest=Judged.of(forest),
         ceiling=Scores.mean(best),
+        resampled=Resampled.mean(drawn),
         boosting=Judged.of(boosted),
         own=Scores.mean(own) if own else None,
         density=Spread.of(one.density for one in fidelity) if fidelity else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
 from data_owner.benchmark.registry import CONSTANT, ORIGINAL
+from data_owner.benchmark.resampling import Interval, Resampled
 from shared.column_fidelity import FIGURES, TableFidelity
 from shared.report import Cell
 from shared.scores import Scores
@@ -20,6 +21,8 @@ COLUMNS = (
 STANDS_FOR = {ORIGINAL: ": ceiling of density and coverage", CONSTANT: ": floor"}
 """What the rows of references are to all others."""
 
+RESAMPLED_COLUMNS = ("trained on", "DPR", "EOR", "accuracy")
+
 FIDELITY_COLUMNS = (
     "made by",
     *("distance of a column", "repeated values kept", "on the column's grid", "rare categories kept"),
@@ -34,6 +37,7 @@ def as_markdown(found: Comparison) -> str:
         [headline(found)],
         _table(COLUMNS, rows(found)),
         failures,
+        _table(RESAMPLED_COLUMNS, resampled_rows(found)),
         _table(COLUMNS, sweep_rows(found)),
         _table(FIDELITY_COLUMNS, [tuple(map(cell_text, cells)) for cells in fidelity_rows(found)]),
         [found.protocol],
@@ -53,7 +57,7 @@ def headline(found: Comparison) -> str:
     return (
         f"{found.study.dataset} by {' and '.join(found.study.sensitive)}: {found.rows:,} rows ({groups}), "
         f"{found.folds} of {found.study.folds} folds pooled, seeds {', '.join(map(str, found.seeds))}, positive class "
-        f"{found.positive}. Means over seeds, lowest to highest in brackets.{quick}"
+        f"{found.positive}. Means over seeds, ± half of what lies between the lowest and the highest.{quick}"
     )
 
 
@@ -65,6 +69,14 @@ def rows(found: Comparison) -> list[tuple[str, ...]]:
 def sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     """A row for each point of each line, as printed."""
     return [tuple(map(cell_text, _system(row))) for line in found.sweep.values() for row in line]
+
+
+def resampled_rows(found: Comparison) -> list[tuple[str, ...]]:
+    """A row a system, the intervals of its scores."""
+    every = [(row.title, row.resampled) for row in found.systems if row.resampled]
+    return [
+        (title, *(_interval(getattr(intervals, name)) for name in Resampled.model_fields)) for title, intervals in every
+    ]
 
 
 def fidelity_rows(found: Comparison) -> list[tuple[Cell, ...]]:
@@ -118,12 +130,14 @@ def _judged(judged: Judged) -> tuple[Spread, ...]:
     return tuple(getattr(judged, name) for name in Scores.model_fields)
 
 
+def _interval(found: Interval) -> str:
+    return f"{found.low:.3f} to {found.high:.3f}"
+
+
 def cell_text(cell: Shown) -> str:
-    """A figure to three decimals; a mean with its lowest and highest beside it, if they differ."""
+    """A figure to three decimals; a mean with half of what lies between its lowest and highest, if they differ."""
     if cell is None:
         return ""
     if isinstance(cell, Spread):
-        return (
-            f"{cell.mean:.3f}" if cell.high - cell.low < 5e-4 else f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
-        )
+        return f"{cell.mean:.3f}" + (f" ± {(cell.high - cell.low) / 2:.3f}" if cell.high - cell.low >= 5e-4 else "")
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
