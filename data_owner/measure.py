@@ -15,6 +15,7 @@ import pandas as pd
 from data_owner import release_gate
 from data_owner.learning.teacher import Teacher
 from data_owner.measure_pictures import picture_scores, with_latents
+from data_owner.picture_scores import cell_sizes, hardest_cells
 from data_owner.records.disclosure import publishable_rate, tens
 from data_owner.settings import UNBOUNDED, OwnerSettings
 from protocol.artefacts import TRAINED, Artefact
@@ -23,7 +24,6 @@ from shared.codec import group_positions, group_sizes, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
 from shared.metrics import by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
-from shared.picture_scores import cell_sizes, hardest_cells
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.scores import Judgement, PictureScores, Scores

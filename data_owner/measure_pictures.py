@@ -9,12 +9,12 @@ from safetensors.torch import load as load_tensors
 
 from data_owner.learning.teacher import Teacher, default_settings
 from data_owner.learning.training import posteriors
+from data_owner.picture_scores import group_accuracies, group_from_latents, hardest
 from shared.codec import encode, positions
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.judge import ImageJudge
 from shared.metrics import Integers
-from shared.picture_scores import group_accuracies, group_from_latents, hardest
 from shared.schema import Schema
 from shared.scores import PictureScores
 

@@ -6,7 +6,7 @@ import pytest
 from prdc import compute_prdc
 
 from data_owner.benchmark.cells import Study, split
-from shared.column_fidelity import ColumnFidelity, TableFidelity, table_fidelity
+from data_owner.benchmark.column_fidelity import ColumnFidelity, TableFidelity, table_fidelity
 from shared.metrics import FIDELITY_ROWS, NEIGHBOURS, density_coverage, design_matrix
 from shared.schema import Schema
 

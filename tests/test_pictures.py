@@ -21,6 +21,7 @@ from data_owner.learning.image_encoder import ImageEncoder
 from data_owner.learning.teacher import architecture_for, default_settings
 from data_owner.measure import reference
 from data_owner.node import Node
+from data_owner.picture_scores import group_from_latents, hardest
 from data_owner.records.images import LARGEST_SIDE
 from data_owner.records.ingest import MergedGroups
 from protocol.artefacts import Artefact
@@ -38,7 +39,6 @@ from shared.image_plots import ACROSS, picture_grid
 from shared.judge import equally_mixed
 from shared.limits import LIMITS
 from shared.metrics import outcome
-from shared.picture_scores import group_from_latents, hardest
 from shared.picture_sections import picture_section
 from shared.schema import Schema
 from shared.scores import PictureScores

@@ -16,13 +16,13 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from data_owner.benchmark import registry
+from data_owner.benchmark.column_fidelity import TableFidelity, table_fidelity
 from data_owner.benchmark.systems import Fold, Generator, Rows, System, Unsuitable
 from data_owner.datasets import dataset, load
 from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
 from shared import folder
-from shared.column_fidelity import TableFidelity, table_fidelity
 from shared.frozen import Frozen
 from shared.metrics import (
     Integers,

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from data_owner.benchmark.cells import Cell, Key, Study, cell, predictions, prepared, split
+from data_owner.benchmark.column_fidelity import TableFidelity
 from data_owner.benchmark.portrait import Portrait, portrait
 from data_owner.benchmark.processes import Processes
 from data_owner.benchmark.registry import OURS
 from data_owner.benchmark.resampling import Resampled, resampled
 from data_owner.benchmark.systems import System
-from shared.column_fidelity import TableFidelity
 from shared.frozen import Frozen
 from shared.metrics import PROTOCOL, Integers, ceiling, scores
 from shared.progress import Progress

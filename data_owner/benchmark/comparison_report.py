@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_owner.benchmark.column_fidelity import FIGURES
 from data_owner.benchmark.comparison import Comparison, Row
 from data_owner.benchmark.portrait import Portrait
 from data_owner.benchmark.registry import ORIGINAL, OURS
@@ -20,7 +21,6 @@ from data_owner.benchmark.table import (
     rows,
     sweep_rows,
 )
-from shared.column_fidelity import FIGURES
 from shared.latent_plots import overlay
 from shared.plots import frontier, importance_bars
 from shared.report import Figure, Report, Section, Table, Verdict

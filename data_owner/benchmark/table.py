@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from data_owner.benchmark.column_fidelity import FIGURES, TableFidelity
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
 from data_owner.benchmark.registry import CONSTANT, ORIGINAL
 from data_owner.benchmark.resampling import Interval, Resampled
-from shared.column_fidelity import FIGURES, TableFidelity
 from shared.report import Cell
 from shared.scores import Scores
 
