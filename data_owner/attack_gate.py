@@ -2,15 +2,20 @@
 
 An attack succeeds when its risk, on everyone or on a part (a sensitive group, the rarest decile, those who were asked
 for one hidden column), exceeds the policy's limit and chance does not explain that: Fisher's exact test of main against
-control, at 5 % over all comparisons together (Bonferroni). It was resisted when the whole interval of the risk on
-everyone is within the limit, and comes of at least `LEAST_TO_RESIST` guesses; else inconclusive.
+control, at 5 % over all comparisons that are made together (Bonferroni), at the gate or by `attack`. It was resisted
+when the whole interval of the risk on everyone is within the limit, no part is above it by a test of its own, and each
+comes of at least `LEAST_TO_RESIST` guesses; else inconclusive.
 """
 
 from __future__ import annotations
 
-from data_owner.attacks.attack import Attack
+from collections import Counter
+
+from scipy.special import logit
+
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import SHADOWS, Battery
-from data_owner.attacks.outcome import CONFIDENCE, Audit, Outcome, Result
+from data_owner.attacks.outcome import CONFIDENCE, Audit, Outcome, Rate, Result
 from data_owner.settings import AttackLimits
 from shared.card import AttackFinding, AttackVerdict
 
@@ -31,12 +36,13 @@ def judged(found: Battery) -> tuple[Result, ...]:
 def exceeding(found: Battery, limits: AttackLimits) -> tuple[tuple[Result, Outcome], ...]:
     """Every result and part on which an attack succeeds."""
     results = judged(found)
-    comparisons = sum(len(result.outcomes) for result in results)
+    # what the gate found does not hang on whether `attack` was run as well
+    together = Counter(result.attack in AT_EVERY_GATE for result in results for _ in result.outcomes)
     return tuple(
         (result, outcome)
         for result in results
         for outcome in result.outcomes
-        if outcome.risk > limit(result.attack, limits) and outcome.p_value * comparisons < 1.0 - CONFIDENCE
+        if _is_above(outcome, limit(result.attack, limits), together[result.attack in AT_EVERY_GATE])
     )
 
 
@@ -52,11 +58,8 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
     succeeded = {result.attack for result, _ in exceeding(found, limits)}
     said = []
     for attack in dict.fromkeys(result.attack for result in judged(found)):
-        within = all(
-            result.overall.risk_interval[1] <= limit(attack, limits)
-            and min(result.overall.main.trials, result.overall.control.trials) >= LEAST_TO_RESIST
-            for result in found.results
-            if result.attack is attack
+        within = (attack is not Attack.MEMBERSHIP or found.shadows >= SHADOWS) and all(
+            _is_within(result, limit(attack, limits)) for result in found.results if result.attack is attack
         )
         finding: AttackFinding = "succeeded" if attack in succeeded else "resisted" if within else "inconclusive"
         said.append(AttackVerdict(attack=attack.words, finding=finding))
@@ -65,11 +68,31 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
     return tuple(said)
 
 
+def _is_within(result: Result, allowed: float) -> bool:
+    tried = [outcome for outcome in result.outcomes if _is_tried(outcome.main, outcome.control)]
+    return (
+        result.overall in tried
+        and result.overall.risk_interval[1] <= allowed
+        and not any(_is_above(outcome, allowed, comparisons=1) for outcome in tried)
+    )
+
+
+def _is_above(outcome: Outcome, allowed: float, comparisons: int) -> bool:
+    return outcome.risk > allowed and outcome.p_value * comparisons < 1.0 - CONFIDENCE
+
+
+def _is_tried(*sides: Rate) -> bool:
+    return min(side.trials for side in sides) >= LEAST_TO_RESIST
+
+
 def _of_canaries(audit: Audit, limits: AttackLimits) -> AttackFinding:
-    """Nothing is resisted that could not have succeeded."""
+    """Resisted where the ε by which as many guesses are right, at the upper end of what chance explains, is within the
+    limit; and not where all of them right would not have refuted it."""
     if audit.epsilon > limits.canary_epsilon:
         return "succeeded"
-    return "resisted" if audit.refutable > limits.canary_epsilon else "inconclusive"
+    guesses = Rate(successes=audit.correct, trials=audit.guesses)
+    within = logit(guesses.interval[1]) <= limits.canary_epsilon < audit.refutable
+    return "resisted" if within and _is_tried(guesses) else "inconclusive"
 
 
 def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:

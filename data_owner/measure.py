@@ -23,7 +23,17 @@ from shared.card import Card, Check, GroupSize, coarse
 from shared.codec import group_positions, group_sizes, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
-from shared.metrics import by_chance, downstream_rows, floor, group_rates, judged_groups, outcome, scores
+from shared.metrics import (
+    LARGE,
+    by_chance,
+    downstream_rows,
+    floor,
+    group_rates,
+    has_large_and_small,
+    judged_groups,
+    outcome,
+    scores,
+)
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.scores import Judgement, PictureScores, Scores
@@ -73,7 +83,12 @@ def measure(
     progress(2, 4, "model on original rows")
     from_original = judge.predict(training, test)
     progress(3, 4, "density and coverage")
+    groups = judged_groups(group_positions(schema, test))
     permuted = by_chance(test, predicted, schema, seed)
+    large = permuted_large = None
+    if has_large_and_small(groups):
+        permuted_large = by_chance(test, predicted, schema, seed, least=LARGE)
+        large = scores(test, predicted, schema, least=LARGE), Scores.mean(permuted_large)
     judgement = Judgement(
         synthetic=scores(test, predicted, schema),
         original=scores(test, from_original, schema),
@@ -99,7 +114,9 @@ def measure(
         held_out=tens(len(held_out)),
         groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
         **{name: coarse(getattr(judgement, name)) for name in Judgement.model_fields},
-        checks=tuple(published(check) for check in _checks(settings, schema, training, test, judgement)),
+        checks=tuple(
+            published(check) for check in _checks(settings, schema, training, len(np.unique(groups)), judgement, large)
+        ),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -108,13 +125,20 @@ def measure(
         synthetic,
         distillation,
         group_rates(test, predicted, schema),
-        release_gate.refused_by_chance(settings.policy.floors, settings.training.criterion, permuted),
+        release_gate.refused_by_chance(
+            settings.policy.floors, settings.training.criterion, permuted, permuted_large or permuted
+        ),
         pictures,
     )
 
 
 def _checks(
-    settings: OwnerSettings, schema: Schema, training: pd.DataFrame, test: pd.DataFrame, judgement: Judgement
+    settings: OwnerSettings,
+    schema: Schema,
+    training: pd.DataFrame,
+    judged: int,
+    judgement: Judgement,
+    large: tuple[Scores, Scores] | None,
 ) -> tuple[Check, ...]:
     """The policy's checks. No minimum count where training is on microdata: nobody is behind its rows."""
     counted = settings.privacy is None
@@ -122,8 +146,9 @@ def _checks(
         settings.policy,
         smallest_group=int(group_sizes(schema, training).min()) if counted else None,
         rarest=rarest_category(schema, training) if counted else None,
-        judged=len(np.unique(judged_groups(group_positions(schema, test)))),
+        judged=judged,
         judgement=judgement,
+        large=large,
         criterion=settings.training.criterion,
     )
 

@@ -18,11 +18,13 @@ def checks(
     rarest: tuple[str, int] | None,
     judged: int,
     judgement: Judgement,
+    large: tuple[Scores, Scores] | None,
 ) -> tuple[Check, ...]:
     """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
 
     `rarest`: a column, and how many are behind its rarest category or gap. `judged`: between how many groups
-    fairness was measured; of one alone nothing can be said.
+    fairness was measured; of one alone nothing can be said. `large`: scores, and their ceiling, between large groups
+    alone where there are small ones too, whose chance lowers the ceiling of all so far that much would pass under it.
     """
     floors, synthetic, original = policy.floors, judgement.synthetic, judgement.original
     counts = {}
@@ -34,6 +36,7 @@ def checks(
         *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, 2),
         *fairness(floors, criterion, synthetic, judgement.ceiling),
+        *(fairness(floors, criterion, *large, between=" between large groups") if large else ()),
         _check(
             "accuracy, share of original",
             _share(synthetic.accuracy, original.accuracy),
@@ -53,28 +56,37 @@ def checks(
     )
 
 
-def fairness(floors: Floors, criterion: Criterion, found: Scores, ceiling: Scores) -> tuple[Check, Check]:
+def fairness(
+    floors: Floors, criterion: Criterion, found: Scores, ceiling: Scores, between: str = ""
+) -> tuple[Check, Check]:
     """The two ratios, each as a share of the ceiling."""
     aimed, other = floors.criterion_of_ceiling, floors.other_ratio_of_ceiling
     parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
     return (
         _check(
-            "demographic parity, share of ceiling",
+            f"demographic parity{between}, share of ceiling",
             _share(found.demographic_parity_ratio, ceiling.demographic_parity_ratio),
             parity_floor,
         ),
         _check(
-            "equalized odds, share of ceiling",
+            f"equalized odds{between}, share of ceiling",
             _share(found.equalized_odds_ratio, ceiling.equalized_odds_ratio),
             odds_floor,
         ),
     )
 
 
-def refused_by_chance(floors: Floors, criterion: Criterion, permuted: list[Scores]) -> int:
-    """How many of a fair model's scores, its groups permuted, fall below a fairness floor."""
-    ceiling = Scores.mean(permuted)
-    return sum(not all(check.passed for check in fairness(floors, criterion, each, ceiling)) for each in permuted)
+def refused_by_chance(floors: Floors, criterion: Criterion, *permuted: list[Scores]) -> int:
+    """How often a fair model, its groups permuted, falls below a fairness floor: between all groups or large ones."""
+    ceilings = [Scores.mean(every) for every in permuted]
+    return sum(
+        not all(
+            check.passed
+            for found, ceiling in zip(each, ceilings, strict=True)
+            for check in fairness(floors, criterion, found, ceiling)
+        )
+        for each in zip(*permuted, strict=True)
+    )
 
 
 def failures(found: tuple[Check, ...]) -> tuple[str, ...]:

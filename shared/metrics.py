@@ -23,6 +23,8 @@ FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
 LEAST_COMPARED = 10
+LARGE = 200
+"""Held-out rows of a group whose rates chance hardly moves."""
 OWN_FOLDS = 5
 ROWS_PER_RECORD, MOST_ROWS = 16, 60_000
 """Synthetic rows a downstream model is trained on: so many for each training record, at most so many."""
@@ -110,9 +112,10 @@ def score(truth: Integers, predicted: Integers, groups: Integers, classes: int =
     )
 
 
-def scores(test: pd.DataFrame, predicted: Integers, schema: Schema) -> Scores:
+def scores(test: pd.DataFrame, predicted: Integers, schema: Schema, *, least: int = 0) -> Scores:
+    """Between all judged groups, or those of at least `least` rows."""
     groups = judged_groups(group_positions(schema, test))
-    return score(outcome(test, schema), predicted, groups, len(schema.target.categories))
+    return _score_between(outcome(test, schema), predicted, groups, len(schema.target.categories), least)
 
 
 def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
@@ -155,12 +158,26 @@ def _joins(size: int, pool: int) -> bool:
     return 0 < pool < LEAST_JUDGED and (size <= 2 * pool or pool < LEAST_COMPARED)
 
 
-def by_chance(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> list[Scores]:
-    """The same predictions with s permuted, `PERMUTATIONS` times: what chance makes of a perfectly fair model."""
+def by_chance(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int, *, least: int = 0) -> list[Scores]:
+    """`scores` of the same predictions with s permuted, `PERMUTATIONS` times: what chance makes of a perfectly fair
+    model. A seed's permutations are the same for every `least`."""
     truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
     generator = np.random.default_rng(seed)
     classes = len(schema.target.categories)
-    return [score(truth, predicted, generator.permutation(groups), classes) for _ in range(PERMUTATIONS)]
+    permuted = (generator.permutation(groups) for _ in range(PERMUTATIONS))
+    return [_score_between(truth, predicted, each, classes, least) for each in permuted]
+
+
+def has_large_and_small(groups: Integers) -> bool:
+    """Whether two of judged groups (n,) or more have `LARGE` rows, and others fewer."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    return 2 <= (sizes >= LARGE).sum() < len(sizes)
+
+
+def _score_between(truth: Integers, predicted: Integers, groups: Integers, classes: int, least: int) -> Scores:
+    labels, counts = np.unique(groups, return_counts=True)
+    chosen = np.isin(groups, labels[counts >= least])
+    return score(truth[chosen], predicted[chosen], groups[chosen], classes)
 
 
 def ceiling(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int) -> Scores:

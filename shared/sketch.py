@@ -117,7 +117,8 @@ def plug_in_dependence(parts: Sketch) -> Tensor:
 
 
 def dependence(parts: Sketch) -> Tensor:
-    """Unbiased estimate of the population's V²(z, s) for given group counts. Scalar; may be negative.
+    """Unbiased estimate of the population's V²(z, s) for given counts, of two records or more in every group that has
+    any. Scalar; may be negative.
 
     The plug-in form minus, for each record, what it contributes against itself, which is its energy less the
     unbiased estimate of |φ_c(t)|² of its own group.

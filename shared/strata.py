@@ -75,10 +75,8 @@ class Strata:
     ) -> Sketch:
         """The sketch of the posteriors, each whitened by its own class; the parts add up."""
         total: Sketch | None = None
-        for index, (member, factor) in enumerate(zip(classes.bool().T, self.factor(), strict=True)):
-            # t·w with w = L⁻¹(z - mean) is (L⁻ᵀ t)·(z - mean)
-            raw = torch.linalg.solve_triangular(factor.T, frequencies.T, upper=True).T
-            part = sketch(mean[member] - self.mean[index], membership[member], raw, variance[member])
+        for member, centre, raw in zip(classes.bool().T, self.mean, self.raw(frequencies), strict=True):
+            part = sketch(mean[member] - centre, membership[member], raw, variance[member])
             total = part if total is None else total + part
         assert total is not None
         return total

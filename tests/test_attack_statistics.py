@@ -21,13 +21,14 @@ from data_owner.attacks.membership import Shadows, likelihood_ratios
 from data_owner.attacks.outcome import EVERYONE, Audit, Guesses, Outcome, Rate, Result, outcomes
 from data_owner.attacks.run import at_every_gate
 from data_owner.attacks.search import Released, log_likelihood, search
-from data_owner.attacks.targets import RAREST, draw, features
+from data_owner.attacks.targets import RAREST, draw, features, rarest
 from data_owner.learning import fitting
 from data_owner.learning.teacher import Losses, Teacher
 from data_owner.learning.training import Trained, latent_statistics
 from data_owner.reports.privacy_report import MEANING
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
+from shared.card import AttackVerdict
 from shared.codec import Encoded, encode
 from shared.errors import BadInput
 from shared.progress import quiet
@@ -151,16 +152,20 @@ def test_a_record_that_no_shadow_saw_is_no_likelier_a_member() -> None:
     assert ratio[2] == 0.0
 
 
-def test_likelihood_ratios_tell_who_was_seen() -> None:
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_likelihood_ratios_tell_who_was_seen(pairs: int) -> None:
     draw_ = np.random.default_rng(0)
-    saw = np.arange(8)[:, None] % 2 == (np.arange(600) % 2)[None, :]
+    saw = np.arange(2 * pairs)[:, None] % 2 == (np.arange(600) % 2)[None, :]
+    saw &= draw_.random(saw.shape) < 0.9  # a tenth of what a shadow was given only chose its last step
     hardness = draw_.normal(0.0, 20.0, 600)
     gain = 6.0
     scores = hardness + gain * saw + draw_.normal(0.0, 1.0, saw.shape)
     member = draw_.random(600) < 0.5
     # the attacked release explains everyone 100 better: it was trained on more
     ratio = likelihood_ratios(100.0 + hardness + gain * member + draw_.normal(size=600), Shadows(scores, saw))
-    assert ((ratio > 0.0) == member).mean() > 0.95
+    told = saw.any(0)
+    assert ((ratio > 0.0) == member)[told].mean() > 0.95
+    assert np.abs(ratio).max() < 1e3, "no spread is taken from records that one shadow alone saw"
 
 
 # the search
@@ -214,6 +219,13 @@ def test_targets_have_groups_and_a_tenth_that_is_rarest(disclosed: Disclosed) ->
     points = np.concatenate([features(schema, part) for part in (found.members, found.control)])
     centre = np.linalg.norm(points - points.mean(0), axis=1)
     assert centre[rare].mean() > centre[~rare].mean()
+
+
+def test_who_has_equals_all_around_is_not_rare() -> None:
+    points = np.zeros((1000, 4))
+    points[:30] = np.random.default_rng(0).normal(5.0, 1.0, (30, 4))
+    assert rarest(points).sum() == 30
+    assert not rarest(np.zeros((1000, 4))).any()
 
 
 @pytest.mark.parametrize("kept", [["ward", "ventilated"], ["age", "days in ward"], ["ventilated"]])
@@ -353,6 +365,33 @@ def test_chance_among_many_parts_does_not_block() -> None:
     assert attack_gate.exceeded(many, AttackLimits()) == ()
 
 
+def test_what_the_gate_found_does_not_hang_on_whether_shadow_releases_were_made() -> None:
+    part = outcome((11, 60), (1, 60)).model_copy(update={"part": "group small"})
+    gate = battery_of(HOLDS, *(HOLDS.model_copy(update={"part": f"group {index}"}) for index in range(9)), part)
+    flat = Result(attack=Attack.MEMBERSHIP, aim="a rate", outcomes=(HOLDS,) * 12)
+    more = gate.model_copy(update={"results": (*gate.results, flat), "shadows": 16})
+    assert attack_gate.exceeded(gate, AttackLimits()) == attack_gate.exceeded(more, AttackLimits()) != ()
+    resisted = AttackVerdict(attack=Attack.MEMBERSHIP.words, finding="resisted")
+    assert attack_gate.verdicts(more, AttackLimits()) == (*attack_gate.verdicts(gate, AttackLimits()), resisted)
+
+
+def test_an_attack_was_not_resisted_where_one_part_is_above_the_limit_but_for_how_many_were_tried() -> None:
+    part = outcome((8, 60), (1, 60)).model_copy(update={"part": "group small"})
+    found = battery_of(HOLDS, *(HOLDS.model_copy(update={"part": f"group {index}"}) for index in range(9)), part)
+    assert attack_gate.exceeded(found, AttackLimits()) == ()
+    assert part.p_value < 0.05
+    assert attack_gate.verdicts(found, AttackLimits())[0].finding == "inconclusive"
+
+
+def test_too_few_shadow_releases_do_not_clear_membership() -> None:
+    def said(shadows: int, found: Outcome) -> str:
+        result = Result(attack=Attack.MEMBERSHIP, aim="a rate", outcomes=(found,))
+        battery = Battery(release="r", results=(result,), shadows=shadows)
+        return attack_gate.verdicts(battery, AttackLimits())[0].finding
+
+    assert [said(2, HOLDS), said(16, HOLDS), said(2, LEAKS)] == ["inconclusive", "resisted", "succeeded"]
+
+
 def test_a_policy_may_refuse_what_is_inconclusive() -> None:
     (reason,) = attack_gate.exceeded(battery_of(UNSURE), AttackLimits(inconclusive="refuse"))
     assert "too few guesses" in reason
@@ -389,14 +428,26 @@ def test_canaries_beyond_the_limit_block() -> None:
     assert attack_gate.exceeded(battery_of(HOLDS, audit=audit), AttackLimits(canary_epsilon=3.0)) == ()
 
 
-@pytest.mark.parametrize(("count", "limit", "finding"), [(40, 1.0, "resisted"), (40, 2.0, "inconclusive")])
-def test_canaries_that_could_not_have_refuted_the_limit_say_nothing_of_it(
+@pytest.mark.parametrize(
+    ("count", "limit", "finding"),
+    [(400, 1.0, "resisted"), (40, 1.0, "inconclusive"), (400, 5.0, "inconclusive"), (400, 0.2, "inconclusive")],
+)
+def test_canaries_that_could_not_have_refuted_the_limit_or_hardly_were_guessed_say_nothing_of_it(
     count: int, limit: float, finding: str
 ) -> None:
     inside = np.arange(count) % 4 < 2
     audit = canaries.judge(np.arange(count) % 2 + np.linspace(0, 0.1, count), inside)
     assert audit.epsilon == 0.0, "as good as a coin"
     (verdict,) = attack_gate.verdicts(Battery(release="r", results=(), audit=audit), AttackLimits(canary_epsilon=limit))
+    assert verdict.finding == finding
+
+
+@pytest.mark.parametrize(("correct", "finding"), [(190, "inconclusive"), (150, "resisted"), (250, "succeeded")])
+def test_canaries_are_resisted_where_chance_does_not_explain_more_than_the_limit(correct: int, finding: str) -> None:
+    """Of 250 guesses the limit of ε = 1 allows 73.1 %, 183."""
+    found = epsilon_lower_bound(500, 250, correct, 1e-5)
+    audit = Audit(canaries=500, guesses=250, correct=correct, delta=1e-5, epsilon=found, refutable=4.0)
+    (verdict,) = attack_gate.verdicts(Battery(release="r", results=(), audit=audit), AttackLimits(canary_epsilon=1.0))
     assert verdict.finding == finding
 
 

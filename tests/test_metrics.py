@@ -11,16 +11,20 @@ from data_owner.measure import measure, published, reference
 from data_owner.records.disclosure import disclose, tens
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
-from data_owner.release_gate import checks, failures, refused_by_chance
+from data_owner.release_gate import checks, failures, fairness, refused_by_chance
 from data_owner.settings import Floors, Policy
 from shared.associations import associations
 from shared.card import Check
+from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import (
+    LARGE,
+    by_chance,
     ceiling,
     density_coverage,
     design_matrix,
     floor,
+    has_large_and_small,
     judged_groups,
     nearness,
     outcome,
@@ -30,7 +34,7 @@ from shared.metrics import (
     scores,
     synthetic_only,
 )
-from shared.schema import Schema
+from shared.schema import Group, Schema
 from shared.scores import Fidelity, Judgement, Scores
 from shared.student import StudentSettings
 from tests.conftest import QUICK, patients, settings_for
@@ -229,6 +233,7 @@ def gate(**change: object) -> tuple[str, ...]:
         "rarest": ("ward", 12),
         "criterion": "parity",
         "judged": 2,
+        "large": None,
         **dict.fromkeys(("synthetic", "original", "ceiling", "floor"), GOOD),
         **dict.fromkeys(("fidelity", "fidelity_ceiling"), REAL),
         **change,
@@ -277,6 +282,8 @@ def test_what_chance_would_have_refused_is_of_small_groups(small: int, refused: 
         ({"synthetic": GOOD.model_copy(update={"accuracy": 0.7})}, "accuracy"),
         ({"synthetic": GOOD.model_copy(update={"f1": 0.4})}, "F1"),
         ({"original": GOOD.model_copy(update={"f1": 0.0})}, "no positive case is found"),
+        ({"large": (GOOD.model_copy(update={"demographic_parity_ratio": 0.7}), GOOD)}, "parity between large groups"),
+        ({"large": (GOOD.model_copy(update={"equalized_odds_ratio": 0.2}), GOOD)}, "odds between large groups"),
         ({"fidelity": Fidelity(density=0.5, coverage=0.99)}, "density"),
         ({"fidelity": Fidelity(density=0.9, coverage=0.6)}, "coverage"),
     ],
@@ -284,6 +291,28 @@ def test_what_chance_would_have_refused_is_of_small_groups(small: int, refused: 
 def test_the_gate_names_each_line_that_fails(change: dict[str, object], said: str) -> None:
     (failure,) = gate(**change)
     assert said in failure
+
+
+def test_small_groups_do_not_hide_what_lies_between_large_ones(disclosed: Disclosed) -> None:
+    schema, table = disclosed
+    names = list("abcdefghij")
+    renamed = schema.sensitive[0].model_copy(update={"categories": tuple(names)})
+    columns = tuple(renamed if column.name == renamed.name else column for column in schema.columns)
+    groups = tuple(Group(values=(name,), share=0.1) for name in names)
+    schema = schema.model_copy(update={"columns": columns, "groups": groups})
+    draw = np.random.default_rng(0)
+    region = np.repeat(names, [2_000, 2_000, *[50] * 8])
+    test = table.iloc[draw.integers(len(table), size=len(region))].assign(**{renamed.name: region})
+    predicted = (draw.random(len(region)) < np.where(region == "b", 0.30, 0.18)).astype(np.int64)
+    every, large = (
+        fairness(Floors(), "parity", scores(test, predicted, schema, least=least), Scores.mean(chance))[0]
+        for least, chance in ((each, by_chance(test, predicted, schema, 0, least=each)) for each in (0, LARGE))
+    )
+    assert has_large_and_small(judged_groups(group_positions(schema, test)))
+    assert every.passed, "eight groups of fifty differ as much by chance"
+    assert not large.passed
+    assert not has_large_and_small(np.repeat([0, 1], [2_000, 50])), "of one large group nothing can be said"
+    assert not has_large_and_small(np.repeat([0, 1], [2_000, 2_000])), "nothing more than between all"
 
 
 def test_the_ratio_that_the_criterion_does_not_aim_at_may_give_way() -> None:

@@ -76,7 +76,8 @@ def likelihood_ratios(observed: Floats, shadows: Shadows) -> Floats:
     """log N(observed; mean of shadows that saw, σ²) - log N(observed; mean of those that did not, σ²), (n,).
 
     Scores of each release are centred on their median first: one trained on more records explains all of them better.
-    A record that no shadow saw, as a few do of two, has 0.
+    A record that no shadow saw, as a few do of two, has 0. How scores differ among those that saw a record is told by
+    records that two of them saw; where there are none, it is as among those that did not.
     """
     centred = shadows.scores - np.median(shadows.scores, 1, keepdims=True)
     own = observed - np.median(observed)
@@ -84,6 +85,13 @@ def likelihood_ratios(observed: Floats, shadows: Shadows) -> Floats:
         np.where(flags, centred, 0.0).sum(0) / np.maximum(flags.sum(0), 1) for flags in (shadows.saw, ~shadows.saw)
     )
     residuals = centred - np.where(shadows.saw, inside, outside)
-    spread = [float(residuals[flags].std()) + 1e-9 for flags in (shadows.saw, ~shadows.saw)]
-    ratio = norm.logpdf(own, inside, spread[0]) - norm.logpdf(own, outside, spread[1])
+    spread_inside, spread_outside = (_spread(residuals, flags) for flags in (shadows.saw, ~shadows.saw))
+    ratio = norm.logpdf(own, inside, spread_inside or spread_outside or 1.0)
+    ratio -= norm.logpdf(own, outside, spread_outside or spread_inside or 1.0)
     return np.where(shadows.saw.any(0), ratio, 0.0)
+
+
+def _spread(residuals: Floats, flags: Flags) -> float:
+    """Of the flagged residuals (shadows, n) about their record's mean; 0 where no record has two."""
+    told = flags & (flags.sum(0) > 1)
+    return float(residuals[told].std()) if told.any() else 0.0

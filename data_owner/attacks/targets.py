@@ -100,10 +100,10 @@ def features(schema: Schema, records: Encoded) -> Floats:
 
 
 def rarest(points: Floats) -> Flags:
-    """The tenth of points (n, width) that lie farthest from their nearest others."""
+    """The tenth of points (n, width) that lie farthest from their nearest others; none that has equals all around."""
     count = min(NEIGHBOURS, len(points) - 1)
     distance = NearestNeighbors(n_neighbors=count).fit(points).kneighbors()[0][:, -1]
-    return np.asarray(distance >= np.quantile(distance, 0.9))
+    return np.asarray((distance >= np.quantile(distance, 0.9)) & (distance > 0.0))
 
 
 def parts(schema: Schema, records: Encoded, rare: Flags) -> dict[str, Flags]:

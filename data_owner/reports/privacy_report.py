@@ -24,8 +24,9 @@ from shared.report import Cell, Report, Section, Table, Verdict
 
 MEANING: Mapping[AttackFinding, str] = {
     "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses to tell.",
-    "resisted": "Within the policy's limit, the whole interval.",
+    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses, or a part is above "
+    "it and chance may explain that.",
+    "resisted": "Within the policy's limit, the whole interval, and no part is above it.",
 }
 
 CONTENT = {
@@ -53,6 +54,11 @@ NOT_COVERED = (
     (
         "people in general",
         "What is true of members and of others alike can be learned, and may concern a person all the same.",
+    ),
+    (
+        "those who choose when training ends",
+        "A tenth of the training records: no weight of the decoder is learned from them, but the latent statistics and "
+        "the repair of labels are of them too. They are neither attacked nor a control.",
     ),
     ("several releases", "Each release is attacked alone. Two made from much the same records tell more together."),
     (
@@ -255,7 +261,7 @@ def _parts(found: Battery, limits: AttackLimits) -> Section:
         "Groups, the rarest and columns",
         "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
         "hidden column. A part with fewer than ten guesses is left out. One that is over the limit beyond chance (5 % "
-        "over all lines) blocks too.",
+        "over all lines of the gate, or of `attack`) blocks too.",
         (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
     )
 
