@@ -16,6 +16,7 @@ invitation.json        what is handed to an analyst
 attacks/N.json         what attacks on release N found; never served
 attacks/N-rehearsal.json   the same of a rehearsal on people, where there is a budget
 attacks/N-shadows/     releases trained to attack release N, until the attack is done
+attacks/lock           held by who attacks
 report.html, .json     what the owner measured
 privacy.html, .json    what a privacy officer reads
 """
@@ -113,6 +114,10 @@ class Node:
 
     def shadows(self, version: int) -> Path:
         return self.folder / "attacks" / f"{version}-shadows"
+
+    @property
+    def attack_lock(self) -> Path:
+        return self.folder / "attacks" / "lock"
 
     @property
     def withheld(self) -> tuple[Path, ...]:

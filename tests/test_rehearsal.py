@@ -5,18 +5,19 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from data_owner import attack_gate
+from data_owner import attack_gate, attack_steps
 from data_owner.attacks import canaries
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.search import Released
 from data_owner.learning import fitting
+from data_owner.node import Node
 from data_owner.owner_toml import dump, parse
 from data_owner.privacy import rehearsal
 from data_owner.privacy.accounting import guarantee
 from data_owner.privacy.recoding import recoded
 from data_owner.records.ingest import Records, read
 from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
-from shared.errors import BadInput
+from shared.errors import BadInput, Unreachable
 from shared.progress import quiet
 from shared.schema import MERGED, CategoricalColumn
 from tests.conftest import patients, settings_for, with_merged_groups
@@ -38,6 +39,19 @@ def test_the_gate_of_a_budget_cannot_require_an_attack_that_nobody_charged(attac
     with pytest.raises(BadInput, match="nobody charged") as caught:
         parse(text)
     assert caught.value.field == "policy.attacks.required"
+
+
+def test_a_second_attack_at_once_is_refused_before_it_looks_at_what_was_found(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*given: object) -> None:
+        with pytest.raises(Unreachable, match="another run"):
+            attack_steps.attack(node.folder)
+        raise InterruptedError
+
+    monkeypatch.setattr(attack_steps, "_attackable", meanwhile)
+    with pytest.raises(InterruptedError):
+        attack_steps.attack(node.folder)
 
 
 def test_a_mechanism_that_hands_out_its_records_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
