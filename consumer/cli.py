@@ -80,21 +80,22 @@ def verify(
         if ledger is not None:
             log = receiving_steps.verify_ledger(study, ledger)
             denial = log.standing.denied.get(manifest.version)
-            served = log.bytes_served(manifest.version, Study(study).party())
+            party = Study(study).party()
+            served, unlogged = log.bytes_served(manifest.version, party), log.unlogged(found.release, party)
             result["ledger"] = {
                 "entries": log.checkpoint.size,
                 "denial": denial.model_dump(mode="json") if denial else None,
                 "bytes_served": served,
+                "unlogged": unlogged,
             }
             text += f"\nthe ledger of {log.checkpoint.size:,} entries continues the one this study has seen."
             if denial:
                 text += f"\nDENIED since: release {manifest.version}, by {denial.by}: {denial.reason}"
-            if served:
-                text += f"\n{served:,} bytes of release {manifest.version} are logged as sent to this study."
-            else:
+            text += f"\n{served:,} bytes of release {manifest.version} are logged as sent to this study."
+            if unlogged:
                 text += (
-                    f"\nNOTHING of release {manifest.version} is logged as sent to this study's key. If it was fetched "
-                    "with this key, entries were left out: keep the study and the ledger as evidence."
+                    f"\nNOT LOGGED, or not whole, as sent to this study's key: {', '.join(unlogged)}. If this was "
+                    "fetched with this key, entries were left out: keep the study and the ledger as evidence."
                 )
         out.result(result, text)
 

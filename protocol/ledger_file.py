@@ -4,12 +4,14 @@ that lead to its key, and what consumers have countersigned. Verified without a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
+from protocol.artefacts import Artefact
 from protocol.canonical_json import Document, Sha256
 from protocol.checkpoint import Checkpoint, verify_checkpoint
 from protocol.entry import Enrolment, Entry, Served, Standing, parse_entry
@@ -17,7 +19,7 @@ from protocol.merkle import Tree
 from protocol.note import Note
 from protocol.refusals import ASK_OWNER, BadSignature, Equivocation, Rewritten, Rollback, RuleBroken
 from protocol.root import Root, SignedRoot, follow
-from protocol.trust import LastSeen
+from protocol.trust import LastSeen, TrustedRelease
 from shared.frozen import Frozen
 from shared.limits import LIMITS
 
@@ -64,8 +66,27 @@ class VerifiedLedger:
 
     def bytes_served(self, version: int, party: str) -> int:
         """Bytes of a release that are logged as having gone to the party with this fingerprint."""
+        return sum(entry.length for entry in self._served(version, party))
+
+    def unlogged(self, release: TrustedRelease, party: str) -> tuple[Artefact, ...]:
+        """What this party holds of a release that is not logged, to its last byte, as having gone to it."""
+        held = {Artefact.MANIFEST: release.manifest.to_bytes(), **release.artefacts}
+        return tuple(
+            kind for kind, data in held.items() if self._reached(release.manifest.version, party, kind) < len(data)
+        )
+
+    def _reached(self, version: int, party: str, kind: Artefact) -> int:
+        """How far from its first byte an artefact is logged without a gap, however often a transfer was resumed."""
+        spans = sorted((each.offset, each.length) for each in self._served(version, party) if each.artefact is kind)
+        reached = 0
+        for offset, length in spans:
+            if offset <= reached:
+                reached = max(reached, offset + length)
+        return reached
+
+    def _served(self, version: int, party: str) -> Iterator[Served]:
         served = (entry for entry in self.entries if isinstance(entry, Served))
-        return sum(entry.length for entry in served if (entry.version, entry.party) == (version, party))
+        return (entry for entry in served if (entry.version, entry.party) == (version, party))
 
 
 def witness_name(party: str) -> str:

@@ -30,7 +30,7 @@ from protocol.note import Note
 from protocol.refusals import Equivocation, NotCanonical, Rewritten, Rollback, RuleBroken, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
-from protocol.trust import LastSeen
+from protocol.trust import LastSeen, TrustedRelease
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
@@ -312,12 +312,20 @@ def test_a_checkpoint_by_all_keys_that_a_role_may_have_leaves_one_line_for_a_con
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """It has fetched release 3, which it was sent 14 bytes of."""
+    """It has fetched release 3."""
     monkeypatch.setattr("consumer.receiving_steps.now", lambda: NOW)
     found = study_at(tmp_path / "study", trusting())
     found.fingerprint.write_text(PARTY)
     fetch(Owner(log=honest_log(MANIFEST, served=2)), found)
     return found
+
+
+def sent(kind: Artefact, offset: int = 0, length: int | None = None) -> Served:
+    """What is logged where an artefact of release 3 goes to this study: all of it, or from a byte as many."""
+    digest = Digest.of(MANIFEST.to_bytes()) if kind is Artefact.MANIFEST else MANIFEST.artefacts[kind]
+    length = digest.length - offset if length is None else length
+    change = {"artefact": kind, "sha256": digest.sha256, "offset": offset, "length": length}
+    return SERVED.model_copy(update={**change, "nonce": f"{offset:08x}" * 4})
 
 
 def said_of(study: Study, file: LedgerFile) -> tuple[dict[str, object], str]:
@@ -357,15 +365,49 @@ def test_a_ledger_that_approves_another_release_under_the_version_a_study_holds_
         verify_ledger(exported(log), Owner().first_root(), seen.model_copy(update={"release": 2}))
 
 
-def test_a_ledger_without_what_was_sent_to_a_study_is_said_to_leave_it_out(tmp_path: Path, study: Study) -> None:
+@pytest.mark.parametrize("left_out", Artefact)
+def test_a_ledger_without_one_artefact_that_a_study_holds_is_said_to_leave_it_out(
+    left_out: Artefact, study: Study
+) -> None:
+    log = [*honest_log(MANIFEST, served=2), *map(sent, Artefact)]
+    values, text = said_of(study, exported(log))
+    assert values["unlogged"] == []
+    assert "NOT LOGGED" not in text
+    log = [*honest_log(MANIFEST, served=2), *(sent(kind) for kind in Artefact if kind is not left_out)]
+    values, text = said_of(study, exported(log))
+    assert values["unlogged"] == [left_out]
+    assert f"NOT LOGGED, or not whole, as sent to this study's key: {left_out}. If" in text
+
+
+def test_of_another_key_and_of_another_release_nothing_counts_as_sent_to_a_study(study: Study) -> None:
     other = "ef" * 32
     study.fingerprint.write_text(other)
-    log = [*honest_log(MANIFEST, served=2), LET_IN.model_copy(update={"party": other})]
+    log = [*honest_log(MANIFEST, served=2), *map(sent, Artefact), LET_IN.model_copy(update={"party": other})]
     older = SERVED.model_copy(update={"party": other, "version": 2, "nonce": "88" * 16})
     log += [APPROVAL.model_copy(update={"version": 2, "nonce": "99" * 16}), older]
-    values, text = said_of(study, exported(log))
-    assert values["bytes_served"] == 0
-    assert "NOTHING of release 3 is logged as sent to this study's key" in text
+    values, _ = said_of(study, exported(log))
+    assert (values["bytes_served"], values["unlogged"]) == (0, list(Artefact))
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_whole"),
+    [
+        ([(0, None), (20, None)], True),
+        ([(20, None), (0, 20)], True),
+        ([(0, 30)], False),
+        ([(0, 10), (20, None)], False),
+        ([(20, None)], False),
+    ],
+    ids=["resumed", "in two parts", "to a part", "with a gap", "from a part"],
+)
+def test_an_artefact_is_logged_where_its_parts_make_all_of_it(
+    parts: list[tuple[int, int | None]], is_whole: bool
+) -> None:
+    log = [*honest_log(MANIFEST), *(sent(Artefact.CARD, *part) for part in parts)]
+    found = verify_ledger(exported(log), Owner().first_root())
+    auditor = TrustedRelease(MANIFEST, {Artefact.CARD: Owner().artefacts[Artefact.CARD]})
+    expected = (Artefact.MANIFEST,) if is_whole else (Artefact.MANIFEST, Artefact.CARD)
+    assert found.unlogged(auditor, PARTY) == expected
 
 
 def test_a_rewritten_log_does_not_continue_what_was_seen() -> None:
@@ -460,7 +502,9 @@ def test_every_byte_served_in_a_session_is_in_the_log_to_the_byte(running: Runni
     exported_to.write_bytes(files.to_bytes())
     running.stop()
     assert consumer.verify(study.folder).approval.by == "Dr. Test"
-    assert consumer.verify_ledger(study.folder, exported_to).checkpoint.size == len(files.entries)
+    held = consumer.verify_ledger(study.folder, exported_to)
+    assert held.checkpoint.size == len(files.entries)
+    assert held.unlogged(consumer.verify(study.folder).release, enrolled.fingerprint) == ()
     ledger_export.verified(exported_to, running.node.invitation, study.last_seen_file)
     with Ledger(running.node.ledger) as log:
         log.append(new_entry(Denial, at=now(), by="Ada", version=1, reason="recalled"))
