@@ -61,7 +61,7 @@ def fetch(
         try:
             witness = trust_update.witness_key(study)  # who cannot open it hears so before anything changes
             updated = trust_update.update(study, stub, now)
-            version = _newest(updated) if version is None else version
+            version = _chosen(updated, version)
             answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
             manifest = verify_manifest(
                 updated.root,
@@ -150,9 +150,10 @@ def readable(study: Study) -> tuple[Artefact, ...]:
     return tuple(kind for kind in PAYLOAD if may_read(role, kind))
 
 
-def _newest(updated: trust_update.Updated) -> int:
-    newest = max((listed.version for listed in updated.freshness.releases), default=0)
-    held = updated.last_seen.release
+def _chosen(updated: trust_update.Updated, asked: int | None) -> int:
+    """The release that was asked for, or the newest. Raises unless the owner lists it and the study may go on to it."""
+    listed = [each.version for each in updated.freshness.releases]
+    newest, held = max(listed, default=0), updated.last_seen.release
     if newest < held:
         raise PolicyRefusal(
             f"the owner no longer serves release {held}, which this study holds, nor a newer one: it was recalled or "
@@ -162,7 +163,20 @@ def _newest(updated: trust_update.Updated) -> int:
         )
     if not newest:
         raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
-    return newest
+    if asked is None:
+        return newest
+    if asked < held:
+        raise BadInput(
+            f"this study holds release {held}, and goes back to no older one",
+            field="--version",
+            remedy="leave it out, or fetch the older release into a new study",
+        )
+    if asked not in listed:
+        there = ", ".join(str(version) for version in listed if version >= held)
+        raise BadInput(
+            f"the owner serves no release {asked}", field="--version", remedy=f"give one that it serves: {there}"
+        )
+    return asked
 
 
 def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefact) -> bytes:

@@ -32,7 +32,7 @@ from protocol.refusals import (
 from protocol.root import KeyRole, RoleKeys, rotate
 from protocol.signing import Kind, Signatures, pre_authentication_encoding, sign
 from protocol.trust import LastSeen, verify_manifest, verify_release
-from shared.errors import VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 from tests.owner_in_memory import KEYS, NOW, Owner, consume, honest_log, key, root_of, trusting
 
@@ -197,9 +197,20 @@ def test_a_statement_under_another_root_than_the_one_shown_is_mix_and_match() ->
 
 
 def test_rollback_to_an_older_release_is_refused() -> None:
-    _, seen = consume(Owner())
+    manifest, signatures = Owner().signed(KeyRole.RELEASE, Kind.MANIFEST, Owner().manifest().to_bytes())
+    seen = trusting().model_copy(update={"release": 4})
     with pytest.raises(Rollback):
-        consume(Owner(), seen.model_copy(update={"release": 4}))
+        verify_manifest(Owner().first_root(), manifest, signatures, version=3, last_seen=seen, now=NOW)
+
+
+def test_an_owner_is_not_suspected_where_an_analyst_asks_for_what_it_does_not_list_or_the_study_is_past() -> None:
+    _, seen = consume(Owner(version=4), version=4)
+    with pytest.raises(BadInput, match="holds release 4"):
+        consume(Owner(version=4), seen, version=3)
+    with pytest.raises(BadInput, match=r"serves no release 99 Remedy: give one that it serves: 4$"):
+        consume(Owner(version=4), seen, version=99)
+    with pytest.raises(PolicyRefusal, match="no longer serves release 4"):
+        consume(Owner(version=3), seen, version=3)
 
 
 def test_a_version_that_cannot_have_been_reached_is_a_fast_forward() -> None:
@@ -215,9 +226,8 @@ def test_two_releases_under_one_version_are_refused() -> None:
 
 
 def test_a_genuine_release_that_is_not_the_one_listed_now_is_mix_and_match() -> None:
-    for other in (Owner(created=NOW - 5), Owner(version=4)):
-        with pytest.raises(MixAndMatch):
-            consume(Owner(listed=other.manifest()))
+    with pytest.raises(MixAndMatch):
+        consume(Owner(listed=Owner(created=NOW - 5).manifest()))
 
 
 def test_an_expired_release_is_refused_at_the_very_second() -> None:
@@ -240,7 +250,7 @@ def test_a_release_of_another_node_is_refused() -> None:
 
 def test_another_version_than_asked_for_is_refused() -> None:
     with pytest.raises(WrongNode):
-        consume(Owner(version=5))
+        consume(Owner(version=5, listed=Owner().manifest()))
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -29,7 +29,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.ledger_file import witness_name
 from protocol.note import Note
-from protocol.refusals import EndlessData, Rewritten, Rollback
+from protocol.refusals import EndlessData, Rewritten
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
@@ -193,9 +193,14 @@ def test_a_release_that_was_denied_can_no_longer_be_fetched(running: Running, st
 
 def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Study) -> None:
     release.write_draft(running.node, dict.fromkeys(TRAINED, b"secret draft"), "", now())
-    for version in (2, 7):
-        with pytest.raises(BadInput, match="no such release"):
-            consumer.fetch(study.folder, version=version)
+    with channel.mutual(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        for version in (2, 7):
+            with pytest.raises(BadInput, match=f"serves no release {version} Remedy: give one that it serves: 1$"):
+                consumer.fetch(study.folder, version=version)
+            with pytest.raises(grpc.RpcError, match="no such release") as caught:
+                stub.GetManifest(wire.GetManifestRequest(version=version), timeout=5)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:
@@ -205,8 +210,9 @@ def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Runn
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     decisions.approve(node.folder, by="Dr. Test")
     assert consumer.fetch(study.folder).release.manifest.version == 2
-    with pytest.raises(Rollback):
+    with pytest.raises(BadInput, match="holds release 2") as caught:
         consumer.fetch(study.folder, version=1)
+    assert caught.value.field == "--version", "the analyst's own doing, of which the owner is not to be suspected"
     assert not study.release(1).exists()
 
 
