@@ -10,6 +10,7 @@ import grpc
 
 from consumer.study import Study
 from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
+from protocol.refusals import AGAIN, EndlessData
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
@@ -18,6 +19,9 @@ Answer = TypeVar("Answer")
 
 CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 """What a broken connection looks like; the same call may go through later."""
+
+_TOO_LONG = "larger than max"
+"""What gRPC says here of a message beyond our limit, under the status of a busy owner."""
 
 
 def mutual(study: Study) -> grpc.Channel:
@@ -73,6 +77,14 @@ def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
             field=address,
             remedy="give the owner your fingerprint and ask for approval in the role you need",
         )
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return PolicyRefusal(
+            f"the owner refuses this for now: {details}",
+            field=address,
+            remedy="ask the owner, who has to decide first; then run it again",
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in details:
+        return EndlessData("a longer message than any may be", field=address, remedy=AGAIN)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Unreachable(f"the owner is busy: {details}", field=address, remedy="try again in a minute")
     if code is grpc.StatusCode.CANCELLED:

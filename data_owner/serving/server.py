@@ -306,19 +306,22 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 
 def _answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
-    """Do `work` on what the node holds. What is wrong with that is for its log; a caller learns only that it is."""
+    """Do `work` on what the node holds. What is wrong with that is for its log; a caller learns only that it is.
+
+    What the caller has to mend, or a person here to decide, it is told without the remedy, which is for this side.
+    """
     try:
         return work()
     except RuleBroken as error:
         log.error("refused by the egress log", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
     except PolicyRefusal as error:
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{error.field}: {error.problem}")
     except Unreachable as error:
         log.error("cannot answer", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
     except (BadInput, NotLogged) as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}")
     except VerificationFailure as error:
         log.error("what is here is not what was signed", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.DATA_LOSS, "what the owner holds is not what was signed")
