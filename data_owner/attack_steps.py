@@ -32,8 +32,9 @@ from shared.progress import Progress, quiet
 
 @dataclass(frozen=True)
 class Attacked:
-    """What all attacks found, in a word each, and what is beyond the policy. A rehearsal blocks nothing."""
+    """What all attacks found on a release, a word each, and what is beyond the policy. A rehearsal blocks nothing."""
 
+    version: int
     battery: Battery
     verdicts: tuple[AttackVerdict, ...]
     exceeded: tuple[str, ...]
@@ -93,7 +94,7 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     shutil.rmtree(node.shadows(version), ignore_errors=True)
     findings.write_page(node, version, found, settings)
-    return Attacked(found, verdicts(found, limits), exceeded(found, limits))
+    return Attacked(version, found, verdicts(found, limits), exceeded(found, limits))
 
 
 def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int, Battery, dict[Artefact, bytes]]:
@@ -163,4 +164,4 @@ def _rehearse(
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)
     decisions.write_privacy_report(node.folder, version=version)
     limits = settings.policy.attacks
-    return Attacked(found, verdicts(found, limits), exceeded_on_people(found, limits), is_rehearsal=True)
+    return Attacked(version, found, verdicts(found, limits), exceeded_on_people(found, limits), is_rehearsal=True)

@@ -113,11 +113,12 @@ def gate(node: NodePath, json: Json = False) -> None:
     with shell("gate", json) as out:
         with out.progress("measuring") as progress:
             found = steps.gate(node, progress=progress)
-        _refuse(Node(node), found.failures, found.exceeded)
+        _refuse(Node(node), found.version, found.failures, found.exceeded)
         card = found.measured.card
         out.result(
-            {"card": card.model_dump(mode="json"), "report": str(Node(node).report)},
-            f"within the policy. Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
+            {"version": found.version, "card": card.model_dump(mode="json"), "report": str(Node(node).report)},
+            f"release {found.version} is within the policy. "
+            f"Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
             f"(original {card.original.demographic_parity_ratio:.2f}), accuracy {card.synthetic.accuracy:.2f} "
             f"(original {card.original.accuracy:.2f}), coverage {card.fidelity.coverage:.2f}. "
             f"Read {Node(node).report} and {Node(node).privacy_report}{_unsure(found.battery, card)}. "
@@ -141,15 +142,20 @@ def attack(
         with out.progress("attacking") as progress:
             found = attack_steps.attack(node, shadows=shadows, progress=progress)
         if not found.is_rehearsal:
-            _refuse(Node(node), (), found.exceeded)
+            _refuse(Node(node), found.version, (), found.exceeded)
         words = {each.attack: each.finding for each in found.verdicts}
-        lines = [f"{finding:12}  {name}" for name, finding in words.items()]
+        lines = [f"release {found.version}:", *(f"{finding:12}  {name}" for name, finding in words.items())]
         if found.is_rehearsal:
             lines.append("Found on people, in a rehearsal: it stays in this house, off card and gate.")
         if found.exceeded:
-            lines.append("An attack on people succeeds: deny the release, and find out what is wrong.")
+            lines.append(f"An attack on people succeeds: deny release {found.version}, and find out what is wrong.")
         out.result(
-            {"attacks": words, "rehearsal": found.is_rehearsal, "report": str(Node(node).privacy_report)},
+            {
+                "version": found.version,
+                "attacks": words,
+                "rehearsal": found.is_rehearsal,
+                "report": str(Node(node).privacy_report),
+            },
             "\n".join([*lines, f"Read {Node(node).privacy_report}."]),
         )
 
@@ -344,20 +350,20 @@ def _unsure(made: Battery, card: Card) -> str:
     return f" ({'; '.join(said)})" if said else ""
 
 
-def _refuse(node: Node, failures: tuple[str, ...], exceeded: tuple[str, ...]) -> None:
+def _refuse(node: Node, version: int, failures: tuple[str, ...], exceeded: tuple[str, ...]) -> None:
     """Raises `PolicyRefusal` if the gate or attacks have anything against a release."""
     if not failures and not exceeded:
         return
     from data_owner import release
 
-    if release.status(node, release.latest(node)).state in release.SERVABLE:
-        remedy = "deny the release, and find out what is wrong"
+    if release.status(node, version).state in release.SERVABLE:
+        remedy = f"deny release {version}, and find out what is wrong"
     else:
         remedy = "train on fewer columns, coarser categories or more records, or change the policy"
         remedy += "" if failures else "; or let two people override it"
     raise PolicyRefusal(
         "; ".join((*failures, *(f"an attack blocks it: {each}" for each in exceeded))),
-        field="gate",
+        field=f"release {version}",
         remedy=f"read {node.privacy_report if exceeded else node.report}, then {remedy}",
     )
 

@@ -185,9 +185,10 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
 
 @dataclass(frozen=True)
 class Gated:
-    """What was measured and attacked, and why it may not be approved: `failures`, which nobody can override, and
-    `exceeded`, which two people together can."""
+    """What was measured and attacked of a release, and why it may not be approved: `failures`, which nobody can
+    override, and `exceeded`, which two people together can."""
 
+    version: int
     measured: Measured
     battery: Battery
     failures: tuple[str, ...]
@@ -230,7 +231,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     folder.write(node.report, report.to_html().encode(), folder.PRIVATE)
     folder.write(node.figures, report.to_json().encode(), folder.PRIVATE)
     findings.write_page(node, version, found, settings)
-    return Gated(measured, found, status.failures, status.exceeded)
+    return Gated(version, measured, found, status.failures, status.exceeded)
 
 
 def prepare(node: Node, settings: OwnerSettings) -> Prepared:

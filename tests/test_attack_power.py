@@ -351,7 +351,7 @@ def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(
     def run(*words: str) -> click.testing.Result:
         return CliRunner().invoke(app, [words[0], str(blocked.folder), *words[1:]])
 
-    refused = SimpleNamespace(failures=(), verdicts=(), exceeded=("reconstruction",), is_rehearsal=False)
+    refused = SimpleNamespace(version=1, failures=(), verdicts=(), exceeded=("reconstruction",), is_rehearsal=False)
     monkeypatch.setattr(steps, "gate", lambda node, progress: refused)
     monkeypatch.setattr(attack_steps, "attack", lambda node, shadows, progress: refused)
     assert (run("gate").exit_code, "two people override it" in run("gate").stderr) == (1, True)
@@ -360,8 +360,9 @@ def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(
     for person in ("Ada", "Ben"):
         assert run("override", "--by", person, "--reason", "urgent").exit_code == 0
     assert run("approve", "--by", "Ada").exit_code == 0
-    assert "deny the release" in run("attack").stderr
-    assert run("deny", "--by", "Ada", "--reason", "recalled").exit_code == 0
+    release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())  # trained while the attack ran
+    assert "deny release 1" in run("attack").stderr
+    assert run("deny", "--by", "Ada", "--reason", "recalled", "--version", "1").exit_code == 0
     assert release.status(blocked, 1).state is release.State.DENIED
 
 
@@ -415,7 +416,8 @@ def test_the_full_battery_goes_on_where_it_was_stopped_and_its_verdicts_reach_th
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept)
     done = CliRunner().invoke(app, ["attack", str(blocked.folder), "--shadows", "2", "--json"])
     assert done.exit_code == 1, done.output
-    assert "reconstruction" in json.loads(done.stdout)["error"]["problem"]
+    error = json.loads(done.stdout)["error"]
+    assert (error["field"], "reconstruction" in error["problem"]) == ("release 1", True)
     assert len(seeds) == 4, "two shadow releases, and the run with canaries, which was stopped, again"
     assert not blocked.shadows(1).exists()
 
