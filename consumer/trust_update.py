@@ -22,6 +22,7 @@ from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
 from shared import keyring
+from shared.errors import BadInput
 from shared.limits import LIMITS
 
 
@@ -90,8 +91,14 @@ def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastS
 
 
 def witness_key(study: Study) -> Ed25519PrivateKey:
-    """The key this study countersigns with; made when it is first needed."""
+    """The key this study countersigns with; made when it is first needed. Raises `BadInput` if it cannot be opened."""
     path = study.witness_key
     if not path.is_file():
         keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
-    return keyring.read(path, keyring.passphrase_of(path.parent))
+    try:
+        return keyring.read(path, keyring.passphrase_of(path.parent))
+    except BadInput as error:
+        if keyring.given() is None or not (path.parent / keyring.BESIDE).exists():
+            raise
+        remedy = f"unset {keyring.VARIABLE} and {keyring.FILE_VARIABLE}: this study has a passphrase of its own"
+        raise BadInput(error.problem, field=error.field, remedy=remedy) from error

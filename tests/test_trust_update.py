@@ -17,7 +17,7 @@ from protocol.refusals import EndlessData, Freeze, UnderThreshold
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
-from shared import keyring
+from shared import folder, keyring
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 from tests.owner_in_memory import KEYS, NOW, Owner, Stub, fetch, invitation, key, root_of, study_at, trusting
@@ -56,19 +56,23 @@ def test_who_holds_a_release_that_was_recalled_is_told_so(study: Study) -> None:
     assert study.last_seen().release == 4
 
 
+@pytest.mark.parametrize(("beside", "remedy"), [(False, "give the one it was sealed with"), (True, "unset FAIR4FREE")])
 def test_a_witness_key_that_cannot_be_opened_is_told_before_anything_changes(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Study, beside: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetch(Owner(), study)
+    if beside:
+        folder.write(study.witness_key.with_name(keyring.BESIDE), b"the study's")
     keyring.create(study.witness_key, key("witness"), b"the study's")
     monkeypatch.setenv(keyring.VARIABLE, "the node's")
     before = study.last_seen()
     with (
         patch("consumer.channel.mutual", nullcontext),
         patch("consumer.fetching.service.ReleaseServiceStub", lambda opened: Stub(replace(Owner(), version=4))),
-        pytest.raises(BadInput, match="passphrase is not this key's"),
+        pytest.raises(BadInput, match="passphrase is not this key's") as caught,
     ):
         fetching.fetch(study, 4, NOW)
+    assert caught.value.remedy.startswith(remedy)
     assert study.last_seen() == before
 
 
