@@ -33,19 +33,13 @@ def audit(
     student = read_student(study)
     synthesiser, expected = synthesiser_with(student, study, trusted)
     card = card_of(trusted, synthesiser.schema)
-    rows = read_rows(table_path, synthesiser.schema)
     own = read_rows(Path(real), synthesiser.schema) if real is not None else None
+    rows = read_rows(table_path, synthesiser.schema)
+    progress(0, 3, "making rows again")
+    origin = lineage.lineage(table_path, rows, synthesiser, expected)  # before `generate` puts other rows there
     distillation = measured_again(synthesiser, distillation_of(student, str(study.student)))
     progress(1, 3, "models on synthetic rows")
-    found = audit_report(
-        synthesiser,
-        card,
-        trusted.manifest,
-        rows,
-        distillation,
-        lineage.lineage(table_path, rows, synthesiser, expected),
-        own,
-    )
+    found = audit_report(synthesiser, card, trusted.manifest, rows, distillation, origin, own)
     progress(2, 3, "report")
     folder.write(study.report, found.report.to_html().encode())
     folder.write(study.figures, found.report.to_json().encode())

@@ -70,7 +70,8 @@ def generate(
     start, stop = shard_bounds(rows, *parse_shard(shard))
     if start == stop:
         raise BadInput("this shard has no rows", field="--shard", remedy="use fewer shards or more rows")
-    synthesiser, origin = fitted_synthesiser(study, release_with_decoder(study))
+    trusted = release_with_decoder(study)  # an auditor hears of that role before of a student
+    synthesiser, origin = synthesiser_with(read_student(study), study, trusted)
     origin |= Run(seed, start, stop, balanced).said()
     with _writer(target, synthesiser.schema, start, origin, replaces=out is None) as writer:
         synthesiser.write(writer, seed, start, stop, balanced, progress)
@@ -95,17 +96,13 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise BadInput("not a shard", field="--shard", remedy="write it as i/n, with i from 1 to n")
 
 
-def fitted_synthesiser(study: Study, trusted: TrustedRelease) -> tuple[Synthesiser, dict[str, str]]:
-    """What generates, and the lineage it gives to a file. The study's student must be of that release."""
-    return synthesiser_with(read_student(study), study, trusted)
-
-
 def read_student(study: Study) -> bytes:
     return folder.read(study.student, "run `fair4free distill`")
 
 
 def synthesiser_with(student: bytes, study: Study, trusted: TrustedRelease) -> tuple[Synthesiser, dict[str, str]]:
-    """The same of the bytes of the study's student, read once: another may take its place at any time."""
+    """What generates, and the lineage it gives to a file, of the bytes of the study's student, read once: another may
+    take its place at any time. Raises `VerificationFailure` unless it was distilled from that release."""
     digest = trusted.manifest.digest
     if distilled_from(student) != digest:
         raise VerificationFailure(

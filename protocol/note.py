@@ -110,14 +110,14 @@ def key_id(name: str, algorithm: Algorithm, key: Ed25519PublicKey) -> bytes:
     return hashlib.sha256(name.encode() + bytes([0x0A, algorithm]) + key.public_bytes_raw()).digest()[:4]
 
 
-def is_key_name(name: str) -> bool:
+def _is_key_name(name: str) -> bool:
     """Not empty, no white space, no plus."""
     return bool(name) and "+" not in name and not any(letter.isspace() for letter in name)
 
 
 def _parse_line(line: str) -> Line:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH) or not space or not is_key_name(name):
+    if not line.startswith(_DASH) or not space or not _is_key_name(name):
         raise _refused("a signature line is not well formed")
     try:
         decoded = base64.b64decode(encoded, validate=True)

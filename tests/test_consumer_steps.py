@@ -15,6 +15,7 @@ import pytest
 
 import consumer
 from consumer import lineage, steps
+from consumer.distillation import measured_again
 from consumer.lineage import BLOCKS, Lineage, Run, made_again
 from consumer.reading import LEAST_ROWS, Rows, read_rows
 from consumer.study import Study
@@ -30,8 +31,9 @@ from shared.card import Card
 from shared.codec import group_positions
 from shared.conform import conform
 from shared.errors import BadInput, VerificationFailure
+from shared.generation import Synthesiser
 from shared.schema import MERGED, Schema
-from shared.student import Student, StudentSettings
+from shared.student import Distillation, Student, StudentSettings
 from shared.table import TableWriter
 from shared.tensor_metadata import metadata
 from tests.conftest import QUICK_STUDENT, Running, patients, settings_for, with_merged_groups
@@ -59,8 +61,12 @@ def study(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Stud
     return found
 
 
+def fitted(study: Study) -> tuple[Synthesiser, dict[str, str]]:
+    return steps.synthesiser_with(steps.read_student(study), study, steps.release_with_decoder(study))
+
+
 def origin(study: Study, path: Path) -> Lineage:
-    synthesiser, expected = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
+    synthesiser, expected = fitted(study)
     return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
 
 
@@ -128,6 +134,18 @@ def test_untouched_rows_are_proved_to_be_of_this_student(study: Study, tmp_path:
     assert origin(study, tmp_path / "saved-again.parquet") is Lineage.UNKNOWN
 
 
+def test_rows_whose_place_others_take_during_an_audit_are_proved_all_the_same(study: Study, tmp_path: Path) -> None:
+    shutil.copytree(study.folder, tmp_path / "study")
+
+    def meanwhile(*given: object) -> Distillation:
+        consumer.generate(tmp_path / "study", rows=ROWS, seed=6)
+        return measured_again(*given)  # type: ignore[arg-type]
+
+    with patch("consumer.audit_steps.measured_again", meanwhile):
+        found = consumer.audit(tmp_path / "study")
+    assert found.report.verdicts[0].value == "verified"
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str, tmp_path: Path) -> None:
     assert origin(study, changed(study, tmp_path / "rows.parquet", CHANGES[name])) is Lineage.ALTERED
@@ -135,7 +153,7 @@ def test_altered_rows_under_true_metadata_are_not_proved(study: Study, name: str
 
 @pytest.mark.parametrize("column", ["ward", "région"])
 def test_words_in_the_place_of_merged_ones_are_not_proved(study: Study, column: str, tmp_path: Path) -> None:
-    synthesiser, expected = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
+    synthesiser, expected = fitted(study)
     # one category, and with it the group, is the merged one
     text = synthesiser.schema.to_bytes().decode().replace('"surgery"', f'"{MERGED}"').replace('"east"', f'"{MERGED}"')
     synthesiser = replace(synthesiser, schema=Schema.from_bytes(text.encode()))
@@ -161,7 +179,7 @@ def test_the_report_names_columns_that_the_release_does_not_have(study: Study, t
 
 
 def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
-    synthesiser, _ = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
+    synthesiser, _ = fitted(study)
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(5, 40, 200), ignore_index=True), synthesiser.schema)
         run = Run(5, 40, 200, balanced=False)
@@ -171,7 +189,7 @@ def test_rows_across_the_edge_of_a_block_are_proved(study: Study) -> None:
 
 
 def test_rows_changed_anywhere_are_found_while_all_blocks_are_looked_at(study: Study) -> None:
-    synthesiser, _ = steps.fitted_synthesiser(study, steps.release_with_decoder(study))
+    synthesiser, _ = fitted(study)
     with patch("shared.generation.LIMITS", steps.LIMITS.__class__(block_rows=64)):
         table = restore(pd.concat(synthesiser.rows(0, 0, 64 * BLOCKS), ignore_index=True), synthesiser.schema)
         run = Run(0, 0, 64 * BLOCKS, balanced=False)
@@ -309,9 +327,7 @@ def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_p
 def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Study, said: str | None) -> None:
     whole = study.student.read_bytes()
     lineage = {"manifest_sha256": metadata(whole)["manifest_sha256"], "distillation": said}
-    student = Student.from_bytes(
-        whole, steps.fitted_synthesiser(study, steps.release_with_decoder(study))[0].statistics.latent
-    )
+    student = Student.from_bytes(whole, fitted(study)[0].statistics.latent)
     try:
         study.student.write_bytes(student.to_bytes({key: text for key, text in lineage.items() if text is not None}))
         with pytest.raises(BadInput, match="run `fair4free distill` again") as caught:
@@ -323,9 +339,7 @@ def test_a_student_that_does_not_say_how_it_was_distilled_is_refused(study: Stud
 
 def test_a_student_of_another_release_generates_nothing(study: Study, tmp_path: Path) -> None:
     whole = study.student.read_bytes()
-    student = Student.from_bytes(
-        whole, steps.fitted_synthesiser(study, steps.release_with_decoder(study))[0].statistics.latent
-    )
+    student = Student.from_bytes(whole, fitted(study)[0].statistics.latent)
     try:
         study.student.write_bytes(student.to_bytes({**metadata(whole), "manifest_sha256": "ab" * 32}))
         with pytest.raises(VerificationFailure, match="not distilled from the release last fetched"):

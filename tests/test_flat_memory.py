@@ -38,7 +38,8 @@ def test_while_rows_are_made_and_written_few_blocks_are_alive(
     monkeypatch.setattr(Synthesiser, "_block", lambda *given, **named: noted("made", block(*given, **named)))
     monkeypatch.setattr(generation, "restore", lambda *given: noted("written", restore(*given)))
     monkeypatch.setattr(steps, "release_with_decoder", lambda study: None)
-    monkeypatch.setattr(steps, "fitted_synthesiser", lambda study, trusted: (synthesiser, {}))
+    monkeypatch.setattr(steps, "read_student", lambda study: b"")
+    monkeypatch.setattr(steps, "synthesiser_with", lambda student, study, trusted: (synthesiser, {}))
     consumer.generate(tmp_path / "study", rows=64 * 40, out=tmp_path / "rows.parquet")
     assert parquet.read_metadata(tmp_path / "rows.parquet").num_rows == 64 * 40
     assert len(tables["made"]) == len(tables["written"]) == 40
