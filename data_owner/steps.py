@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +61,7 @@ def init(
     size: int | None = None,
     skip_bad_files: bool | None = None,
     dataset_name: str | None = None,
-    sensitive: tuple[str, ...] = (),
+    sensitive: str | tuple[str, ...] = (),
     target: str | None = None,
     positive: str | None = None,
     name: str | None = None,
@@ -69,15 +70,16 @@ def init(
 ) -> OwnerSettings:
     """Make a node from a file, a frame, pictures with their labels or a data set that ships.
 
-    Nothing is written unless all of it is sound. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon`
-    turns differential privacy on; a data set's codebook, where it has one, then declares its columns.
+    Nothing is written unless all of it is sound, and nothing stays of what could not be written whole. `sensitive` may
+    be one name. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon` turns differential privacy on; a
+    data set's codebook, where it has one, then declares its columns.
     """
     path = Path(path)
     node = Node(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BadInput("not a folder", field=str(path), remedy="choose a new folder for the node")
-    if path.exists() and any(path.iterdir()):
-        raise BadInput("the folder is not empty", field=str(path), remedy="choose a new folder for the node")
+    _check_empty(node)
+    sensitive = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
     found = source(data, images, labels, size, skip_bad_files, dataset_name, sensitive, target, positive)
     if epsilon is not None and found.positive is None:
         raise BadInput(
@@ -115,16 +117,32 @@ def init(
         split(table, settings)
     elif not undecided:
         read(table, settings, as_declared=True)
-    folder.make(path)
-    authority.create_keys(node, settings.name, datetime.now(UTC))
-    roots.create(node, settings.name, now())
-    Ledger.create(node.ledger)
-    Budget.create(node.budget)
-    folder.write(node.records, records, folder.PRIVATE)
-    if listed is not None:
-        folder.write(node.skipped, listed, folder.PRIVATE)
-    folder.write(node.settings, dump(settings).encode())
+    with folder.locked(node.lock):
+        _check_empty(node)  # reading took minutes
+        try:
+            authority.create_keys(node, settings.name, datetime.now(UTC))
+            roots.create(node, settings.name, now())
+            Ledger.create(node.ledger)
+            Budget.create(node.budget)
+            folder.write(node.records, records, folder.PRIVATE)
+            if listed is not None:
+                folder.write(node.skipped, listed, folder.PRIVATE)
+            folder.write(node.settings, dump(settings).encode())
+        except BaseException:
+            for made in _held(node):
+                shutil.rmtree(made) if made.is_dir() else made.unlink()
+            raise
     return settings
+
+
+def _check_empty(node: Node) -> None:
+    if _held(node):
+        raise BadInput("the folder is not empty", field=str(node.folder), remedy="choose a new folder for the node")
+
+
+def _held(node: Node) -> list[Path]:
+    """What is in the folder, but for the lock: an `init` that failed leaves that."""
+    return [path for path in node.folder.iterdir() if path != node.lock] if node.folder.exists() else []
 
 
 def skipped(path: Path) -> list[str]:

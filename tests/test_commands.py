@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import click
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 import consumer.cli
 import data_owner.cli
 from consumer.study import Study
+from data_owner import steps
 from data_owner.attacks.attack import Attack
 from data_owner.authority import Decision
 from data_owner.benchmark.run import Request
@@ -32,8 +34,10 @@ from data_owner.node import Node
 from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
+from data_owner.settings import OwnerSettings
 from protocol.access import PartyRole
 from protocol.artefacts import Artefact
+from shared import folder
 from shared.architecture import Architecture
 from shared.card import AttackVerdict
 from shared.console import shell
@@ -198,6 +202,54 @@ def test_a_wait_that_never_ends_is_refused_before_the_owner_is_asked(wait: str, 
     error = command("consumer", "enrol", "study", "--wait", wait, cwd=tmp_path, code=2)
     assert (error["field"], error["remedy"]) == ("--wait", "give seconds, 0 or more")
     assert not list(tmp_path.iterdir())
+
+
+ROLES = {"target": "died", "sensitive": ("région",), "positive": "1"}
+
+
+@pytest.mark.parametrize("stops", [Unreachable("the disk is full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_init_that_is_cut_off_leaves_nothing_of_a_node_and_can_be_run_again(
+    stops: BaseException, is_there: bool, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, write = Node(tmp_path / "node"), folder.write
+    if is_there:
+        node.folder.mkdir()
+
+    def cut_off(path: Path, *arguments: Any) -> None:
+        if path == node.settings:  # the last of all
+            raise stops
+        write(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write", cut_off)
+        with pytest.raises(type(stops)):
+            steps.init(node.folder, data=table, **ROLES)
+    assert set(node.folder.iterdir()) <= {node.lock}
+    steps.init(node.folder, data=table, **ROLES)
+    assert Node.open(node.folder).records.is_file()
+
+
+def test_an_init_keeps_what_came_into_its_folder_while_it_read(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path / "node")
+
+    def another(*arguments: Any, **named: Any) -> OwnerSettings:
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "infer", infer)
+            steps.init(node.folder, data=table, **ROLES)
+        return infer(*arguments, **named)
+
+    monkeypatch.setattr(steps, "infer", another)
+    with pytest.raises(BadInput, match="not empty"):
+        steps.init(node.folder, data=table, **ROLES)
+    assert Node.open(node.folder).ledger.is_file()
+
+
+def test_one_sensitive_column_may_be_given_by_its_name_alone(table: pd.DataFrame, tmp_path: Path) -> None:
+    settings = steps.init(tmp_path / "node", data=table, target="died", sensitive="région", positive="1")
+    assert settings.columns["région"].role == "sensitive"
 
 
 class Arrived(BadInput):
