@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import grpc
@@ -15,8 +14,8 @@ from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE
 from protocol.identity import certificate_expires, certificate_role, needs_renewal
 from shared import folder
-from shared.diagnosis import Diagnosis
-from shared.errors import BadInput, Fair4FreeError, Unreachable
+from shared.diagnosis import Diagnosis, examine
+from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
 
 
@@ -29,6 +28,8 @@ def diagnose(study: Study) -> list[Diagnosis]:
         return f"{found.node} at {found.address}, fingerprint {found.fingerprint}"
 
     def key() -> str:
+        if not study.key.is_file():
+            raise Unreachable("not there", field=str(study.key), remedy="run `fair4free enrol`")
         if study.key.stat().st_mode & 0o077:
             raise Unreachable("others can read it", field=str(study.key), remedy="run chmod 600 on it")
         return "readable by you only"
@@ -70,13 +71,4 @@ def diagnose(study: Study) -> list[Diagnosis]:
         return "distilled from the release last fetched"
 
     checks = (invitation, key, certificate, owner, release, student)
-    return [_check(check.__name__, check) for check in checks]
-
-
-def _check(name: str, check: Callable[[], str]) -> Diagnosis:
-    try:
-        return Diagnosis(name, True, check())
-    except Fair4FreeError as error:
-        return Diagnosis(name, False, str(error))
-    except OSError:
-        return Diagnosis(name, False, "not there. Remedy: run `fair4free enrol`")
+    return examine({check.__name__: check for check in checks})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import Fair4FreeError
 from shared.limits import LIMITS
 
 
@@ -16,6 +17,18 @@ class Diagnosis:
     name: str
     passed: bool
     text: str
+
+
+def examine(checks: Mapping[str, Callable[[], str]]) -> list[Diagnosis]:
+    """Make every check, by its name and in order: it returns its text, and raises where something is wrong."""
+    return [_examined(name, check) for name, check in checks.items()]
+
+
+def _examined(name: str, check: Callable[[], str]) -> Diagnosis:
+    try:
+        return Diagnosis(name, True, check())
+    except (Fair4FreeError, OSError) as error:
+        return Diagnosis(name, False, str(error))
 
 
 def as_text(diagnoses: Sequence[Diagnosis]) -> str:

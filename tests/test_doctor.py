@@ -16,6 +16,7 @@ from data_owner.settings import PrivacySettings
 from protocol.artefacts import Artefact
 from shared.clock import now
 from shared.diagnosis import Diagnosis
+from shared.errors import Fair4FreeError
 from shared.limits import LIMITS
 from tests.conftest import patients, record_measured
 from tests.test_private_marginals import PUBLIC, people
@@ -52,12 +53,11 @@ def test_before_a_draw_the_doctor_finds_what_would_refuse_it_and_charges_nothing
     ],
 )
 def test_what_ends_soon_is_found_in_time(
-    node: Node, check: Callable[[Node, datetime], Diagnosis], lasts: int, warned: int, remedy: str
+    node: Node, check: Callable[[Node, datetime], str], lasts: int, warned: int, remedy: str
 ) -> None:
-    assert check(node, datetime.now(UTC) + timedelta(days=lasts - warned - 1)).passed
-    found = check(node, datetime.now(UTC) + timedelta(days=lasts - warned + 1))
-    assert not found.passed
-    assert remedy in found.text
+    assert "until" in check(node, datetime.now(UTC) + timedelta(days=lasts - warned - 1))
+    with pytest.raises(Fair4FreeError, match=remedy):
+        check(node, datetime.now(UTC) + timedelta(days=lasts - warned + 1))
 
 
 def test_a_release_ends_after_the_days_that_owner_toml_says(node: Node) -> None:
@@ -74,9 +74,13 @@ def test_a_budget_that_was_lowered_below_what_is_spent_is_found(node: Node) -> N
     Budget(node.budget).charge([query], PrivacySettings(epsilon=2.0), "key", now())
     for epsilon in (2.0, 1.0):
         edit(node, privacy=PrivacySettings(epsilon=epsilon))
-        found = doctor._budget(node, datetime.now(UTC))
+        found = found_at(node, "privacy")
         assert found.passed is (epsilon == 2.0)
         assert f"of {epsilon:g} is spent in 1 charges" in found.text
+
+
+def found_at(node: Node, name: str) -> Diagnosis:
+    return next(found for found in doctor.diagnose(node) if found.name == name)
 
 
 @pytest.mark.parametrize(("free", "passed"), [(2**30, True), (2**30 - 1, False)])
@@ -84,4 +88,14 @@ def test_a_disk_that_is_almost_full_is_found(
     node: Node, monkeypatch: pytest.MonkeyPatch, free: int, passed: bool
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-    assert doctor._disk(node, datetime.now(UTC)).passed is passed
+    assert found_at(node, "disk").passed is passed
+
+
+def test_a_check_bears_one_name_whether_it_passes_or_not(node: Node) -> None:
+    sound = doctor.diagnose(node)
+    for path in (node.settings, node.budget, node.ledger, *node.roots.iterdir(), *node.keys.iterdir()):
+        path.write_bytes(b"damaged")
+    damaged = doctor.diagnose(node)
+    assert [found.name for found in damaged] == [found.name for found in sound]
+    fail_now = {found.name for found, was in zip(damaged, sound, strict=True) if was.passed and not found.passed}
+    assert {"records", "policy", "privacy", "keys", "root", "egress log"} <= fail_now

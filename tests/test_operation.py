@@ -425,6 +425,8 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     findings = {finding.name: finding for finding in consumer_doctor.diagnose(study)}
     assert {name for name, finding in findings.items() if not finding.passed} == {"certificate", "owner", "student"}
     assert "fair4free enrol" in findings["certificate"].text
+    study.key.unlink()
+    assert "fair4free enrol" in {f.name: f for f in consumer_doctor.diagnose(study)}["key"].text
 
 
 def test_a_node_bears_the_name_that_init_is_given(table: pd.DataFrame, tmp_path: Path) -> None:
