@@ -26,9 +26,12 @@ def create(path: Path, tables: str, name: str) -> None:
 
 
 def copy(path: Path, to: Path) -> None:
-    """Copy the file whole, though another process may write to it meanwhile."""
-    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(to)) as other:
-        database.backup(other)
+    """Copy the file whole, though another process may write to it meanwhile. Raises `Unreachable` if it cannot be."""
+    try:
+        with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(to)) as other:
+            database.backup(other)
+    except sqlite3.Error as error:
+        raise Unreachable("cannot be copied", field=str(path), remedy="free space or fix permissions") from error
 
 
 @contextmanager

@@ -289,12 +289,8 @@ def serve(
 @app.command()
 def load(node: NodePath, json: Json = False) -> None:
     """Measure what this node bears: 16 consumers fetching at once, alone and beside a flood from one identity."""
-    import signal
-
     from data_owner import load as bench
 
-    # a copy of the node's keys lies there meanwhile, and a process serves it: SIGTERM must remove both too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with shell("load", json) as out:
         with out.progress("load") as progress:
             found = bench.load(Node.open(node), progress)

@@ -7,6 +7,7 @@ own enrolments and counts stay as they are, and records are not copied.
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import shutil
 import statistics
 import subprocess
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from protocol.calls import ARTEFACT_KINDS, CLIENT_OPTIONS
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
+from shared import folder
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
@@ -95,11 +97,14 @@ class Measured:
 
 
 def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Measured:
-    """Serve the newest release to 16 consumers, then to 16 others beside a flood. Raises `PolicyRefusal`."""
+    """Serve the newest release to 16 consumers, then to 16 others beside a flood.
+
+    Raises `PolicyRefusal` where there is none, `Unreachable` where a copy cannot be made or served.
+    """
     versions = list(release.servable(node, int(time.time())))
     if not versions:
         raise PolicyRefusal("nothing is approved and in date", field="release", remedy="run gate and approve")
-    with tempfile.TemporaryDirectory(prefix=".load-", dir=node.folder) as place, _served(node, Path(place)) as copy:
+    with _copied(node) as copy, _served(copy):
         invitation = Invitation.from_bytes(copy.invitation.read_bytes())
         callers = [_let_in(copy, invitation, f"load {number}") for number in range(2 * CONSUMERS + 1)]
         progress(0, 2, f"{CONSUMERS} consumers")
@@ -112,7 +117,10 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
         refusing.wait(START_SECONDS)
         beside = _fetch_at_once(callers[CONSUMERS:-1], versions[-1], fetches)
         stop.set()
-        flooded, refused = counts.get(timeout=START_SECONDS)
+        try:
+            flooded, refused = counts.get(timeout=START_SECONDS)
+        except queue.Empty:
+            raise Unreachable("the flood did not end", field=invitation.address, remedy="run load again") from None
         flood.join()
         progress(2, 2, "done")
     return Measured(alone, beside, flooded, refused)
@@ -134,14 +142,25 @@ def as_text(found: Measured) -> str:
 
 
 @contextmanager
-def _served(node: Node, place: Path) -> Iterator[Node]:
-    """A copy of what the node serves, served by a process of its own."""
-    copy = Node(place / "node")
+def _copied(node: Node) -> Iterator[Node]:
+    """A copy of what the node serves."""
     names = (path.name for path in (*node.withheld, node.enrolments))
     left_out = shutil.ignore_patterns(*names, f"{node.ledger.name}*", ".load-*")
-    shutil.copytree(node.folder, copy.folder, ignore=left_out)
-    append_only.copy(node.ledger, copy.ledger)
-    copy.invitation.unlink(missing_ok=True)
+    with ExitStack() as kept:
+        try:
+            place = kept.enter_context(tempfile.TemporaryDirectory(prefix=".load-", dir=node.folder))
+            copy = Node(Path(place) / "node")
+            shutil.copytree(node.folder, copy.folder, ignore=left_out)
+        except OSError as error:
+            raise folder.unwritable(node.folder, error) from error
+        append_only.copy(node.ledger, copy.ledger)
+        copy.invitation.unlink(missing_ok=True)
+        yield copy
+
+
+@contextmanager
+def _served(copy: Node) -> Iterator[None]:
+    """A process of its own serves the copy."""
     start = [sys.executable, "-c", "from data_owner.cli import main; main()", "serve", str(copy.folder)]
     process = subprocess.Popen(
         [*start, "--address", "127.0.0.1:0", "--enrolment-address", "127.0.0.1:0"],
@@ -152,9 +171,9 @@ def _served(node: Node, place: Path) -> Iterator[Node]:
         until = time.monotonic() + START_SECONDS
         while not copy.invitation.is_file():
             if process.poll() is not None or time.monotonic() > until:
-                raise Unreachable("the node did not start", field=str(node.folder), remedy="see what `serve` says")
+                raise Unreachable("the node did not start", field="load", remedy="see what `serve` says")
             time.sleep(0.05)
-        yield copy
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -276,7 +276,6 @@ def test_what_is_given_on_a_command_line_arrives_where_it_is_used(
         patch.setattr(Node, "open", Node)
         patch.setattr("consumer.receiving_steps.verify", MagicMock())
         patch.setattr("data_owner.serving.logs.configure", lambda: None)
-        patch.setattr("signal.signal", lambda number, handler: None)
         done = CliRunner().invoke(app, [*line.split(), "--json"])
     assert {name: value for name, value in arrived.items() if name not in ("progress", "ready", "now")} == expected
     assert json.loads(done.stdout)["command"] == line.split()[0]

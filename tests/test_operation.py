@@ -1,15 +1,17 @@
 """What an operator relies on: logs, metrics, probes, advice to who must wait, a doctor that says what to do."""
 
+import errno
 import json
 import logging
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -448,10 +450,36 @@ def test_a_load_that_is_terminated_leaves_no_copy_of_the_keys_and_nobody_who_ser
             time.sleep(0.02)
         address = Invitation.from_bytes(invitations[0].read_bytes()).address
         process.terminate()
-        assert process.wait(60) == 130
+        assert process.wait(60) == 128 + signal.SIGTERM
     assert not list(node.folder.glob(".load-*"))
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(host_and_port(address))
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def unwritable(*_: object, **__: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize(
+    ("call", "fails", "said"),
+    [
+        ("tempfile.mkdtemp", full, "no space left"),
+        ("shutil.copyfile", full, "cannot be written"),
+        ("data_owner.append_only.sqlite3.connect", unwritable, "cannot be copied"),
+    ],
+)
+def test_a_load_that_finds_the_disk_full_says_so_and_leaves_no_copy(
+    node: Node, call: str, fails: Callable[..., None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(call, fails)
+        with pytest.raises(Unreachable, match=said):
+            load.load(node)
+    assert not list(node.folder.glob(".load-*"))
 
 
 def test_load_measures_consumers_beside_a_flood_and_leaves_the_node_as_it_was(node: Node) -> None:
