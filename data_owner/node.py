@@ -8,6 +8,7 @@ budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history, and a lock held by who trains; never served
 releases/N/            the five that cross, with signature and state
 lock                   held by who changes the state of a release
+serving.lock           held by who serves the node
 keys/                  authority and server keys, and the sealed keys of the root document
 root/N.json, N.sig     which keys speak for the node, and how that changed
 ledger.sqlite          the egress log: every decision, and every byte that left
@@ -81,6 +82,10 @@ class Node:
     @property
     def lock(self) -> Path:
         return self.folder / "lock"
+
+    @property
+    def serving_lock(self) -> Path:
+        return self.folder / "serving.lock"
 
     @property
     def keys(self) -> Path:

@@ -9,8 +9,6 @@ section 9.1) are always there. The core reads its variables once, when grpc is f
 from __future__ import annotations
 
 import os
-import socket
-import ssl
 
 NO_P256_SUITE_BELOW_1_3 = "ECDHE-RSA-AES256-GCM-SHA384"
 
@@ -20,19 +18,3 @@ def require_tls_1_3() -> None:
     os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_P256_SUITE_BELOW_1_3
     # the core would write a line of its own to stderr for each failed handshake
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-
-def speaks_below_1_3(host: str, port: int, seconds: float) -> bool:
-    """Whether a listener lets a client in that knows TLS 1.2 and no more: asked over a real connection.
-
-    Raises `OSError` if there is no connection to ask over.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with socket.create_connection((host, port), seconds) as plain:
-        try:
-            context.wrap_socket(plain).close()
-        except OSError:
-            return False
-        return True

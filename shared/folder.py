@@ -97,7 +97,9 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Unreachable("another run holds it", field=str(path), remedy="wait until that has ended") from error
+            raise Unreachable(
+                "another run holds it", field=str(path), remedy="wait until that has ended, or stop it"
+            ) from error
         yield
     finally:
         os.close(handle)

@@ -16,8 +16,8 @@ from consumer import channel, fetching
 from consumer.study import Study
 from data_owner import authority
 from data_owner.node import Node
-from data_owner.serving import server
-from protocol import identity, transport
+from data_owner.serving import server, tls_version
+from protocol import identity
 from protocol.access import PartyRole
 from protocol.refusals import FastForward, Freeze
 from shared import folder
@@ -53,11 +53,11 @@ def test_a_client_that_knows_only_tls_1_2_gets_no_connection(owner: OwnerProcess
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(owner.address) as plain, pytest.raises(OSError):  # noqa: PT011
         context.wrap_socket(plain)
-    assert not transport.speaks_below_1_3(*owner.address, 5)
+    assert not tls_version.speaks_below_1_3(*owner.address, 5)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = closed.getsockname()
     with pytest.raises(ConnectionRefusedError):
-        transport.speaks_below_1_3(*nobody, 5)
+        tls_version.speaks_below_1_3(*nobody, 5)
 
 
 def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess, study: Study) -> None:
@@ -96,15 +96,15 @@ def test_an_owner_that_would_speak_tls_1_2_does_not_serve(node: Node, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=let_in_whoever_comes, args=(listener,), daemon=True).start()
         host, port = listener.getsockname()
-        assert transport.speaks_below_1_3(host, port, 5)
+        assert tls_version.speaks_below_1_3(host, port, 5)
         with pytest.raises(PolicyRefusal, match="accepts TLS below"):
-            server._check_tls(server.Listening(f"{host}:{port}", f"{host}:{port}", ""))
+            tls_version.check(f"{host}:{port}")
 
     def started(listening: server.Listening) -> None:
         raise AssertionError("it serves")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transport, "speaks_below_1_3", lambda host, port, seconds: True)
+        patch.setattr(tls_version, "speaks_below_1_3", lambda host, port, seconds: True)
         patch.setattr(server.signal, "signal", lambda number, handler: None)  # those of pytest stay
         with pytest.raises(PolicyRefusal, match="accepts TLS below"):
             server.serve(node, "127.0.0.1:0", "127.0.0.1:0", ready=started)

@@ -312,15 +312,25 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
     release.deny(owner.node, 1, by="Ada", reason="recalled", now=now())
     assert owner.metric("fair4free_release_expires_timestamp_seconds") == 0
 
-    def started(listening: server.Listening) -> None:
-        raise AssertionError("it serves")
-
     with pytest.raises(PolicyRefusal, match="the root has expired") as refused:
-        server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=started)
+        server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=never)
     assert "fair4free-owner root" in refused.value.remedy
     shutil.rmtree(owner.node.roots)
     assert "fair4free_root_expires" not in owner.ask("/metrics")[1]
     assert owner.metric("fair4free_log_entries") == Ledger.size(owner.node.ledger)
+
+
+def test_a_node_is_served_by_one_process_and_its_invitation_keeps_the_addresses(owner: OwnerProcess) -> None:
+    before = owner.node.invitation.read_bytes()
+    with pytest.raises(Unreachable, match="another run holds it") as refused:
+        server.serve(owner.node, "127.0.0.1:0", "127.0.0.1:0", ready=never)
+    assert refused.value.field == str(owner.node.serving_lock)
+    assert owner.node.invitation.read_bytes() == before
+    assert owner.ask("/readyz")[0] == 200
+
+
+def never(listening: server.Listening) -> None:
+    raise AssertionError("it serves")
 
 
 def test_the_servers_certificate_is_renewed_though_nobody_calls(owner: OwnerProcess) -> None:

@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from data_owner import authority, release, roots
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
+from data_owner.serving import tls_version
 from data_owner.serving.access_control import (
     NOT_APPROVED,
     AccessControl,
@@ -35,7 +36,7 @@ from data_owner.serving.monitoring import Metrics, MonitoringServer, NodeState
 from data_owner.serving.open_calls import OpenCalls
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.serving.trust_metadata import TrustMetadata
-from protocol import identity, transport
+from protocol import identity
 from protocol.access import may_read
 from protocol.address import host_and_port
 from protocol.artefacts import Artefact
@@ -48,6 +49,7 @@ from protocol.manifest import Digest
 from protocol.refusals import Expired, NotLogged, Rewritten, RuleBroken
 from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
+from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
@@ -117,55 +119,59 @@ def serve(
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
     Raises `BadInput` for what is no address, `PolicyRefusal` where no consumer would accept what is there and
-    `Unreachable` when an address cannot be bound.
+    `Unreachable` when an address cannot be bound, or while another process serves the node.
     """
     _check_address(address, "--address")
     _check_address(enrolment_address, "--enrolment-address")
     _check_servable(node)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    with folder.locked(node.serving_lock, waits=False):  # a second would put its addresses into the invitation
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
 
-    def is_ready() -> bool:
-        try:
-            _check_servable(node)
-            Ledger.check_writable(node.ledger)
-            authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
-        except Fair4FreeError:
-            return False
-        return not stopping.is_set()
+        def is_ready() -> bool:
+            try:
+                _check_servable(node)
+                Ledger.check_writable(node.ledger)
+                authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
+            except Fair4FreeError:
+                return False
+            return not stopping.is_set()
 
-    oversight = Oversight(is_ready)
-    releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
-    oversight.metrics.registry.register(NodeState(node, is_ready))
-    monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
-    listening = Listening(
-        _bind(releases, address, ServerCertificate(node, mutual=True).credentials()),
-        _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
-        monitoring.address if monitoring else "",
-    )
-    reached_at = [
-        f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
-        for address in (listening.address, listening.enrolment_address)
-    ]
-    authority.write_invitation(node, *reached_at)
-    releases.start()
-    enrolment.start()
-    _check_tls(listening)
-    log.info("serving", extra=vars(listening))
-    ready(listening)
-    stopping.wait()
-    log.info("draining")
-    until = time.monotonic() + LIMITS.drain_seconds
-    for server in (enrolment, releases):
-        server.stop(LIMITS.drain_seconds)
-    while len(oversight.calls) and time.monotonic() < until:
-        time.sleep(LIMITS.drain_poll_seconds)
-    for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
-        stopped.wait()
-    if monitoring:
-        monitoring.stop()
-    log.info("stopped")
+        oversight = Oversight(is_ready)
+        releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
+        oversight.metrics.registry.register(NodeState(node, is_ready))
+        monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
+        listening = Listening(
+            _bind(releases, address, ServerCertificate(node, mutual=True).credentials()),
+            _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
+            monitoring.address if monitoring else "",
+        )
+        reached_at = [
+            f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
+            for address in (listening.address, listening.enrolment_address)
+        ]
+        authority.write_invitation(node, *reached_at)
+        releases.start()
+        enrolment.start()
+        for each in (listening.address, listening.enrolment_address):
+            tls_version.check(each)
+        log.info("serving", extra=vars(listening))
+        ready(listening)
+        stopping.wait()
+        log.info("draining")
+        until = time.monotonic() + LIMITS.drain_seconds
+        for server in (enrolment, releases):
+            server.stop(LIMITS.drain_seconds)
+        while len(oversight.calls) and time.monotonic() < until:
+            time.sleep(LIMITS.drain_poll_seconds)
+        for stopped in [
+            server.stop(None) for server in (enrolment, releases)
+        ]:  # a connection with no call on it is cut
+            stopped.wait()
+        if monitoring:
+            monitoring.stop()
+        log.info("stopped")
 
 
 def release_server(node: Node, oversight: Oversight) -> grpc.Server:
@@ -378,17 +384,6 @@ def _check_servable(node: Node) -> None:
             field="release",
             remedy="run gate and approve, or train a new release",
         )
-
-
-def _check_tls(listening: Listening) -> None:
-    """Fail closed where this build of gRPC would also speak TLS 1.2."""
-    for address in (listening.address, listening.enrolment_address):
-        try:
-            is_weak = transport.speaks_below_1_3(*host_and_port(address), LIMITS.connect_seconds)
-        except OSError as error:
-            raise Unreachable("does not answer this machine", field=address, remedy="listen on its address") from error
-        if is_weak:
-            raise PolicyRefusal("accepts TLS below 1.3", field=address, remedy="import data_owner before grpc")
 
 
 def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> str:
