@@ -109,13 +109,14 @@ def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int,
         )
     if status.policy_id != policy_id(settings):
         raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+            "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
         )
     if status.state is release.State.MEASURED:
         release.check_whole(node, version)
     released = release.trained_artefacts(node, version)
     if before.release != release_digest(released):
-        raise PolicyRefusal("the findings are of another release", field="release", remedy="run gate again")
+        remedy = f"run gate again, or, once it is approved, restore {node.attacks(version)} from its backup"
+        raise PolicyRefusal("the findings are of another release", field="release", remedy=remedy)
     if shadows < before.shadows:
         raise BadInput(
             f"this release was attacked with {before.shadows} shadow releases, and fewer tell less",

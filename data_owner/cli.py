@@ -54,7 +54,9 @@ def init(
     target: Annotated[str | None, typer.Option(help="Target column.")] = None,
     positive: Annotated[str | None, typer.Option(help="Positive class of the target.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the node; the folder's if not given.")] = None,
-    merge_small_groups: Annotated[bool, typer.Option(help="Merge sensitive groups under the minimum.")] = False,
+    merge_small_groups: Annotated[
+        bool, typer.Option("--merge-small-groups", help="Merge sensitive groups under the minimum.")
+    ] = False,
     epsilon: Annotated[float | None, typer.Option(help="Turn differential privacy on with this budget.")] = None,
     json: Json = False,
 ) -> None:
@@ -94,7 +96,9 @@ def init(
 @app.command()
 def train(
     node: NodePath,
-    restart: Annotated[bool, typer.Option(help="Forget the checkpoint of a training that was stopped.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget the checkpoint of a training that was stopped.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train the fair teacher, or go on where it was stopped, and draft a release."""
@@ -316,8 +320,10 @@ def benchmark(
     system: Annotated[list[str] | None, typer.Option(help="System; repeat for several. All if not given.")] = None,
     folds: Annotated[int, typer.Option(min=2, max=10, help="Folds, pooled.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds, training and models.")] = 3,
-    sweep: Annotated[bool, typer.Option(help="Also our system over the weight of the penalty.")] = False,
-    quick: Annotated[bool, typer.Option(help="One fold, one seed, short training: a look, not a result.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Also our system over the weight of the penalty.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One fold, one seed, short training: a look, not a result.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of results; what is in it is not run again.")] = Path("benchmark"),
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     json: Json = False,

@@ -68,32 +68,43 @@ class Denied:
 def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) -> Denied:
     """Deny a release for good, the newest unless named, and every other that is out and is the same byte for byte.
 
-    Raises `BadInput` if none is named and another than the newest may be served: that may be the one to recall.
+    Raises `BadInput` if there is none of that number, or if none is named and another than the newest may be served:
+    that may be the one to recall.
     """
     node = Node.open(path)
-    if version is None:
-        version = release.latest(node)
-        others = [str(each) for each in release.servable(node, now()) if each != version]
-        if others:
-            raise BadInput(
-                f"release {version} is the newest, and an older one may be served: {', '.join(others)}",
-                field="--version",
-                remedy=f"name the one to deny: {', '.join([*others, str(version)])}",
-            )
-    same = release.deny(node, version, by=by, reason=reason, now=now())
+    chosen = _known(node, version)
+    others = [str(each) for each in release.servable(node, now()) if each != chosen] if version is None else []
+    if others:
+        raise BadInput(
+            f"release {chosen} is the newest, and an older one may be served: {', '.join(others)}",
+            field="--version",
+            remedy=f"name the one to deny: {', '.join([*others, str(chosen)])}",
+        )
+    same = release.deny(node, chosen, by=by, reason=reason, now=now())
     with suppress(Fair4FreeError):  # it is denied, whether or not a page can say so
-        found = findings.last(node, version)
+        found = findings.last(node, chosen)
         if found is not None:
-            findings.write_page(node, version, found, read_settings(node))
-    return Denied(version, same, tuple(release.servable(node, now())))
+            findings.write_page(node, chosen, found, read_settings(node))
+    return Denied(chosen, same, tuple(release.servable(node, now())))
 
 
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
-    """Write what a privacy officer reads about a release, the newest unless named. Returns the page."""
+    """Write what a privacy officer reads about a release, the newest unless named. Returns the page.
+
+    Raises `BadInput` if there is none of that number, `PolicyRefusal` if it was not attacked.
+    """
     node = Node.open(path)
-    version = release.latest(node) if version is None else version
-    found = findings.last(node, version)
+    chosen = _known(node, version)
+    found = findings.last(node, chosen)
     if found is None:
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    findings.write_page(node, version, found, read_settings(node))
+    findings.write_page(node, chosen, found, read_settings(node))
     return node.privacy_report
+
+
+def _known(node: Node, version: int | None) -> int:
+    """The release that is named, the newest if none is."""
+    newest = release.latest(node)
+    if version is not None and not node.release(version).is_dir():
+        raise BadInput("there is no such release", field="--version", remedy=f"name another: the newest is {newest}")
+    return newest if version is None else version

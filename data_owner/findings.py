@@ -88,7 +88,7 @@ def _limits(status: release.Status, settings: OwnerSettings) -> AttackLimits:
         return status.limits
     if status.policy_id != policy_id(settings):
         raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
+            "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
         )
     return settings.policy.attacks
 

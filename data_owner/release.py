@@ -133,7 +133,7 @@ def latest(node: Node) -> int:
 def status(node: Node, version: int) -> Status:
     path = node.release(version) / STATE
     try:
-        return Status.model_validate_json(folder.read(path, "name an existing release, or train"))
+        return Status.model_validate_json(folder.read(path, "restore it from its backup"))
     except ValidationError:
         raise Unreachable("not the state of a release", field=str(path), remedy="restore it from its backup") from None
 
@@ -221,10 +221,9 @@ def approve(
 
     `key` is asked for under the lock, under which root documents change too.
     """
-    with folder.locked(node.lock):
+    with folder.locked(node.lock), Ledger(node.ledger) as log:
         before = status(node, version)
-        with Ledger(node.ledger) as log:
-            people = log.overrides(version, before.findings)
+        people = log.overrides(version, before.findings)
         after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
         check_not_denied(node, version)
         if before.policy_id != policy_id:
@@ -252,19 +251,18 @@ def approve(
         signed = manifest.to_bytes()
         folder.write(place / SIGNATURES, sign(Kind.MANIFEST, signed, [signing_key]).to_bytes())
         folder.write(place / Artefact.MANIFEST.filename, signed)
-        with Ledger(node.ledger) as log:
-            log.append(
-                new_entry(
-                    Approval,
-                    at=now,
-                    by=after.by,
-                    version=version,
-                    manifest=Digest.of(signed),
-                    policy_id=policy_id,
-                    artefacts=digests,
-                    records=before.records,
-                )
+        log.append(
+            new_entry(
+                Approval,
+                at=now,
+                by=after.by,
+                version=version,
+                manifest=Digest.of(signed),
+                policy_id=policy_id,
+                artefacts=digests,
+                records=before.records,
             )
+        )
         _keep(node, version, after)
         return manifest
 
@@ -380,8 +378,7 @@ def servable(node: Node, now: int) -> dict[int, Manifest]:
     for version in versions(node):
         if status(node, version).state in SERVABLE:
             file = node.release(version) / Artefact.MANIFEST.filename
-            remedy = f"restore it from its backup, or `fair4free-owner deny --version {version}`"
-            manifest = Manifest.from_bytes(folder.read(file, remedy))
+            manifest = Manifest.from_bytes(folder.read(file, restore_or_deny(version)))
             if now < manifest.expires:
                 found[version] = manifest
     return found
@@ -395,10 +392,11 @@ def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, 
     if version not in servable(node, now):
         raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
     place = node.release(version)
-    manifest = folder.read(place / Artefact.MANIFEST.filename, "approve again")
-    signatures = folder.read(place / SIGNATURES, "approve again")
+    remedy = restore_or_deny(version)
+    manifest = folder.read(place / Artefact.MANIFEST.filename, remedy)
+    signatures = folder.read(place / SIGNATURES, remedy)
     root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
-    artefacts = {kind: folder.read(place / kind.filename, "approve again") for kind in PAYLOAD}
+    artefacts = {kind: folder.read(place / kind.filename, remedy) for kind in PAYLOAD}
     return manifest, signatures, verify_release(Manifest.from_bytes(manifest), artefacts)
 
 
@@ -412,6 +410,14 @@ def _encode(value: Status) -> bytes:
 
 
 AFTER_REFUSAL = "train again, or change the policy in owner.toml and run gate again"
+
+POLICY_BACK = "put the policy in owner.toml back as it was, or, if the release is not approved yet, run gate again"
+"""A release that is out is not measured again."""
+
+
+def restore_or_deny(version: int) -> str:
+    """What a person does where a file of an approved release is gone."""
+    return f"restore it from its backup, or `fair4free-owner deny --version {version}`"
 
 
 def next_step(of: Status) -> str:

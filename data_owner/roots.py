@@ -179,8 +179,9 @@ def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
         if release.status(node, version).state not in release.SERVABLE:
             continue
         path = node.release(version) / SIGNATURES
-        old = Signatures.from_bytes(folder.read(path, "approve again")).signatures
-        new = sign(Kind.MANIFEST, folder.read(path.with_suffix(".json"), "approve again"), [key]).signatures
+        remedy = release.restore_or_deny(version)
+        old = Signatures.from_bytes(folder.read(path, remedy)).signatures
+        new = sign(Kind.MANIFEST, folder.read(path.with_suffix(".json"), remedy), [key]).signatures
         if new[0] not in old:
             folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from data_owner import decisions, preconditions, release, roots, steps
+from data_owner import attack_steps, decisions, preconditions, release, roots, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.learning.training import Trained
@@ -21,9 +21,10 @@ from data_owner.owner_toml import read_settings
 from data_owner.release import SERVABLE, State, Status, step
 from data_owner.serving.trust_metadata import TrustMetadata
 from data_owner.settings import OwnerSettings, TrainingSettings
-from protocol.artefacts import TRAINED, Artefact
+from protocol.artefacts import SIGNATURES, TRAINED, Artefact
 from protocol.freshness import Freshness
 from protocol.manifest import Manifest
+from protocol.root import KeyRole
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
@@ -286,9 +287,39 @@ def test_a_release_that_is_out_is_not_measured_again(node: Node) -> None:
 
 
 def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(BadInput, match="no such release"):
         decisions.deny(node.folder, by="Ada", reason="recalled", version=0)
     assert list(release.servable(node, now())) == [1]
+
+
+@pytest.mark.parametrize("words", [("privacy",), ("deny", "--by", "Ada", "--reason", "recalled")])
+def test_a_version_that_there_is_not_is_bad_usage_and_the_newest_is_named(node: Node, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [words[0], str(node.folder), *words[1:], "--version", "99", "--json"])
+    error = json.loads(done.stdout)["error"]
+    assert (done.exit_code, error["field"]) == (2, "--version")
+    assert "the newest is 1" in error["remedy"]
+
+
+@pytest.mark.parametrize("name", [SIGNATURES, Artefact.MANIFEST.filename, Artefact.CARD.filename])
+def test_of_an_approved_release_of_which_a_file_is_gone_the_remedy_is_one_that_works(node: Node, name: str) -> None:
+    (node.release(1) / name).unlink()
+    with pytest.raises(Unreachable, match="cannot be read") as served:
+        release.load(node, 1, now(), roots.newest(node))
+    remedies = [served.value.remedy]
+    if name != Artefact.CARD.filename:
+        with pytest.raises(Unreachable, match="cannot be read") as signed:
+            roots._sign_releases(node, roots.signing_key(node, KeyRole.RELEASE))
+        remedies.append(signed.value.remedy)
+    assert all("fair4free-owner deny --version 1" in remedy for remedy in remedies)
+    assert decisions.deny(node.folder, by="Ada", reason="a file is gone", version=1).version == 1
+
+
+def test_a_policy_that_changed_after_an_approval_is_put_back_and_not_measured_again(node: Node) -> None:
+    node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
+    for step_of_an_owner in (attack_steps.attack, decisions.write_privacy_report):
+        with pytest.raises(PolicyRefusal, match="policy changed") as caught:
+            step_of_an_owner(node.folder)
+        assert caught.value.remedy.startswith("put the policy in owner.toml back")
 
 
 def test_what_is_no_release_among_the_releases_stops_nobody(node: Node) -> None:
