@@ -71,16 +71,17 @@ def report(
 ) -> None:
     """Verify an exported log, then write every byte that left by party, day and kind."""
     from data_owner.ledger_export import verified
-    from data_owner.reports.ledger_report import ledger_report
+    from data_owner.reports.ledger_report import ledger_report, totals
     from shared import folder
 
     with shell("ledger report", json) as out:
-        found = ledger_report(verified(file, invitation, None))
+        ledger = verified(file, invitation, None)
+        found = ledger_report(ledger)
         figures = out_file.with_suffix(".figures.json")
         folder.write(out_file, found.to_html().encode())
         folder.write(figures, found.to_json().encode())
         lines = [f"{label}: {value}" for label, value in found.facts]
         out.result(
-            {"report": str(out_file), "figures": str(figures), **dict(found.facts)},
+            {"report": str(out_file), "figures": str(figures), **totals(ledger)},
             "\n".join([*lines, f"report: {out_file}"]),
         )

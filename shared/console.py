@@ -112,8 +112,15 @@ def run(app: typer.Typer) -> object:
     try:
         return typer.main.get_command(app).main(standalone_mode=False)
     except click.UsageError as error:
-        said = Shell((error.ctx and error.ctx.info_name) or "", as_json=True)
+        said = Shell(_command(error.ctx), as_json=True)
         raise SystemExit(said.failed(BadInput(error.format_message(), remedy="see --help"))) from None
+
+
+def _command(context: click.Context | None) -> str:
+    """The words of a command after the program's own; none where the first is no command."""
+    if context is None:
+        return ""
+    return context.command_path.removeprefix(context.find_root().command_path).lstrip()
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

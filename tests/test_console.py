@@ -7,10 +7,12 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from data_owner import authority
 from data_owner.cli import app
+from data_owner.node import Node
 from shared import keyring
 from shared.architecture import ARCHITECTURES
-from shared.console import Shell
+from shared.console import Shell, run
 from shared.errors import BadInput
 from shared.frozen import describe
 
@@ -42,3 +44,29 @@ def test_what_is_wrong_with_foreign_content_is_told_without_a_value() -> None:
     with pytest.raises(ValidationError) as caught:
         ARCHITECTURES.validate_json('{"kind": "SECRET", "latent": "SECRET"}')
     assert describe(caught.value) == "content: is of no kind that is known"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [("ledger verify", "ledger verify"), ("ledger nothing", "ledger"), ("gate", "gate"), ("nothing", "")],
+)
+def test_what_cannot_be_parsed_names_the_command_as_it_names_itself(
+    line: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fair4free-owner", *line.split(), "--json"])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    envelope = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, envelope["exit_code"], envelope["command"]) == (2, 2, named)
+
+
+def test_what_left_is_told_to_a_program_in_numbers(node: Node, tmp_path: Path) -> None:
+    file, page = str(tmp_path / "ledger.json"), str(tmp_path / "ledger.html")
+    authority.write_invitation(node, "localhost:50443", "localhost:50444")
+    assert CliRunner().invoke(app, ["ledger", "export", str(node.folder), "--out", file]).exit_code == 0
+    invitation = ["--invitation", str(node.invitation)]
+    done = CliRunner().invoke(app, ["ledger", "report", file, *invitation, "--out", page, "--json"])
+    result = json.loads(done.stdout)["result"]
+    assert (result.pop("report"), result.pop("figures")) == (page, str(tmp_path / "ledger.figures.json"))
+    assert result == {"bytes_left": 0, "releases_approved": 1, "countersigning_parties": 0}

@@ -11,10 +11,19 @@ from protocol.ledger_file import VerifiedLedger
 from shared.report import Cell, Report, Section, Table, Verdict
 
 
+def totals(ledger: VerifiedLedger) -> dict[str, int]:
+    """The facts at the head of the report, for a program."""
+    return {
+        "bytes_left": sum(entry.length for entry in ledger.entries if isinstance(entry, Served)),
+        "releases_approved": len({entry.version for entry in ledger.entries if isinstance(entry, Approval)}),
+        "countersigning_parties": len(ledger.countersigned),
+    }
+
+
 def ledger_report(ledger: VerifiedLedger) -> Report:
     """Of a verified log. Bytes are of the five artefacts, as they were handed to the network."""
     served = [entry for entry in ledger.entries if isinstance(entry, Served)]
-    total = sum(entry.length for entry in served)
+    found = totals(ledger)
     names = {entry.party: entry.name for entry in ledger.entries if isinstance(entry, Enrolment)}
     released = _released(ledger, served)
     checkpoint = ledger.checkpoint
@@ -27,14 +36,14 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
                 "good",
                 "Only what was approved left",
                 "Each byte belongs to a release a named person approved.",
-                f"{total:,} B",
+                f"{found['bytes_left']:,} B",
             ),
             Verdict("neutral", "Parties", "Who received any of it.", str(len({entry.party for entry in served}))),
         ),
         facts=(
-            ("Bytes that left", f"{total:,}"),
-            ("Releases approved", str(len({e.version for e in ledger.entries if isinstance(e, Approval)}))),
-            ("Countersigned by", f"{len(ledger.countersigned)} parties"),
+            ("Bytes that left", f"{found['bytes_left']:,}"),
+            ("Releases approved", str(found["releases_approved"])),
+            ("Countersigned by", f"{found['countersigning_parties']} parties"),
         ),
         sections=(
             Section(
