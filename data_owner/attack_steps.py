@@ -16,10 +16,11 @@ from data_owner.attacks.battery import SHADOWS, Battery
 from data_owner.attacks.membership import Train
 from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
+from data_owner.digests import policy_id
 from data_owner.learning.fitting import artefacts, fit, recipe
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.preconditions import check_unchanged, policy_id
+from data_owner.preconditions import check_unchanged
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare
 from protocol.artefacts import TRAINED, Artefact, release_digest

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_owner import findings, release, roots
+from data_owner.digests import policy_id
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.preconditions import check_bounded, check_name, check_unchanged, policy_id
+from data_owner.preconditions import check_bounded, check_name, check_unchanged
 from data_owner.privacy.statement import privacy_statement
 from protocol.manifest import Manifest
 from protocol.root import KeyRole

@@ -10,10 +10,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data_owner import authority, release, roots
+from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.preconditions import check_bounded, policy_id
+from data_owner.preconditions import check_bounded
 from data_owner.privacy.budget import Budget
 from data_owner.records.undeclared import MOST, in_words, undeclared
 from data_owner.steps import prepare

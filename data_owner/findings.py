@@ -8,9 +8,9 @@ from contextlib import suppress
 from data_owner import release
 from data_owner.attack_gate import exceeded, missing, verdicts
 from data_owner.attacks.battery import Battery
+from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.preconditions import policy_id
 from data_owner.release_gate import failures
 from data_owner.reports.privacy_report import Subject, privacy_report
 from data_owner.settings import AttackLimits, OwnerSettings

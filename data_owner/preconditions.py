@@ -3,13 +3,11 @@ with. Refused where it does not."""
 
 from __future__ import annotations
 
-import hashlib
-
 from data_owner import release, roots
+from data_owner.digests import settings_digest, teacher_digest
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
 from data_owner.settings import OwnerSettings
-from shared import folder
 from shared.errors import PolicyRefusal, Unreachable, VerificationFailure
 
 
@@ -69,38 +67,3 @@ def check_teacher(node: Node, version: int) -> None:
         raise VerificationFailure(
             "the encoder and the history are not of this release", field=str(node.encoder.parent), remedy="train again"
         )
-
-
-def teacher_digest(node: Node) -> str:
-    """SHA-256 of the encoder and the history of training, hex."""
-    parts = (folder.read(path, "train again") for path in (node.encoder, node.history))
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-
-
-def settings_digest(node: Node, settings: OwnerSettings) -> str:
-    """What a trained teacher depends on: columns, training settings, the minimum count, and the records or, under a
-    budget, what was drawn from them; hex."""
-    parts = [
-        settings.model_dump_json(exclude={"policy"}).encode(),
-        f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),
-        folder.read(node.records, "restore records.parquet from its backup"),
-    ]
-    if settings.privacy is not None:
-        drawn = node.microdata(microdata_key(node, settings))
-        parts.append(drawn.read_bytes() if drawn.is_file() else b"")
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()
-
-
-def microdata_key(node: Node, settings: OwnerSettings) -> str:
-    """What microdata is of: columns, the unit of privacy and the records, hex. It stays so whatever the budget is."""
-    unit = {"person", "rows_per_person"}
-    parts = (
-        settings.model_dump_json(include={"columns": True, "positive": True, "privacy": unit}).encode(),
-        folder.read(node.records, "restore records.parquet from its backup"),
-    )
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()
-
-
-def policy_id(settings: OwnerSettings) -> str:
-    """SHA-256 of the policy, hex."""
-    return hashlib.sha256(settings.policy.model_dump_json().encode()).hexdigest()

@@ -19,20 +19,14 @@ from data_owner import authority, findings, release, roots
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook
+from data_owner.digests import policy_id, settings_digest, teacher_digest
 from data_owner.learning.fitting import Prepared, artefacts, fit, recipe, split
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_toml import dump, read_settings
-from data_owner.preconditions import (
-    check_bounded,
-    check_teacher,
-    check_unchanged,
-    policy_id,
-    settings_digest,
-    teacher_digest,
-)
+from data_owner.preconditions import check_bounded, check_teacher, check_unchanged
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement

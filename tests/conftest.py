@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_owner import authority, decisions, preconditions, release, steps
+from data_owner import authority, decisions, digests, release, steps
 from data_owner.attacks.battery import Battery
 from data_owner.learning import fitting
 from data_owner.learning.teacher import TeacherSettings
@@ -178,7 +178,7 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.image_classifier.STEPS", QUICK_CLASSIFIER)
         measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, artefacts, digests.settings_digest(node, read_settings(node)), now())
     record_measured(node, version, measured.card.to_bytes(), measured.card.records)
     decisions.approve(path, by="Dr. Test")
     return version
@@ -188,7 +188,7 @@ def record_measured(
     node: Node, version: int, card: bytes, records: int = 600, exceeded: tuple[str, ...] = ()
 ) -> release.Status:
     """As a gate does that made no attack, under the node's policy as it is now."""
-    policy = preconditions.policy_id(read_settings(node))
+    policy = digests.policy_id(read_settings(node))
     found = Battery(release=release.status(node, version).made_sha256, results=()).to_bytes()
     folder.write(node.attacks(version), found, folder.PRIVATE)
     digest = release.findings_digest(found, policy)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, attack_steps, decisions, findings, ledger_export, preconditions, release, steps
+from data_owner import attack_gate, attack_steps, decisions, digests, findings, ledger_export, release, steps
 from data_owner.attacks import canaries, membership, reconstruction, run
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -193,7 +193,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.settings.write_text("\n".join(lines))
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
-    release.write_draft(node, memorised, preconditions.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, memorised, digests.settings_digest(node, read_settings(node)), now())
     folder.write(node.attacks(1), b"{", folder.PRIVATE)  # damaged findings are found anew
     with short_training():
         gated = steps.gate(path)
@@ -250,7 +250,7 @@ def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
     """Findings, card and state are three files; an earlier gate had found nothing."""
     found, card = findings.last(blocked, 1), findings.card(blocked, 1)
     assert found is not None
-    policy = preconditions.policy_id(read_settings(blocked))
+    policy = digests.policy_id(read_settings(blocked))
     harmless = found.model_copy(update={"results": ()})
     lenient = AttackLimits(required=())
     assert findings.keep(blocked, 1, card, harmless, lenient, policy, now()).exceeded == ()
@@ -277,8 +277,8 @@ def harmless_release(node: Node) -> int:
     found = findings.last(node, 1)
     assert found is not None
     made = dict.fromkeys(TRAINED, b"{}")
-    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
-    policy = preconditions.policy_id(read_settings(node))
+    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
+    policy = digests.policy_id(read_settings(node))
     nothing = found.model_copy(update={"results": ()})
     findings.keep(node, version, findings.card(node, 1), nothing, AttackLimits(required=()), policy, now())
     return version
@@ -306,7 +306,7 @@ def test_a_new_finding_is_not_overridden_though_an_approval_was_begun(blocked: N
     folder.write(path, findings.card(blocked, 1).model_copy(update={"overridden": True}).to_bytes())
     found = findings.last(blocked, 1)
     assert found is not None
-    policy = preconditions.policy_id(read_settings(blocked))
+    policy = digests.policy_id(read_settings(blocked))
     findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
     assert not findings.card(blocked, 1).overridden
 
@@ -334,7 +334,7 @@ def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(bloc
     found = findings.last(blocked, 1)
     assert found is not None
     limits = AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP))
-    policy = preconditions.policy_id(read_settings(blocked))
+    policy = digests.policy_id(read_settings(blocked))
     status = findings.keep(blocked, 1, findings.card(blocked, 1), found, limits, policy, now())
     (said,) = status.failures
     assert "membership" in said

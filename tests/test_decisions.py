@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, findings, ledger_export, preconditions, release, roots
+from data_owner import decisions, digests, findings, ledger_export, release, roots
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome, Rate, Result
@@ -28,7 +28,7 @@ from tests.conftest import record_measured
 
 def another(node: Node, made: dict[Artefact, bytes]) -> int:
     """A newer release of these bytes, measured, with the card of the first."""
-    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
     record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
     return version
 
@@ -48,7 +48,7 @@ def of_node(node: Node) -> dict[str, Any]:
 def attacked(node: Node) -> int:
     """A newer release, measured under the node's policy, of whose 20 members 3 are guessed and of others none."""
     version = release.write_draft(
-        node, release.trained_artefacts(node, 1), preconditions.settings_digest(node, read_settings(node)), now()
+        node, release.trained_artefacts(node, 1), digests.settings_digest(node, read_settings(node)), now()
     )
     settings = read_settings(node)
     outcome = Outcome(part=EVERYONE, **{name: Rate(successes=of, trials=20) for name, of in GUESSED.items()})
@@ -57,7 +57,7 @@ def attacked(node: Node) -> int:
         results=(Result(attack=Attack.ATTRIBUTE_INFERENCE, aim="a rate", outcomes=(outcome,)),),
     )
     card, limits = findings.card(node, 1), settings.policy.attacks
-    findings.keep(node, version, card, battery, limits, preconditions.policy_id(settings), now())
+    findings.keep(node, version, card, battery, limits, digests.policy_id(settings), now())
     return version
 
 
@@ -169,7 +169,7 @@ def test_a_release_is_denied_though_no_page_can_say_so(node: Node) -> None:
 
 
 def test_the_log_tells_under_which_policy_a_release_was_approved_and_the_doctor_which_one_holds_now(node: Node) -> None:
-    policy = preconditions.policy_id(read_settings(node))[:16]
+    policy = digests.policy_id(read_settings(node))[:16]
     report = ledger_report(verify_ledger(ledger_export.export(node), roots.newest(node)))
     (decided,) = (each for each in report.sections if each.title == "Decisions")
     assert [row[4] for row in decided.tables[0].rows if row[1] == "approval"] == [policy]

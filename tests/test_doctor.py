@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_owner import decisions, doctor, preconditions, release, steps
+from data_owner import decisions, digests, doctor, release, steps
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.accounting import Query, affordable
@@ -63,7 +63,7 @@ def test_what_ends_soon_is_found_in_time(
 def test_a_release_ends_after_the_days_that_owner_toml_says(node: Node) -> None:
     edit(node, policy=read_settings(node).policy.model_copy(update={"release_days": 10}))
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
-    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     manifest = decisions.approve(node.folder, by="Dr. Test")
     assert manifest.expires - manifest.created == 10 * 86_400

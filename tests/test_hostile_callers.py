@@ -16,7 +16,7 @@ import pytest
 import consumer
 from consumer import channel, fetching
 from consumer.study import Study
-from data_owner import authority, decisions, preconditions, release
+from data_owner import authority, decisions, digests, release
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -55,7 +55,7 @@ def hospital(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     card = artefacts.pop(Artefact.CARD)
     for first in (0, 1):  # LARGE_RELEASE and TO_BE_DENIED are not the same bytes, or the denial would be of both
         artefacts[Artefact.DECODER] = bytes((first + byte) % 256 for byte in range(256)) * (LARGE // 256)
-        version = release.write_draft(node, artefacts, preconditions.settings_digest(node, read_settings(node)), now())
+        version = release.write_draft(node, artefacts, digests.settings_digest(node, read_settings(node)), now())
         record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")
     return node.folder

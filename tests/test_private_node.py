@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, findings, preconditions, release, steps
+from data_owner import decisions, digests, findings, release, steps
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.outcome import Audit
 from data_owner.cli import app
@@ -48,7 +48,7 @@ def edit(node: Node, **changes: object) -> None:
 
 def drawn(node: Node) -> Path:
     """The microdata of the node's settings."""
-    return node.microdata(preconditions.microdata_key(node, read_settings(node)))
+    return node.microdata(digests.microdata_key(node, read_settings(node)))
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(gated: Nod
 def test_what_was_made_without_a_budget_is_never_signed_as_private(node: Node) -> None:
     found = read_settings(node)
     made, card = release.trained_artefacts(node, 1), (node.releases / "1" / Artefact.CARD.filename).read_bytes()
-    version = release.write_draft(node, made, preconditions.settings_digest(node, found), now())
+    version = release.write_draft(node, made, digests.settings_digest(node, found), now())
     record_measured(node, version, card)
     edit(node, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):

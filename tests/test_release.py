@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from data_owner import attack_steps, decisions, preconditions, release, roots, steps
+from data_owner import attack_steps, decisions, digests, preconditions, release, roots, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.learning.training import Trained
@@ -93,7 +93,7 @@ def test_what_blocks_a_release_is_not_called_a_success_of_an_attack() -> None:
 def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
     node: Node, words: tuple[str, ...], option: str
 ) -> None:
-    run = preconditions.settings_digest(node, read_settings(node))
+    run = digests.settings_digest(node, read_settings(node))
     version = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), run, now())
     before = record_measured(node, version, b"{}", exceeded=("reconstruction",))
     done = CliRunner().invoke(app, [words[0], str(node.folder), *words[1:], "--json"])
@@ -103,7 +103,7 @@ def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
     with pytest.raises(PolicyRefusal) as caught:
         decisions.approve(node.folder, by="Ada")
     assert "gate" in caught.value.remedy
@@ -111,7 +111,7 @@ def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) ->
 
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
     record_measured(node, 2, b"{}")
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
@@ -121,9 +121,9 @@ def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
 def test_a_release_that_nothing_says_was_attacked_is_not_approved(node: Node) -> None:
     settings = read_settings(node)
     draft = release.trained_artefacts(node, 1)
-    version = release.write_draft(node, draft, preconditions.settings_digest(node, settings), now())
+    version = release.write_draft(node, draft, digests.settings_digest(node, settings), now())
     card = folder.read(node.release(1) / Artefact.CARD.filename, "")
-    policy = preconditions.policy_id(settings)
+    policy = digests.policy_id(settings)
     release.record_measured(node, version, card, 600, (), policy, now(), exceeded=(), findings="")
     folder.write(node.attacks(version), b"whatever was found", folder.PRIVATE)
     with pytest.raises(PolicyRefusal, match="cut off"):
@@ -133,7 +133,7 @@ def test_a_release_that_nothing_says_was_attacked_is_not_approved(node: Node) ->
 
 def test_other_records_than_those_trained_on_need_another_training(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, preconditions.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
     patients(seed=9).to_parquet(node.records)
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
         steps.gate(node.folder)
@@ -177,7 +177,7 @@ def test_versions_only_rise_also_when_a_folder_is_gone(node: Node, is_denied: bo
 
 
 def test_what_was_denied_is_not_let_out_by_training_it_again(node: Node) -> None:
-    run = preconditions.settings_digest(node, read_settings(node))
+    run = digests.settings_digest(node, read_settings(node))
     again = release.write_draft(node, release.trained_artefacts(node, 1), run, now())
     card = folder.read(node.release(1) / Artefact.CARD.filename, "")
     record_measured(node, again, card)
@@ -269,7 +269,7 @@ def test_what_another_training_left_is_not_measured_as_this_release(node: Node, 
     """It was cut off before its draft: encoder and history are of the node, and of the same shapes."""
     for path in (node.encoder, node.history):
         folder.write(path, b"of release 2", folder.PRIVATE)
-    run, kept = preconditions.settings_digest(node, read_settings(node)), preconditions.teacher_digest(node)
+    run, kept = digests.settings_digest(node, read_settings(node)), digests.teacher_digest(node)
     made = release.trained_artefacts(node, 1)
     assert release.write_draft(node, made, run, now(), teacher_sha256=kept) == 2
     preconditions.check_teacher(node, 2)
@@ -385,7 +385,7 @@ def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch
         stop_training(node)
         monkeypatch.setattr(fitting, "version", lambda package: "0.0.9")
         assert steps.train(node.folder) == 2
-        assert release.status(node, 2).teacher_sha256 == preconditions.teacher_digest(node)
+        assert release.status(node, 2).teacher_sha256 == digests.teacher_digest(node)
 
 
 def test_the_remedy_for_a_release_without_its_manifest_can_be_followed(node: Node) -> None:

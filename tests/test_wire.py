@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import consumer
 from consumer import channel, doctor, trust_update
 from consumer.study import Study
-from data_owner import authority, decisions, ledger_export, preconditions, release, roots
+from data_owner import authority, decisions, digests, ledger_export, release, roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -207,7 +207,7 @@ def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Stu
 def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:
     node = running.node
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
-    version = release.write_draft(node, made, preconditions.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     decisions.approve(node.folder, by="Dr. Test")
     assert consumer.fetch(study.folder).release.manifest.version == 2

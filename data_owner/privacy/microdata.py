@@ -6,8 +6,8 @@ import hashlib
 
 import pandas as pd
 
+from data_owner.digests import microdata_key
 from data_owner.node import Node
-from data_owner.preconditions import microdata_key
 from data_owner.privacy.budget import Budget, Charge
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, rho_of, varied
