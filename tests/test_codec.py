@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_owner.records.disclosure import quantile_table
+from data_owner.records.disclosure import disclose, quantile_table
+from data_owner.records.ingest import ingest
+from data_owner.settings import ColumnSettings
 from shared import logistic
 from shared.codec import Layout, decode, dense, encode, rank_interval, sample, sample_level
 from shared.errors import BadInput
 from shared.schema import Schema
+from tests.conftest import patients, settings_for
 
 Disclosed = tuple[Schema, pd.DataFrame]
 
@@ -94,6 +97,32 @@ def test_rank_intervals_are_ordered_and_inside_zero_and_one(values: list[float])
     assert (low < high).all()
     assert (low >= -1e-12).all()
     assert (high <= 1.0 + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("amounts", "declared"),
+    [
+        (np.array([0.1, 0.7, 5.0]).astype("float32"), None),
+        (np.array([70, 100, 150]) / 18.0182, None),
+        (np.array([1.0, 3.0, 7.0]) * 0.1, None),
+        (np.array([36.62, 37.48, 38.11]), 1),
+    ],
+    ids=["in single precision", "when it was converted", "when it was computed", "kept to fewer decimals"],
+)
+def test_a_value_that_many_share_owns_its_ranks(amounts: np.ndarray, declared: int | None) -> None:
+    which = np.random.default_rng(0).choice(3, 600, p=[0.6, 0.3, 0.1])
+    table = patients().assign(lactate=amounts[which])
+    settings = settings_for(table)
+    settings.columns["lactate"] = ColumnSettings(kind="number", decimals=declared)
+    schema, canonical = disclose(ingest(table, settings), 10)
+    (column,) = (column for column in Layout(schema).numeric if column.name == "lactate")
+    low, high = rank_interval(column.quantiles, canonical["lactate"].to_numpy())
+    for index, amount in enumerate(amounts):
+        share = (which == index).mean()
+        assert high[which == index] - low[which == index] == pytest.approx(share, abs=0.02)
+        middle = (low + high)[which == index] / 2
+        decoded = np.interp(middle, column.quantiles.ranks, column.quantiles.values).round(column.decimals)
+        assert decoded == pytest.approx(float(amount), abs=1e-6 if declared is None else 0.05)
 
 
 def test_an_unknown_category_is_refused_by_column_name_without_its_value(disclosed: Disclosed) -> None:

@@ -194,7 +194,10 @@ def _column(
         present = numbers.dropna()
         _check_numbers(present, name, kind, bounds if bounds is None else _as_held(bounds, values))
         numbers = numbers if bounds is None else numbers.clip(*bounds)
-        decimals = _decimals_of(present, values, name, entry, minimum_count) if kind == "number" else 0
+        if kind == "number":
+            precision = np.finfo("f4" if values.dtype == "float32" else "f8")
+            decimals = _decimals_of(present, precision, name, entry, minimum_count)
+            numbers = _rounded(numbers, decimals, precision, minimum_count)
     fact = ColumnFacts(
         name=name,
         kind=kind,
@@ -347,7 +350,11 @@ def _with_groups(
     return frame, found
 
 
-def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: ColumnSettings, minimum_count: int) -> int:
+def _decimals_of(
+    present: pd.Series, precision: np.finfo[np.floating], name: str, entry: ColumnSettings, minimum_count: int
+) -> int:
+    """Those declared, or the fewest that keep all values to their precision but fewer than the minimum count; else
+    eight digits of the largest value."""
     largest = float(present.abs().max())
     if largest > LARGEST or (entry.decimals is None and largest < SMALLEST):
         raise BadInput(
@@ -357,17 +364,20 @@ def _decimals_of(present: pd.Series, values: pd.Series, name: str, entry: Column
         )
     if entry.decimals is not None:
         return entry.decimals
-    return _decimals(present, np.finfo("f4" if values.dtype == "float32" else "f8"), minimum_count)
+    most = min(17, 8 + max(0, -int(np.floor(np.log10(largest)))))
+    enough = (places for places in range(most) if (~_is_kept(present, places, precision)).sum() < minimum_count)
+    return next(enough, most)
 
 
-def _decimals(present: pd.Series, precision: np.finfo[np.floating], minimum_count: int) -> int:
-    """The fewest decimal places that keep all values to their precision but fewer than the minimum count; else eight
-    digits of the largest value."""
-    values = present.to_numpy()
-    magnitude = int(np.floor(np.log10(np.abs(values).max())))
-    most = min(17, 8 + max(0, -magnitude))
-    for places in range(most):
-        kept = np.isclose(np.round(values, places), values, rtol=4 * float(precision.eps), atol=0.0)
-        if int((~kept).sum()) < minimum_count:
-            return places
-    return most
+def _rounded(numbers: pd.Series, decimals: int, precision: np.finfo[np.floating], minimum_count: int) -> pd.Series:
+    """Numbers as the quantile table will have them: single precision and arithmetic leave what many share beside the
+    point that is theirs. Those with more decimals stay as they are if they are too few for a point."""
+    odd = numbers.notna() & ~_is_kept(numbers, decimals, precision)
+    rounded = numbers.round(decimals)
+    return rounded.mask(odd, numbers) if odd.sum() < minimum_count else rounded
+
+
+def _is_kept(values: pd.Series, places: int, precision: np.finfo[np.floating]) -> NDArray[np.bool_]:
+    """Whether so many decimal places keep each value to its precision."""
+    numbers = values.to_numpy()
+    return np.isclose(np.round(numbers, places), numbers, rtol=4 * float(precision.eps), atol=0.0)
