@@ -20,7 +20,7 @@ from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook
 from data_owner.digests import policy_id, settings_digest, teacher_digest
-from data_owner.learning.fitting import Prepared, artefacts, fit, recipe, split
+from data_owner.learning.fitting import Prepared, artefacts, fit, recipe, split, with_refused_undecided
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
@@ -108,7 +108,7 @@ def init(
     listed = pd.DataFrame(found.skipped).to_csv(index=False).encode() if found.skipped else None
     undecided = any(entry.kind == "undecided" for entry in settings.columns.values())
     if not undecided and epsilon is None:
-        split(table, settings)
+        settings = with_refused_undecided(table, settings)
     elif not undecided:
         read(table, settings, as_declared=True)
     with folder.locked(node.lock):

@@ -13,7 +13,8 @@ that the reader already has (columns, settings, files), never from the contents 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
 
 
 class Fair4FreeError(Exception):
@@ -45,7 +46,12 @@ class Fair4FreeError(Exception):
 
 
 class BadContent(Fair4FreeError):
-    """What was given cannot be accepted."""
+    """What was given cannot be accepted.
+
+    `several`: what was said `together`, one of each column, if this says more than one thing.
+    """
+
+    several: tuple[BadContent, ...] = ()
 
 
 class BadInput(BadContent):
@@ -56,6 +62,23 @@ class PolicyRefusal(BadContent):
     """The owner's policy does not allow the step."""
 
     exit_code = 1
+
+
+Refusal = TypeVar("Refusal", bound=BadContent)
+
+
+def together(problems: Sequence[Refusal]) -> Refusal:
+    """All that is wrong at once, in the type of the first: a table of forty columns is not mended one run a column."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    joined = type(first)(
+        "; ".join(f"{each.field}: {each.problem}" for each in problems),
+        field=", ".join(each.field for each in problems),
+        remedy="; ".join(f"{each.field}: {each.remedy}" for each in problems),
+    )
+    joined.several = tuple(problems)
+    return joined
 
 
 class VerificationFailure(BadContent):

@@ -448,3 +448,31 @@ def test_a_date_column_of_no_dates_is_all_gaps() -> None:
     found = canonical(written, "admitted", "date", gaps=True)
     assert found.isna().all()
     assert list(found.index) == [4, 5, 7]
+
+
+def test_features_that_the_policy_or_a_cell_refuses_wait_for_a_person_and_refuse_no_file(tmp_path: Path) -> None:
+    few = [int(row < 4) for row in range(600)]
+    seen = ["2021-02-30" if row == 3 else f"2021-03-{1 + row % 28:02}" for row in range(600)]
+    path = changed(dialysis=few, transplant=few, seen=seen)(tmp_path)
+    proposed = steps.init(tmp_path / "hospital", data=path, target="died", sensitive=("région",), positive="1")
+    waiting = {name: entry.reason for name, entry in proposed.columns.items() if entry.kind == "undecided"}
+    assert waiting.keys() == {"dialysis", "transplant", "seen"}
+    assert "fewer records" in waiting["dialysis"]
+    assert "not a date" in waiting["seen"]
+    assert read_settings(Node(tmp_path / "hospital")).columns == proposed.columns
+    with pytest.raises(PolicyRefusal, match="needs a decision"):
+        steps.train(tmp_path / "hospital")
+
+
+def test_a_file_of_which_every_feature_is_refused_waits_for_a_person(tmp_path: Path) -> None:
+    few = patients()[["région", "died"]].assign(dialysis=[int(row < 4) for row in range(600)])
+    proposed = steps.init(tmp_path / "hospital", data=few, target="died", sensitive=("région",), positive="1")
+    assert proposed.columns["dialysis"].kind == "undecided"
+
+
+def test_every_feature_that_the_policy_refuses_is_named_at_once() -> None:
+    few = [int(row < 4) for row in range(600)]
+    table = patients().assign(dialysis=few, transplant=few)
+    with pytest.raises(PolicyRefusal) as caught:
+        disclose(ingest(table, settings_for(table)), 10)
+    assert caught.value.field == "dialysis, transplant"

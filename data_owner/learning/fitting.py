@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,10 @@ from data_owner.learning.teacher import TeacherSettings, architecture_for, defau
 from data_owner.learning.training import Trained, train_teacher, trains_on, validation_split
 from data_owner.records.disclosure import check_classes, disclose, merge_rare_declared
 from data_owner.records.ingest import MergedGroups, read, with_groups
-from data_owner.settings import OwnerSettings, TrainingSettings
+from data_owner.settings import ColumnSettings, OwnerSettings, TrainingSettings
 from protocol.artefacts import Artefact
 from shared.codec import encode
+from shared.errors import BadContent
 from shared.progress import Progress, quiet
 from shared.schema import ColumnRole, Schema
 
@@ -71,6 +73,32 @@ def split(table: pd.DataFrame, settings: OwnerSettings) -> Prepared:
     architecture_for(schema, default_settings(schema))
     kept = [canonical.iloc[part].reset_index(drop=True) for part in (training, held_out)]
     return Prepared(schema, kept[0], kept[1], grouped.merged)
+
+
+def with_refused_undecided(table: pd.DataFrame, settings: OwnerSettings) -> OwnerSettings:
+    """Settings in which every feature that `split` refuses waits for a person, with the reason. Raises for the rest of
+    what it refuses."""
+    features = {
+        name
+        for name, entry in settings.columns.items()
+        if entry.role == "feature" and entry.kind not in ("exclude", "image")
+    }
+    reasons: dict[str, str] = {}
+
+    def without(kind: Literal["exclude", "undecided"]) -> OwnerSettings:
+        refused = {name: ColumnSettings(kind=kind, reason=reason) for name, reason in reasons.items()}
+        return settings.model_copy(update={"columns": settings.columns | refused})
+
+    while not features or features - reasons.keys():
+        try:
+            split(table, without("exclude"))
+            break
+        except BadContent as refusal:
+            found = {each.field: each.problem for each in refusal.several or (refusal,)}
+            if not found.keys() <= features:
+                raise
+            reasons |= found
+    return without("undecided")
 
 
 def recipe(schema: Schema, training: TrainingSettings) -> str:

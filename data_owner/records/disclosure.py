@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_owner.records.ingest import ColumnFacts, Records
-from shared.errors import PolicyRefusal
+from shared.errors import PolicyRefusal, together
 from shared.schema import (
     MERGED,
     CategoricalColumn,
@@ -49,28 +49,34 @@ def disclose(
     table = records.frame.copy()
     counted = np.arange(len(table)) if counted is None else counted
     columns: list[NumericColumn | CategoricalColumn | ImageColumn] = []
+    refusals: list[PolicyRefusal] = []
     for facts in records.columns:
-        values = table[facts.name]
-        if facts.image is not None:
-            columns.append(facts.image)
-        elif facts.kind in ("category", "boolean"):
-            if facts.role is ColumnRole.FEATURE:
-                if facts.declared_categories is None:
-                    values = table[facts.name] = merge_rare(values, minimum_count, counted)
-                elif int(values.iloc[counted].isna().sum()) < minimum_count:
-                    values = table[facts.name] = values.fillna(values.value_counts().index[0])
-                _require(
-                    values.nunique(dropna=False) > 1,
-                    facts.name,
-                    "every category but one",
-                    'group its categories into fewer, or set kind = "exclude" in owner.toml',
-                )
-            if facts.role is ColumnRole.TARGET:
-                check_classes(values.iloc[counted], facts.name, minimum_count)
-            columns.append(_categorical(facts, values))
-        else:
-            beyond = minimum_count if of_people or facts.declared_bounds is None else 0
-            columns.append(_numeric(facts, values, minimum_count, counted, beyond))
+        try:
+            values = table[facts.name]
+            if facts.image is not None:
+                columns.append(facts.image)
+            elif facts.kind in ("category", "boolean"):
+                if facts.role is ColumnRole.FEATURE:
+                    if facts.declared_categories is None:
+                        values = table[facts.name] = merge_rare(values, minimum_count, counted)
+                    elif int(values.iloc[counted].isna().sum()) < minimum_count:
+                        values = table[facts.name] = values.fillna(values.value_counts().index[0])
+                    _require(
+                        values.nunique(dropna=False) > 1,
+                        facts.name,
+                        "every category but one",
+                        'group its categories into fewer, or set kind = "exclude" in owner.toml',
+                    )
+                if facts.role is ColumnRole.TARGET:
+                    check_classes(values.iloc[counted], facts.name, minimum_count)
+                columns.append(_categorical(facts, values))
+            else:
+                beyond = minimum_count if of_people or facts.declared_bounds is None else 0
+                columns.append(_numeric(facts, values, minimum_count, counted, beyond))
+        except PolicyRefusal as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise together(refusals)
     sensitive = [facts.name for facts in records.columns if facts.role is ColumnRole.SENSITIVE]
     counts = table.groupby(sensitive, sort=True).size()
     trained = table.iloc[counted].groupby(sensitive).size().reindex(counts.index, fill_value=0)

@@ -15,7 +15,7 @@ from data_owner.records import column_type
 from data_owner.records.images import image_column
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy
 from shared.canonical import AFRESH, Kind, canonical, plain
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal, together
 from shared.image_codec import canonical_images
 from shared.limits import LIMITS
 from shared.schema import LARGEST, MERGED, MISSING, ColumnRole, ImageColumn
@@ -119,7 +119,7 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
         facts.append(fact)
         columns[name] = values
     if problems:
-        raise _together(problems)
+        raise together(problems)
     frame = pd.DataFrame(columns)
     (target,) = (fact.name for fact in facts if fact.role is ColumnRole.TARGET)
     if as_declared:
@@ -134,17 +134,6 @@ def read(table: pd.DataFrame, settings: OwnerSettings, *, as_declared: bool = Fa
     if settings.positive not in set(frame[target] if classes is None else classes):
         raise BadInput("not a class of the target", field="positive", remedy="correct it in owner.toml")
     return Records(frame, tuple(facts), settings.positive)
-
-
-def _together(problems: list[BadInput]) -> BadInput:
-    """Every column that cannot be read at once: a table of forty is not mended one run a column."""
-    if len(problems) == 1:
-        return problems[0]
-    return BadInput(
-        "; ".join(f"{each.field}: {each.problem}" for each in problems),
-        field=", ".join(each.field for each in problems),
-        remedy="; ".join(f"{each.field}: {each.remedy}" for each in problems),
-    )
 
 
 def check_target(values: pd.Series, name: str) -> None:
