@@ -8,6 +8,7 @@ that the schema names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -44,7 +45,7 @@ def plain(values: pd.Series, name: str, *, gaps: bool = False) -> pd.Series:
     Raises `BadInput` naming a column of mixed types, of a type that no kind of column has (lists, bytes, durations),
     or with infinite values, which with `gaps` are missing ones.
     """
-    values = _plain(values, name)
+    values = _plain(values, name, gaps)
     if not pd.api.types.is_float_dtype(values):
         return values
     infinite = np.isinf(values.to_numpy(float, na_value=np.nan))
@@ -106,7 +107,7 @@ def restore_column(values: pd.Series, column: Column) -> pd.Series:
         ) from None
 
 
-def _plain(values: pd.Series, name: str) -> pd.Series:
+def _plain(values: pd.Series, name: str, gaps: bool) -> pd.Series:
     if isinstance(values.dtype, pd.CategoricalDtype):
         if pd.api.types.is_string_dtype(values.cat.categories):
             return values
@@ -117,6 +118,8 @@ def _plain(values: pd.Series, name: str) -> pd.Series:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError):
         raise BadInput("mixes types", field=name, remedy="give the column one type") from None
+    if pa.types.is_decimal(array.type) and array.type.scale <= 0:
+        array = _whole(array, gaps)
     kind = array.type
     if pa.types.is_decimal(kind):
         numbers = [np.nan if number is None else float(number) for number in array.to_pylist()]
@@ -140,6 +143,15 @@ def _plain(values: pd.Series, name: str) -> pd.Series:
     if kind in EXACT_TYPES and array.null_count:
         return array.to_pandas(types_mapper=EXACT_TYPES.get).set_axis(values.index)
     return pd.Series(array.to_pandas().to_numpy(), index=values.index).infer_objects()
+
+
+def _whole(decimals: pa.Array, gaps: bool) -> pa.Array:
+    """Decimals without places as whole numbers, or as text where one is too long: of two long codes floats make one.
+    With `gaps` always as text, so that no single cell decides."""
+    with suppress(pa.ArrowInvalid):
+        if not gaps:
+            return decimals.cast(pa.int64())
+    return decimals.cast(pa.string())
 
 
 def _as_text(values: pd.Series) -> pd.Series:

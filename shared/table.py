@@ -184,7 +184,7 @@ def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd
             return values(dtype="str", keep_default_na=False, na_values=[""])
         table: pd.DataFrame = values()
         named = () if isinstance(text, str) else text
-        # long numbers beside gaps were rounded: as text they stay what they are
+        # long numbers are rounded beside gaps, or of no type: as text they stay what they are
         if rounded := [name for name in header if name not in named and _beyond_exact(table[name])]:
             table[rounded] = values(usecols=rounded, dtype="str")
         numbers = [name for name in header if pd.api.types.is_numeric_dtype(table[name])]
@@ -255,7 +255,9 @@ def _may_hold_codes(path: Path) -> bool:
 
 
 def _beyond_exact(values: pd.Series) -> bool:
-    """Whether these are whole numbers in floats, too long to be exact."""
+    """Whether these are whole numbers in floats, too long to be exact, or too long for any type, which are objects."""
+    if values.dtype == "object":
+        return True
     if not pd.api.types.is_float_dtype(values):
         return False
     present = values.dropna()

@@ -103,6 +103,17 @@ def test_a_code_of_many_values_waits_for_a_person(tmp_path: Path) -> None:
     assert "looks like a code" in entry.reason
 
 
+@pytest.mark.parametrize(
+    "cells", [["1234567890123456789012", "1234567890123456789013"], ["1234567890123456789012", ""]]
+)
+def test_a_column_of_numbers_that_no_type_holds_refuses_no_file(cells: list[str], tmp_path: Path) -> None:
+    table = read_table(stays(tmp_path / "stays.csv", serial=cells))
+    assert settings_for(table).columns["serial"].kind == "undecided"
+    schema, _, back = come_back(table, serial="category")
+    assert set(back["serial"].dropna()) == set(cells) - {""}
+    assert set(schema.names) == set(table.columns)
+
+
 HUNDREDTHS = [f"{number / 100:.2f}" for number in range(5, 90)]
 
 

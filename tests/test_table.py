@@ -311,6 +311,27 @@ def test_long_codes_beside_gaps_stay_what_they_are(tmp_path: Path, suffix: str) 
     assert set(canonical(table["ward"].astype("object"), "ward", "category").dropna()) == {str(code) for code in codes}
 
 
+@pytest.mark.parametrize("gap", [[], [None]])
+@pytest.mark.parametrize("codes", [(900000000000207008, 900000000000207009), (10**25, 10**25 + 1)])
+def test_codes_in_a_decimal_type_without_places_stay_two(
+    tmp_path: Path, codes: tuple[int, ...], gap: list[None]
+) -> None:
+    values = pa.array([*map(Decimal, codes), *gap] * 600, pa.decimal128(38, 0))[:600]
+    rows = pa.Table.from_pandas(patients(600)).append_column("concept", values)
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    found = read_table(tmp_path / "rows.parquet")["concept"]
+    for gaps in (False, True):
+        labels = canonical(found, "concept", "category", gaps=gaps)
+        assert set(labels.dropna()) == set(map(str, codes))
+        assert labels.isna().sum() == values.null_count
+
+
+def test_amounts_in_a_decimal_type_without_places_come_back_as_whole_numbers() -> None:
+    back = through(pd.Series([Decimal(number % 90) for number in range(600)], dtype="object"), "age")
+    assert back.tolist() == [number % 90 for number in range(600)]
+    assert str(back.dtype) == "int64"
+
+
 @pytest.mark.parametrize(("dtype", "bounds"), [("uint8", (-20.0, 150.0)), ("int8", (-200.0, 200.0))])
 def test_bounds_beyond_an_integer_type_come_back_in_a_wider_one(dtype: str, bounds: tuple[float, float]) -> None:
     table = patients()
