@@ -156,6 +156,47 @@ def test_a_few_labels_with_signs_and_bands_are_categories(labels: list[str]) -> 
     assert settings_for(table).columns["band"].kind == "category"
 
 
+@pytest.mark.parametrize("mark", [".", "-", "?", "ND", "unknown"])
+@pytest.mark.parametrize("every", [3, 8])
+def test_measurements_and_dates_beside_marks_for_gaps_wait_for_a_person(mark: str, every: int) -> None:
+    amounts = [mark if row % every == 0 else f"{1 + row % 59 / 10:.1f}" for row in range(600)]
+    days = [mark if row % every == 0 else f"19{30 + row % 60}-0{1 + row % 9}-11" for row in range(600)]
+    columns = settings_for(patients().assign(creatinine=amounts, seen=days, birthday=days)).columns
+    assert {columns[name].kind for name in ("creatinine", "seen", "birthday")} == {"undecided"}
+    assert "empty the cells that are no number" in columns["creatinine"].reason
+    assert "empty the cells that are no date" in columns["seen"].reason
+    assert "give an age" in columns["birthday"].reason
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["038.9", *["unknown"] * 6, *(f"{number}.1" for number in range(410, 440))],
+        ["unknown", *map(str, range(1, 8))],
+        [f"{number}{letter}" for number in range(1, 12) for letter in ("", "A")],
+    ],
+    ids=["codes", "grades", "rooms"],
+)
+def test_codes_and_grades_beside_text_are_categories(labels: list[str]) -> None:
+    table = patients().assign(code=(labels * 600)[:600])
+    assert settings_for(table).columns["code"].kind == "category"
+
+
+@pytest.mark.parametrize("kind", ["int64", "str", "float64"])
+@pytest.mark.parametrize(("name", "said"), [("admission", "write 2020-01-24"), ("geburtsdatum", "give an age")])
+def test_dates_without_dashes_wait_for_a_person(name: str, said: str, kind: str) -> None:
+    days = pd.Series([19_300_100 + 10_000 * (row % 60) + row % 28 + 1 for row in range(600)])
+    days[0] = 19_999_999
+    entry = settings_for(patients().assign(**{name: days.astype(kind)})).columns[name]
+    assert entry.kind == "undecided"
+    assert said in entry.reason
+
+
+def test_whole_numbers_of_eight_digits_that_are_no_days_stay_numbers() -> None:
+    counts = pd.Series([20_000_000 + 7919 * (row % 300) for row in range(600)])
+    assert settings_for(patients().assign(count=counts)).columns["count"].kind == "integer"
+
+
 HOURS = [f"2022-01-{1 + number % 28:02d}T{number % 24:02d}:00:00" for number in range(100)]
 
 

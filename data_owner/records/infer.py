@@ -42,6 +42,13 @@ NO_NUMBER = {
 FEW_LABELS = 10
 """So many amounts or times are names of something, as "<18" is of a band."""
 OTHER_DATE = re.compile(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$")
+FIRST_DAY, LAST_DAY = 1800_01_01, 2199_12_31
+"""Numbers between may be days, as 20200124 is."""
+SPELT_OTHERWISE = "looks like dates, but not all are written as YYYY-MM-DD"
+WITHOUT_DASHES = "looks like dates written as 20200124: write 2020-01-24"
+BESIDE_DATES = "mixes dates with other text: empty the cells that are no date"
+OF_DATES = {SPELT_OTHERWISE, WITHOUT_DASHES, BESIDE_DATES}
+BESIDE_NUMBERS = "mixes numbers with other text: empty the cells that are no number"
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
 
@@ -106,7 +113,7 @@ def infer(
 def _guess(values: pd.Series) -> ColumnSettings:
     """The likely kind of a plain column, or "undecided" with the reason why a person must look."""
     guessed = _guess_kind(values)
-    if guessed.kind == "date" and BIRTH.search(str(values.name)):
+    if (guessed.kind == "date" or guessed.reason in OF_DATES) and BIRTH.search(str(values.name)):
         return ColumnSettings(kind="undecided", reason="looks like a date of birth: exclude it, and give an age")
     return guessed
 
@@ -136,6 +143,8 @@ def _guess_number(present: pd.Series, distinct: int) -> ColumnSettings:
         return ColumnSettings(kind="boolean")
     if distinct == 1:
         return ColumnSettings(kind="undecided", reason="constant wherever it is not missing")
+    if whole and _are_days(present):
+        return ColumnSettings(kind="undecided", reason=WITHOUT_DASHES)
     if whole and distinct == len(present) and (len(present) >= LEAST_ROWS or _is_counter(present)):
         return ColumnSettings(kind="undecided", reason="looks like an identifier: every value is different")
     if whole and bool((present.abs() > EXACT).any()):
@@ -150,8 +159,11 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
             return ColumnSettings(kind="undecided", reason="some of its times have a zone (Z, +01:00) and others none")
         return ColumnSettings(kind="date")
     if bool(present.str.fullmatch(OTHER_DATE).mean() > MOSTLY):
-        return ColumnSettings(kind="undecided", reason="looks like dates, but not all are written as YYYY-MM-DD")
-    numeric = pd.to_numeric(present, errors="coerce").notna().mean()
+        return ColumnSettings(kind="undecided", reason=SPELT_OTHERWISE)
+    numbers = pd.to_numeric(present, errors="coerce")
+    numeric = numbers.notna().mean()
+    if numeric > MOSTLY and _are_days(numbers.dropna()):
+        return ColumnSettings(kind="undecided", reason=WITHOUT_DASHES)
     if numeric == 1.0 and written_as_codes(present):
         if _many(distinct, present):
             return ColumnSettings(kind="undecided", reason="looks like a code: numbers written as 007 or 1E05")
@@ -160,8 +172,10 @@ def _guess_text(present: pd.Series, distinct: int) -> ColumnSettings:
         return ColumnSettings(kind="undecided", reason="holds numbers kept as text: amounts, or codes")
     if distinct > FEW_LABELS and (reason := _misspelt(present)):
         return ColumnSettings(kind="undecided", reason=reason)
+    if reason := _mixture(present.drop_duplicates()):
+        return ColumnSettings(kind="undecided", reason=reason)
     if numeric > MOSTLY:
-        return ColumnSettings(kind="undecided", reason="mixes numbers with other text")
+        return ColumnSettings(kind="undecided", reason=BESIDE_NUMBERS)
     if distinct > MOSTLY * len(present):
         return ColumnSettings(kind="undecided", reason="looks like an identifier or free text: few values repeat")
     if distinct > LIMITS.categories:
@@ -184,6 +198,26 @@ def _misspelt(present: pd.Series) -> str | None:
     return (
         f"looks like numbers with {'; with '.join(found)}" if found and len(amounts) > MOSTLY * len(present) else None
     )
+
+
+def _mixture(cells: pd.Series) -> str | None:
+    """What most of a column's different cells are, and that a few others, as ".", "ND" and "unknown", should be empty:
+    however many rows have them, a category would merge what lies in the tails. None for other text."""
+    dates = cells.str.fullmatch(ISO_DATE) | cells.str.fullmatch(OTHER_DATE)
+    numbers = pd.to_numeric(cells, errors="coerce").notna()
+    if numbers.any() and written_as_codes(cells[numbers]):
+        return None
+    for found, reason in ((dates, BESIDE_DATES), (numbers, BESIDE_NUMBERS)):
+        if found.sum() > FEW_LABELS >= (~found).sum():
+            return reason
+    return None
+
+
+def _are_days(numbers: pd.Series) -> bool:
+    """Whether nearly all are days as 20200124 writes them."""
+    within = numbers[numbers.between(FIRST_DAY, LAST_DAY) & (numbers % 1 == 0)].astype("int64").astype("str")
+    days = pd.to_datetime(within, format="%Y%m%d", errors="coerce")
+    return bool(days.notna().sum() > MOSTLY * len(numbers))
 
 
 def _many(distinct: int, present: pd.Series) -> bool:
