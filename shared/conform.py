@@ -8,48 +8,64 @@ from typing import Literal
 import pandas as pd
 
 from shared.canonical import canonical
-from shared.errors import BadInput
+from shared.errors import BadInput, together
 from shared.image_codec import canonical_images
-from shared.schema import LARGEST, MERGED, MISSING, CategoricalColumn, ColumnRole, ImageColumn, NumericColumn, Schema
+from shared.schema import (
+    LARGEST,
+    MERGED,
+    MISSING,
+    CategoricalColumn,
+    Column,
+    ColumnRole,
+    ImageColumn,
+    NumericColumn,
+    Schema,
+)
 
 LISTED = 10
 """Names in a list of them, at most."""
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
-    """Canonical columns of the schema. A category it does not know becomes the merged one, where it has that; so does
-    a combination of sensitive values.
+    """Canonical columns of the schema. A category that it does not know, or a gap, becomes the merged one, where it has
+    that; so does a combination of sensitive values.
 
-    Raises `BadInput` naming a column that is absent, or that holds what the schema has no place for.
+    Raises `BadInput` naming every column that is absent, or that holds what the schema has no place for.
     """
-    columns = {}
+    columns, problems = {}, []
     for column in schema.columns:
-        if column.name not in table.columns:
-            raise BadInput("the table lacks this column", field=column.name, remedy="give all of the schema's columns")
-        values = table[column.name]
-        if isinstance(column, ImageColumn):
-            columns[column.name] = canonical_images(values, column)
-            continue
-        if isinstance(column, NumericColumn):
-            numbers = _canonical(values, column, column.unit)
-            if bool((numbers.abs() > LARGEST).any()):
-                raise BadInput(
-                    f"holds a number beyond {LARGEST:g}", field=column.name, remedy="leave those cells empty"
-                )
-            columns[column.name] = numbers
-            continue
-        labels = _canonical(values, column)
-        if column.role is ColumnRole.SENSITIVE and MISSING in column.categories:
-            labels = labels.fillna(MISSING)
-        unknown = ~labels.isin(column.categories) & labels.notna()
-        if bool(unknown.any()) and MERGED not in column.categories:
-            raise BadInput(
-                "holds a category that the schema does not know",
-                field=column.name,
-                remedy=f"remove those rows, or recode them: it knows {listed(column.categories)}",
-            )
-        columns[column.name] = labels.mask(unknown, MERGED)
+        try:
+            columns[column.name] = _column(column, table)
+        except BadInput as problem:
+            problems.append(problem)
+    if problems:
+        raise together(problems)
     return merged_groups(schema, pd.DataFrame(columns))
+
+
+def _column(column: Column, table: pd.DataFrame) -> pd.Series:
+    if column.name not in table.columns:
+        raise BadInput("the table lacks this column", field=column.name, remedy="give all of the schema's columns")
+    values = table[column.name]
+    if isinstance(column, ImageColumn):
+        return canonical_images(values, column)
+    if isinstance(column, NumericColumn):
+        numbers = _canonical(values, column, column.unit)
+        if bool((numbers.abs() > LARGEST).any()):
+            raise BadInput(f"holds a number beyond {LARGEST:g}", field=column.name, remedy="leave those cells empty")
+        return numbers
+    labels = _canonical(values, column)
+    if column.role is ColumnRole.SENSITIVE and MISSING in column.categories:
+        labels = labels.fillna(MISSING)
+    unknown = ~labels.isin(column.categories) & (labels.notna() | (not column.optional))
+    if bool(unknown.any()) and MERGED not in column.categories:
+        only_gaps = bool(labels[unknown].isna().all())
+        raise BadInput(
+            "has gaps, and the schema none" if only_gaps else "holds a category that the schema does not know",
+            field=column.name,
+            remedy=f"remove those rows, or recode them: it knows {listed(column.categories)}",
+        )
+    return labels.mask(unknown, MERGED)
 
 
 def merged_groups(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from shared.canonical import canonical, plain, restore, restore_column
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable
 from shared.folder import PUBLIC
-from shared.schema import CategoricalColumn, ColumnRole, Schema
+from shared.schema import MERGED, CategoricalColumn, ColumnRole, Schema
 from shared.table import TableWriter, read_table
 from tests.conftest import patients, settings_for
 
@@ -406,6 +406,30 @@ def test_who_may_not_change_a_schema_is_told_what_it_asks_for() -> None:
         conform(schema, restore(table, schema).assign(lactate="low"))
     assert (caught.value.field, "kind =" in caught.value.remedy) == ("lactate", False)
     assert "number" in caught.value.remedy
+
+
+def test_every_column_that_a_schema_has_no_place_for_is_named_at_once() -> None:
+    table = patients().assign(died=lambda rows: rows["died"].astype("Int64"))
+    schema, _ = disclose(ingest(table, settings_for(table)), 10)
+    odd = table.drop(columns="age").assign(lactate="low", died=table["died"].mask(table.index == 3))
+    with pytest.raises(BadInput) as caught:
+        conform(schema, odd)
+    assert caught.value.field == "age, lactate, died"
+    assert "age: the table lacks this column; lactate: numbers" in caught.value.problem
+    assert "died: has gaps" in caught.value.problem
+    assert "lactate: the schema says number" in caught.value.remedy
+
+
+def test_a_gap_in_a_category_is_of_the_merged_ones_or_refused_before_anything_is_fitted() -> None:
+    table = patients().assign(ward=lambda rows: rows["ward"].fillna("surgery"))
+    gap = table.assign(ward=table["ward"].mask(table.index == 3))
+    schema, _ = disclose(ingest(table, settings_for(table)), 10)
+    with pytest.raises(BadInput, match="has gaps") as caught:
+        conform(schema, gap)
+    assert caught.value.field == "ward"
+    rare = table.assign(ward=table["ward"].mask(table.index < 12, "maternity").mask(table.index < 6, "hospice"))
+    merging, _ = disclose(ingest(rare, settings_for(rare)), 10)
+    assert conform(merging, gap)["ward"][3] == MERGED
 
 
 def test_no_text_is_a_gap() -> None:
