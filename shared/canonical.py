@@ -33,8 +33,18 @@ DATE32 = "date32[day][pyarrow]"
 """The dtype of a date without a time, as Parquet has it."""
 EXACT = 2.0**53
 """Whole numbers up to here are exact in float64."""
-EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+EXACT_TYPES = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+}
 """What keeps whole numbers beside gaps: pandas' own way makes floats of them."""
+WITH_GAPS = {str(kind): beside_gaps for kind, beside_gaps in EXACT_TYPES.items()}
 AFRESH = "correct the file and run init on a new folder, to which owner.toml may be copied but for its name"
 """The remedy for what is wrong with records that a node already holds: they are never changed in place."""
 
@@ -211,7 +221,7 @@ def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
     whole = values.astype("Float64").round().astype("Int64")
     if column.kind == "integer":
         _check_range(whole, column.dtype)
-        return whole if column.optional and "int" in column.dtype else whole.astype(column.dtype)
+        return whole.astype(WITH_GAPS.get(column.dtype, column.dtype) if column.optional else column.dtype)
     counts = whole.to_numpy("int64", na_value=np.iinfo(np.int64).min)
     times = pd.Series(counts.view(f"datetime64[{column.unit}]"), index=values.index)
     if column.dtype == ISO_TEXT:
@@ -239,7 +249,7 @@ def _restore_label(values: pd.Series, column: CategoricalColumn) -> pd.Series:
     if "int" in column.dtype:
         whole = values.astype("UInt64" if column.dtype.startswith("uint") else "Int64")
         _check_range(whole, column.dtype)
-        return whole if optional else whole.astype(column.dtype)
+        return whole.astype(WITH_GAPS[column.dtype] if optional else column.dtype)
     if "float" in column.dtype:
         return values.astype("Float64").astype(column.dtype)
     if column.dtype == "category":  # the same codes in every block of a stream

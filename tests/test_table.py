@@ -62,6 +62,20 @@ def test_gaps_in_whole_numbers_come_back_as_gaps_in_whole_numbers() -> None:
     assert back.isna().sum() == 100
 
 
+@pytest.mark.parametrize("dtype", ["Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"])
+def test_whole_numbers_of_parquet_come_back_in_their_own_type_beside_gaps(dtype: str, tmp_path: Path) -> None:
+    table = patients()
+    table["age"] = pd.Series([None, *range(40, 99)] * 10, dtype=dtype)
+    table["ward"] = pd.Series([None, 1, 2] * 200, dtype=dtype)
+    table.to_parquet(tmp_path / "rows.parquet")
+    read = read_table(tmp_path / "rows.parquet")
+    settings = settings_for(read)
+    settings.columns["ward"] = ColumnSettings(kind="category")
+    schema, canonical = disclose(ingest(read, settings), 10)
+    back = restore(canonical, schema)
+    pd.testing.assert_frame_equal(back[["age", "ward"]], table[["age", "ward"]])
+
+
 def test_iso_dates_come_back_as_iso_dates() -> None:
     table = patients().assign(admitted=patients()["admitted"].dt.strftime("%Y-%m-%d"))
     schema, canonical = disclose(ingest(table, settings_for(table)), 10)
