@@ -259,6 +259,26 @@ def test_the_positive_class_is_the_telling_one_or_else_the_rarer() -> None:
     assert positive(["alive", "alive", "dead"]) == "dead"
 
 
+@pytest.mark.parametrize(
+    ("died", "said", "positive"),
+    [([True, False], "TRUE", "True"), ([True, False], "true", "True"), ([0, 1], "1.0", "1"), (["n", "y"], "y", "y")],
+)
+def test_the_positive_class_may_be_written_as_the_file_has_it(died: list[object], said: str, positive: str) -> None:
+    table = patients().assign(died=died * 300)
+    found = infer(table, name="n", source="s", target="died", sensitive=("région",), positive=said)
+    assert found.positive == positive
+
+
+def test_a_declared_category_may_be_written_otherwise_in_the_file() -> None:
+    table = patients().assign(ventilated=["TRUE", "FALSE", None] * 200, ward=["01", "2", "3.0"] * 200)
+    settings = settings_for(table)
+    settings.columns["ventilated"] = ColumnSettings(kind="boolean", categories=("False", "True"))
+    settings.columns["ward"] = ColumnSettings(kind="category", categories=("1", "2", "3"))
+    found = ingest(table, settings).frame
+    assert set(found["ventilated"].dropna()) == {"True", "False"}
+    assert set(found["ward"]) == {"1", "2", "3"}
+
+
 def test_small_groups_are_merged_when_the_policy_says_so() -> None:
     table = patients().assign(**{"région": ["north", "south"] * 294 + ["west"] * 6 + ["isle"] * 6})
     found = ingest(table, settings_for(table, small_groups="merge"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from data_owner.attacks.attack import ON_PICTURES
 from data_owner.records.images import holds_images, image_settings
-from data_owner.records.ingest import LEAST_ROWS, check_target
+from data_owner.records.ingest import LEAST_ROWS, check_target, declared_as
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
 from shared.canonical import EXACT, OFFSET, ZONE, canonical, plain
 from shared.errors import BadInput
@@ -93,10 +93,13 @@ def infer(
         columns[column] = ColumnSettings(kind=kind, role=role)
     classes = canonical(table[target], target, "category").dropna()
     check_target(classes, target)
-    if positive is None:
-        likely = [label for label in classes.unique() if label.lower() in ("1", "true", "yes")]
-        positive = str(likely[0] if likely else classes.value_counts().index[-1])
-    if positive not in set(classes):
+    likely = [label for label in classes.unique() if label.lower() in ("1", "true", "yes")]
+    named = (
+        str(likely[0] if likely else classes.value_counts().index[-1])
+        if positive is None
+        else declared_as(positive, tuple(classes.unique()))
+    )
+    if named is None:
         raise BadInput("not a class of the target", field="--positive", remedy="name one of its classes")
     try:
         limits = AttackLimits(required=ON_PICTURES) if pictures else AttackLimits()
@@ -104,7 +107,7 @@ def infer(
         # a picture fixes its class, so its labels can be rebalanced but not repaired
         training = TrainingSettings(criterion="odds", repair=0.0) if pictures else TrainingSettings()
         return OwnerSettings(
-            name=name, source=source, positive=positive, policy=policy, training=training, columns=columns
+            name=name, source=source, positive=named, policy=policy, training=training, columns=columns
         )
     except ValidationError as error:
         raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None

@@ -227,10 +227,11 @@ def _labels(values: pd.Series, name: str, entry: ColumnSettings, as_declared: bo
     kind: Literal["category", "boolean"] = "boolean" if entry.kind == "boolean" else "category"
     labels = canonical(values, name, kind, gaps=as_declared)
     declared = entry.categories or ()
+    if entry.categories is not None:
+        meant = {label: declared_as(label, declared) for label in labels.dropna().unique()}
+        labels = labels.map(meant if as_declared else {label: meant[label] or label for label in meant}).astype("str")
     if not as_declared:
         _check_labels(labels, name, entry)
-    elif entry.categories is not None:
-        labels = labels.map({label: declared_as(label, declared) for label in labels.dropna().unique()}).astype("str")
     found = labels.dropna().unique()
     if len(found) > LIMITS.categories:
         raise BadInput(
