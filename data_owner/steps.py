@@ -93,6 +93,8 @@ def init(
     )
     if epsilon is not None:
         settings = with_budget(settings, epsilon, codebook(dataset_name) if dataset_name else {})
+        # as it was named: how pandas spells it hangs on other cells
+        settings = settings.model_copy(update={"positive": found.positive})
         if isinstance(data, (str, Path)):
             table = read_table(Path(data), text="all")  # no cell decides how others are read
     try:

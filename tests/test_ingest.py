@@ -269,6 +269,13 @@ def test_the_positive_class_may_be_written_as_the_file_has_it(died: list[object]
     assert found.positive == positive
 
 
+def test_with_a_budget_the_positive_class_is_as_it_was_named(tmp_path: Path) -> None:
+    path = changed(died=["TRUE", "FALSE"] * 300)(tmp_path)
+    asked = {"data": path, "target": "died", "sensitive": ("région",)}
+    assert steps.init(tmp_path / "bounded", **asked, positive="TRUE", epsilon=1.0).positive == "TRUE"
+    assert steps.init(tmp_path / "unbounded", **asked, positive="TRUE").positive == "True"
+
+
 def test_a_declared_category_may_be_written_otherwise_in_the_file() -> None:
     table = patients().assign(ventilated=["TRUE", "FALSE", None] * 200, ward=["01", "2", "3.0"] * 200)
     settings = settings_for(table)
