@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-import pyarrow as pa
 from safetensors.torch import save as save_tensors
 
 from data_owner import authority, findings, release, roots
@@ -32,7 +31,7 @@ from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.records.infer import infer
 from data_owner.records.ingest import read
-from data_owner.records.source import source
+from data_owner.records.source import as_parquet, source
 from data_owner.reports.image_report import image_report
 from data_owner.reports.owner_report import named, owner_report
 from data_owner.settings import OwnerSettings
@@ -97,10 +96,7 @@ def init(
         settings = settings.model_copy(update={"positive": found.positive})
         if isinstance(data, (str, Path)):
             table = read_table(Path(data), text="all")  # no cell decides how others are read
-    try:
-        records = table.to_parquet(index=False, compression="zstd")
-    except (pa.ArrowException, TypeError, ValueError):
-        raise BadInput("a column mixes types", field="table", remedy="give each column one type") from None
+    records = as_parquet(table)
     if len(records) > LIMITS.table_bytes:  # as `train` would read them
         raise BadInput(
             "the records are larger than the limit",

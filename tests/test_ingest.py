@@ -347,6 +347,15 @@ def test_a_sensitive_column_is_named_once() -> None:
         infer(patients(), name="n", source="s", target="died", sensitive=("région", "région"))
 
 
+def test_columns_of_a_frame_that_no_file_can_keep_are_named(tmp_path: Path) -> None:
+    table = patients().assign(band=lambda rows: pd.cut(rows["age"], 5), ratio=np.arange(600, dtype="longdouble") / 7)
+    with pytest.raises(BadInput) as caught:
+        steps.init(tmp_path / "hospital", data=table, target="died", sensitive=("région",))
+    assert caught.value.field == "band, ratio"
+    assert "band: make numbers or text of it" in caught.value.remedy
+    assert not (tmp_path / "hospital").exists()
+
+
 def test_small_groups_can_be_merged_from_the_start() -> None:
     table = patients().assign(**{"région": ["north", "south"] * 294 + ["west"] * 12})
     proposed = infer(

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from data_owner.datasets import colored_mnist, dataset, load
 from data_owner.records.images import Skipped, read_labelled
-from shared.errors import BadInput
+from shared.errors import BadInput, together
 from shared.table import read_table
+
+NOT_OF_PARQUET = (pa.ArrowException, TypeError, ValueError)
+"""What pandas raises of a column that Parquet has no type for."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,21 @@ def source(
             remedy="give --target COL and --sensitive COL",
         )
     return Source(table, name, sensitive, target, positive, skipped)
+
+
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """Records as a node keeps them. Raises `BadInput` naming every column of a type that Parquet does not have."""
+    try:
+        return table.to_parquet(index=False, compression="zstd")
+    except NOT_OF_PARQUET:
+        what, remedy = "is of a type that no file keeps, such as intervals", "make numbers or text of it"
+        foreign = [name for name in table.columns if not _fits_parquet(table[[name]])]
+        raise together([BadInput(what, field=name, remedy=remedy) for name in foreign]) from None
+
+
+def _fits_parquet(column: pd.DataFrame) -> bool:
+    try:
+        column.to_parquet(index=False)
+    except NOT_OF_PARQUET:
+        return False
+    return True
