@@ -217,7 +217,7 @@ def _is_time(values: pd.Series) -> bool:
 
 def _restore_number(values: pd.Series, column: NumericColumn) -> pd.Series:
     if column.kind == "number":
-        return values.round(column.decimals).astype(column.dtype)
+        return values.astype(column.dtype)
     whole = values.astype("Float64").round().astype("Int64")
     if column.kind == "integer":
         _check_range(whole, column.dtype)

@@ -67,7 +67,6 @@ class NumericDomain:
                 dtype=self.facts.dtype,
                 optional=True,
                 quantiles=Quantiles(ranks=(0.0, 1.0), values=(self.low, self.low + 1.0)),
-                decimals=max(self.decimals, MOST_DECIMALS) if self.facts.kind == "number" else 0,
             ),
         )
 
