@@ -63,9 +63,10 @@ def init(
 ) -> OwnerSettings:
     """Make a node from a file, a frame, pictures with their labels or a data set that ships.
 
-    Nothing is written unless all of it is sound, and nothing stays of what could not be written whole. `sensitive` may
-    be one name. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon` turns differential privacy on; a
-    data set's codebook, where it has one, then declares its columns.
+    Nothing is written unless all of it is sound; a feature that is not waits for a person, "undecided". Nothing stays
+    of what could not be written whole. `sensitive` may be one name. `size` and `skip_bad_files` are of
+    `images.read_labelled`. `epsilon` turns differential privacy on; a data set's codebook, where it has one, then
+    declares its columns.
     """
     path = Path(path)
     node = Node(path)
