@@ -107,7 +107,7 @@ def exceeded(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
         )
     if limits.inconclusive == "refuse":
         unsure = [each.attack for each in verdicts(found, limits) if each.finding == "inconclusive"]
-        reasons += [f"{attack}: too few guesses to be sure of the limit" for attack in unsure]
+        reasons += [f"{attack}: not shown to be within the limit" for attack in unsure]
     return tuple(reasons)
 
 

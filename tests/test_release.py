@@ -73,7 +73,7 @@ def test_a_refused_release_cannot_be_approved_and_the_reason_is_said() -> None:
 
 def test_what_blocks_a_release_is_not_called_a_success_of_an_attack() -> None:
     """A policy may refuse what could not be told, too."""
-    unsure = "membership: too few guesses to be sure of the limit"
+    unsure = "membership: not shown to be within the limit"
     status = Status(state=State.MEASURED, at=0, exceeded=(unsure,))
     with pytest.raises(PolicyRefusal, match=f"attacks block this release: {unsure}") as caught:
         step(status, State.APPROVED, at=1, by="Ada")

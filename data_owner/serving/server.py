@@ -125,53 +125,62 @@ def serve(
     _check_address(enrolment_address, "--enrolment-address")
     _check_servable(node)
     with folder.locked(node.serving_lock, waits=False):  # a second would put its addresses into the invitation
-        stopping = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+        _serve(node, address, enrolment_address, metrics_address, host_name, ready)
 
-        def is_ready() -> bool:
-            try:
-                _check_servable(node)
-                Ledger.check_writable(node.ledger)
-                authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
-            except Fair4FreeError:
-                return False
-            return not stopping.is_set()
 
-        oversight = Oversight(is_ready)
-        releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
-        oversight.metrics.registry.register(NodeState(node, is_ready))
-        monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
-        listening = Listening(
-            _bind(releases, address, ServerCertificate(node, mutual=True).credentials()),
-            _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
-            monitoring.address if monitoring else "",
-        )
-        reached_at = [
-            f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
-            for address in (listening.address, listening.enrolment_address)
-        ]
-        authority.write_invitation(node, *reached_at)
-        releases.start()
-        enrolment.start()
-        for each in (listening.address, listening.enrolment_address):
-            tls_version.check(each)
-        log.info("serving", extra=vars(listening))
-        ready(listening)
-        stopping.wait()
-        log.info("draining")
-        until = time.monotonic() + LIMITS.drain_seconds
-        for server in (enrolment, releases):
-            server.stop(LIMITS.drain_seconds)
-        while len(oversight.calls) and time.monotonic() < until:
-            time.sleep(LIMITS.drain_poll_seconds)
-        for stopped in [
-            server.stop(None) for server in (enrolment, releases)
-        ]:  # a connection with no call on it is cut
-            stopped.wait()
-        if monitoring:
-            monitoring.stop()
-        log.info("stopped")
+def _serve(
+    node: Node,
+    address: str,
+    enrolment_address: str,
+    metrics_address: str,
+    host_name: str,
+    ready: Callable[[Listening], None],
+) -> None:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+    def is_ready() -> bool:
+        try:
+            _check_servable(node)
+            Ledger.check_writable(node.ledger)
+            authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
+        except Fair4FreeError:
+            return False
+        return not stopping.is_set()
+
+    oversight = Oversight(is_ready)
+    releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
+    oversight.metrics.registry.register(NodeState(node, is_ready))
+    monitoring = MonitoringServer(metrics_address, oversight.metrics, is_ready) if metrics_address else None
+    listening = Listening(
+        _bind(releases, address, ServerCertificate(node, mutual=True).credentials()),
+        _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
+        monitoring.address if monitoring else "",
+    )
+    reached_at = [
+        f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
+        for address in (listening.address, listening.enrolment_address)
+    ]
+    authority.write_invitation(node, *reached_at)
+    releases.start()
+    enrolment.start()
+    for each in (listening.address, listening.enrolment_address):
+        tls_version.check(each)
+    log.info("serving", extra=vars(listening))
+    ready(listening)
+    stopping.wait()
+    log.info("draining")
+    until = time.monotonic() + LIMITS.drain_seconds
+    for server in (enrolment, releases):
+        server.stop(LIMITS.drain_seconds)
+    while len(oversight.calls) and time.monotonic() < until:
+        time.sleep(LIMITS.drain_poll_seconds)
+    for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
+        stopped.wait()
+    if monitoring:
+        monitoring.stop()
+    log.info("stopped")
 
 
 def release_server(node: Node, oversight: Oversight) -> grpc.Server:
