@@ -48,15 +48,17 @@ def fetch(
 ) -> None:
     """Fetch a release and verify every byte of it."""
     from consumer import receiving_steps
+    from protocol.artefacts import Artefact
 
     with shell("fetch", json) as out:
         with out.progress("fetching") as progress:
             found = receiving_steps.fetch(study, version=version, progress=progress)
         manifest = found.release.manifest
+        step = "distill" if Artefact.DECODER in found.release.artefacts else "verify: an auditor holds no decoder"
         out.result(
             {"version": manifest.version, "bytes": found.received, "expires": manifest.expires},
             f"release {manifest.version} of {manifest.node}: {found.received:,} bytes, signature and digests verified. "
-            "Next: distill.",
+            f"Next: {step}.",
         )
 
 
@@ -112,14 +114,16 @@ def distill(
     with shell("distill", json) as out:
         with out.progress("distilling") as progress:
             found = steps.distill(study, seed=seed, progress=progress)
+        step = "distill with another --seed: a Gaussian is nearer" if found.has_failed else "generate"
         out.result(
             {
+                "has_failed": found.has_failed,
                 "distance": found.distance,
                 "gaussian_distance": found.gaussian_distance,
                 "prior_distance": found.prior_distance,
             },
             f"the student is {found.distance:.1e} from the released statistics (a Gaussian "
-            f"{found.gaussian_distance:.1e}, the prior {found.prior_distance:.1e}; less is better). Next: generate.",
+            f"{found.gaussian_distance:.1e}, the prior {found.prior_distance:.1e}; less is better). Next: {step}.",
         )
 
 

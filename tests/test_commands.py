@@ -45,6 +45,7 @@ from shared.decoder import Decoder
 from shared.errors import BadInput, Unreachable
 from shared.schema import Schema
 from shared.statistics import measure
+from shared.student import Distillation
 from tests.conftest import QUICK, patients, settings_for
 
 ROOT = Path(__file__).parent.parent
@@ -291,6 +292,29 @@ def test_of_every_command_every_option_is_known_to_arrive(app: typer.Typer, line
         given = {word for line, *_ in lines if line.split()[0] == name for word in line.split()}
         options = {parameter.opts[0] for parameter in each.params if isinstance(parameter, click.Option)}
         assert isinstance(each, click.Group) or options - {"--json"} <= given
+
+
+@pytest.mark.parametrize(
+    ("line", "step", "changed", "said"),
+    [
+        ("distill s", "consumer.steps.distill", 1.0, "Next: generate."),
+        ("distill s", "consumer.steps.distill", 3.0, "Next: distill with another --seed: a Gaussian is nearer."),
+        ("fetch s", "consumer.receiving_steps.fetch", Artefact.DECODER, "Next: distill."),
+        ("fetch s", "consumer.receiving_steps.fetch", Artefact.CARD, "Next: verify: an auditor holds no decoder."),
+    ],
+)
+def test_the_next_step_is_one_that_the_analyst_can_take(
+    line: str, step: str, changed: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {
+        "distill s": lambda: Distillation(
+            distance=changed, gaussian_distance=2.0, prior_distance=4.0, history=((1, 1.0),)
+        ),
+        "fetch s": lambda: MagicMock(received=7, release=MagicMock(artefacts={changed: b""})),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(step, lambda *arguments, **named: found[line]())
+        assert CliRunner().invoke(consumer.cli.app, line.split()).stdout.endswith(f"{said}\n")
 
 
 def test_what_cannot_be_parsed_ends_in_an_envelope_too(tmp_path: Path) -> None:
