@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from consumer.image_folder import read_lineage
 from consumer.reading import Rows
 from shared.canonical import canonical, restore
 from shared.errors import BadInput
 from shared.generation import Synthesiser
 from shared.image_codec import canonical_images
-from shared.image_folder import read_lineage
 from shared.limits import LIMITS
 from shared.schema import Column, ImageColumn
 from shared.table import UNNAMED_INDEX

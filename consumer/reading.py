@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from consumer.image_folder import read_image_folder
 from shared.errors import BadInput
-from shared.image_folder import read_image_folder
 from shared.schema import CategoricalColumn, Schema
 from shared.table import drawn_rows, read_table
 

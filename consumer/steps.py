@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consumer import lineage, receiving_steps
 from consumer.distillation import distilled_from, said_of
+from consumer.image_folder import ImageFolderWriter
 from consumer.lineage import Run
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
@@ -17,7 +18,6 @@ from protocol.trust import TrustedRelease
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
-from shared.image_folder import ImageFolderWriter
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema

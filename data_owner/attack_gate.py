@@ -3,8 +3,9 @@
 An attack succeeds when its risk, on everyone or on a part (a sensitive group, the rarest decile, those who were asked
 for one hidden column), exceeds the policy's limit and chance does not explain that: Fisher's exact test of main against
 control, at 5 % over all comparisons that are made together (Bonferroni), at the gate or by `attack`. It was resisted
-when the whole interval of the risk on everyone is within the limit, no part is above it by a test of its own, and each
-comes of at least `LEAST_TO_RESIST` guesses; else inconclusive.
+when the whole interval of the risk on everyone is within the limit, comes of at least `LEAST_TO_RESIST` guesses, and no
+part is above it by the same test over this attack's parts alone; else inconclusive, as membership by fewer than
+`SHADOWS` shadow releases is.
 """
 
 from __future__ import annotations
@@ -69,11 +70,10 @@ def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:
 
 
 def _is_within(result: Result, allowed: float) -> bool:
-    tried = [outcome for outcome in result.outcomes if _is_tried(outcome.main, outcome.control)]
     return (
-        result.overall in tried
+        _is_tried(result.overall.main, result.overall.control)
         and result.overall.risk_interval[1] <= allowed
-        and not any(_is_above(outcome, allowed, comparisons=1) for outcome in tried)
+        and not any(_is_above(outcome, allowed, len(result.outcomes)) for outcome in result.outcomes)
     )
 
 

@@ -24,7 +24,6 @@ from shared.codec import group_positions, group_sizes, positions
 from shared.generation import Synthesiser, group_shares, parse_release
 from shared.judge import ImageJudge, judge_for
 from shared.metrics import (
-    LARGE,
     by_chance,
     downstream_rows,
     floor,
@@ -85,10 +84,8 @@ def measure(
     progress(3, 4, "density and coverage")
     groups = judged_groups(group_positions(schema, test))
     permuted = by_chance(test, predicted, schema, seed)
-    large = permuted_large = None
-    if has_large_and_small(groups):
-        permuted_large = by_chance(test, predicted, schema, seed, least=LARGE)
-        large = scores(test, predicted, schema, least=LARGE), Scores.mean(permuted_large)
+    permuted_large = by_chance(test, predicted, schema, seed, large=True) if has_large_and_small(groups) else []
+    large = (scores(test, predicted, schema, large=True), Scores.mean(permuted_large)) if permuted_large else None
     judgement = Judgement(
         synthetic=scores(test, predicted, schema),
         original=scores(test, from_original, schema),
@@ -126,7 +123,7 @@ def measure(
         distillation,
         group_rates(test, predicted, schema),
         release_gate.refused_by_chance(
-            settings.policy.floors, settings.training.criterion, permuted, permuted_large or permuted
+            settings.policy.floors, settings.training.criterion, *filter(None, (permuted, permuted_large))
         ),
         pictures,
     )

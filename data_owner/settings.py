@@ -76,7 +76,8 @@ class Floors(Written):
     """What a release must reach on held-out records before a person may approve it.
 
     The fairness floors are shares of the ceiling (what a perfectly fair model would score by chance): of the ratio that
-    the criterion aims at, and of the other, which gives way where a class is not as common in each group. The utility
+    the criterion aims at, and of the other, which gives way where a class is not as common in each group. Both are held
+    to between all groups, and where some are small between the large ones again (`shared.metrics.LARGE`). The utility
     floors are shares of what the original records reach, density and coverage shares of real rows' own.
     """
 

@@ -37,6 +37,7 @@ from data_owner.reports.owner_report import named, owner_report
 from data_owner.settings import OwnerSettings
 from protocol.artefacts import release_digest
 from shared import folder
+from shared.canonical import canonical
 from shared.clock import now
 from shared.errors import BadInput
 from shared.limits import LIMITS
@@ -93,10 +94,10 @@ def init(
     )
     if epsilon is not None:
         settings = with_budget(settings, epsilon, codebook(dataset_name) if dataset_name else {})
-        # as it was named: how pandas spells it hangs on other cells
-        settings = settings.model_copy(update={"positive": found.positive})
         if isinstance(data, (str, Path)):
             table = read_table(Path(data), text="all")  # no cell decides how others are read
+        positive = _as_written(table[found.target], found.positive, settings.positive)
+        settings = settings.model_copy(update={"positive": positive})
     records = as_parquet(table)
     if len(records) > LIMITS.table_bytes:  # as `train` would read them
         raise BadInput(
@@ -126,6 +127,15 @@ def init(
                 shutil.rmtree(made) if made.is_dir() else made.unlink()
             raise
     return settings
+
+
+def _as_written(target: pd.Series, *spellings: str | None) -> str:
+    """The first spelling of the positive class that is one of the target's cells."""
+    classes = set(canonical(target, str(target.name), "category"))
+    for spelling in spellings:
+        if spelling in classes:
+            return str(spelling)
+    raise BadInput("not a class of the target", field="--positive", remedy="write it as the file does")
 
 
 def _check_empty(node: Node) -> None:
@@ -166,7 +176,8 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
     run = settings_digest(node, settings)  # before the records are read: what takes their place is another run
     prepared = prepare(node, settings)
     marker = node.checkpoint.with_suffix(".run")
-    made_by = hashlib.sha256(f"{run} {charges} {recipe(prepared.schema, settings.training)}".encode()).hexdigest()
+    how = f"{run} {charges} {recipe(prepared.schema, settings.training)} {prepared.schema.model_dump_json()}"
+    made_by = hashlib.sha256(how.encode()).hexdigest()
     resumes = not restart and node.checkpoint.is_file() and marker.is_file() and marker.read_text() == made_by
     if not resumes:
         node.checkpoint.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ PERMUTATIONS = 20
 LEAST_JUDGED = 50
 LEAST_COMPARED = 10
 LARGE = 200
-"""Held-out rows of a group whose rates chance hardly moves."""
+"""Held-out rows of a group that the gate also compares apart from smaller ones."""
 OWN_FOLDS = 5
 ROWS_PER_RECORD, MOST_ROWS = 16, 60_000
 """Synthetic rows a downstream model is trained on: so many for each training record, at most so many."""
@@ -47,7 +47,8 @@ PROTOCOL = (
     "with groups halfway to equally often (`generate --balanced`). The schema (categories, quantile tables, group "
     "shares) is of all rows. "
     + JUDGED_TOGETHER
-    + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
+    + f"Large groups have {LARGE} held-out rows or more. Ceiling: the same predictions with s permuted, "
+    f"{PERMUTATIONS} times. "
     f"Floor: the constant classifier. Density and coverage (k = {NEIGHBOURS}) of as many synthetic rows as training "
     f"records, at most {4 * FIDELITY_ROWS:,}, against real held-out rows, at most {FIDELITY_ROWS:,}, on z-scored "
     "numbers and one-hot categories, target included; their ceiling is real training rows against the same."
@@ -112,10 +113,10 @@ def score(truth: Integers, predicted: Integers, groups: Integers, classes: int =
     )
 
 
-def scores(test: pd.DataFrame, predicted: Integers, schema: Schema, *, least: int = 0) -> Scores:
-    """Between all judged groups, or those of at least `least` rows."""
+def scores(test: pd.DataFrame, predicted: Integers, schema: Schema, *, large: bool = False) -> Scores:
+    """Between all judged groups, or the large ones."""
     groups = judged_groups(group_positions(schema, test))
-    return _score_between(outcome(test, schema), predicted, groups, len(schema.target.categories), least)
+    return _score_between(outcome(test, schema), predicted, groups, len(schema.target.categories), large)
 
 
 def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
@@ -158,14 +159,16 @@ def _joins(size: int, pool: int) -> bool:
     return 0 < pool < LEAST_JUDGED and (size <= 2 * pool or pool < LEAST_COMPARED)
 
 
-def by_chance(test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int, *, least: int = 0) -> list[Scores]:
+def by_chance(
+    test: pd.DataFrame, predicted: Integers, schema: Schema, seed: int, *, large: bool = False
+) -> list[Scores]:
     """`scores` of the same predictions with s permuted, `PERMUTATIONS` times: what chance makes of a perfectly fair
-    model. A seed's permutations are the same for every `least`."""
+    model. The permutations are a seed's."""
     truth, groups = outcome(test, schema), judged_groups(group_positions(schema, test))
     generator = np.random.default_rng(seed)
     classes = len(schema.target.categories)
     permuted = (generator.permutation(groups) for _ in range(PERMUTATIONS))
-    return [_score_between(truth, predicted, each, classes, least) for each in permuted]
+    return [_score_between(truth, predicted, each, classes, large) for each in permuted]
 
 
 def has_large_and_small(groups: Integers) -> bool:
@@ -174,9 +177,9 @@ def has_large_and_small(groups: Integers) -> bool:
     return 2 <= (sizes >= LARGE).sum() < len(sizes)
 
 
-def _score_between(truth: Integers, predicted: Integers, groups: Integers, classes: int, least: int) -> Scores:
+def _score_between(truth: Integers, predicted: Integers, groups: Integers, classes: int, large: bool) -> Scores:
     labels, counts = np.unique(groups, return_counts=True)
-    chosen = np.isin(groups, labels[counts >= least])
+    chosen = np.isin(groups, labels[counts >= (LARGE if large else 0)])
     return score(truth[chosen], predicted[chosen], groups[chosen], classes)
 
 

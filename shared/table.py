@@ -255,9 +255,10 @@ def _may_hold_codes(path: Path) -> bool:
 
 
 def _beyond_exact(values: pd.Series) -> bool:
-    """Whether these are whole numbers in floats, too long to be exact, or too long for any type, which are objects."""
+    """Whether these are whole numbers in floats, too long to be exact, or too long for any type, which are objects as
+    booleans beside gaps are."""
     if values.dtype == "object":
-        return True
+        return pd.api.types.infer_dtype(values, skipna=True) != "boolean"
     if not pd.api.types.is_float_dtype(values):
         return False
     present = values.dropna()

@@ -375,12 +375,13 @@ def test_what_the_gate_found_does_not_hang_on_whether_shadow_releases_were_made(
     assert attack_gate.verdicts(more, AttackLimits()) == (*attack_gate.verdicts(gate, AttackLimits()), resisted)
 
 
-def test_an_attack_was_not_resisted_where_one_part_is_above_the_limit_but_for_how_many_were_tried() -> None:
-    part = outcome((8, 60), (1, 60)).model_copy(update={"part": "group small"})
-    found = battery_of(HOLDS, *(HOLDS.model_copy(update={"part": f"group {index}"}) for index in range(9)), part)
+def test_an_attack_was_not_resisted_where_a_part_is_above_the_limit_but_for_what_other_attacks_tried() -> None:
+    part = outcome((12, 49), (2, 49)).model_copy(update={"part": "group small"})
+    others = Result(attack=Attack.DENSITY_RATIO, aim="a rate", outcomes=(HOLDS,) * 30)
+    found = battery_of(HOLDS, *(HOLDS.model_copy(update={"part": f"group {index}"}) for index in range(5)), part)
+    found = found.model_copy(update={"results": (*found.results, others)})
     assert attack_gate.exceeded(found, AttackLimits()) == ()
-    assert part.p_value < 0.05
-    assert attack_gate.verdicts(found, AttackLimits())[0].finding == "inconclusive"
+    assert [each.finding for each in attack_gate.verdicts(found, AttackLimits())] == ["inconclusive", "resisted"]
 
 
 def test_too_few_shadow_releases_do_not_clear_membership() -> None:

@@ -8,9 +8,9 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
+from consumer.image_folder import LINEAGE, ImageFolderWriter, read_image_folder, read_lineage
 from data_owner.learning import fitting
 from shared.errors import BadInput, Unreachable
-from shared.image_folder import LINEAGE, ImageFolderWriter, read_image_folder, read_lineage
 from shared.limits import LIMITS
 from tests.pictures import pictures, write_folder
 
@@ -32,7 +32,7 @@ def test_a_bad_folder_of_the_analyst_s_is_refused_by_name(
     pd.read_csv(labels).assign(**change).to_csv(folder / "labels.csv", index=False)
     assert image_records.schema.image is not None
     with (
-        patch("shared.image_folder.LIMITS", LIMITS.__class__(source_bytes=LIMITS.source_bytes if change else 10)),
+        patch("consumer.image_folder.LIMITS", LIMITS.__class__(source_bytes=LIMITS.source_bytes if change else 10)),
         pytest.raises(BadInput) as caught,
     ):
         read_image_folder(folder, image_records.schema.image, 4, seed=0)

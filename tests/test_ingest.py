@@ -276,6 +276,27 @@ def test_with_a_budget_the_positive_class_is_as_it_was_named(tmp_path: Path) -> 
     assert steps.init(tmp_path / "unbounded", **asked, positive="TRUE").positive == "True"
 
 
+@pytest.mark.parametrize(("spelt", "found"), [("true", None), ("True", None), ("TRUE", "TRUE")])
+def test_with_a_budget_a_positive_class_spelt_otherwise_is_refused_before_a_node_is_made(
+    spelt: str, found: str | None, tmp_path: Path
+) -> None:
+    path = changed(died=["TRUE", "FALSE"] * 300)(tmp_path)
+    asked = {"data": path, "target": "died", "sensitive": ("région",), "positive": spelt, "epsilon": 1.0}
+    if found:
+        assert steps.init(tmp_path / "node", **asked).positive == found
+        return
+    with pytest.raises(BadInput, match="not a class of the target") as caught:
+        steps.init(tmp_path / "node", **asked)
+    assert (caught.value.field, caught.value.remedy) == ("--positive", "write it as the file does")
+    assert not (tmp_path / "node").exists()
+
+
+def test_with_a_budget_the_positive_class_of_a_frame_is_spelt_as_it_is_read(tmp_path: Path) -> None:
+    frame = patients().assign(died=[True, False] * 300)
+    asked = {"data": frame, "target": "died", "sensitive": ("région",), "positive": "TRUE", "epsilon": 1.0}
+    assert steps.init(tmp_path / "node", **asked).positive == "True"
+
+
 def test_a_declared_category_may_be_written_otherwise_in_the_file() -> None:
     table = patients().assign(ventilated=["TRUE", "FALSE", None] * 200, ward=["01", "2", "3.0"] * 200)
     settings = settings_for(table)
@@ -498,6 +519,12 @@ def test_features_that_the_policy_or_a_cell_refuses_wait_for_a_person_and_refuse
     assert read_settings(Node(tmp_path / "hospital")).columns == proposed.columns
     with pytest.raises(PolicyRefusal, match="needs a decision"):
         steps.train(tmp_path / "hospital")
+
+
+def test_too_few_rows_are_refused_though_a_feature_has_the_name_that_the_refusal_gives_them(tmp_path: Path) -> None:
+    few = patients().iloc[:60].rename(columns={"ward": "table"})
+    with pytest.raises(BadInput, match="fewer than 100 rows"):
+        steps.init(tmp_path / "hospital", data=few, target="died", sensitive=("région",), positive="1")
 
 
 def test_a_file_of_which_every_feature_is_refused_waits_for_a_person(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from data_owner.preconditions import check_name
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
 from data_owner.settings import ColumnSettings
-from shared.canonical import restore
+from shared.canonical import canonical, plain, restore
 from shared.conform import conform
 from shared.errors import BadInput, PolicyRefusal
 from shared.limits import LIMITS
@@ -338,3 +338,12 @@ def test_owner_toml_goes_with_the_corrected_file_to_a_new_node(tmp_path: Path) -
     settings = read_settings(second)
     check_name(second, settings)
     assert "ratio" in steps.prepare(second, settings).schema.names
+
+
+def test_booleans_beside_gaps_come_back_as_booleans_from_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "flags.csv"
+    path.write_text("".join(f"{cell}\n" for cell in ["flag", *["TRUE", "FALSE", '""'] * 50]))
+    table = read_table(path)
+    assert plain(table["flag"], "flag").dtype == "boolean"
+    assert set(canonical(table["flag"], "flag", "boolean").dropna()) == {"True", "False"}
+    assert table["flag"].isna().sum() == 50

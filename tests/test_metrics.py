@@ -18,7 +18,6 @@ from shared.card import Check
 from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import (
-    LARGE,
     by_chance,
     ceiling,
     density_coverage,
@@ -305,8 +304,8 @@ def test_small_groups_do_not_hide_what_lies_between_large_ones(disclosed: Disclo
     test = table.iloc[draw.integers(len(table), size=len(region))].assign(**{renamed.name: region})
     predicted = (draw.random(len(region)) < np.where(region == "b", 0.30, 0.18)).astype(np.int64)
     every, large = (
-        fairness(Floors(), "parity", scores(test, predicted, schema, least=least), Scores.mean(chance))[0]
-        for least, chance in ((each, by_chance(test, predicted, schema, 0, least=each)) for each in (0, LARGE))
+        fairness(Floors(), "parity", scores(test, predicted, schema, large=of_large), Scores.mean(chance))[0]
+        for of_large, chance in ((each, by_chance(test, predicted, schema, 0, large=each)) for each in (False, True))
     )
     assert has_large_and_small(judged_groups(group_positions(schema, test)))
     assert every.passed, "eight groups of fifty differ as much by chance"

@@ -19,7 +19,7 @@ from data_owner.records.ingest import Records, read
 from data_owner.settings import AttackLimits, OwnerSettings, PrivacySettings
 from shared.errors import BadInput, Unreachable
 from shared.progress import quiet
-from shared.schema import MERGED, CategoricalColumn
+from shared.schema import MERGED, CategoricalColumn, NumericColumn
 from tests.conftest import patients, settings_for, with_merged_groups
 from tests.overfitted import by_heart, laboratory_patients
 from tests.test_private_marginals import declared, people, planned
@@ -133,6 +133,17 @@ def test_people_have_the_categories_that_noise_left_or_no_place_at_all() -> None
     assert not has_place[:5].any()
     assert has_place[5:].all()
     pd.testing.assert_frame_equal(rows, records.iloc[5:].reset_index(drop=True))
+
+
+def test_people_have_the_decimals_of_microdata() -> None:
+    table = patients(300)
+    prepared = fitting.split(table, settings_for(table))
+    column = next(
+        each for each in prepared.schema.features if isinstance(each, NumericColumn) and each.kind == "number"
+    )
+    finer = prepared.training.assign(**{column.name: prepared.training[column.name] + 0.04 * 10.0**-column.decimals})
+    rows, _ = recoded(prepared.schema, finer)
+    pd.testing.assert_frame_equal(rows, prepared.training)
 
 
 def test_people_of_a_small_group_are_attacked_in_the_merged_one() -> None:

@@ -1,5 +1,6 @@
 """The life of a release: no way to serving around measuring and a named person."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from data_owner import attack_steps, decisions, digests, preconditions, release, roots, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
+from data_owner.learning.fitting import Prepared
 from data_owner.learning.training import Trained
 from data_owner.ledger import Ledger
 from data_owner.node import Node
@@ -28,6 +30,7 @@ from protocol.root import KeyRole
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.schema import NumericColumn
 from shared.table import read_table
 from tests.conftest import QUICK, patients, record_measured, short_training
 
@@ -386,6 +389,27 @@ def test_training_that_another_version_began_begins_anew(node: Node, monkeypatch
         monkeypatch.setattr(fitting, "version", lambda package: "0.0.9")
         assert steps.train(node.folder) == 2
         assert release.status(node, 2).teacher_sha256 == digests.teacher_digest(node)
+
+
+def test_training_on_another_coding_of_the_same_records_begins_anew(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coded_otherwise(*given: object) -> Prepared:
+        prepared = prepare(*given)  # type: ignore[arg-type]
+        columns = tuple(
+            each.model_copy(update={"decimals": each.decimals + 1})
+            if isinstance(each, NumericColumn) and each.kind == "number"
+            else each
+            for each in prepared.schema.columns
+        )
+        assert columns != prepared.schema.columns
+        return dataclasses.replace(prepared, schema=prepared.schema.model_copy(update={"columns": columns}))
+
+    prepare = steps.prepare
+    with short_training():
+        stop_training(node)
+        monkeypatch.setattr(steps, "prepare", coded_otherwise)
+        assert steps.train(node.folder) == 2
 
 
 def test_the_remedy_for_a_release_without_its_manifest_can_be_followed(node: Node) -> None:

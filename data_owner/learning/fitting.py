@@ -95,7 +95,7 @@ def with_refused_undecided(table: pd.DataFrame, settings: OwnerSettings) -> Owne
             break
         except BadContent as refusal:
             found = {each.field: each.problem for each in refusal.several or (refusal,)}
-            if not found.keys() <= features:
+            if not found.keys() <= features - reasons.keys():
                 raise
             reasons |= found
     return without("undecided")

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shared.conform import merged_groups
-from shared.schema import MERGED, MISSING, CategoricalColumn, Schema
+from shared.schema import MERGED, MISSING, CategoricalColumn, NumericColumn, Schema
 
 
 def recoded(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
@@ -23,6 +23,8 @@ def recoded(schema: Schema, people: pd.DataFrame) -> tuple[pd.DataFrame, NDArray
                 values = values.where(known | values.isna(), MERGED)
                 known = values.notna()
             has_place &= (known | (values.isna() & column.optional)).to_numpy()
+        elif isinstance(column, NumericColumn) and column.kind == "number":
+            values = values.round(column.decimals)  # as microdata is, or it would lie beside the point that it is of
         columns[column.name] = values
     rows = merged_groups(schema, pd.DataFrame(columns))
     groups = {group.values for group in schema.groups}

@@ -24,9 +24,9 @@ from shared.report import Cell, Report, Section, Table, Verdict
 
 MEANING: Mapping[AttackFinding, str] = {
     "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses, or a part is above "
-    "it and chance may explain that.",
-    "resisted": "Within the policy's limit, the whole interval, and no part is above it.",
+    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses or shadow releases, "
+    "or a part is above it and chance may explain that.",
+    "resisted": "Within the policy's limit, the whole interval; no part is above it but for what chance explains.",
 }
 
 CONTENT = {
