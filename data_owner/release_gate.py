@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_owner.settings import Floors, Policy
-from shared.card import Check
+from shared.card import BETWEEN_LARGE, Check, fairness_check
 from shared.scores import Criterion, Judgement, Scores
 
 F1 = "F1, share of original"
@@ -36,7 +36,7 @@ def checks(
         *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, 2),
         *fairness(floors, criterion, synthetic, judgement.ceiling),
-        *(fairness(floors, criterion, *large, between=" between large groups") if large else ()),
+        *(fairness(floors, criterion, *large, between=BETWEEN_LARGE) if large else ()),
         _check(
             "accuracy, share of original",
             _share(synthetic.accuracy, original.accuracy),
@@ -64,12 +64,12 @@ def fairness(
     parity_floor, odds_floor = (aimed, other) if criterion == "parity" else (other, aimed)
     return (
         _check(
-            f"demographic parity{between}, share of ceiling",
+            fairness_check("parity", between),
             _share(found.demographic_parity_ratio, ceiling.demographic_parity_ratio),
             parity_floor,
         ),
         _check(
-            f"equalized odds{between}, share of ceiling",
+            fairness_check("odds", between),
             _share(found.equalized_odds_ratio, ceiling.equalized_odds_ratio),
             odds_floor,
         ),

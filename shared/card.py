@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from pydantic import Field
@@ -32,6 +33,15 @@ class Check(Frozen):
     measured: float
     required: float
     passed: bool
+
+
+RATIOS: Mapping[Criterion, str] = {"parity": "demographic parity", "odds": "equalized odds"}
+BETWEEN_LARGE = " between large groups"
+
+
+def fairness_check(ratio: Criterion, between: str = "") -> str:
+    """The name of the check of that ratio, between all groups unless it is `BETWEEN_LARGE`."""
+    return f"{RATIOS[ratio]}{between}, share of ceiling"
 
 
 AttackFinding = Literal["resisted", "inconclusive", "succeeded"]

@@ -4,50 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.card import AttackFinding, Card
+from shared.card import BETWEEN_LARGE, RATIOS, AttackFinding, Card, fairness_check
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
-from shared.scores import Scores
+from shared.scores import Criterion, Scores
 
 LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "caution", "resisted": "good"}
 """How a finding of an attack is shown, worst first."""
 
 
+WORST_FIRST = tuple(LEVELS.values())
+RELIABLE = 0.8
+"""A ceiling. Below it so few are held out, or so few of them positive, that chance decides how fair a model looks."""
+
+
 def score_verdicts(card: Card) -> tuple[Verdict, ...]:
-    """Headlines of a card, in plain words."""
-    scores, original, best = card.synthetic, card.original, card.ceiling
-    aimed = "demographic_parity_ratio" if card.criterion == "parity" else "equalized_odds_ratio"
-    ratio, recorded, chance = (getattr(each, aimed) for each in (scores, original, best))
-    share = ratio / max(chance, 1e-9)
-    level: Level = "good" if share >= 0.9 else "caution" if share >= 0.8 else "bad"
-    kept = scores.accuracy / max(original.accuracy, 1e-9)
-    empty = "" if scores.f1 else " It finds no positive case, which is fair and useless: nothing is shown."
-    unsaid = "" if original.f1 else f" That model finds no positive case, so its {recorded:.2f} says nothing."
-    level_of_use: Level = "good" if kept >= 0.95 else "caution" if kept >= 0.9 else "bad"
-    constant = card.floor.accuracy
-    return (
-        Verdict(
-            level if scores.f1 else "caution",
-            "Fair to real people",
-            f"{aimed.replace('_', ' ').capitalize()} of a model trained on synthetic rows; trained on the original "
-            f"records it is {recorded:.2f}.{unsaid} Chance allows {chance:.2f}.{empty}",
-            f"{ratio:.2f}",
-        ),
-        Verdict(
-            "bad" if scores.accuracy < constant else level_of_use,
-            "Useful on real people",
-            f"Accuracy on held-out records; trained on the originals it is {original.accuracy:.2f}. Saying the "
-            f"commonest class of all reaches {constant:.2f}.",
-            f"{scores.accuracy:.2f}",
-        ),
-        Verdict(
-            "good" if card.fidelity.coverage >= 0.9 else "caution" if card.fidelity.coverage >= 0.7 else "bad",
-            "Looks like the real thing",
-            f"Coverage of held-out records; density is {card.fidelity.density:.2f}. Real rows score "
-            f"{card.fidelity_ceiling.coverage:.2f} and {card.fidelity_ceiling.density:.2f}.",
-            f"{card.fidelity.coverage:.2f}",
-        ),
+    """Headlines of a card, in plain words. Bad is what the floors of a policy refuse unless it says otherwise."""
+    return _fairness(card), _utility(card), _fidelity(card)
+
+
+def _fairness(card: Card) -> Verdict:
+    """By the ratio aimed at, where it is lowest; that the other one was given up for it is said."""
+    scores, original = card.synthetic, card.original
+    ratio, recorded, chance = (_ratio(each, card.criterion) for each in (scores, original, card.ceiling))
+    shares = fairness_shares(card)
+    text = (
+        f"{RATIOS[card.criterion].capitalize()} ratio of a model trained on synthetic rows; trained on the original "
+        f"records it is {recorded:.2f}."
     )
+    if not original.f1:
+        text += f" That model finds no positive case, so its {recorded:.2f} says nothing."
+    listed = ", ".join(f"{share:.2f}{between}" for between, share in shares.items())
+    text += f" Chance allows {chance:.2f}; as a share of what chance allows it is {listed}."
+    other: Criterion = "odds" if card.criterion == "parity" else "parity"
+    if original.f1 and _ratio(scores, other) < _ratio(original, other):
+        text += f" {RATIOS[other].capitalize()} ratio is {_ratio(scores, other):.2f}, below the "
+        text += f"{_ratio(original, other):.2f} of the original records."
+    level = _level(min(shares.values()), good=0.9, caution=0.8)
+    if chance < RELIABLE:
+        level = _worst(level, "caution")
+        text += " Where chance allows so little, too few are held out to tell what is fair."
+    if not scores.f1:
+        level = "caution"
+        text += " It finds no positive case, which is fair and useless: nothing is shown."
+    return Verdict(level, "Fair to real people", text, f"{ratio:.2f}")
+
+
+def fairness_shares(card: Card) -> dict[str, float]:
+    """The ratio aimed at as a share of its ceiling: between all groups (""), and large ones if a check says."""
+    measured = {check.name: check.measured for check in card.checks}
+    of_all = _ratio(card.synthetic, card.criterion) / max(_ratio(card.ceiling, card.criterion), 1e-9)
+    shares = {"": measured.get(fairness_check(card.criterion), of_all)}
+    large = fairness_check(card.criterion, BETWEEN_LARGE)
+    return shares | ({BETWEEN_LARGE: measured[large]} if large in measured else {})
+
+
+def _utility(card: Card) -> Verdict:
+    found, original, constant = card.synthetic, card.original.accuracy, card.floor.accuracy
+    learned = found.accuracy > constant and found.f1 > 0.0
+    text = (
+        f"Accuracy on held-out records; trained on the originals it is {original:.2f}. Saying the commonest class of "
+        f"all reaches {constant:.2f}."
+    )
+    return Verdict(
+        _level(found.accuracy / max(original, 1e-9), good=0.95, caution=0.9) if learned else "bad",
+        "Useful on real people",
+        text if found.f1 else f"{text} No positive case is found.",
+        f"{found.accuracy:.2f}",
+    )
+
+
+def _fidelity(card: Card) -> Verdict:
+    """By the worse of both: coverage is full of rows that lie between the real ones, which lowers density."""
+    found, real = card.fidelity, card.fidelity_ceiling
+    covered, dense = found.coverage / max(real.coverage, 1e-9), found.density / max(real.density, 1e-9)
+    return Verdict(
+        _worst(_level(covered, good=0.9, caution=0.7), _level(dense, good=0.9, caution=0.6)),
+        "Looks like the real thing",
+        f"Coverage of held-out records; density is {found.density:.2f}. Real rows score {real.coverage:.2f} and "
+        f"{real.density:.2f}; the worse of the two counts.",
+        f"{found.coverage:.2f}",
+    )
+
+
+def _ratio(scores: Scores, of: Criterion) -> float:
+    return scores.demographic_parity_ratio if of == "parity" else scores.equalized_odds_ratio
+
+
+def _level(share: float, *, good: float, caution: float) -> Level:
+    return "good" if share >= good else "caution" if share >= caution else "bad"
+
+
+def _worst(*levels: Level) -> Level:
+    return min(levels, key=WORST_FIRST.index)
 
 
 def attack_verdict(card: Card) -> Verdict:

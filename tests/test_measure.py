@@ -9,14 +9,16 @@ import pytest
 
 from data_owner import measure
 from data_owner.learning import fitting
+from data_owner.release_gate import checks
 from data_owner.reports.owner_report import named, owner_report
+from data_owner.settings import Policy
 from protocol.artefacts import Artefact
 from shared.card import AttackFinding, AttackVerdict, Card
 from shared.headlines import attack_verdict, score_verdicts
 from shared.metrics import Integers
-from shared.report import Report
+from shared.report import Report, Verdict
 from shared.schema import Schema
-from shared.scores import Criterion, Fidelity, Scores
+from shared.scores import Criterion, Fidelity, Judgement, Scores
 from shared.student import StudentSettings
 from tests.conftest import settings_for
 
@@ -121,8 +123,52 @@ ONE_SIDED = Scores(demographic_parity_ratio=0.9, equalized_odds_ratio=0.4, accur
 @pytest.mark.parametrize(("criterion", "level"), [("parity", "good"), ("odds", "bad")])
 def test_the_headline_is_of_the_ratio_that_was_aimed_at(card: Card, criterion: Criterion, level: str) -> None:
     best = ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.9})
-    said = score_verdicts(card.model_copy(update={"criterion": criterion, "synthetic": ONE_SIDED, "ceiling": best}))
-    assert said[0].level == level
+    scores = {"criterion": criterion, "synthetic": ONE_SIDED, "ceiling": best, "checks": ()}
+    assert score_verdicts(card.model_copy(update=scores))[0].level == level
+
+
+def headlines(card: Card, synthetic: Scores, *, large: float | None = None) -> tuple[Verdict, ...]:
+    """Of a card with that and with good scores beside it, measured between large groups too."""
+    best = ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.9})
+    judgement = Judgement(
+        synthetic=synthetic,
+        original=best,
+        ceiling=best,
+        floor=ONE_SIDED.model_copy(update={"accuracy": 0.6}),
+        fidelity=Fidelity(density=1.0, coverage=1.0),
+        fidelity_ceiling=Fidelity(density=1.0, coverage=1.0),
+    )
+    between = (
+        None if large is None else tuple(Scores(**dict.fromkeys(Scores.model_fields, each)) for each in (large, 1.0))
+    )
+    found = checks(
+        Policy(), criterion="parity", smallest_group=None, rarest=None, judged=2, judgement=judgement, large=between
+    )
+    named = {name: getattr(judgement, name) for name in Judgement.model_fields}
+    return score_verdicts(card.model_copy(update={**named, "checks": found}))
+
+
+def test_a_release_that_is_less_fair_between_large_groups_is_not_called_fair(card: Card) -> None:
+    assert headlines(card, ONE_SIDED, large=0.95)[0].level == "good"
+    unfair = headlines(card, ONE_SIDED, large=0.88)[0]
+    assert unfair.level == "caution"
+    assert "as a share of what chance allows it is 1.00, 0.88 between large groups." in unfair.text
+
+
+def test_the_headline_names_the_other_ratio_where_it_was_given_up(card: Card) -> None:
+    given_up = "Equalized odds ratio is 0.40, below the 0.90 of the original records."
+    assert given_up in headlines(card, ONE_SIDED)[0].text
+    kept = ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.9})
+    assert "Equalized odds" not in headlines(card, kept)[0].text
+
+
+@pytest.mark.parametrize(("chance", "level"), [(0.79, "caution"), (0.8, "good")])
+def test_where_chance_allows_little_nothing_is_called_fair(card: Card, chance: float, level: str) -> None:
+    scores = ONE_SIDED.model_copy(update={"demographic_parity_ratio": chance})
+    update = {"criterion": "parity", "synthetic": scores, "ceiling": scores, "checks": ()}
+    fair = score_verdicts(card.model_copy(update=update))[0]
+    assert fair.level == level
+    assert ("too few are held out to tell" in fair.text) is (level == "caution")
 
 
 @pytest.mark.parametrize(
@@ -143,11 +189,30 @@ def test_a_release_that_does_worse_than_saying_the_commonest_class_is_not_called
     useful = score_verdicts(card.model_copy(update=scores))[1]
     assert (useful.level, useful.value) == ("bad", "0.60")
     assert "Saying the commonest class of all reaches 0.61." in useful.text
+    assert score_verdicts(card.model_copy(update={**scores, "floor": scores["synthetic"]}))[1].level == "bad"
     worse = scores["floor"].model_copy(update={"accuracy": 0.5})
     assert score_verdicts(card.model_copy(update={**scores, "floor": worse}))[1].level == "good"
 
 
 ACCURACIES = {"synthetic": 0.6, "original": 0.62, "floor": 0.61}
+
+
+def test_a_release_that_finds_no_positive_case_is_not_called_useful(card: Card) -> None:
+    useful = headlines(card, ONE_SIDED.model_copy(update={"recall": 0.0, "f1": 0.0}))[1]
+    assert (useful.level, useful.value) == ("bad", "0.80")
+    assert useful.text.endswith("No positive case is found.")
+
+
+@pytest.mark.parametrize(
+    ("coverage", "density", "level"),
+    [(1.0, 0.9, "good"), (1.0, 0.68, "caution"), (1.0, 0.5, "bad"), (0.8, 1.0, "caution"), (0.6, 1.0, "bad")],
+)
+def test_rows_look_real_where_they_are_as_dense_as_they_cover(
+    card: Card, coverage: float, density: float, level: str
+) -> None:
+    real = Fidelity(density=0.99, coverage=1.0)
+    found = {"fidelity": Fidelity(density=density, coverage=coverage), "fidelity_ceiling": real}
+    assert score_verdicts(card.model_copy(update=found))[2].level == level
 
 
 def test_parity_of_an_original_that_finds_no_positive_case_is_not_held_up_as_fair(card: Card) -> None:
