@@ -14,6 +14,7 @@ LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "ca
 
 
 WORST_FIRST = tuple(LEVELS.values())
+STRONGEST = "membership"
 RELIABLE = 0.8
 """A ceiling. Below it so few are held out, or so few of them positive, that chance decides how fair a model looks."""
 
@@ -107,8 +108,11 @@ def attack_verdict(card: Card) -> Verdict:
     listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
     listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
     worst = next(finding for finding in LEVELS if by[finding])
-    value = "in part unsure" if worst == "inconclusive" else worst
-    return Verdict(LEVELS[worst], "Attacked by the owner", listed, value)
+    level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst
+    if STRONGEST not in {each.attack for each in card.attacks}:
+        level = _worst(level, "caution")
+        listed += " The strongest, membership by shadow releases, was not made."
+    return Verdict(level, "Attacked by the owner", listed, value)
 
 
 def score_section(card: Card) -> Section:

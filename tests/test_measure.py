@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from data_owner import measure
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.learning import fitting
 from data_owner.release_gate import checks
 from data_owner.reports.owner_report import named, owner_report
@@ -177,11 +178,21 @@ def test_where_chance_allows_little_nothing_is_called_fair(card: Card, chance: f
 def test_an_attack_that_could_not_tell_is_no_good_news(
     card: Card, findings: tuple[AttackFinding, ...], level: str
 ) -> None:
-    attacks = tuple(AttackVerdict(attack="one", finding=finding) for finding in findings)
+    attacks = tuple(
+        AttackVerdict(attack=attack.words, finding=finding)
+        for attack, finding in zip((Attack.MEMBERSHIP, Attack.LINKABILITY), findings, strict=True)
+    )
     said = attack_verdict(card.model_copy(update={"attacks": attacks}))
     assert said.level == level
     assert "two people" not in said.text
     assert "two people" in attack_verdict(card.model_copy(update={"attacks": attacks, "overridden": True})).text
+
+
+def test_a_release_that_no_shadow_releases_attacked_is_not_called_resistant(card: Card) -> None:
+    attacks = tuple(AttackVerdict(attack=attack.words, finding="resisted") for attack in AT_EVERY_GATE)
+    said = attack_verdict(card.model_copy(update={"attacks": attacks}))
+    assert said.level == "caution"
+    assert said.text.endswith("membership by shadow releases, was not made.")
 
 
 def test_a_release_that_does_worse_than_saying_the_commonest_class_is_not_called_useful(card: Card) -> None:
