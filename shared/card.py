@@ -44,6 +44,12 @@ def fairness_check(ratio: Criterion, between: str = "") -> str:
     return f"{RATIOS[ratio]}{between}, share of ceiling"
 
 
+ON_MICRODATA = (
+    " Under differential privacy, original and held-out rows are microdata drawn under it, not people's records."
+)
+"""What a protocol ends in where nothing was measured on people."""
+
+
 AttackFinding = Literal["resisted", "inconclusive", "succeeded"]
 
 
@@ -80,6 +86,16 @@ class Card(Judgement, JsonFile):
     pictures: PictureScores | None = None
     attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)
     overridden: bool = False
+
+    @property
+    def is_of_microdata(self) -> bool:
+        """Whether the owner has a budget: original and held-out rows are microdata, and nobody is behind them."""
+        return self.protocol.endswith(ON_MICRODATA)
+
+    @property
+    def rows(self) -> str:
+        """What original and held-out rows are."""
+        return "rows of microdata" if self.is_of_microdata else "records"
 
 
 def coarse(part: Part) -> Part:

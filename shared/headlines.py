@@ -31,7 +31,7 @@ def _fairness(card: Card) -> Verdict:
     shares = fairness_shares(card)
     text = (
         f"{RATIOS[card.criterion].capitalize()} ratio of a model trained on synthetic rows; trained on the original "
-        f"records it is {recorded:.2f}."
+        f"{card.rows} it is {recorded:.2f}."
     )
     if not original.f1:
         text += f" That model finds no positive case, so its {recorded:.2f} says nothing."
@@ -40,7 +40,7 @@ def _fairness(card: Card) -> Verdict:
     other: Criterion = "odds" if card.criterion == "parity" else "parity"
     if original.f1 and _ratio(scores, other) < _ratio(original, other):
         text += f" {RATIOS[other].capitalize()} ratio is {_ratio(scores, other):.2f}, below the "
-        text += f"{_ratio(original, other):.2f} of the original records."
+        text += f"{_ratio(original, other):.2f} of the original {card.rows}."
     level = _level(min(shares.values()), good=0.9, caution=0.8)
     if chance < RELIABLE:
         level = _worst(level, "caution")
@@ -48,7 +48,7 @@ def _fairness(card: Card) -> Verdict:
     if not scores.f1:
         level = "caution"
         text += " It finds no positive case, which is fair and useless: nothing is shown."
-    return Verdict(level, "Fair to real people", text, f"{ratio:.2f}")
+    return Verdict(level, "Fair on microdata" if card.is_of_microdata else "Fair to real people", text, f"{ratio:.2f}")
 
 
 def fairness_shares(card: Card) -> dict[str, float]:
@@ -64,12 +64,12 @@ def _utility(card: Card) -> Verdict:
     found, original, constant = card.synthetic, card.original.accuracy, card.floor.accuracy
     learned = found.accuracy > constant and found.f1 > 0.0
     text = (
-        f"Accuracy on held-out records; trained on the originals it is {original:.2f}. Saying the commonest class of "
-        f"all reaches {constant:.2f}."
+        f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}. Saying the commonest class "
+        f"of all reaches {constant:.2f}."
     )
     return Verdict(
         _level(found.accuracy / max(original, 1e-9), good=0.95, caution=0.9) if learned else "bad",
-        "Useful on real people",
+        "Useful on microdata" if card.is_of_microdata else "Useful on real people",
         text if found.f1 else f"{text} No positive case is found.",
         f"{found.accuracy:.2f}",
     )
@@ -79,10 +79,11 @@ def _fidelity(card: Card) -> Verdict:
     """By the worse of both: coverage is full of rows that lie between the real ones, which lowers density."""
     found, real = card.fidelity, card.fidelity_ceiling
     covered, dense = found.coverage / max(real.coverage, 1e-9), found.density / max(real.density, 1e-9)
+    real_rows = "Microdata itself scores" if card.is_of_microdata else "Real rows score"
     return Verdict(
         _worst(_level(covered, good=0.9, caution=0.7), _level(dense, good=0.9, caution=0.6)),
-        "Looks like the real thing",
-        f"Coverage of held-out records; density is {found.density:.2f}. Real rows score {real.coverage:.2f} and "
+        "Looks like the microdata" if card.is_of_microdata else "Looks like the real thing",
+        f"Coverage of held-out {card.rows}; density is {found.density:.2f}. {real_rows} {real.coverage:.2f} and "
         f"{real.density:.2f}; the worse of the two counts.",
         f"{found.coverage:.2f}",
     )
@@ -111,6 +112,7 @@ def attack_verdict(card: Card) -> Verdict:
     level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst
     if STRONGEST not in {each.attack for each in card.attacks}:
         level = _worst(level, "caution")
+        listed += " Attacked were rows of microdata, not people." if card.is_of_microdata else ""
         listed += " The strongest, membership by shadow releases, was not made."
     return Verdict(level, "Attacked by the owner", listed, value)
 
@@ -119,15 +121,16 @@ def score_section(card: Card) -> Section:
     """Scores beside ceiling, floor and original."""
     names = {
         "synthetic": card.synthetic,
-        "original records": card.original,
+        f"original {card.rows}": card.original,
         "ceiling": card.ceiling,
         "floor": card.floor,
     }
+    tested_on = f"held-out {card.rows}" if card.is_of_microdata else "real held-out records"
     model = "random forest" if card.pictures is None else "small convolutional classifier"
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
     return Section(
         "Fairness and utility",
-        f"A {model} trained on each set of rows, tested on real held-out records. The ceiling is what chance "
+        f"A {model} trained on each set of rows, tested on {tested_on}. The ceiling is what chance "
         "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
         (Table(("trained on", *Scores.heads()), rows),),
         (score_bars(names, "Scores of a model trained on synthetic rows beside original, ceiling and floor."),),

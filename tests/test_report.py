@@ -23,15 +23,17 @@ from consumer.table_audit import _own_section, quantile_distance
 from data_owner.learning import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
+from data_owner.privacy.statement import on_card
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
-from data_owner.reports.owner_report import merged_table, owner_report
+from data_owner.reports.owner_report import frame, merged_table, owner_report
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore
 from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
+from shared.headlines import score_section
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
@@ -78,6 +80,15 @@ def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: 
     parity = found.card.synthetic.demographic_parity_ratio  # type: ignore[attr-defined]
     assert f" {found.refused_by_chance} of 20 times" in groups.text  # type: ignore[attr-defined]
     assert min(predicted) / max(predicted) <= parity + 0.01  # of which the small groups, judged together, say less
+
+
+def test_under_a_budget_no_headline_speaks_of_real_people(measured: tuple[object, ...]) -> None:
+    card: Card = measured[0].card  # type: ignore[attr-defined]
+    assert "real people" in str(frame(card, (), ()))
+    report = frame(on_card(card, "ε = 1"), (), (score_section(on_card(card, "ε = 1")),))
+    said = str((report.subtitle, report.verdicts, report.sections[0].text)).lower()
+    assert not any(word in said for word in ("real", "records"))
+    assert all("microdata" in f"{each.title} {each.text}" for each in report.verdicts[1:4])
 
 
 def test_the_owner_sees_how_much_of_a_column_was_merged() -> None:

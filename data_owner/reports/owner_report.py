@@ -45,9 +45,9 @@ def owner_report(
             score_section(card),
             Section(
                 "Groups",
-                "How often the target is positive in each group: recorded of held-out people, in synthetic rows, "
-                "and predicted of held-out people by a model of synthetic rows. Demographic parity is the lowest "
-                "prediction over the highest; groups of few people are judged together and differ by chance: with s "
+                "How often the target is positive in each group: recorded of held-out rows, in synthetic rows, "
+                "and predicted of held-out rows by a model of synthetic rows. Demographic parity is the lowest "
+                "prediction over the highest; groups of few are judged together and differ by chance: with s "
                 f"permuted, a fairness floor would refuse these predictions {measured.refused_by_chance} of "
                 f"{PERMUTATIONS} times.",
                 (
@@ -89,7 +89,7 @@ def frame(card: Card, failures: tuple[str, ...], sections: tuple[Section, ...]) 
     """Title, verdicts and facts around the sections."""
     return Report(
         title=f"What {card.node} would release",
-        subtitle=f"Measured at the owner on {card.held_out:,} held-out records. Target {card.target}, positive "
+        subtitle=f"Measured at the owner on {card.held_out:,} held-out {card.rows}. Target {card.target}, positive "
         f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
         verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
         facts=(
