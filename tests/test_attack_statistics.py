@@ -398,6 +398,12 @@ def test_a_policy_may_refuse_what_is_inconclusive() -> None:
     assert "not shown to be within" in reason
 
 
+def test_where_control_left_nothing_to_know_nothing_was_resisted() -> None:
+    found = outcome((60, 60), (52, 52))
+    assert (found.risk, found.risk_interval) == (0.0, (-1.0, 1.0))
+    assert attack_gate.verdicts(battery_of(found), AttackLimits())[0].finding == "inconclusive"
+
+
 @pytest.mark.parametrize("found", [FEW, FEW_OTHERS])
 def test_what_could_hardly_be_tried_was_not_resisted(found: Outcome) -> None:
     limits = AttackLimits(reconstruction=0.1)

@@ -70,10 +70,11 @@ class Outcome(Frozen):
 
     @property
     def risk_interval(self) -> tuple[float, float]:
-        """The risk with the Wilson intervals of both rates propagated (Giomi et al. 2023, section 3.3)."""
+        """The risk with the Wilson intervals of both rates propagated (Giomi et al. 2023, section 3.3); it could be
+        anything where control left nothing to know."""
         left = 1.0 - self.control.share
         if left == 0.0:
-            return 0.0, 0.0
+            return -1.0, 1.0
         (main_low, main_high), (control_low, control_high) = self.main.interval, self.control.interval
         main, control = self.main.share, self.control.share
         by_control = (1.0 - main) / left**2
