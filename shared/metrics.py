@@ -47,8 +47,8 @@ PROTOCOL = (
     "with groups halfway to equally often (`generate --balanced`). The schema (categories, quantile tables, group "
     "shares) is of all rows. "
     + JUDGED_TOGETHER
-    + f"Large groups have {LARGE} held-out rows or more. Ceiling: the same predictions with s permuted, "
-    f"{PERMUTATIONS} times. "
+    + f"Large groups have {LARGE} held-out rows or more. With more than two classes ratios are means over those that "
+    f"are predicted, each against the rest. Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
     f"Floor: the constant classifier. Density and coverage (k = {NEIGHBOURS}) of as many synthetic rows as training "
     f"records, at most {4 * FIDELITY_ROWS:,}, against real held-out rows, at most {FIDELITY_ROWS:,}, on z-scored "
     "numbers and one-hot categories, target included; their ceiling is real training rows against the same."
@@ -95,11 +95,14 @@ def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, model: Clas
 def score(truth: Integers, predicted: Integers, groups: Integers, classes: int = 2) -> Scores:
     """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1.
 
-    With more classes, each against the rest: their mean, but for accuracy.
+    With more classes, each against the rest: their mean, but for accuracy. Ratios are means over the classes that are
+    predicted: what nobody is said to be would count as a fair one.
     """
     if classes > 2:
         each = [score(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
-        return Scores.mean(each).model_copy(update={"accuracy": accuracy_score(truth, predicted)})
+        said = Scores.mean([each[index] for index in np.unique(predicted)])
+        ratios = {name: getattr(said, name) for name in ("demographic_parity_ratio", "equalized_odds_ratio")}
+        return Scores.mean(each).model_copy(update=ratios | {"accuracy": accuracy_score(truth, predicted)})
     rates = MetricFrame(metrics=RATES, y_true=truth, y_pred=predicted, sensitive_features=groups).by_group
     recorded = pd.Series(truth).groupby(groups)
     # a group has a rate where somebody has that class: fairlearn counts one without for 0

@@ -89,6 +89,16 @@ def test_many_classes_are_scored_one_against_the_rest() -> None:
     assert found.accuracy == pytest.approx((truth == predicted).mean())
 
 
+def test_a_class_that_nobody_is_predicted_to_be_is_not_one_of_fair_predictions() -> None:
+    groups = np.repeat([0, 1], 100)
+    truth = np.arange(200) % 3
+    predicted = np.concatenate([np.arange(100) < 40, np.arange(100) < 10]).astype(np.int64)
+    two = score(truth, predicted, groups, 3)
+    assert two.demographic_parity_ratio == pytest.approx((10 / 40 + 60 / 90) / 2)
+    assert score(truth, predicted, groups, 9).equalized_odds_ratio == two.equalized_odds_ratio < 0.6
+    assert score(truth, np.zeros(200, np.int64), groups, 3).demographic_parity_ratio == 1.0
+
+
 def test_a_table_of_three_classes_is_trained_on_and_measured() -> None:
     table = patients()
     table["died"] = np.where(table["died"] == 1, "yes", np.where(table["age"] > 60, "unknown", "no"))

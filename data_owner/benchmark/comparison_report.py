@@ -83,8 +83,8 @@ def _figures(portrait: Portrait) -> Section:
     return Section(
         "One fold looked at",
         "Above, the teacher's latents of training records and the student's, made from noise: one cloud if the student "
-        "learned what was released. Below, what a forest relies on, trained on original and on synthetic rows: the "
-        "sensitive columns and what stands for them lose weight, the rest keeps it.",
+        "learned what was released. Below, what a forest relies on, trained on original and on synthetic rows: look "
+        "whether the sensitive columns and what stands for them lose weight, and whether the rest keeps it.",
         figures=(
             overlay(
                 {"teacher": np.array(portrait.teacher), "student": np.array(portrait.student)},

@@ -21,7 +21,7 @@ def totals(ledger: VerifiedLedger) -> dict[str, int]:
 
 
 def ledger_report(ledger: VerifiedLedger) -> Report:
-    """Of a verified log. Bytes are of the five artefacts, as they were handed to the network."""
+    """Of a verified log. Bytes are of the five artefacts, counted before they were sent."""
     served = [entry for entry in ledger.entries if isinstance(entry, Served)]
     found = totals(ledger)
     names = {entry.party: entry.name for entry in ledger.entries if isinstance(entry, Enrolment)}
@@ -48,7 +48,7 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
         sections=(
             Section(
                 "Bytes by party, day and kind",
-                "Days are UTC. A transfer that was cut counts with every byte handed to the network.",
+                "Days are UTC. Bytes are counted before they are sent: where a transfer was cut, fewer left.",
                 (Table(("party", "name", "day", "kind", "bytes"), _by_party_day_kind(served, names)),),
             ),
             Section(
