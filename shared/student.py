@@ -31,6 +31,12 @@ SLOPE = 3.0
 DRAWS = 8192
 """Of z' in each of the two sketches that a student is judged by."""
 
+REPEATS = 8
+"""Of that judgement, for its standard error."""
+
+NEGLIGIBLE = 1e-5
+"""A squared distance at which training stops short of a Gaussian, whatever it is shown."""
+
 LAST_SEED = 2**64 - 3
 """Distilling takes this seed and the next two, and a generator's seed has 64 bits."""
 
@@ -49,20 +55,22 @@ class StudentSettings:
 
 
 class Distillation(Frozen):
-    """Squared sketch distances on the frequencies that `seed` holds out: of the student, of what it had to beat, and
-    over its steps."""
+    """Squared sketch distances on the frequencies that `seed` holds out: of the student, with the standard error that
+    its draws leave, of what it had to beat, and over its steps."""
 
     seed: int = Field(default=0, ge=0, le=LAST_SEED)
     distance: float
+    standard_error: float = Field(default=0.0, ge=0.0)
     gaussian_distance: float
     prior_distance: float
     history: tuple[tuple[int, float], ...] = Field(min_length=1)
 
     @property
     def has_failed(self) -> bool:
-        """Whether the Gaussian is nearer, by more than chance leaves of a sketch of `DRAWS`: where z is Gaussian no
-        student is."""
-        return self.distance > self.gaussian_distance + 1.0 / DRAWS
+        """Whether the Gaussian or the prior is nearer, by more than chance leaves (three standard errors) and by more
+        than `NEGLIGIBLE`: where z is Gaussian no student is nearer."""
+        nearest = min(self.gaussian_distance, self.prior_distance)
+        return self.distance > nearest + 3.0 * self.standard_error + NEGLIGIBLE
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ def distil(
             optimiser.step()
             schedule.step()
             if step % 50 == 0 or step == settings.steps:
-                score = _held_out(student, frequencies, target, settings.seed + 1)
+                score = _held_out(student, frequencies, target, torch.Generator().manual_seed(settings.seed + 1))
                 history.append((step, score))
                 if score < best:
                     best = score
@@ -164,9 +172,12 @@ def measure_student(
     real, imaginary = statistics.pooled(shares)
     held, _ = _split(len(real), settings, torch.Generator().manual_seed(settings.seed))
     frequencies, target = statistics.frequencies[held], (real[held], imaginary[held])
+    noise = torch.Generator().manual_seed(settings.seed + 2)  # not + 1: the best of many looks is too good
+    found = [_held_out(student, frequencies, target, noise) for _ in range(REPEATS)]
     return Distillation(
         seed=settings.seed,
-        distance=_held_out(student, frequencies, target, settings.seed + 2),  # the best of many looks is too good
+        distance=found[0],
+        standard_error=float(torch.tensor(found).std()),
         gaussian_distance=_difference(_gaussian(frequencies), torch.zeros(len(held)), *target),
         prior_distance=_difference(*_prior(frequencies, statistics), *target),
         history=history,
@@ -180,8 +191,7 @@ def _split(count: int, settings: StudentSettings, generator: torch.Generator) ->
     return order[:split], order[split:]
 
 
-def _held_out(student: Student, frequencies: Tensor, target: tuple[Tensor, Tensor], seed: int) -> float:
-    noise = torch.Generator().manual_seed(seed)
+def _held_out(student: Student, frequencies: Tensor, target: tuple[Tensor, Tensor], noise: torch.Generator) -> float:
     with torch.no_grad():
         first, second = (_sketch(student, DRAWS, frequencies, noise) for _ in range(2))
     return float(distance(first, second, *target))

@@ -48,7 +48,7 @@ OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["'](?!#|data:)|url\((?!#|data:)|@im
 def measured(table: pd.DataFrame, artefacts: dict[Artefact, bytes]) -> tuple[object, ...]:
     settings = settings_for(table)
     prepared = fitting.split(table, settings)
-    synthesiser, distillation = reference(artefacts, StudentSettings(steps=100))
+    synthesiser, distillation = reference(artefacts, StudentSettings(steps=400))
     found = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
     return found, synthesiser, prepared.held_out
 

@@ -64,6 +64,23 @@ def test_the_student_beats_prior_and_gaussian_on_held_out_frequencies(distilled:
     assert found.distance < 0.1 * found.prior_distance
 
 
+def test_a_student_that_is_further_than_the_prior_has_failed_and_only_chance_or_next_to_nothing_is_forgiven(
+    distilled: Distilled,
+) -> None:
+    found = distilled.distillation
+    assert not found.has_failed
+    assert 0.0 < found.standard_error < 0.1 * found.distance
+
+    def failed(distance: float, standard_error: float) -> bool:
+        """Where z is next to a Gaussian, of 50,000 records."""
+        change = {"distance": distance, "gaussian_distance": 2e-6, "prior_distance": 1e-5}
+        return found.model_copy(update={**change, "standard_error": standard_error}).has_failed
+
+    assert failed(6e-5, 3e-6)
+    assert not failed(1.2e-5, 4e-6), "as near as training comes"
+    assert found.model_copy(update={"prior_distance": 0.5 * found.distance}).has_failed
+
+
 def test_distilling_is_repeatable_by_seed_and_different_by_another() -> None:
     settings = StudentSettings(steps=60)
     statistics = five_modes(500)
