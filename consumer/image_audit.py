@@ -10,7 +10,7 @@ from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
-from shared.metrics import Integers, group_rates, outcome, scores
+from shared.metrics import Integers, ceiling, floor, group_rates, outcome, scores
 from shared.picture_sections import picture_section
 from shared.report import Section, Table
 from shared.scores import Fidelity, Scores
@@ -69,8 +69,12 @@ def _own_section(
         "and coverage are in the features of the classifier trained on the synthetic pictures.",
         (
             Table(
-                (*Scores.heads(), "density", "coverage"),
-                ((*found.cells(), fidelity.density, fidelity.coverage),),
+                ("", *Scores.heads(), "density", "coverage"),
+                (
+                    ("synthetic pictures", *found.cells(), fidelity.density, fidelity.coverage),
+                    ("ceiling: groups permuted", *ceiling(own, predicted, schema, seed=0).cells(), None, None),
+                    ("floor: the commonest class", *floor(own, schema).cells(), None, None),
+                ),
             ),
             Table(("group", "accuracy"), tuple(accuracies.items())),
         ),

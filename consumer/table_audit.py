@@ -9,7 +9,9 @@ from consumer.audited import Audited
 from shared.associations import associations
 from shared.codec import group_sizes
 from shared.metrics import (
+    ceiling,
     density_coverage,
+    floor,
     group_rates,
     outcome,
     predict,
@@ -95,12 +97,28 @@ def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
     return float(np.abs(released - empirical).max())
 
 
+ROWS_PER_OWN = 4
+"""As many as an owner compares with each held-out record: of more, some lie near anything."""
+
+
 def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple[Scores, Section]:
-    found = scores(own, predict(rows, own, schema, random_forest(0)), schema)
-    fidelity = density_coverage(own, rows, schema, seed=0)
+    predicted = predict(rows, own, schema, random_forest(0))
+    found = scores(own, predicted, schema)
+    fidelity = density_coverage(own, rows.iloc[: ROWS_PER_OWN * len(own)], schema, seed=0)
     return found, Section(
         "On your own records",
-        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere.",
-        (Table((*Scores.heads(), "density", "coverage"), ((*found.cells(), fidelity.density, fidelity.coverage),)),),
+        f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere. The ceiling is "
+        "what chance leaves of the same predictions with groups permuted, the floor the constant classifier. Density "
+        f"and coverage are of at most {ROWS_PER_OWN} synthetic rows for each of yours.",
+        (
+            Table(
+                ("", *Scores.heads(), "density", "coverage"),
+                (
+                    ("synthetic rows", *found.cells(), fidelity.density, fidelity.coverage),
+                    ("ceiling", *ceiling(own, predicted, schema, seed=0).cells(), None, None),
+                    ("floor", *floor(own, schema).cells(), None, None),
+                ),
+            ),
+        ),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

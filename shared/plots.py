@@ -145,9 +145,8 @@ def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tu
     axes = canvas.subplots()
     height, colours = 0.8 / len(named), (REAL, *COLOURS)
     for index, (title, series) in enumerate(named.items()):
-        places = np.arange(len(names)) + (index - (len(named) - 1) / 2) * height
-        values = [series.get(name, 0.0) for name in names]
-        bars = axes.barh(places, values, height * 0.9, color=colours[index % len(colours)], label=title)
+        places = [names.index(name) + (index - (len(named) - 1) / 2) * height for name in series]
+        bars = axes.barh(places, list(series.values()), height * 0.9, color=colours[index % len(colours)], label=title)
         axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
     axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()

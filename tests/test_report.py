@@ -34,6 +34,8 @@ from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.headlines import score_section
+from shared.metrics import density_coverage
+from shared.plots import group_bars
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
@@ -274,7 +276,7 @@ def test_an_analyst_is_told_how_synthetic_rows_do_on_her_own_records_and_how_muc
     own, four_people = table.iloc[:300], table.iloc[np.arange(300) % 4]
     found, section = _own_section(schema, four_people.assign(died="0"), own)
     assert found.accuracy == pytest.approx((own["died"] == "0").mean()), "the model is of the synthetic rows"
-    (row,) = section.tables[0].rows
+    row = section.tables[0].rows[0]
     coverage = dict(zip(section.tables[0].columns, row, strict=True))["coverage"]
     assert 0.0 < coverage < 0.5  # type: ignore[operator]
 
@@ -319,3 +321,23 @@ def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path
     done = run("data_owner", "approve", str(approved_node), "--by", "Ada", "--json", cwd=tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["kind"] == "PolicyRefusal"
+
+
+def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_floor(
+    disclosed: tuple[Schema, pd.DataFrame],
+) -> None:
+    """Of many rows some lie near anything."""
+    schema, table = disclosed
+    own, rows = table.iloc[:50].reset_index(drop=True), table.iloc[50:].reset_index(drop=True)
+    _, section = _own_section(schema, rows, own)
+    names, (synthetic, ceiling, floor) = section.tables[0].columns, section.tables[0].rows
+    assert [row[0] for row in (synthetic, ceiling, floor)] == ["synthetic rows", "ceiling", "floor"]
+    few, every = (density_coverage(own, each, schema, seed=0) for each in (rows.iloc[:200], rows))
+    assert few.density != every.density
+    assert [synthetic[names.index(name)] for name in ("density", "coverage")] == [few.density, few.coverage]
+
+
+def test_who_has_no_figure_has_no_bar() -> None:
+    picture = group_bars({"recorded": {"a": 0.5, "b": 0.25}, "predicted": {"b": 0.75}}, "Rates.")
+    assert picture.svg.count("0.50") == picture.svg.count("0.75") == picture.svg.count("0.25") == 1
+    assert "0.00" not in picture.svg
