@@ -12,7 +12,6 @@ from shared.scores import Criterion, Scores
 LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "caution", "resisted": "good"}
 """How a finding of an attack is shown, worst first."""
 
-
 WORST_FIRST = tuple(LEVELS.values())
 STRONGEST = "membership"
 RELIABLE = 0.8

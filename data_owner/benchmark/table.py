@@ -139,5 +139,6 @@ def cell_text(cell: Shown) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Spread):
-        return f"{cell.mean:.3f}" + (f" ± {(cell.high - cell.low) / 2:.3f}" if cell.high - cell.low >= 5e-4 else "")
+        apart = cell.high - cell.low
+        return f"{cell.mean:.3f}" + (f" ± {apart / 2:.3f}" if apart >= 5e-4 else "")
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)

@@ -22,9 +22,9 @@ from shared.errors import PolicyRefusal, together
 from shared.schema import (
     MERGED,
     CategoricalColumn,
+    Column,
     ColumnRole,
     Group,
-    ImageColumn,
     NumericColumn,
     Quantiles,
     Schema,
@@ -48,31 +48,12 @@ def disclose(
     """
     table = records.frame.copy()
     counted = np.arange(len(table)) if counted is None else counted
-    columns: list[NumericColumn | CategoricalColumn | ImageColumn] = []
+    columns: list[Column] = []
     refusals: list[PolicyRefusal] = []
     for facts in records.columns:
         try:
-            values = table[facts.name]
-            if facts.image is not None:
-                columns.append(facts.image)
-            elif facts.kind in ("category", "boolean"):
-                if facts.role is ColumnRole.FEATURE:
-                    if facts.declared_categories is None:
-                        values = table[facts.name] = merge_rare(values, minimum_count, counted)
-                    elif int(values.iloc[counted].isna().sum()) < minimum_count:
-                        values = table[facts.name] = values.fillna(values.value_counts().index[0])
-                    _require(
-                        values.nunique(dropna=False) > 1,
-                        facts.name,
-                        "every category but one",
-                        'group its categories into fewer, or set kind = "exclude" in owner.toml',
-                    )
-                if facts.role is ColumnRole.TARGET:
-                    check_classes(values.iloc[counted], facts.name, minimum_count)
-                columns.append(_categorical(facts, values))
-            else:
-                beyond = minimum_count if of_people or facts.declared_bounds is None else 0
-                columns.append(_numeric(facts, values, minimum_count, counted, beyond))
+            column, table[facts.name] = _disclosed(facts, table[facts.name], minimum_count, counted, of_people)
+            columns.append(column)
         except PolicyRefusal as refusal:
             refusals.append(refusal)
     if refusals:
@@ -91,6 +72,31 @@ def disclose(
         for key, share in zip(counts.index, shares(counts.to_numpy()), strict=True)
     )
     return Schema(columns=tuple(columns), positive=records.positive, groups=groups), table
+
+
+def _disclosed(
+    facts: ColumnFacts, values: pd.Series, minimum_count: int, counted: NDArray[np.int64], of_people: bool
+) -> tuple[Column, pd.Series]:
+    """A column of the schema, and its values with what is rare merged. Raises `PolicyRefusal` naming the column."""
+    if facts.image is not None:
+        return facts.image, values
+    if facts.kind not in ("category", "boolean"):
+        beyond = minimum_count if of_people or facts.declared_bounds is None else 0
+        return _numeric(facts, values, minimum_count, counted, beyond), values
+    if facts.role is ColumnRole.FEATURE:
+        if facts.declared_categories is None:
+            values = merge_rare(values, minimum_count, counted)
+        elif int(values.iloc[counted].isna().sum()) < minimum_count:
+            values = values.fillna(values.value_counts().index[0])
+        _require(
+            values.nunique(dropna=False) > 1,
+            facts.name,
+            "every category but one",
+            'group its categories into fewer, or set kind = "exclude" in owner.toml',
+        )
+    if facts.role is ColumnRole.TARGET:
+        check_classes(values.iloc[counted], facts.name, minimum_count)
+    return _categorical(facts, values), values
 
 
 def tens(count: float) -> int:
