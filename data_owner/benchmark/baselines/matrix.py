@@ -93,7 +93,9 @@ class Matrix:
 
     def activate(self, outputs: Tensor, temperature: float) -> Tensor:
         """A generator's outputs with a differentiable draw of each class (Gumbel softmax)."""
-        return torch.cat([gumbel_softmax(outputs[:, block.part], temperature) for block in self.blocks], 1)
+        # split, for the gradient of each slice alone is a matrix as wide as all
+        parts = outputs.split([block.part.stop - block.part.start for block in self.blocks], 1)
+        return torch.cat([gumbel_softmax(part, temperature) for part in parts], 1)
 
     def reconstruction(self, outputs: Tensor, truth: Tensor) -> Tensor:
         """Cross-entropy, summed over columns, mean over rows."""
