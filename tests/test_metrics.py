@@ -13,7 +13,6 @@ from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
 from data_owner.release_gate import checks, failures, fairness, refused_by_chance
 from data_owner.settings import Floors, Policy
-from shared.associations import associations
 from shared.card import Check
 from shared.codec import group_positions
 from shared.errors import BadInput
@@ -216,15 +215,6 @@ def test_what_is_missing_counts_alike_whatever_stands_beside_it(disclosed: Discl
     parts = [design_matrix(table.iloc[start : start + 50], schema) for start in range(0, len(table), 50)]
     assert table["lactate"].isna().any()
     np.testing.assert_array_equal(np.concatenate(parts), whole)
-
-
-def test_associations_are_one_with_themselves_and_symmetric(disclosed: Disclosed) -> None:
-    schema, table = disclosed
-    found = associations(schema, table)
-    np.testing.assert_allclose(found, found.T, atol=1e-12)
-    np.testing.assert_allclose(np.diag(found), 1.0)
-    names = schema.names
-    assert found[names.index("age"), names.index("died")] > 0.2
 
 
 def test_outcome_is_one_for_the_positive_class(disclosed: Disclosed) -> None:

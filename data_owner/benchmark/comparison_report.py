@@ -74,7 +74,8 @@ def _fidelity(found: Comparison) -> Section:
         "What is kept of the columns",
         "Against real held-out rows, with original data, the training rows, as the ceiling. Distance is Kolmogorov's "
         "for numbers and total variation for categories. A value that at least 1 % of rows share is a repeated one, a "
-        "category of at most 1 % a rare one. Associations are rank correlations of all pairs of columns.",
+        "category of at most 1 % a rare one. Associations are of all pairs of columns: rank correlations, and with "
+        "more than two categories how far they fix the other column (correlation ratio, Cramér's V).",
         tuple(tables),
     )
 

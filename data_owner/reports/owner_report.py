@@ -71,7 +71,9 @@ def owner_report(
             ),
             Section(
                 "Associations",
-                "Strength of association between columns, in real and in synthetic rows; equal pictures are good.",
+                "How closely columns hang together, in real and in synthetic rows; equal pictures are good. Of numbers "
+                "and of two categories rank correlations, from -1 to 1; with more categories how far they fix the "
+                "other column, from 0 to 1 (correlation ratio, Cramér's V).",
                 figures=(
                     correlations(
                         {"real": associations(schema, held_out), "synthetic": associations(schema, sample)},

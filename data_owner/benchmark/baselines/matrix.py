@@ -94,7 +94,8 @@ class Matrix:
     def activate(self, outputs: Tensor, temperature: float) -> Tensor:
         """A generator's outputs with a differentiable draw of each class (Gumbel softmax)."""
         # split, for the gradient of each slice alone is a matrix as wide as all
-        parts = outputs.split([block.part.stop - block.part.start for block in self.blocks], 1)
+        widths = [block.part.stop - block.part.start for block in self.blocks]
+        parts = outputs.split(widths, 1)  # type: ignore[no-untyped-call]
         return torch.cat([gumbel_softmax(part, temperature) for part in parts], 1)
 
     def reconstruction(self, outputs: Tensor, truth: Tensor) -> Tensor:
