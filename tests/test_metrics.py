@@ -1,10 +1,13 @@
 """The measures against hand-counted figures and slow, simple versions of themselves."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import ClassifierMixin
 
 from data_owner.learning import fitting
 from data_owner.measure import measure, published, reference
@@ -17,6 +20,7 @@ from shared.card import Check
 from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import (
+    boosting,
     by_chance,
     ceiling,
     density_coverage,
@@ -177,6 +181,17 @@ def test_the_forest_learns_from_features_and_group() -> None:
     assert accuracy > floor(test, schema).accuracy
     constant = train.assign(died="0")
     assert predict(constant, test, schema, random_forest(0)).tolist() == [0] * len(test)
+
+
+@pytest.mark.parametrize("model", [random_forest, boosting])
+def test_one_positive_row_among_thousands_teaches_nothing_and_fails_no_model(
+    disclosed: Disclosed, model: Callable[[int], ClassifierMixin]
+) -> None:
+    schema, table = disclosed
+    collapsed = pd.concat([table.assign(died="0")] * 20, ignore_index=True)
+    assert len(collapsed) > 10_000, "boosting holds a part out of so many"
+    collapsed.loc[7, "died"] = "1"
+    assert predict(collapsed, table, schema, model(0)).tolist() == [0] * len(table)
 
 
 @settings(max_examples=200, deadline=None)
