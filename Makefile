@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
+DECAF := data_owner/benchmark/baselines/decaf_requirements.txt
 # modules are compiled when they are first imported, which most never are
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
@@ -29,9 +30,9 @@ stubs: $(VENV)/installed-dev
 # DECAF pins packages that clash with ours: an environment of its own, which the comparison starts
 decaf: .venv-decaf/installed
 
-.venv-decaf/installed:
+.venv-decaf/installed: $(DECAF)
 	$(PYTHON) -m venv .venv-decaf
-	.venv-decaf/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 decaf-synthetic-data==0.1.7
+	.venv-decaf/bin/pip install --quiet --disable-pip-version-check -r $(DECAF)
 	touch $@
 
 $(VENV)/bin/python:

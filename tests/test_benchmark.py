@@ -124,10 +124,20 @@ def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     assert (before[0] == after[0], before[1] == after[1]) == (True, False)
 
 
+def test_a_cell_made_on_another_kind_of_device_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, found = Key(study=COMPAS, system="fairdisco", seed=0, fold=0), registry.chosen(("fairdisco",))[0]
+    made = []
+    for has_gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        made.append(content_key(key, found))
+    assert made[0] != made[1]
+
+
 @pytest.mark.parametrize(
     ("system", "module", "constant"),
     [
         ("decaf", "data_owner.benchmark.baselines.decaf", "PROCESS"),
+        ("decaf", "data_owner.benchmark.baselines.decaf", "REQUIREMENTS"),
         ("fair4free-eps1", "data_owner.datasets", "CODEBOOK"),
     ],
 )

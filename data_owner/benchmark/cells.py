@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.model_selection import StratifiedKFold
 
 from data_owner.benchmark import registry
@@ -149,11 +150,11 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
 
 
 def content_key(key: Key, system: System) -> str:
-    """SHA-256 over the cell's place, the data, versions of what computes, the system's source and all of ours that it
-    imports, with the files that these name."""
+    """SHA-256 over the cell's place, the data, versions of what computes, whether a GPU does, the system's source and
+    all of ours that it imports, with the files that these name."""
     made_by = system.generate if isinstance(system, Generator) else system.predict
-    versions = [(name, _version(name)) for name in COMPUTING]
-    place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, versions)
+    computing = ([(name, _version(name)) for name in COMPUTING], torch.cuda.is_available())
+    place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, computing)
     digest = hashlib.sha256(repr(place).encode())
     for name in sorted({*_imported(made_by.__module__), *_imported(__name__)}):
         digest.update(_source(name))

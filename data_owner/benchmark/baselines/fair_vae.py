@@ -2,7 +2,7 @@
 
 Hidden 64, latent 8, Adam 1e-3, batch 2048; y stands among the decoder's outputs. The pairwise penalty is
 evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic. Numbers are binned, as in the authors' code,
-which trains for 1,000 epochs, on COMPAS as many as `STEPS`, and tries every `BETA` from 1 to 1e10.
+which trains for 1,000 epochs, on COMPAS as many steps as `STEPS`, and tries every `BETA` from 1 to 1e10.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _load_or_train(fold: Fold, matrix: Matrix, records: Tensor, group: Tensor) -
 
 def kept_as(fold: Fold, records: Tensor, group: Tensor) -> str:
     """A file name that no other records, settings or source have."""
-    digest = hashlib.sha256(f"{fold.seed} {fold.effort} {torch.__version__} {np.__version__}".encode())
+    versions = f"{torch.__version__} {np.__version__} {trains_on().type}"
+    digest = hashlib.sha256(f"{fold.seed} {fold.effort} {versions}".encode())
     sources = (Path(inspect.getfile(piece)).read_bytes() for piece in (FairVAE, Matrix, dependence_by_kernel, Fold))
     for content in (records.numpy().tobytes(), group.numpy().tobytes(), *sources):
         digest.update(hashlib.sha256(content).digest())

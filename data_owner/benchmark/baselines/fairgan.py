@@ -2,7 +2,7 @@
 
 The generator makes x and y given s. The first discriminator sees x, y and s; the second tries to tell s from the
 x and y that were made, and the generator is rewarded where it fails. Without the paper's autoencoder, and in one
-phase where it has two.
+phase where it has two: `STEPS` of `BATCH` records, 415 epochs of COMPAS, 281 of SUPPORT2 and 52 of Adult.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """FLDGM (Ramachandranpillai, Sikder and Heintz, ECAI 2023): a generative model over a fair VAE's latents.
 
-Smaller and trained for less long than the authors' own: `STEPS` where they have thousands of epochs.
+Smaller and trained for less long than the authors' own: `STEPS` updates of `BATCH`, on one draw of the latents, where
+they have 20,000 epochs of 2,048 for the GAN and 5,000 for the diffusion. Their GAN has least squares (or Wasserstein's
+distance), 64 noises and batch normalisation, ours the non-saturating loss; their diffusion has 1,000 times and
+predicts v, ours `TIMES` and the noise.
 """
 
 from __future__ import annotations
