@@ -5,7 +5,8 @@ for one hidden column), exceeds the policy's limit and chance does not explain t
 control, at 5 % over all comparisons that are made together (Bonferroni), at the gate or by `attack`. It was resisted
 when the whole interval of the risk on everyone is within the limit, comes of at least `LEAST_TO_RESIST` guesses, and no
 part is above it by the same test over this attack's parts alone; else inconclusive, as membership by fewer than
-`SHADOWS` shadow releases is.
+`SHADOWS` shadow releases is. Of a release that tells nothing no attack is better than guessing, so one that is not may
+be resisted all the same; the page names it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ def above_as_measured(found: Battery, limits: AttackLimits) -> frozenset[str]:
     return frozenset(
         result.attack.words for result in judged(found) if result.overall.risk > limit(result.attack, limits)
     )
+
+
+def no_better_than_guessing(found: Battery) -> frozenset[str]:
+    """Attacks that on everyone never beat a guess without the release, in words: that holds nothing for them, or they
+    are too weak to find it (Giomi et al. 2023)."""
+    better = {result.attack for result in judged(found) if result.overall.beats_baseline}
+    return frozenset(result.attack.words for result in judged(found) if result.attack not in better)
 
 
 def verdicts(found: Battery, limits: AttackLimits) -> tuple[AttackVerdict, ...]:

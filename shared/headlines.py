@@ -106,6 +106,8 @@ def attack_verdict(card: Card) -> Verdict:
         return Verdict("caution", "Attacked by the owner", "The card names no attack on this release.", "no")
     by = {finding: [each.attack for each in card.attacks if each.finding == finding] for finding in LEVELS}
     listed = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in by.items() if names) + "."
+    if by["resisted"]:
+        listed += " Resisted is what came no further than the owner's limit; a stronger attack may."
     listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
     worst = next(finding for finding in LEVELS if by[finding])
     level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst

@@ -45,13 +45,16 @@ def of_node(node: Node) -> dict[str, Any]:
     return found
 
 
-def attacked(node: Node) -> int:
-    """A newer release, measured under the node's policy, of whose 20 members 3 are guessed and of others none."""
+GUESSED = {"main": 3, "control": 0, "baseline": 0}
+
+
+def attacked(node: Node, guessed: dict[str, int] = GUESSED, trials: int = 20) -> int:
+    """A newer release, measured under the node's policy, about which so many of `trials` guesses were right."""
     version = release.write_draft(
         node, release.trained_artefacts(node, 1), digests.settings_digest(node, read_settings(node)), now()
     )
     settings = read_settings(node)
-    outcome = Outcome(part=EVERYONE, **{name: Rate(successes=of, trials=20) for name, of in GUESSED.items()})
+    outcome = Outcome(part=EVERYONE, **{name: Rate(successes=of, trials=trials) for name, of in guessed.items()})
     battery = Battery(
         release=release.status(node, version).made_sha256,
         results=(Result(attack=Attack.ATTRIBUTE_INFERENCE, aim="a rate", outcomes=(outcome,)),),
@@ -59,9 +62,6 @@ def attacked(node: Node) -> int:
     card, limits = findings.card(node, 1), settings.policy.attacks
     findings.keep(node, version, card, battery, limits, digests.policy_id(settings), now())
     return version
-
-
-GUESSED = {"main": 3, "control": 0, "baseline": 0}
 
 
 def loosen(node: Node) -> None:
@@ -139,6 +139,18 @@ def test_a_page_is_judged_by_the_policy_that_its_release_was_measured_under(node
     (unsure,) = (each for each in page["verdicts"] if each["title"] == "Attacks: inconclusive")
     assert "nor shown to be within it" in unsure["text"]
     assert "Above it as measured: attribute inference." in unsure["text"]
+
+
+@pytest.mark.parametrize(("without_the_release", "named"), [(900, True), (100, False)])
+def test_an_attack_that_is_no_better_than_guessing_is_resisted_and_named(
+    node: Node, without_the_release: int, named: bool
+) -> None:
+    """Of a perfectly private release none is better."""
+    attacked(node, {"main": 900, "control": 900, "baseline": without_the_release}, trials=2000)
+    decisions.write_privacy_report(node.folder)
+    (resisted,) = (each for each in of_node(node)["verdicts"] if each["title"] == "Attacks: resisted")
+    assert ("No better than a guess without the release: attribute inference;" in resisted["text"]) is named
+    assert "says nothing" not in str(of_node(node)["sections"])
 
 
 def test_a_page_whose_limits_nobody_kept_is_not_judged_by_those_of_another_policy(node: Node) -> None:

@@ -185,6 +185,7 @@ def test_an_attack_that_could_not_tell_is_no_good_news(
     said = attack_verdict(card.model_copy(update={"attacks": attacks}))
     assert said.level == level
     assert "two people" not in said.text
+    assert "Resisted is what came no further than the owner's limit; a stronger attack may." in said.text
     assert "two people" in attack_verdict(card.model_copy(update={"attacks": attacks, "overridden": True})).text
 
 

@@ -89,7 +89,7 @@ class Outcome(Frozen):
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether the attack is better than guessing. One that is not says nothing about safety."""
+        """Whether the attack is better than guessing. If not, there is nothing to find or it is too weak to find it."""
         return _p_value(self.main, self.baseline) < 1.0 - CONFIDENCE
 
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data_owner.attack_gate import above_as_measured, exceeded_on_people, exceeding, judged, limit, verdicts
+from data_owner.attack_gate import (
+    above_as_measured,
+    exceeded_on_people,
+    exceeding,
+    judged,
+    limit,
+    no_better_than_guessing,
+    verdicts,
+)
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
@@ -28,6 +36,8 @@ MEANING: Mapping[AttackFinding, str] = {
     "or a part is above it and chance may explain that.",
     "resisted": "Within the policy's limit, the whole interval; no part is above it but for what chance explains.",
 }
+
+OR_TOO_WEAK = "the release holds nothing for it, or it is too weak to find that"
 
 CONTENT = {
     Artefact.MANIFEST: "names and digests of the other four, the privacy statement, expiry; signed",
@@ -144,6 +154,9 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
             above = [name for name in names if name in above_as_measured(subject.battery, subject.limits)]
             if above and finding == "inconclusive":
                 text += f" Above it as measured: {', '.join(above)}."
+            no_better = [name for name in names if name in no_better_than_guessing(subject.battery)]
+            if no_better and finding == "resisted":
+                text += f" No better than a guess without the release: {', '.join(no_better)}; {OR_TOO_WEAK}."
             yield Verdict(level, f"Attacks: {finding}", text, str(len(names)))
     if subject.status.charges:
         yield _on_people(subject)
@@ -215,10 +228,10 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
     return Section(
         "Attacks",
         "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
-        "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
-        "does not beat it says nothing. Risk: what main has beyond control, as a share of what control left. Brackets "
-        "are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained on, by a threshold that calls at most "
-        f"1 % of other held-out records so; of few control records more may be.{shadows}",
+        "trained on is right. Control: the same about held-out records. Baseline: without the release; where an attack "
+        f"does not beat it, {OR_TOO_WEAK}. Risk: what main has beyond control, as a share of what control left. "
+        "Brackets are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained on, by a threshold that calls "
+        f"at most 1 % of other held-out records so; of few control records more may be.{shadows}",
         (
             Table(("attack", "question"), questions),
             _rates(found, limits),
