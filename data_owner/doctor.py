@@ -134,9 +134,13 @@ def _releases(node: Node, now: datetime) -> str:
     found = {version: release.status(node, version) for version in release.versions(node)}
     states = ", ".join(f"{version} {each.state}" for version, each in found.items())
     servable = release.servable(node, int(now.timestamp()))
+    if not found:
+        raise PolicyRefusal("none yet; nothing to serve", remedy="run train, gate, approve")
     if not servable:
-        then = release.next_step(found[max(found)]) if found else "run train, gate, approve"
-        raise PolicyRefusal(f"{states or 'none yet'}; nothing to serve", remedy=then)
+        newest = max(found)
+        with Ledger(node.ledger) as log:
+            people = log.overrides(newest, found[newest].findings)
+        raise PolicyRefusal(f"{states}; nothing to serve", remedy=release.next_step(found[newest], people))
     ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
     if ends - now < SOON:
         raise PolicyRefusal(f"{states}; the last ends {ends:%Y-%m-%d}", remedy="run train, gate, approve")

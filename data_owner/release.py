@@ -111,7 +111,7 @@ def step(
         raise PolicyRefusal(
             "attacks block this release: " + "; ".join(status.exceeded),
             field="release",
-            remedy=f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)",
+            remedy=_after_block(overridden_by),
         )
     failures = failures if to is State.MEASURED else status.failures
     return status.model_copy(update={"state": to, "at": at, "by": by, "reason": reason, "failures": failures})
@@ -420,11 +420,19 @@ def restore_or_deny(version: int) -> str:
     return f"restore it from its backup, or `fair4free-owner deny --version {version}`"
 
 
-def next_step(of: Status) -> str:
-    """What a person does about a release that is not served."""
+def next_step(of: Status, overridden_by: Collection[str] = ()) -> str:
+    """What a person does about a release that is not served. `overridden_by`: who overrode what attacks found."""
     if of.state in SERVABLE:
         return "it has ended: run train, gate, approve"
-    return f"the gate refused it: {AFTER_REFUSAL}" if of.failures else _NEXT[of.state]
+    if of.state is State.MEASURED and of.failures:
+        return f"the gate refused it: {AFTER_REFUSAL}"
+    if of.state is State.MEASURED and of.exceeded and len(overridden_by) < OVERRIDES:
+        return f"attacks block it: {_after_block(overridden_by)}"
+    return _NEXT[of.state]
+
+
+def _after_block(overridden_by: Collection[str]) -> str:
+    return f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)"
 
 
 _NEXT = {

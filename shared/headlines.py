@@ -114,7 +114,7 @@ def attack_verdict(card: Card) -> Verdict:
     if STRONGEST not in {each.attack for each in card.attacks}:
         level = _worst(level, "caution")
         listed += " Attacked were rows of microdata, not people." if card.is_of_microdata else ""
-        listed += " The strongest, membership by shadow releases, was not made."
+        listed += " The strongest, membership by shadow releases, is not among these."
     return Verdict(level, "Attacked by the owner", listed, value)
 
 

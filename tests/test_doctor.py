@@ -83,6 +83,24 @@ def found_at(node: Node, name: str) -> Diagnosis:
     return next(found for found in doctor.diagnose(node) if found.name == name)
 
 
+def test_of_a_release_that_attacks_block_the_doctor_says_what_lets_it_be_approved(node: Node) -> None:
+    decisions.deny(node.folder, by="Ada", reason="recalled")
+    version = release.write_draft(node, release.trained_artefacts(node, 1), "", now())
+    found, card = {"exceeded": ("reconstruction",), "findings": "ab" * 32}, b"{}"
+    release.record_measured(node, version, card, 600, (), "cd" * 32, now(), **found)  # type: ignore[arg-type]
+    assert "train again, or let 2 people `fair4free-owner override` it (0 did)" in found_at(node, "releases").text
+    for person in ("Ada", "Ben"):
+        decisions.override(node.folder, by=person, reason="urgent")
+    assert found_at(node, "releases").text.endswith("approve or deny it")
+
+
+def test_of_a_denied_release_the_doctor_asks_for_a_new_one_though_the_gate_had_refused_it() -> None:
+    refused = release.Status(state=release.State.MEASURED, at=0, failures=("accuracy",))
+    assert "change the policy" in release.next_step(refused)
+    denied = release.step(refused, release.State.DENIED, at=0, by="Ada", reason="recalled")
+    assert release.next_step(denied) == "train a new release"
+
+
 @pytest.mark.parametrize(("free", "passed"), [(2**30, True), (2**30 - 1, False)])
 def test_a_disk_that_is_almost_full_is_found(
     node: Node, monkeypatch: pytest.MonkeyPatch, free: int, passed: bool

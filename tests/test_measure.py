@@ -193,7 +193,7 @@ def test_a_release_that_no_shadow_releases_attacked_is_not_called_resistant(card
     attacks = tuple(AttackVerdict(attack=attack.words, finding="resisted") for attack in AT_EVERY_GATE)
     said = attack_verdict(card.model_copy(update={"attacks": attacks}))
     assert said.level == "caution"
-    assert said.text.endswith("membership by shadow releases, was not made.")
+    assert said.text.endswith("membership by shadow releases, is not among these.")
 
 
 def test_a_release_that_does_worse_than_saying_the_commonest_class_is_not_called_useful(card: Card) -> None:

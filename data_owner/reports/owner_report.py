@@ -170,6 +170,10 @@ def training_section(history: list[dict[str, Any]]) -> Section:
 
 
 def gate_verdict(failures: tuple[str, ...]) -> Verdict:
+    """As of when the gate was run: this page is not written again where `attack` or a person decides."""
     if failures:
-        return Verdict("bad", "Gate", "; ".join(failures) + ".", "refused")
-    return Verdict("good", "Gate", "Every line of the policy passed. A named person may approve.", "passed")
+        return Verdict("bad", "Gate", f"{'; '.join(failures)}. {SINCE}", "refused")
+    return Verdict("good", "Gate", f"Every line of the policy passed when this was measured. {SINCE}", "passed")
+
+
+SINCE = "What was found and decided since is in privacy.html."
