@@ -81,6 +81,7 @@ def report(
         folder.write(out_file, found.to_html().encode())
         folder.write(figures, found.to_json().encode())
         lines = [f"{label}: {value}" for label, value in found.facts]
+        lines += [f"{each.title}: {each.text}" for each in found.verdicts if each.level == "bad"]
         out.result(
             {"report": str(out_file), "figures": str(figures), **totals(ledger)},
             "\n".join([*lines, f"report: {out_file}"]),

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from data_owner import authority
+from data_owner import authority, decisions
 from data_owner.cli import app
 from data_owner.node import Node
 from shared import keyring
@@ -69,4 +69,16 @@ def test_what_left_is_told_to_a_program_in_numbers(node: Node, tmp_path: Path) -
     done = CliRunner().invoke(app, ["ledger", "report", file, *invitation, "--out", page, "--json"])
     result = json.loads(done.stdout)["result"]
     assert (result.pop("report"), result.pop("figures")) == (page, str(tmp_path / "ledger.figures.json"))
-    assert result == {"bytes_left": 0, "releases_approved": 1, "countersigning_parties": 0}
+    assert result == {"bytes_left": 0, "releases_approved": 1, "releases_denied": 0, "countersigning_parties": 0}
+
+
+def test_the_terminal_says_who_recalled_what_had_left(node: Node, tmp_path: Path) -> None:
+    authority.write_invitation(node, "localhost:50443", "localhost:50444")
+    decisions.deny(node.folder, by="Ada", reason="recalled")
+    file, page = str(tmp_path / "ledger.json"), str(tmp_path / "ledger.html")
+    for words in (["export", str(node.folder), "--out", file], ["report", file, "--out", page]):
+        invitation = ["--invitation", str(node.invitation)] if words[0] == "report" else []
+        done = CliRunner().invoke(app, ["ledger", *words, *invitation])
+    assert (
+        "Releases denied: 1\nParties that countersigned: 0\nDenied since: release 1, by Ada: recalled." in done.stdout
+    )

@@ -439,6 +439,26 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
     assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
 
 
+def bad_news(*entries: Entry) -> list[str]:
+    found = verify_ledger(exported([*honest_log(MANIFEST), *entries]), Owner().first_root())
+    return [f"{each.title}: {each.text}" for each in ledger_report(found).verdicts if each.level == "bad"]
+
+
+def test_the_report_says_first_who_recalled_what_had_been_approved() -> None:
+    assert bad_news() == [], "a release that was denied and never approved did not leave"
+    assert bad_news(DENIAL) == ["Denied since: release 3, by Ada: recalled. Who fetched it has it still."]
+    found = verify_ledger(exported([*honest_log(MANIFEST), DENIAL]), Owner().first_root())
+    assert ("Releases denied", "2") in ledger_report(found).facts
+
+
+def test_the_report_says_first_who_let_a_release_out_over_what_attacks_found() -> None:
+    log = [*honest_log(MANIFEST)]
+    by_ada, by_ben = OVERRIDE, OVERRIDE.model_copy(update={"by": "Ben"})
+    assert bad_news(by_ada, by_ada.model_copy(update={"by": " ADA"}), log[2]) == []
+    assert bad_news(by_ada, by_ben.model_copy(update={"version": 4}), log[2]) == []
+    assert bad_news(by_ada, by_ben, log[2]) == ["Let out over what attacks found: release 3, overridden by Ada, Ben."]
+
+
 def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:
     node = make_node(tmp_path / "node")
     owner_writes(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from data_owner.release import OVERRIDES
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
 from protocol.ledger_file import VerifiedLedger
@@ -16,6 +18,7 @@ def totals(ledger: VerifiedLedger) -> dict[str, int]:
     return {
         "bytes_left": sum(entry.length for entry in ledger.entries if isinstance(entry, Served)),
         "releases_approved": len({entry.version for entry in ledger.entries if isinstance(entry, Approval)}),
+        "releases_denied": len(ledger.standing.denied),
         "countersigning_parties": len(ledger.countersigned),
     }
 
@@ -39,11 +42,13 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
                 f"{found['bytes_left']:,} B",
             ),
             Verdict("neutral", "Parties", "Who received any of it.", str(len({entry.party for entry in served}))),
+            *_against_approval(ledger),
         ),
         facts=(
             ("Bytes that left", f"{found['bytes_left']:,}"),
             ("Releases approved", str(found["releases_approved"])),
-            ("Countersigned by", f"{found['countersigning_parties']} parties"),
+            ("Releases denied", str(found["releases_denied"])),
+            ("Parties that countersigned", str(found["countersigning_parties"])),
         ),
         sections=(
             Section(
@@ -63,7 +68,7 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
             Section(
                 "Seen by others",
-                "Parties whose countersignatures the owner holds. Their own `fair4free verify STUDY --ledger` proves "
+                "Parties whose countersignatures the owner holds. Their own fair4free verify STUDY --ledger proves "
                 "that one is theirs: then the log was not rewritten below that size.",
                 (
                     Table(
@@ -74,6 +79,23 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
         ),
     )
+
+
+def _against_approval(ledger: VerifiedLedger) -> Iterable[Verdict]:
+    """What was said against releases that were approved: that they may leave no more, or were let out over attacks."""
+    approved, denied = ledger.standing.approved, ledger.standing.denied
+    recalled = [f"release {each}, by {denied[each].by}: {denied[each].reason}" for each in approved if each in denied]
+    if recalled:
+        yield Verdict("bad", "Denied since", f"{'; '.join(recalled)}. Who fetched it has it still.", str(len(recalled)))
+    names = {(each.version, each.person): each.by for each in ledger.entries if isinstance(each, Override)}
+    overridden = {
+        version: ", ".join(sorted(names[version, person] for person in people))
+        for (version, _), people in ledger.standing.overrides.items()
+        if version in approved and len(people) >= OVERRIDES
+    }
+    if overridden:
+        said = "; ".join(f"release {version}, overridden by {people}" for version, people in overridden.items())
+        yield Verdict("bad", "Let out over what attacks found", f"{said}.", str(len(overridden)))
 
 
 def _by_party_day_kind(served: list[Served], names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
