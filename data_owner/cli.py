@@ -115,7 +115,7 @@ def gate(node: NodePath, json: Json = False) -> None:
     from data_owner import steps
 
     with shell("gate", json) as out:
-        with out.progress("measuring") as progress:
+        with out.progress("gate") as progress:
             found = steps.gate(node, progress=progress)
         _refuse(Node(node), found.version, found.failures, found.exceeded)
         card = found.measured.card

@@ -3,7 +3,7 @@
 set -euo pipefail
 rm -rf "${1:?folder for the demo}" && mkdir -p "$1" && cd "$1"
 SECONDS=0
-step() { printf '\n$ %s\n' "$*"; "$@"; }
+step() { printf '\n$'; printf ' %q' "$@"; echo; "$@"; }  # as it can be pasted
 
 step fair4free-owner init hospital --dataset support2 --sensitive race --target hospdead
 step fair4free-owner train hospital

@@ -44,7 +44,7 @@ JUDGED_TOGETHER = (
 PROTOCOL = (
     "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
     f"x and s; {ROWS_PER_RECORD} synthetic rows for each training record, at most {MOST_ROWS:,}, those of Fair4Free "
-    "with groups halfway to equally often (`generate --balanced`). The schema (categories, quantile tables, group "
+    "with groups halfway to equally often (generate --balanced). The schema (categories, quantile tables, group "
     "shares) is of all rows. "
     + JUDGED_TOGETHER
     + f"Large groups have {LARGE} held-out rows or more. With more than two classes ratios are means over those that "

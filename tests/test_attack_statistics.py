@@ -31,7 +31,6 @@ from protocol.artefacts import Artefact
 from shared.card import AttackVerdict
 from shared.codec import Encoded, encode
 from shared.errors import BadInput
-from shared.progress import quiet
 from shared.schema import Schema
 from tests.conftest import QUICK, settings_for
 
@@ -236,7 +235,13 @@ def test_tables_of_one_kind_of_column_are_attacked_too(table: pd.DataFrame, kept
     teacher = Teacher(prepared.schema, QUICK).eval()
     statistics = latent_statistics(teacher, records, 0)
     artefacts = fitting.artefacts(prepared.schema, Trained(teacher, statistics, ()))
-    found = at_every_gate(artefacts, prepared.training, prepared.training, prepared.held_out, 0, quiet)
+    told: list[str] = []
+
+    def progress(step: int, total: int, message: str) -> None:
+        told.append(message)
+
+    found = at_every_gate(artefacts, prepared.training, prepared.training, prepared.held_out, 0, progress)
+    assert all("after measuring" in each for each in told), "a gate begins to count anew"
     assert found.made == {*AT_EVERY_GATE, Attack.NEAREST_RECORD}
 
 

@@ -170,8 +170,10 @@ def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) 
     page = of_node(node)
     assert page["title"] == f"Privacy of release {version} of hospital"
     assert "The release is denied, and the gate refused it. As of 20" in page["subtitle"]
-    assert " UTC; `fair4free-owner privacy` writes it anew." in page["subtitle"]
+    assert " UTC; fair4free-owner privacy writes it anew." in page["subtitle"]
     assert "recalled" in str(page["sections"][-1])
+    assert "Parties that received any of it: 0." in page["verdicts"][-1]["text"]
+    assert "`" not in node.privacy_report.read_text("utf-8")
 
 
 def test_a_release_is_denied_though_no_page_can_say_so(node: Node) -> None:

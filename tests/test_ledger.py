@@ -435,6 +435,7 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
     assert report.sections[0].tables[0].rows == ((PARTY, "analyst", "2027-01-15", "card", 21),)
     assert report.sections[1].tables[0].rows == ((3, 600, 36, 36 / 600, 21),)
     assert "21" in report.to_html()
+    assert "`" not in report.to_html()
     unrecorded = replace(found, standing=Standing())
     assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
 

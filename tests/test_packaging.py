@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_the_tutorial_is_what_the_demo_runs() -> None:
     run = re.findall(r"^(?:step (fair4free.*)|(fair4free-owner serve .*))$", demo, re.MULTILINE)
     lines = [step or re.sub(r" --(enrolment-)?address \S+", "", serve) for step, serve in run]
     assert lines == tutorial()
+
+
+def test_what_the_demo_prints_can_be_pasted() -> None:
+    (step,) = re.findall(r"^step\(\).*$", (ROOT / "deploy" / "demo.sh").read_text("utf-8"), re.MULTILINE)
+    words = ["true", "approve", "--by", "Dr. Ada Quinn"]
+    done = subprocess.run(
+        ["bash", "-c", f'{step}\nstep "$@"', "bash", *words], capture_output=True, text=True, check=True
+    )
+    assert shlex.split(done.stdout.removeprefix("\n$")) == words
 
 
 def test_the_public_functions_are_these() -> None:

@@ -75,6 +75,7 @@ def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: 
     history = [dict.fromkeys(names, 1.0), dict.fromkeys(names, 2.0)]
     report = owner_report(found, (), synthesiser, held_out, history)  # type: ignore[arg-type]
     check(report)
+    assert "`" not in report.to_html()
     assert report.verdicts[0].value == "passed"
     assert report.verdicts[0].text.endswith(
         "passed when this was measured. What was found and decided since is in privacy.html."

@@ -58,7 +58,7 @@ def at_every_gate(
         attacks = tuple(each for each in attacks if each[0] in (*ON_PICTURES, Attack.NEAREST_RECORD))
     results: list[Result] = []
     for index, (attack, run) in enumerate(attacks):
-        progress(index, len(attacks), f"attack: {attack.words}")
+        progress(index, len(attacks), f"attacks, after measuring: {attack.words}")
         results += run()
     return Battery(release=release_digest(artefacts), results=tuple(results))
 

@@ -125,7 +125,7 @@ def privacy_report(subject: Subject) -> Report:
         title=f"Privacy of release {subject.version} of {card.node}",
         subtitle=f"For a privacy officer. {card.records:,} records were trained on and {card.held_out:,} held out (to "
         f"the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
-        "`fair4free-owner privacy` writes it anew. Not for release: it holds figures.",
+        "fair4free-owner privacy writes it anew. Not for release: it holds figures.",
         verdicts=(*_headlines(subject), _left_verdict(served)),
         facts=(("Guarantee", card.privacy), ("Policy", subject.status.policy_id)),
         sections=(
@@ -161,7 +161,7 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
     if subject.status.charges:
         yield _on_people(subject)
     elif not subject.battery.shadows:
-        text = "The strongest attack, shadow releases, was not made: `fair4free-owner attack` does, and needs time."
+        text = "The strongest attack, shadow releases, was not made: fair4free-owner attack does, and needs time."
         yield Verdict("caution", "Attacks: not made", text, "membership")
     if subject.card.overridden:
         yield Verdict("bad", "Overridden", "Approved by two people over what attacks found.", "two people")
@@ -169,7 +169,7 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
 
 def _on_people(subject: Subject) -> Verdict:
     if subject.rehearsal is None:
-        text = "Attacks at the gate are on microdata's rows: `fair4free-owner attack` rehearses the release on people."
+        text = "Attacks at the gate are on microdata's rows: fair4free-owner attack rehearses the release on people."
         return Verdict("caution", "Attacks on people", text, "not made")
     reasons = exceeded_on_people(subject.rehearsal, subject.limits)
     if reasons:
@@ -180,9 +180,8 @@ def _on_people(subject: Subject) -> Verdict:
 def _left_verdict(served: list[Served]) -> Verdict:
     parties = {each.party for each in served}
     total = sum(each.length for each in served)
-    return Verdict(
-        "neutral", "What left so far", f"To {len(parties)} parties until then, by the egress log.", f"{total:,} B"
-    )
+    text = f"By the egress log, at the time above. Parties that received any of it: {len(parties)}."
+    return Verdict("neutral", "What left", text, f"{total:,} B")
 
 
 def _left(subject: Subject, served: list[Served]) -> Section:
@@ -203,7 +202,7 @@ def _guarantee(subject: Subject) -> Section:
     if audit is None:
         return Section(
             "Guarantee",
-            f"As signed: {subject.card.privacy} No canaries were planted; `fair4free-owner attack` does.",
+            f"As signed: {subject.card.privacy} No canaries were planted; fair4free-owner attack does.",
         )
     allowed, claimed = subject.limits.canary_epsilon, audit.claimed and round(audit.claimed, 3)
     row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, claimed, allowed)
@@ -274,7 +273,7 @@ def _parts(found: Battery, limits: AttackLimits) -> Section:
         "Groups, the rarest and columns",
         "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
         "hidden column. A part with fewer than ten guesses is left out. One that is over the limit beyond chance (5 % "
-        "over all lines of the gate, or of `attack`) blocks too.",
+        "over all lines of the gate, or of those of attack) blocks too.",
         (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
     )
 
