@@ -25,7 +25,8 @@ from shared.scores import Fidelity
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
-    f"group: a convolutional classifier (maps {MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} "
+    "group, but for groups that lack a class, which are left out: a convolutional classifier "
+    f"(maps {MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} "
     f"pictures); {ROWS_PER_RECORD} synthetic pictures for each training picture, at most {MOST_ROWS:,}. Recall and "
     "F1: means of each class against the rest; ratios: of those that are predicted. "
     + JUDGED_TOGETHER
@@ -126,3 +127,9 @@ def equally_mixed(table: pd.DataFrame, schema: Schema, seed: int) -> pd.DataFram
             kept += [draw.choice(rows, size, replace=False) for rows, size in zip(members, sizes, strict=True)]
     groups = len(kept) // len(present)
     return table.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True) if groups > 1 else table
+
+
+def left_out(table: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
+    """Labels of the groups of which `equally_mixed` keeps no row, whatever the seed."""
+    kept = set(group_positions(schema, equally_mixed(table, schema, seed=0)).tolist())
+    return tuple(group.label for index, group in enumerate(schema.groups) if index not in kept)

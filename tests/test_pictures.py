@@ -24,6 +24,7 @@ from data_owner.node import Node
 from data_owner.picture_scores import group_from_latents, hardest
 from data_owner.records.images import LARGEST_SIDE
 from data_owner.records.ingest import MergedGroups
+from data_owner.reports.image_report import _left_out
 from protocol.artefacts import Artefact
 from shared.architecture import ConvolutionalArchitecture
 from shared.canonical import restore
@@ -36,11 +37,11 @@ from shared.generation import Synthesiser
 from shared.image_classifier import ImageClassifier
 from shared.image_codec import as_tensor, pixel_array, read_image
 from shared.image_plots import ACROSS, picture_grid
-from shared.judge import equally_mixed
+from shared.judge import equally_mixed, left_out
 from shared.limits import LIMITS
 from shared.metrics import outcome
 from shared.picture_sections import picture_section
-from shared.schema import Schema
+from shared.schema import Group, Schema
 from shared.scores import PictureScores
 from shared.statistics import measure
 from shared.student import StudentSettings
@@ -249,6 +250,17 @@ def test_a_small_group_leaves_the_others_their_test_pictures(image_records: fitt
     assert counts["green"]["bar"] == 100
     without = few[(few["colour"] == "green") | (few["shape"] != "bar")].reset_index(drop=True)
     pd.testing.assert_frame_equal(equally_mixed(without, schema, seed=0), without)
+
+
+def test_a_group_that_no_model_is_tested_on_is_named(image_records: fitting.Prepared) -> None:
+    groups = (*image_records.schema.groups, Group(values=("blue",), share=0.1))
+    schema, table = image_records.schema.model_copy(update={"groups": groups}), _cells_of(10)
+    bars = table[table["shape"] == "bar"].assign(colour="blue")
+    for held_out in (table, pd.concat([table, bars], ignore_index=True)):
+        assert left_out(held_out, schema) == ("blue",)
+        assert _left_out(held_out, schema).endswith("they lack a class among held-out pictures: blue.")
+    every = pd.concat([table, table[table["colour"] == "red"].assign(colour="blue")], ignore_index=True)
+    assert _left_out(every, schema) == ""
 
 
 def _cells_of(pictures_each: int) -> pd.DataFrame:

@@ -12,8 +12,10 @@ from data_owner.reports.owner_report import frame, gate_section, latent_section,
 from shared.generation import Synthesiser
 from shared.headlines import score_section
 from shared.image_plots import group_counts, group_grid, picture_grid
+from shared.judge import left_out
 from shared.picture_sections import picture_section
 from shared.report import Report, Section, Table
+from shared.schema import Schema
 
 
 def image_report(
@@ -48,7 +50,7 @@ def image_report(
             Section(
                 "Classes and groups",
                 f"Pictures of each {target} in each group: held out, then synthetic, where the group is drawn without "
-                "regard to the class.",
+                f"regard to the class.{_left_out(held_out, schema)}",
                 (
                     Table((f"{target}, held out", *groups), tuple(group_counts(held_out, schema))),
                     Table((f"{target}, synthetic", *groups), tuple(group_counts(measured.synthetic, schema))),
@@ -58,4 +60,12 @@ def image_report(
             latent_section(measured, synthesiser),
             training_section(history),
         ),
+    )
+
+
+def _left_out(held_out: pd.DataFrame, schema: Schema) -> str:
+    """Which groups are not among the pictures that models are tested on, if any."""
+    names = left_out(held_out, schema)
+    return (
+        f" No model is tested on, since they lack a class among held-out pictures: {', '.join(names)}." if names else ""
     )
