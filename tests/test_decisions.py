@@ -15,6 +15,7 @@ from data_owner.doctor import diagnose
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.privacy.statement import on_card
 from data_owner.release import State
 from data_owner.reports.ledger_report import ledger_report
 from protocol.artefacts import TRAINED, Artefact
@@ -174,6 +175,13 @@ def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) 
     assert "recalled" in str(page["sections"][-1])
     assert "Parties that received any of it: 0." in page["verdicts"][-1]["text"]
     assert "`" not in node.privacy_report.read_text("utf-8")
+
+
+def test_under_a_budget_the_page_counts_rows_of_microdata(node: Node) -> None:
+    card = on_card(findings.card(node, 1), "ε = 1")
+    folder.write(node.release(1) / Artefact.CARD.filename, card.to_bytes())
+    decisions.write_privacy_report(node.folder)
+    assert f"{card.records:,} rows of microdata were trained on" in of_node(node)["subtitle"]
 
 
 def test_a_release_is_denied_though_no_page_can_say_so(node: Node) -> None:

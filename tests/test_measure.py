@@ -10,8 +10,9 @@ import pytest
 from data_owner import measure
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.learning import fitting
+from data_owner.privacy.statement import on_card
 from data_owner.release_gate import checks
-from data_owner.reports.owner_report import named, owner_report
+from data_owner.reports.owner_report import how_judged, named, owner_report
 from data_owner.settings import Policy
 from protocol.artefacts import Artefact
 from shared.card import AttackFinding, AttackVerdict, Card
@@ -244,11 +245,45 @@ def test_the_positive_rates_of_synthetic_rows_are_of_all_that_were_made(
     measured: measure.Measured, artefacts: dict[Artefact, bytes], prepared: fitting.Prepared
 ) -> None:
     synthesiser, _ = measure.reference(artefacts, StudentSettings(steps=1))
-    losses = [dict.fromkeys(("step", "reconstruction", "divergence", "target"), 1.0)]
-    report = owner_report(measured, (), synthesiser, prepared.held_out, losses)
+    report = owner_report(measured, (), synthesiser, prepared.held_out, LOSSES)
     (groups,) = (section for section in report.sections if section.title == "Groups")
     rows = measured.synthetic
     assert len(rows) > len(prepared.held_out)
     positive = rows[synthesiser.schema.target.name] == synthesiser.schema.positive
     rates = positive.groupby(rows["région"]).mean()
     assert {row[0]: row[3] for row in groups.tables[0].rows} == pytest.approx(dict(rates))
+
+
+LOSSES = [dict.fromkeys(("step", "reconstruction", "divergence", "target"), 1.0)]
+
+
+@pytest.mark.parametrize(("stated", "rows"), [(None, "records"), ("ε = 1", "rows of microdata")])
+def test_the_owners_report_says_what_its_rows_are(
+    stated: str | None,
+    rows: str,
+    measured: measure.Measured,
+    artefacts: dict[Artefact, bytes],
+    prepared: fitting.Prepared,
+) -> None:
+    """Under a budget nothing on it is of records, and counts are of other rows than rates are."""
+    synthesiser, _ = measure.reference(artefacts, StudentSettings(steps=1))
+    card = measured.card if stated is None else on_card(measured.card, stated)
+    found = dataclasses.replace(measured, card=card)
+    report = owner_report(found, (), synthesiser, prepared.held_out, LOSSES)
+    sections = {each.title: each for each in report.sections}
+    assert sections["Groups"].tables[0].columns[1] == f"training {rows} (to tens)"
+    assert f"held-out {rows} in grey" in sections["Columns"].text
+    assert f"in held-out {rows} and in synthetic rows" in sections["Associations"].text
+    shown = "microdata" if stated else "real"
+    assert sections["Associations"].figures[0].alt.startswith(f"Association matrices, {shown} and synthetic.")
+    assert report.facts[0][0] == f"Training {rows}"
+
+
+def test_groups_that_are_judged_together_are_marked(prepared: fitting.Prepared) -> None:
+    table = prepared.held_out.iloc[np.arange(300) % len(prepared.held_out)]
+    names = [group.label for group in prepared.schema.groups]
+    assert len(names) > 2
+    few = table.assign(région=np.repeat(names[:3], (20, 30, 250)))
+    assert how_judged(prepared.schema, few) == {names[0]: "together", names[1]: "together", names[2]: "apart"}
+    many = table.assign(région=np.repeat(names[:2], 150))
+    assert how_judged(prepared.schema, many) == {names[0]: "apart", names[1]: "apart"}

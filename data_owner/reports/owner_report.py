@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data_owner.measure import Measured
@@ -12,10 +13,11 @@ from data_owner.records.ingest import MergedGroups
 from shared.associations import associations
 from shared.card import Card
 from shared.clock import minute
+from shared.codec import group_positions
 from shared.generation import Synthesiser
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.latent_plots import student_overlay
-from shared.metrics import PERMUTATIONS, group_rates, outcome
+from shared.metrics import PERMUTATIONS, group_rates, judged_groups, outcome
 from shared.plots import correlations, curves, group_bars, marginals
 from shared.report import Report, Section, Table, Verdict
 from shared.schema import MERGED, CategoricalColumn, Schema, joint_label
@@ -37,6 +39,8 @@ def owner_report(
         "synthetic": group_rates(measured.synthetic, outcome(measured.synthetic, schema), schema),
         "predicted": measured.predicted,
     }
+    judged = how_judged(schema, held_out)
+    real = "microdata" if card.is_of_microdata else "real"
     return frame(
         card,
         failures,
@@ -46,15 +50,20 @@ def owner_report(
             Section(
                 "Groups",
                 "How often the target is positive in each group: recorded of held-out rows, in synthetic rows, "
-                "and predicted of held-out rows by a model of synthetic rows. Demographic parity is the lowest "
-                "prediction over the highest; groups of few are judged together and differ by chance: with s "
-                f"permuted, a fairness floor would refuse these predictions {measured.refused_by_chance} of "
-                f"{PERMUTATIONS} times.",
+                "and predicted of held-out rows by a model of synthetic rows. The count beside is of rows trained on. "
+                "Demographic parity is the lowest prediction over the highest, where the groups judged together "
+                "count as one: few are held out of each. Groups differ by chance too: with s permuted, a "
+                f"fairness floor would refuse these predictions {measured.refused_by_chance} of {PERMUTATIONS} times.",
                 (
                     Table(
-                        ("group", "records (to tens)", *rates),
+                        ("group", f"training {card.rows} (to tens)", *rates, "judged"),
                         tuple(
-                            (group.label, group.records, *(each.get(group.label) for each in rates.values()))
+                            (
+                                group.label,
+                                group.records,
+                                *(each.get(group.label) for each in rates.values()),
+                                judged.get(group.label),
+                            )
                             for group in card.groups
                         ),
                     ),
@@ -64,20 +73,20 @@ def owner_report(
             ),
             Section(
                 "Columns",
-                "Distribution of each column: held-out records in grey, synthetic rows as blue outlines. Both are as "
-                "released, rare categories merged: group them in the file if the table names a column that matters.",
-                merged_table(schema, held_out),
-                figures=(marginals(schema, {"real": held_out, "synthetic": sample}, "Marginal distributions."),),
+                f"Distribution of each column: held-out {card.rows} in grey, synthetic rows as blue outlines. Both are "
+                "as released, rare categories merged: group them in the file if the table names a column that matters.",
+                merged_table(schema, held_out, card.rows),
+                figures=(marginals(schema, {real: held_out, "synthetic": sample}, "Marginal distributions."),),
             ),
             Section(
                 "Associations",
-                "How closely columns hang together, in real and in synthetic rows; equal pictures are good. Of numbers "
-                "and of two categories rank correlations, from -1 to 1; with more categories how far they fix the "
-                "other column, from 0 to 1 (correlation ratio, Cramér's V).",
+                f"How closely columns hang together, in held-out {card.rows} and in synthetic rows; equal pictures are "
+                "good. Of numbers and of two categories rank correlations, from -1 to 1; with more categories how far "
+                "they fix the other column, from 0 to 1 (correlation ratio, Cramér's V).",
                 figures=(
                     correlations(
-                        {"real": associations(schema, held_out), "synthetic": associations(schema, sample)},
-                        "Association matrices, real and synthetic.",
+                        {real: associations(schema, held_out), "synthetic": associations(schema, sample)},
+                        f"Association matrices, {real} and synthetic.",
                     ),
                 ),
             ),
@@ -95,7 +104,7 @@ def frame(card: Card, failures: tuple[str, ...], sections: tuple[Section, ...]) 
         f"class {card.positive}, sensitive {', '.join(card.sensitive)}. For the person who approves; not for release.",
         verdicts=(gate_verdict(failures), *score_verdicts(card), attack_verdict(card)),
         facts=(
-            ("Training records", f"{card.records:,} (to the nearest ten)"),
+            (f"Training {card.rows}", f"{card.records:,} (to the nearest ten)"),
             ("Criterion", f"{card.criterion}, labels repaired with strength {card.repair:g}"),
             ("Privacy", card.privacy),
             ("Protocol", card.protocol),
@@ -125,14 +134,24 @@ def gate_section(card: Card) -> Section:
     )
 
 
-def merged_table(schema: Schema, held_out: pd.DataFrame) -> tuple[Table, ...]:
-    """Each column with merged categories, if any: how many are left beside, and of how many held-out records."""
-    rows = [
+def how_judged(schema: Schema, held_out: pd.DataFrame) -> dict[str, str]:
+    """Whether fairness is measured of a group apart or together with others, by label; none where none is held out."""
+    groups = group_positions(schema, held_out)
+    together = groups[judged_groups(groups) == -1]
+    return {
+        schema.groups[index].label: "together" if index in together else "apart"
+        for index in map(int, np.unique(groups))
+    }
+
+
+def merged_table(schema: Schema, held_out: pd.DataFrame, rows: str = "records") -> tuple[Table, ...]:
+    """Each column with merged categories, if any: how many are left beside, and of how many held-out `rows`."""
+    found = [
         (column.name, len(column.categories) - 1, round(float((held_out[column.name] == MERGED).mean()), 2))
         for column in schema.columns
         if isinstance(column, CategoricalColumn) and MERGED in column.categories
     ]
-    return (Table(("column", "categories kept", "share of records merged"), tuple(rows)),) if rows else ()
+    return (Table(("column", "categories kept", f"share of {rows} merged"), tuple(found)),) if found else ()
 
 
 def merged_groups_table(merged: MergedGroups | None) -> tuple[Table, ...]:

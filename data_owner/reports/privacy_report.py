@@ -123,8 +123,8 @@ def privacy_report(subject: Subject) -> Report:
     refused = ", and the gate refused it" if subject.status.failures else ""
     return Report(
         title=f"Privacy of release {subject.version} of {card.node}",
-        subtitle=f"For a privacy officer. {card.records:,} records were trained on and {card.held_out:,} held out (to "
-        f"the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
+        subtitle=f"For a privacy officer. {card.records:,} {card.rows} were trained on and {card.held_out:,} held out "
+        f"(to the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
         "fair4free-owner privacy writes it anew. Not for release: it holds figures.",
         verdicts=(*_headlines(subject), _left_verdict(served)),
         facts=(("Guarantee", card.privacy), ("Policy", subject.status.policy_id)),
