@@ -130,7 +130,7 @@ def exceeded_on_people(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
 def missing(found: Battery, limits: AttackLimits) -> tuple[str, ...]:
     """Attacks that the policy requires and nobody has made, or with too few shadow releases to tell, in words."""
     said = [
-        f"the policy requires the attack {attack.words}, which was not made: run attack"
+        f"the policy requires the attack {attack.words}, which was not made: run fair4free-owner attack"
         for attack in limits.required
         if attack not in found.made
     ]

@@ -45,16 +45,17 @@ def approve(path: Path | str, *, by: str) -> Manifest:
         days=settings.policy.release_days,
         now=now(),
     )
-    found = findings.last(node, version)
-    if found is not None:
-        findings.write_page(node, version, found, settings)
+    _write_page(node, version)
     return manifest
 
 
 def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
     """Let the newest release out over what attacks found; it takes two people. Returns who did so far."""
     node = Node.open(path)
-    return release.override(node, release.latest(node), by=by, reason=reason, now=now())
+    version = release.latest(node)
+    people = release.override(node, version, by=by, reason=reason, now=now())
+    _write_page(node, version)
+    return people
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,7 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
             remedy=f"name the one to deny: {', '.join([*others, str(chosen)])}",
         )
     same = release.deny(node, chosen, by=by, reason=reason, now=now())
-    with suppress(Fair4FreeError):  # it is denied, whether or not a page can say so
-        found = findings.last(node, chosen)
-        if found is not None:
-            findings.write_page(node, chosen, found, read_settings(node))
+    _write_page(node, chosen)
     return Denied(chosen, same, tuple(release.servable(node, now())))
 
 
@@ -101,6 +99,14 @@ def write_privacy_report(path: Path | str, *, version: int | None = None) -> Pat
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
     findings.write_page(node, chosen, found, read_settings(node))
     return node.privacy_report
+
+
+def _write_page(node: Node, version: int) -> None:
+    """Say on the privacy officer's page what was decided; it is decided, whether or not a page can say so."""
+    with suppress(Fair4FreeError):
+        found = findings.last(node, version)
+        if found is not None:
+            findings.write_page(node, version, found, read_settings(node))
 
 
 def _known(node: Node, version: int | None) -> int:

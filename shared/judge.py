@@ -25,10 +25,10 @@ from shared.scores import Fidelity
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
-    "group, but for groups that lack a class, which are left out: a convolutional classifier "
-    f"(maps {MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} "
-    f"pictures); {ROWS_PER_RECORD} synthetic pictures for each training picture, at most {MOST_ROWS:,}. Recall and "
-    "F1: means of each class against the rest; ratios: of those that are predicted. "
+    "group, but for groups that lack a class, which are left out: a convolutional classifier (maps "
+    f"{MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} pictures); {ROWS_PER_RECORD} synthetic "
+    f"pictures for each training picture, at most {MOST_ROWS:,}. Recall and F1: means of each class against the rest; "
+    "ratios: of those that are predicted. "
     + JUDGED_TOGETHER
     + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. Floor: the constant classifier. Density "
     f"and coverage (k = {NEIGHBOURS}) of as many synthetic pictures as training ones against real held-out ones, in "

@@ -258,7 +258,7 @@ def test_a_group_that_no_model_is_tested_on_is_named(image_records: fitting.Prep
     bars = table[table["shape"] == "bar"].assign(colour="blue")
     for held_out in (table, pd.concat([table, bars], ignore_index=True)):
         assert left_out(held_out, schema) == ("blue",)
-        assert _left_out(held_out, schema).endswith("they lack a class among held-out pictures: blue.")
+        assert _left_out(held_out, schema).endswith("tested on groups that lack a class here: blue.")
     every = pd.concat([table, table[table["colour"] == "red"].assign(colour="blue")], ignore_index=True)
     assert _left_out(every, schema) == ""
 

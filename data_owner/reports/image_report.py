@@ -66,6 +66,4 @@ def image_report(
 def _left_out(held_out: pd.DataFrame, schema: Schema) -> str:
     """Which groups are not among the pictures that models are tested on, if any."""
     names = left_out(held_out, schema)
-    return (
-        f" No model is tested on, since they lack a class among held-out pictures: {', '.join(names)}." if names else ""
-    )
+    return f" No model is tested on groups that lack a class here: {', '.join(names)}." if names else ""

@@ -37,8 +37,6 @@ MEANING: Mapping[AttackFinding, str] = {
     "resisted": "Within the policy's limit, the whole interval; no part is above it but for what chance explains.",
 }
 
-OR_TOO_WEAK = "the release holds nothing for it, or it is too weak to find that"
-
 CONTENT = {
     Artefact.MANIFEST: "names and digests of the other four, the privacy statement, expiry; signed",
     Artefact.DECODER: "weights of a model trained on the records: the one place where a record could be memorised",
@@ -156,7 +154,10 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
                 text += f" Above it as measured: {', '.join(above)}."
             no_better = [name for name in names if name in no_better_than_guessing(subject.battery)]
             if no_better and finding == "resisted":
-                text += f" No better than a guess without the release: {', '.join(no_better)}; {OR_TOO_WEAK}."
+                text += (
+                    " No better than a guess without the release, as nothing is there to find or they are too weak: "
+                )
+                text += f"{', '.join(no_better)}."
             yield Verdict(level, f"Attacks: {finding}", text, str(len(names)))
     if subject.status.charges:
         yield _on_people(subject)
@@ -227,10 +228,11 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
     return Section(
         "Attacks",
         "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
-        "trained on is right. Control: the same about held-out records. Baseline: without the release; where an attack "
-        f"does not beat it, {OR_TOO_WEAK}. Risk: what main has beyond control, as a share of what control left. "
-        "Brackets are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained on, by a threshold that calls "
-        f"at most 1 % of other held-out records so; of few control records more may be.{shadows}",
+        "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
+        "does not beat it found nothing, as nothing is there or it is too weak. Risk: what main has beyond control, as "
+        "a share of what control left. Brackets are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained "
+        "on, by a threshold that calls at most 1 % of other held-out records so; of few control records more may be."
+        f"{shadows}",
         (
             Table(("attack", "question"), questions),
             _rates(found, limits),
@@ -273,7 +275,7 @@ def _parts(found: Battery, limits: AttackLimits) -> Section:
         "Groups, the rarest and columns",
         "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
         "hidden column. A part with fewer than ten guesses is left out. One that is over the limit beyond chance (5 % "
-        "over all lines of the gate, or of those of attack) blocks too.",
+        "over all lines of the gate, or over those that attack adds) blocks too.",
         (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
     )
 
