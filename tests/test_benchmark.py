@@ -286,6 +286,7 @@ def test_density_and_columns_are_of_rows_like_the_records_and_not_of_those_for_m
 def test_a_mean_over_seeds_stands_with_half_of_its_range() -> None:
     assert cell_text(Spread.of([0.93, 0.95, 0.97])) == "0.950 ± 0.020"
     assert cell_text(Spread.of([0.95])) == "0.950"
+    assert cell_text(Spread.of([0.996, 0.9969])) == "0.996", "half of it is no thousandth"
 
 
 def test_each_downstream_model_is_scored_by_its_own_predictions(monkeypatch: pytest.MonkeyPatch) -> None:

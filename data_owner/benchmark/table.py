@@ -135,10 +135,10 @@ def _interval(found: Interval) -> str:
 
 
 def cell_text(cell: Shown) -> str:
-    """A figure to three decimals; a mean with half of what lies between its lowest and highest, if they differ."""
+    """A figure to three decimals; a mean with half of what lies between its lowest and highest, if that shows."""
     if cell is None:
         return ""
     if isinstance(cell, Spread):
-        apart = cell.high - cell.low
-        return f"{cell.mean:.3f}" + (f" ± {apart / 2:.3f}" if apart >= 5e-4 else "")
+        half = f"{(cell.high - cell.low) / 2:.3f}"
+        return f"{cell.mean:.3f}" + (f" ± {half}" if float(half) else "")
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
