@@ -173,7 +173,7 @@ def audit(
         with out.progress("auditing") as progress:
             found = audit_steps.audit(study, synthetic=synthetic, real=real, progress=progress)
         report = Study(study).report
-        lines = [f"{verdict.title}: {verdict.value}. {verdict.text}" for verdict in found.report.verdicts]
+        lines = [verdict.as_line() for verdict in found.report.verdicts]
         if (own := found.on_own_records) is not None:
             lines.append(
                 f"On your own rows: a model of the synthetic ones has demographic parity "

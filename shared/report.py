@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -10,6 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 Level = Literal["good", "caution", "bad", "neutral"]
 Cell = str | float | int | None
+
+WORDS: Mapping[Level, str] = {
+    "good": "good",
+    "caution": "look closer",
+    "bad": "bad",
+    "neutral": "for information",
+}
+"""What is printed beside the colour of a level, which not everyone sees."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +30,28 @@ class Verdict:
     text: str
     value: str = ""
 
+    @property
+    def word(self) -> str:
+        """The level."""
+        return WORDS[self.level]
+
+    def as_line(self) -> str:
+        """For a terminal."""
+        return f"{self.title}: {f'{self.value} ' if self.value else ''}({self.word}). {self.text}"
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; numbers are shown to three decimals."""
+    """Rows of cells. The first of a row names it if it is text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def decimals(self) -> int:
+        """To which its figures are printed: two where none has more, as on a card, else three."""
+        figures = [cell for row in self.rows for cell in row if isinstance(cell, float)]
+        return 2 if all(round(figure, 2) == figure for figure in figures) else 3
 
 
 @dataclass(frozen=True)
@@ -77,8 +101,12 @@ class Report:
         return json.dumps(content, indent=1)
 
 
-def shown(value: Cell) -> str:
-    """A cell as it is printed."""
+def shown(value: Cell, decimals: int = 3) -> str:
+    """A cell as it is printed: counts whole, a small figure as what it is, no zero with a sign."""
     if value is None:
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or (value.is_integer() and abs(value) > 1.0):
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if value and not round(value, decimals) else f"{value:z.{decimals}f}"

@@ -316,4 +316,4 @@ def _cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
 
 def _bracketed(outcome: Outcome) -> str:
     low, high = outcome.risk_interval
-    return f"{outcome.risk:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{outcome.risk:z.3f} [{low:z.3f}, {high:z.3f}]"  # z: no zero with a sign
