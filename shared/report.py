@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 Level = Literal["good", "caution", "bad", "neutral"]
 Cell = str | float | int | None
@@ -32,7 +34,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The level."""
+        """The level, for who does not see its colour."""
         return WORDS[self.level]
 
     def as_line(self) -> str:
@@ -90,7 +92,7 @@ class Report:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters["number"] = shown
+        environment.filters |= {"number": shown, "breakable": breakable}
         return environment.get_template("report.html.j2").render(report=self)
 
     def to_json(self) -> str:
@@ -99,6 +101,12 @@ class Report:
         for section in content["sections"]:
             section["figures"] = [figure["alt"] for figure in section["figures"]]
         return json.dumps(content, indent=1)
+
+
+def breakable(text: str) -> Markup:
+    """Text for the page, where a long word, such as a key of 64 digits, may go on in the next line."""
+    marked = re.sub(r"\S{17,}", lambda word: re.sub("(.{8})", "\\1\u200b", word[0]), text)
+    return escape(marked).replace("\u200b", Markup("<wbr>"))
 
 
 def shown(value: Cell, decimals: int = 3) -> str:

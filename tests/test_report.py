@@ -35,7 +35,6 @@ from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.headlines import score_section
 from shared.metrics import density_coverage
-from shared.plots import group_bars
 from shared.report import WORDS, Cell, Level, Report, Section, Table, Verdict, shown
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
@@ -274,9 +273,11 @@ def test_on_paper_nothing_is_cut_off_at_the_margin() -> None:
     html = page()
     on_paper = html[html.index("@media print") : html.index("</style>")]
     assert re.search(r"\.scroll \{[^}]*overflow:visible", on_paper)
-    assert re.search(r"th, td \{[^}]*overflow-wrap:anywhere", on_paper)
     assert re.search(r"header p \{[^}]*overflow-wrap:anywhere", html)
+    assert re.search(r"\.wide thead th \{[^}]*hyphens:auto", on_paper)
     assert "@media screen and (prefers-color-scheme: dark)" in html, "light ink is not for paper"
+    (key, number), *_ = printed(("0123456789abcdef" * 4, "121,724"))
+    assert (key.count("<wbr>"), key.replace("<wbr>", ""), number) == (8, "0123456789abcdef" * 4, "121,724")
 
 
 def test_a_card_is_coarse_and_hides_rates_of_small_groups(measured: tuple[object, ...]) -> None:
@@ -395,9 +396,3 @@ def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_f
     few, every = (density_coverage(own, each, schema, seed=0) for each in (rows.iloc[:200], rows))
     assert few.density != every.density
     assert [synthetic[names.index(name)] for name in ("density", "coverage")] == [few.density, few.coverage]
-
-
-def test_who_has_no_figure_has_no_bar() -> None:
-    picture = group_bars({"recorded": {"a": 0.5, "b": 0.25}, "predicted": {"b": 0.75}}, "Rates.")
-    assert picture.svg.count("0.50") == picture.svg.count("0.75") == picture.svg.count("0.25") == 1
-    assert "0.00" not in picture.svg
