@@ -177,7 +177,8 @@ def _latent_section(synthesiser: Synthesiser, distillation: Distillation) -> Sec
             curves(
                 steps,
                 {"held-out sketch distance": [max(entry[1], 1e-9) for entry in distillation.history]},
-                "Distillation: held-out sketch distance over steps.",
+                "squared sketch distance",
+                "Distillation: held-out sketch distance over steps; less is better.",
                 log=True,
             ),
         ),

@@ -65,6 +65,7 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
     """Marginals against the released quantile tables, and associations."""
     tables = {"synthetic": rows} if own is None else {"own records": own, "synthetic": rows}
     matrices = {name: associations(schema, each) for name, each in tables.items()}
+    names = [column.name for column in schema.tabular]
     distances = {
         column.name: quantile_distance(column, rows[column.name])
         for column in schema.columns
@@ -77,8 +78,8 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
         f"function and the released quantile table (0 is equal, 1 as far as can be); the {LARGEST} largest.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
-            marginals(schema, tables, f"Marginal distributions: {' and '.join(tables)}."),
-            correlations(matrices, "Associations between columns."),
+            marginals(schema, tables, f"Each column in these rows: {' and '.join(tables)}."),
+            correlations(names, matrices, f"Associations of every two columns: {' and '.join(matrices)}."),
         ),
     )
 

@@ -126,6 +126,11 @@ def score_section(card: Card) -> Section:
         "ceiling": card.ceiling,
         "floor": card.floor,
     }
+    ratio, found, original = RATIOS[card.criterion], card.synthetic, card.original
+    said = (
+        f"Trained on synthetic rows a model has a {ratio} ratio of {_ratio(found, card.criterion):.2f} and an accuracy "
+        f"of {found.accuracy:.2f}, on originals {_ratio(original, card.criterion):.2f} and {original.accuracy:.2f}."
+    )
     tested_on = f"held-out {card.rows}" if card.is_of_microdata else "real held-out records"
     model = "random forest" if card.pictures is None else "small convolutional classifier"
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
@@ -134,5 +139,5 @@ def score_section(card: Card) -> Section:
         f"A {model} trained on each set of rows, tested on {tested_on}. The ceiling is what chance "
         "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
         (Table(("trained on", *Scores.heads()), rows),),
-        (score_bars(names, "Scores of a model trained on synthetic rows beside original, ceiling and floor."),),
+        (score_bars(names, f"Scores of models beside ceiling and floor. {said}"),),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
@@ -18,11 +21,20 @@ from shared.report import Figure
 from shared.schema import CategoricalColumn, NumericColumn, Schema
 from shared.scores import Scores
 
-REAL, SYNTHETIC, FAINT = "#8a93a0", "#1f5f8b", "#d4d8dd"
-COLOURS = (SYNTHETIC, "#d08a2e", "#1b7f5c", "#8a5fb0")
+REAL, SYNTHETIC, FAINT, INK = "#8a93a0", "#1f5f8b", "#d4d8dd", "#1c2430"
+COLOURS = (SYNTHETIC, "#b8741a", "#1b7f5c", "#8a5fb0")
+STYLES: Mapping[str, Mapping[str, Any]] = {
+    "synthetic": {"facecolor": SYNTHETIC},
+    "predicted": {"facecolor": COLOURS[1]},
+    "ceiling": {"facecolor": "white", "edgecolor": INK, "hatch": "////"},
+    "floor": {"facecolor": "white", "edgecolor": INK, "hatch": "...."},
+}
+"""Of bars, by the first word of what they are named; all others are of real rows."""
 CATEGORIES = 8
 """Of a column, shown in a panel."""
 MARKERS = "osD^vP*X"
+REFERENCE = re.compile(r'(href="|url\()#([^")]+)')
+"""In SVG, to an id of the same picture."""
 METRICS = {
     "demographic_parity_ratio": "demographic\nparity ratio",
     "equalized_odds_ratio": "equalized\nodds ratio",
@@ -35,30 +47,29 @@ Floats = NDArray[np.float64]
 
 
 def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
-    """Grouped bars, one colour for each named set of scores."""
+    """Grouped bars, one look for each named set of scores."""
     canvas = Canvas(figsize=(9.2, 3.0))
     axes = canvas.subplots()
     width = 0.8 / len(scores)
     for index, (name, each) in enumerate(scores.items()):
         values = [getattr(each, metric) for metric in METRICS]
         places = np.arange(len(METRICS)) + (index - (len(scores) - 1) / 2) * width
-        colour = (SYNTHETIC, REAL, FAINT, "#eef0f2")[index % 4]
-        bars = axes.bar(places, values, width * 0.92, color=colour, label=name)
+        bars = axes.bar(places, values, width * 0.92, label=name, **_style(name))
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1, color="#5c6675")
     axes.set_xticks(np.arange(len(METRICS)), list(METRICS.values()), fontsize=8.5)
     axes.set_ylim(0, 1.12)
+    axes.set_ylabel("score", fontsize=8)
     plain(axes)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17))
     return as_svg(canvas, alt)
 
 
 def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
-    """Small multiples, a panel for each column: histogram outlines of numbers, bars of the first categories.
+    """Small multiples, a panel for each column: histograms of numbers, bars of the first categories.
 
-    Of two tables the first, which the second is held to, is a shape in grey.
+    What "synthetic" is held to is a shape in grey.
     """
     columns, across = schema.tabular, 5
-    colours = (FAINT, SYNTHETIC)[-len(tables) :]
     down = -(-len(columns) // across)
     canvas = Canvas(figsize=(9.2, 1.55 * down))
     panels = canvas.subplots(down, across, squeeze=False).ravel()
@@ -66,51 +77,87 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
         axes.set_visible(False)
     for axes, column in zip(panels, columns, strict=False):
         if isinstance(column, NumericColumn):
-            low, high = column.quantiles.values[0], column.quantiles.values[-1]
-            edges = np.linspace(low, high, 25) if high > low else np.linspace(low - 0.5, low + 0.5, 3)
-            for colour, table in zip(colours, tables.values(), strict=True):
-                values = np.clip(table[column.name].dropna().to_numpy(float), low, high)
-                axes.hist(
-                    values,
-                    edges,
-                    density=True,
-                    histtype="stepfilled" if colour == FAINT else "step",
-                    color=colour,
-                    linewidth=1.2,
-                )
+            _histogram(axes, column, tables)
         else:
-            shown = column.categories[:CATEGORIES]
-            for index, (colour, table) in enumerate(zip(colours, tables.values(), strict=True)):
-                share = table[column.name].value_counts(normalize=True).reindex(list(shown)).fillna(0.0)
-                width = 0.8 / len(tables)
-                places = np.arange(len(shown)) + (index - (len(tables) - 1) / 2) * width
-                axes.bar(places, share.to_numpy(), width, color=colour)
-        names = column.categories if isinstance(column, CategoricalColumn) else ()
-        part = f", {CATEGORIES} of {len(names)}" if len(names) > CATEGORIES else ""
-        axes.set_title(short(column.name) + part, fontsize=7.5, color="#1c2430")
-        axes.set_xticks([])
-        axes.set_yticks([])
+            _shares(axes, column, tables)
+        axes.tick_params(labelsize=6, length=2, color=REAL)
         plain(axes)
     canvas.tight_layout(pad=0.6)
-    named = [Patch(color=colour, label=name) for colour, name in zip(colours, tables, strict=True)]
+    named = [Patch(label=name, **_style(name)) for name in tables]
     canvas.legend(handles=named, frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return as_svg(canvas, alt)
+    read = "Of a number from the lowest to the highest value released, of a category the share of rows."
+    return as_svg(canvas, f"{alt} {read}")
 
 
-def correlations(named: Mapping[str, Floats], alt: str) -> Figure:
-    """Heat maps of correlation matrices side by side, on one scale from -1 to 1."""
-    canvas = Canvas(figsize=(9.2, 3.1))
-    for axes, (name, matrix) in zip(canvas.subplots(1, len(named), squeeze=False)[0], named.items(), strict=True):
+def _histogram(axes: Axes, column: NumericColumn, tables: Mapping[str, pd.DataFrame]) -> None:
+    low, high = column.quantiles.values[0], column.quantiles.values[-1]
+    edges = np.linspace(low, high, 25) if high > low else np.linspace(low - 0.5, low + 0.5, 3)
+    for name, table in tables.items():
+        values = np.clip(table[column.name].dropna().to_numpy(float), low, high)
+        fill = "none" if name == "synthetic" else FAINT  # an outline, so that both are seen
+        edge = _style(name)["facecolor"]
+        axes.hist(
+            values, edges.tolist(), density=True, histtype="stepfilled", facecolor=fill, edgecolor=edge, linewidth=1.2
+        )
+    axes.set_title(short(column.name), fontsize=7.5, color=INK)
+    ends = sorted({low, high})
+    axes.set_xticks(ends, [_written(value, column) for value in ends])
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
+    axes.set_yticks([])
+
+
+def _written(value: float, column: NumericColumn) -> str:
+    """A value of the column, of a time its day."""
+    if column.kind == "date":
+        return str(np.float64(value).astype(f"datetime64[{column.unit}]").astype("datetime64[D]"))
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _shares(axes: Axes, column: CategoricalColumn, tables: Mapping[str, pd.DataFrame]) -> None:
+    shown = list(column.categories[:CATEGORIES])
+    height, top = 0.8 / len(tables), 0.0
+    for index, (name, table) in enumerate(tables.items()):
+        share = table[column.name].value_counts(normalize=True).reindex(shown).fillna(0.0)
+        places = np.arange(len(shown)) + (index - (len(tables) - 1) / 2) * height
+        axes.barh(places, share.to_numpy(), height, **_style(name))
+        top = max(top, share.max())
+    part = f", {CATEGORIES} of {len(column.categories)}" if len(column.categories) > CATEGORIES else ""
+    axes.set_title(short(column.name) + part, fontsize=7.5, color=INK)
+    axes.set_yticks(np.arange(len(shown)), [short(name, 11) for name in shown])
+    axes.invert_yaxis()
+    axes.set_xticks([0.0, top], ["0", f"{top:.0%}"])
+
+
+def correlations(columns: Sequence[str], named: Mapping[str, Floats], alt: str) -> Figure:
+    """Heat maps of correlation matrices (columns, columns) side by side, on one scale from -1 to 1.
+
+    Rows are named at the first. Of two matrices the words say where they differ most.
+    """
+    canvas = Canvas(figsize=(9.2, 3.8))
+    panels = canvas.subplots(1, len(named), squeeze=False)[0]
+    for axes, (name, matrix) in zip(panels, named.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         axes.set_title(name, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-        canvas.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
+        canvas.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(labelsize=7)
+    size = min(7.0, 190.0 / len(columns))  # as high as a row, so that no two overlap
+    panels[0].set_yticks(range(len(columns)), [short(column) for column in columns], fontsize=size)
+    panels[0].tick_params(length=0)
+    alt += " Columns of a picture stand in the order of its rows."
+    if len(named) == 2:
+        first, second = named.values()
+        row, at = divmod(int(np.abs(first - second).argmax()), len(columns))
+        alt += f" Furthest apart are {columns[row]} and {columns[at]}: "
+        alt += f"{first[row, at]:z.2f} and {second[row, at]:z.2f}."
     return as_svg(canvas, alt)
 
 
-def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: str, *, log: bool = False) -> Figure:
-    """Lines over training steps."""
+def curves(
+    steps: Sequence[float], named: Mapping[str, Sequence[float]], value: str, alt: str, *, log: bool = False
+) -> Figure:
+    """Lines of a `value` over training steps."""
     canvas = Canvas(figsize=(9.2, 2.6))
     axes = canvas.subplots()
     for colour, (name, values) in zip(cycle(COLOURS), named.items(), strict=False):
@@ -118,38 +165,41 @@ def curves(steps: Sequence[float], named: Mapping[str, Sequence[float]], alt: st
     if log:
         axes.set_yscale("log")
     axes.set_xlabel("step", fontsize=8)
+    axes.set_ylabel(value, fontsize=8)
     axes.tick_params(labelsize=8)
     plain(axes)
     axes.legend(frameon=False, fontsize=8)
-    return as_svg(canvas, alt)
+    ends = ", ".join(f"{name} {values[0]:.2g} and {values[-1]:.2g}" for name, values in named.items() if values)
+    return as_svg(canvas, f"{alt} First and last: {ends}." if ends else alt)
 
 
 def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
-    """Positive rate in each group: {series: {group: rate}}."""
-    canvas, axes = _horizontal_bars(rates, "%.2f")
+    """Positive rate in each group: {series: {group: rate}}. The words say the lowest and the highest."""
+    canvas, axes = _horizontal_bars(rates, "%.2f", "share that is positive")
     axes.set_xlim(0, 1)
-    return as_svg(canvas, alt)
+    ends = [(name, each.values()) for name, each in rates.items() if each]
+    said = ", ".join(f"{name} {min(values):.2f} and {max(values):.2f}" for name, values in ends)
+    return as_svg(canvas, f"{alt} Lowest and highest: {said}." if said else alt)
 
 
 def importance_bars(importance: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}."""
-    canvas, axes = _horizontal_bars(importance, "%.3f")
-    axes.set_xlabel("accuracy lost when the column is permuted", fontsize=8)
-    return as_svg(canvas, alt)
+    return as_svg(_horizontal_bars(importance, "%.3f", "accuracy lost when the column is permuted")[0], alt)
 
 
-def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str) -> tuple[Canvas, Axes]:
+def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str, value: str) -> tuple[Canvas, Axes]:
     """{series: {name: value}}, a bar for each series under each name."""
     names = list(dict.fromkeys(name for series in named.values() for name in series))
     canvas = Canvas(figsize=(9.2, 0.9 + (0.1 + 0.16 * len(named)) * len(names)))
     axes = canvas.subplots()
-    height, colours = 0.8 / len(named), (REAL, *COLOURS)
+    height = 0.8 / len(named)
     for index, (title, series) in enumerate(named.items()):
         places = [names.index(name) + (index - (len(named) - 1) / 2) * height for name in series]
-        bars = axes.barh(places, list(series.values()), height * 0.9, color=colours[index % len(colours)], label=title)
+        bars = axes.barh(places, list(series.values()), height * 0.9, label=title, **_style(title))
         axes.bar_label(bars, fmt=label, fontsize=7.5, padding=2)
     axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8.5)
     axes.invert_yaxis()
+    axes.set_xlabel(value, fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     plain(axes)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -167,8 +217,12 @@ def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[s
     axes.axvline(0.0, color=FAINT, linewidth=1)
     axes.set_yticks(range(len(found)), list(found), fontsize=8)
     axes.invert_yaxis()
+    axes.set_xlabel("risk (0: no more is found out about members than about others)", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     plain(axes)
+    if found:
+        worst = max(found, key=lambda name: found[name][0])
+        alt += f" The highest is {found[worst][0]:z.3f}, {worst}; its limit is {limits[worst]:.3f}."
     return as_svg(canvas, alt)
 
 
@@ -196,6 +250,10 @@ def frontier(
     return as_svg(canvas, alt)
 
 
+def _style(name: str) -> Mapping[str, Any]:
+    return STYLES.get(name.split()[0], {"facecolor": REAL})
+
+
 def plain(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -203,16 +261,24 @@ def plain(axes: Axes) -> None:
         axes.spines[side].set_color(FAINT)
 
 
-def short(text: str) -> str:
+def short(text: str, characters: int = 24) -> str:
     """A name of somebody's column, class or group as it stands in a picture; a dollar sign begins no formula."""
-    text = text if len(text) <= 24 else text[:23] + "…"
+    text = text if len(text) <= characters else text[: characters - 1] + "…"
     return text.replace("$", r"\$")
 
 
 def as_svg(canvas: Canvas, alt: str) -> Figure:
-    """SVG text without the XML prologue, whose document type names an address on the network."""
+    """SVG text without the XML prologue, whose document type names an address on the network.
+
+    The same for the same picture, and no id in it is one of another picture. Screen readers hear `alt` alone.
+    """
     buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": ""}):
+        canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return Figure(svg[svg.index("<svg") :], alt)
+    referred, own = {name for _, name in REFERENCE.findall(svg)}, hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r' id="([^"]*)"', lambda of: f' id="f{own}-{of[1]}"' if of[1] in referred else "", svg)
+    svg = REFERENCE.sub(rf"\1#f{own}-\2", svg)
+    svg = re.sub("<path(?![^>]* d=)", '<path d=""', svg)  # a blank, which HTML wants drawn too
+    return Figure(svg[svg.index("<svg") :].replace("<svg", '<svg aria-hidden="true"', 1), alt)

@@ -405,8 +405,8 @@ def test_a_look_at_a_few_systems_does_not_take_the_place_of_the_whole() -> None:
 def test_every_system_of_a_frontier_has_a_look_of_its_own() -> None:
     points = {system.title: (0.6, 0.9) for system in registry.SYSTEMS}
     svg = frontier({}, points, "parity", "Parity.").svg
-    legend = svg[svg.index('id="legend_1"') :]
-    looks = re.findall(r'<use [^>]*xlink:href="(#m[^"]+)"[^>]*style="fill: (#[0-9a-f]+)', legend)
+    legend = svg[svg.index("<!-- parity -->") :]
+    looks = re.findall(r'<use [^>]*xlink:href="(#[^"]+)"[^>]*style="fill: (#[0-9a-f]+)', legend)
     assert len(looks) == len(set(looks)) == len(points)
 
 

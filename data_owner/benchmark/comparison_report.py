@@ -60,7 +60,7 @@ def _frontier(found: Comparison, ratio: str, title: str) -> Figure:
         return {row.title: (row.forest.accuracy.mean, getattr(row.forest, ratio).mean) for row in line if row.forest}
 
     lines = {name: list(places(line).values()) for name, line in found.sweep.items()}
-    alt = f"The {title} against accuracy on real people, a point for each system."
+    alt = f"The {title} against accuracy on real people, a point for each system: up is fairer."
     return frontier({name: line for name, line in lines.items() if line}, places(found.systems), title, alt)
 
 
@@ -89,7 +89,7 @@ def _figures(portrait: Portrait) -> Section:
         figures=(
             overlay(
                 {"teacher": np.array(portrait.teacher), "student": np.array(portrait.student)},
-                "Latents of teacher and student by PCA and t-SNE.",
+                "Latents of teacher and student by PCA and t-SNE; one cloud is good.",
             ),
             importance_bars(
                 {"original rows": portrait.original, "synthetic rows": portrait.synthetic},

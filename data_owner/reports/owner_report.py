@@ -73,10 +73,17 @@ def owner_report(
             ),
             Section(
                 "Columns",
-                f"Distribution of each column: held-out {card.rows} in grey, synthetic rows as blue outlines. Both are "
-                "as released, rare categories merged: group them in the file if the table names a column that matters.",
+                f"Distribution of each column: held-out {card.rows} in grey, synthetic rows in blue. Both are as "
+                "released, rare categories merged: group them in the file if the table names a column that matters.",
                 merged_table(schema, held_out, card.rows),
-                figures=(marginals(schema, {real: held_out, "synthetic": sample}, "Marginal distributions."),),
+                figures=(
+                    marginals(
+                        schema,
+                        {real: held_out, "synthetic": sample},
+                        f"Each column in held-out {card.rows} and in as many synthetic rows: alike where blue follows "
+                        "grey.",
+                    ),
+                ),
             ),
             Section(
                 "Associations",
@@ -85,8 +92,9 @@ def owner_report(
                 "they fix the other column, from 0 to 1 (correlation ratio, Cramér's V).",
                 figures=(
                     correlations(
+                        [column.name for column in schema.tabular],
                         {real: associations(schema, held_out), "synthetic": associations(schema, sample)},
-                        f"Association matrices, {real} and synthetic.",
+                        f"Associations of every two columns, {real} and synthetic.",
                     ),
                 ),
             ),
@@ -185,6 +193,7 @@ def training_section(history: list[dict[str, Any]]) -> Section:
             curves(
                 [entry["step"] for entry in history],
                 {name: [entry[name] for entry in history] for name in names},
+                "nats a record",
                 "Validation losses over training steps.",
             ),
         ),
