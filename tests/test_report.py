@@ -13,13 +13,16 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from consumer import steps as consumer_steps
-from consumer.audit_report import audit_report, released_dependence
+from consumer.audit_report import Audit, audit_report, released_dependence
+from consumer.cli import app
 from consumer.distillation import measured_again
 from consumer.lineage import Lineage
 from consumer.reading import Rows
 from consumer.table_audit import _own_section, quantile_distance
+from data_owner.attacks.outcome import EVERYONE, Outcome, Rate
 from data_owner.learning import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
@@ -27,6 +30,7 @@ from data_owner.privacy.statement import on_card
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
 from data_owner.reports.owner_report import frame, gate_section, merged_table, owner_report
+from data_owner.reports.privacy_report import _bracketed
 from protocol.artefacts import Artefact
 from protocol.manifest import Manifest
 from shared.canonical import restore
@@ -90,6 +94,8 @@ def test_the_owners_report_is_offline_and_has_the_numbers_of_its_json(measured: 
 def test_under_a_budget_no_headline_speaks_of_real_people(measured: tuple[object, ...]) -> None:
     card: Card = measured[0].card  # type: ignore[attr-defined]
     assert "real people" in str(frame(card, (), ()))
+    (bars,) = score_section(card).figures
+    assert f"parity ratio of {card.synthetic.demographic_parity_ratio:.2f}" in bars.alt
     report = frame(on_card(card, "ε = 1"), (), (score_section(on_card(card, "ε = 1")),))
     said = str((report.subtitle, report.verdicts, report.sections[0].text)).lower()
     assert not any(word in said for word in ("real", "records"))
@@ -258,6 +264,21 @@ def test_the_level_of_a_verdict_is_a_word_on_the_page_and_in_a_terminal(level: L
     assert f">{WORDS[level]}<" in page(verdicts=(verdict,))
     assert verdict.as_line() == f"Origin: verified ({WORDS[level]}). Signed."
     assert len(set(WORDS.values())) == len(WORDS)
+
+
+def test_a_terminal_reads_out_the_audit_with_the_word_of_each_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = Scores(**dict.fromkeys(Scores.model_fields, 0.9))
+    found = Audit(scores, None, Report("t", "s", (Verdict("caution", "Origin", "Signed.", "unproved"),), ()))
+    monkeypatch.setattr("consumer.audit_steps.audit", lambda *_, **__: found)
+    said = CliRunner().invoke(app, ["audit", "study"]).stdout
+    assert said.startswith("Origin: unproved (look closer). Signed.\n")
+
+
+def test_a_risk_just_below_zero_is_printed_without_a_sign() -> None:
+    main, control = Rate(successes=1000, trials=5000), Rate(successes=1001, trials=5000)
+    outcome = Outcome(part=EVERYONE, main=main, control=control, baseline=control)
+    assert outcome.risk < 0.0
+    assert _bracketed(outcome).startswith("0.000 [-0.0")
 
 
 def test_a_table_tells_a_screen_reader_its_columns_and_rows_and_can_be_scrolled_by_keys() -> None:
