@@ -104,8 +104,9 @@ def train(
     """Train the fair teacher, or go on where it was stopped, and draft a release."""
     from data_owner import steps
 
-    with shell("train", json) as out, out.progress("training") as progress:
-        version = steps.train(node, progress=progress, restart=restart)
+    with shell("train", json) as out:
+        with out.progress("training") as progress:
+            version = steps.train(node, progress=progress, restart=restart)
         out.result({"version": version, "state": "draft"}, f"release {version} drafted. Next: gate.")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import click
 import typer
@@ -35,28 +38,38 @@ class Shell:
 
     command: str
     as_json: bool
-    out: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def result(self, values: dict[str, Any], text: str) -> None:
-        """End of a command that went well."""
-        if self.as_json:
-            self._envelope(0, {"result": values})
-        else:
-            self.out.print(_plain(text))
+        """End of a command that went well. Raises `Unreachable` where stdout takes nothing."""
+        try:
+            _to_stdout(self._envelope(0, {"result": values}) if self.as_json else _printable(text))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Unreachable(
+                f"done, but its result cannot be written: {os.strerror(error.errno or errno.EIO).lower()}",
+                field="stdout",
+                remedy="see where stdout leads",
+            ) from error
 
     def failed(self, error: Fair4FreeError) -> int:
         """Report an error; returns the exit code."""
         if self.as_json:
-            self._envelope(error.exit_code, {"error": error.as_json()})
+            with suppress(OSError):  # stderr says it all the same
+                _to_stdout(self._envelope(error.exit_code, {"error": error.as_json()}))
         where = f"{error.field}: " if error.field else ""
-        self.err.print(f"[bold red]error[/] {_plain(where + error.problem)}", soft_wrap=True)
+        self._say(f"[bold red]error[/] {_plain(where + error.problem)}")
         if error.remedy:
-            self.err.print(f"[bold]remedy[/] {_plain(error.remedy)}", soft_wrap=True)
+            self._say(f"[bold]remedy[/] {_plain(error.remedy)}")
         return error.exit_code
 
     def note(self, text: str) -> None:
-        self.err.print(_plain(text), soft_wrap=True)
+        self._say(_plain(text))
+
+    def _say(self, markup: str) -> None:
+        with suppress(OSError):  # no step stops, and none ends otherwise, because stderr is full
+            self.err.print(markup, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
@@ -93,27 +106,51 @@ class Shell:
 
         return update
 
-    def _envelope(self, code: int, content: dict[str, Any]) -> None:
-        envelope = {"command": self.command, "ok": code == 0, "exit_code": code, **content}
-        sys.stdout.write(json.dumps(envelope) + "\n")
+    def _envelope(self, code: int, content: dict[str, Any]) -> str:
+        return json.dumps({"command": self.command, "ok": code == 0, "exit_code": code, **content})
+
+
+def _to_stdout(text: str) -> None:
+    """Write it now. Raises `OSError` where that fails, and then no more is written."""
+    if sys.stdout is None:  # closed before we began
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError:
+        # what is left in the buffer would fail once more as Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _printable(text: str) -> str:
+    """Text that may be the other side's, for a terminal: no character that could steer it."""
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def _plain(text: str) -> str:
-    """Text that may be the other side's, for a terminal: neither markup nor a character that could steer it."""
-    return escape("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text))
+    """The same where markup counts: it has none."""
+    return escape(_printable(text))
 
 
-def run(app: typer.Typer) -> object:
+def run(app: typer.Typer) -> NoReturn:
     """The command line of `app`. With --json, what cannot be parsed ends in an envelope too. SIGTERM ends it with 143
-    as an exception would, so that no part of a file stays behind; `serve` has its own way."""
+    as an exception would, so that no part of a file stays behind; `serve` has its own way. A pipe that nobody reads
+    ends it with 141."""
     signal.signal(signal.SIGTERM, _terminated)
-    if "--json" not in sys.argv:
-        return app()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a result is told in the letters there are
+    as_json = "--json" in sys.argv
     try:
-        return typer.main.get_command(app).main(standalone_mode=False)
+        # what it returns is an exit code, as of Ctrl-C while modules load, or nothing
+        raise SystemExit(typer.main.get_command(app).main(standalone_mode=not as_json))
     except click.UsageError as error:
-        said = Shell(_command(error.ctx), as_json=True)
+        said = Shell(_command(error.ctx), as_json)
         raise SystemExit(said.failed(BadInput(error.format_message(), remedy="see --help"))) from None
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        raise
 
 
 def _command(context: click.Context | None) -> str:

@@ -1,13 +1,17 @@
 """What a command line prints and how it ends: nothing from the other side steers a terminal, no prompt ends loudly."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from data_owner import authority, decisions
+from data_owner import authority, decisions, steps
 from data_owner.cli import app
 from data_owner.node import Node
 from shared import keyring
@@ -15,6 +19,7 @@ from shared.architecture import ARCHITECTURES
 from shared.console import Shell, run
 from shared.errors import BadInput
 from shared.frozen import describe
+from tests.owner_process import ROOT
 
 EVIL = "evil\x1b[2J\x1b]0;title\x07\r\x9b2J\n[red]next"
 
@@ -82,3 +87,77 @@ def test_the_terminal_says_who_recalled_what_had_left(node: Node, tmp_path: Path
     assert (
         "Releases denied: 1\nParties that countersigned: 0\nDenied since: release 1, by Ada: recalled." in done.stdout
     )
+
+
+NAMES = """
+import sys
+from pathlib import Path
+import typer
+from shared.console import Json, run, shell
+from shared.errors import BadInput
+app = typer.Typer()
+@app.command()
+def name(is_refused: bool = False, json: Json = False):
+    with shell("name", json) as out:
+        if is_refused:
+            raise BadInput("no name")
+        Path("done").touch()
+        out.result({}, "stüdy")
+run(app)
+"""
+
+
+def naming(place: Path, redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a small command in `place` under the redirections of a shell."""
+    line = ["bash", "-o", "pipefail", "-c", f'"$@" {redirected}', "name", sys.executable, "-c", NAMES, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    return subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+@pytest.mark.parametrize(("stdout", "why"), [(">/dev/full", "no space left on device"), (">&-", "bad file descriptor")])
+def test_a_result_that_cannot_be_written_is_no_refusal_and_says_that_the_step_is_done(
+    stdout: str, why: str, form: list[str], tmp_path: Path
+) -> None:
+    done = naming(tmp_path, stdout, *form)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[0] == f"error stdout: done, but its result cannot be written: {why}"
+    assert len(done.stderr.splitlines()) == 2
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--help"]], ids=str)
+def test_a_pipe_that_nobody_reads_ends_a_command_quietly(arguments: list[str], tmp_path: Path) -> None:
+    done = naming(tmp_path, "| true", *arguments)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_a_refusal_keeps_its_exit_code_where_nothing_can_be_written(form: list[str], tmp_path: Path) -> None:
+    assert naming(tmp_path, ">/dev/full 2>/dev/full", "--is-refused", *form).returncode == 2
+
+
+def test_what_stdout_has_no_letters_for_is_written_all_the_same(tmp_path: Path) -> None:
+    done = naming(tmp_path, "")
+    assert (done.returncode, done.stdout) == (0, "st\\xfcdy\n")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_ctrl_c_while_modules_load_ends_as_it_does_later(form: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = typer.Typer()
+
+    @loading.command()
+    def load(json: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["fair4free", *form])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as ended:
+        run(loading)
+    assert ended.value.code == 130
+
+
+def test_a_result_goes_to_stdout_also_where_a_bar_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "train", lambda node, progress, restart: 1)
+    done = CliRunner().invoke(app, ["train", "hospital", "--json"], env={"FORCE_COLOR": "1"})
+    assert json.loads(done.stdout)["result"] == {"version": 1, "state": "draft"}
