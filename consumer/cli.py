@@ -204,4 +204,4 @@ def doctor(study: StudyPath, json: Json = False) -> None:
 
 
 def main() -> None:
-    run(app)
+    run(app, extra="consumer")

@@ -372,4 +372,4 @@ def _refuse(node: Node, version: int, failures: tuple[str, ...], exceeded: tuple
 
 
 def main() -> None:
-    run(app)
+    run(app, extra="owner")

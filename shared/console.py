@@ -25,6 +25,8 @@ from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
+OURS = ("consumer", "data_owner", "protocol", "shared")
+"""Packages of this distribution: what lacks one of them is broken, and no extra mends it."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
 
@@ -133,31 +135,41 @@ def _plain(text: str) -> str:
     return escape(_printable(text))
 
 
-def run(app: typer.Typer) -> NoReturn:
-    """The command line of `app`. With --json, what cannot be parsed ends in an envelope too. SIGTERM ends it with 143
-    as an exception would, so that no part of a file stays behind; `serve` has its own way. A pipe that nobody reads
-    ends it with 141."""
+def run(app: typer.Typer, extra: str) -> NoReturn:
+    """The command line of `app`, whose commands the distribution's `extra` completes. With --json, what cannot be
+    parsed ends in an envelope too. SIGTERM ends it with 143 as an exception would, so that no part of a file stays
+    behind; `serve` has its own way. A pipe that nobody reads ends it with 141."""
     signal.signal(signal.SIGTERM, _terminated)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a result is told in the letters there are
     as_json = "--json" in sys.argv
+    command = typer.main.get_command(app)
     try:
         # what it returns is an exit code, as of Ctrl-C while modules load, or nothing
-        raise SystemExit(typer.main.get_command(app).main(standalone_mode=not as_json))
+        raise SystemExit(command.main(standalone_mode=not as_json))
     except click.UsageError as error:
-        said = Shell(_command(error.ctx), as_json)
-        raise SystemExit(said.failed(BadInput(error.format_message(), remedy="see --help"))) from None
+        wrong = BadInput(error.format_message(), remedy="see --help")
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", *OURS):
+            raise
+        wrong = BadInput("is not installed", field=module, remedy=f"pip install 'fair4free[{extra}]'")
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             raise SystemExit(128 + signal.SIGPIPE) from None
         raise
+    raise SystemExit(Shell(_named(command), as_json).failed(wrong))
 
 
-def _command(context: click.Context | None) -> str:
-    """The words of a command after the program's own; none where the first is no command."""
-    if context is None:
-        return ""
-    return context.command_path.removeprefix(context.find_root().command_path).lstrip()
+def _named(command: click.Command) -> str:
+    """The words of the command line that name a command; none where the first is none."""
+    named = []
+    for word in sys.argv[1:]:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        named.append(word)
+        command = command.commands[word]
+    return " ".join(named)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

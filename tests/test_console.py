@@ -1,16 +1,20 @@
 """What a command line prints and how it ends: nothing from the other side steers a terminal, no prompt ends loudly."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+import consumer.cli
+import data_owner.cli
 from data_owner import authority, decisions, steps
 from data_owner.cli import app
 from data_owner.node import Node
@@ -61,7 +65,7 @@ def test_what_cannot_be_parsed_names_the_command_as_it_names_itself(
     monkeypatch.setattr("sys.argv", ["fair4free-owner", *line.split(), "--json"])
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     with pytest.raises(SystemExit) as ended:
-        run(app)
+        run(app, extra="owner")
     envelope = json.loads(capsys.readouterr().out)
     assert (ended.value.code, envelope["exit_code"], envelope["command"]) == (2, 2, named)
 
@@ -103,7 +107,7 @@ def name(is_refused: bool = False, json: Json = False):
             raise BadInput("no name")
         Path("done").touch()
         out.result({}, "stüdy")
-run(app)
+run(app, extra="consumer")
 """
 
 
@@ -153,7 +157,7 @@ def test_ctrl_c_while_modules_load_ends_as_it_does_later(form: list[str], monkey
     monkeypatch.setattr("sys.argv", ["fair4free", *form])
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     with pytest.raises(SystemExit) as ended:
-        run(loading)
+        run(loading, extra="consumer")
     assert ended.value.code == 130
 
 
@@ -161,3 +165,33 @@ def test_a_result_goes_to_stdout_also_where_a_bar_is_shown(monkeypatch: pytest.M
     monkeypatch.setattr(steps, "train", lambda node, progress, restart: 1)
     done = CliRunner().invoke(app, ["train", "hospital", "--json"], env={"FORCE_COLOR": "1"})
     assert json.loads(done.stdout)["result"] == {"version": 1, "state": "draft"}
+
+
+@pytest.mark.parametrize("program", [consumer.cli, data_owner.cli])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_a_command_whose_extra_is_not_installed_says_which(
+    program: ModuleType, form: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loads(*arguments: object) -> None:
+        raise ModuleNotFoundError("No module named 'tomlkit'", name="tomlkit.items")
+
+    monkeypatch.setattr("sys.argv", [program.__name__, "doctor", "place", *form])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr(f"{program.__package__}.doctor.diagnose", loads)
+    monkeypatch.setattr(Node, "open", Node)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    extra = {"consumer": "consumer", "data_owner": "owner"}[str(program.__package__)]
+    assert err.splitlines() == ["error tomlkit: is not installed", f"remedy pip install 'fair4free[{extra}]'"]
+    assert [json.loads(line)["command"] for line in out.splitlines()] == ["doctor"] * len(form)
+
+
+def test_a_module_of_ours_that_is_missing_stays_loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = typer.Typer()
+    broken.command()(lambda: importlib.import_module("shared.nothing"))
+    monkeypatch.setattr("sys.argv", ["fair4free"])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    with pytest.raises(ModuleNotFoundError):
+        run(broken, extra="consumer")

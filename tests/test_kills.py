@@ -55,7 +55,7 @@ def write(json: Json = False):
         writer.write(pd.DataFrame({"a": [1]}))
         print("writing", flush=True)
         time.sleep(60)
-run(app)
+run(app, extra="consumer")
 """
 
 
