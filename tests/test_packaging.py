@@ -22,10 +22,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import consumer
 import data_owner
 from data_owner.node import Node
+from protocol.fair4free.v1 import release_pb2_grpc
 from shared.errors import BadInput
 from tests.conftest import patients
 from tests.owner_process import ROOT, owner_process
@@ -90,6 +92,16 @@ def test_constraints_pin_every_dependency_exactly() -> None:
     wanted = {canonicalize_name(Requirement(each).name) for each in declared} - {"fair4free"}
     pins = pinned()
     assert all([each.operator for each in pins[name]] == ["=="] for name in wanted)
+
+
+def test_no_version_is_allowed_that_the_committed_stubs_refuse() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {wanted.name: wanted.specifier for wanted in map(Requirement, project["dependencies"])}
+    messages = (ROOT / "protocol" / "fair4free" / "v1" / "release_pb2.py").read_text(encoding="utf-8")
+    (made_by,) = re.findall(r"Protobuf Python Version: (\S+)", messages)
+    for name, needed in {"grpcio": release_pb2_grpc.GRPC_GENERATED_VERSION, "protobuf": made_by}.items():
+        (least,) = (Version(each.version) for each in declared[name] if each.operator == ">=")
+        assert least >= Version(needed), name
 
 
 @pytest.fixture(scope="session")
