@@ -50,7 +50,7 @@ class Enrolment(Frozen):
 
 def create_keys(node: Node, name: str, now: datetime) -> None:
     """Make the authority and the server certificate. Each file is readable by the owner only."""
-    node.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.make(node.keys, folder.PRIVATE_FOLDER)
     authority_key, server_key = identity.new_key(), identity.new_key()
     authority = identity.new_authority(authority_key, name, now)
     server = identity.issue_server_certificate(server_key, authority_key, authority, now)

@@ -83,6 +83,12 @@ def _private(node: Node, now: datetime) -> str:
     loose = [str(path.relative_to(node.folder)) for path in files if path.stat().st_mode & 0o077]
     if loose:
         raise Unreachable("others can read it", field=", ".join(loose), remedy="run chmod 600 on it")
+    if node.folder.stat().st_mode & 0o011:  # else nobody gets in
+        within = [path for path in (node.folder, *node.folder.rglob("*")) if path.exists()]
+        if open_to_all := [str(path) for path in within if path.stat().st_mode & 0o022]:
+            raise Unreachable(
+                "others can write there", field=", ".join(open_to_all), remedy=f"run chmod 700 on {node.folder}"
+            )
     return "readable by the owner only"
 
 

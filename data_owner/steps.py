@@ -65,9 +65,9 @@ def init(
     """Make a node from a file, a frame, pictures with their labels or a data set that ships.
 
     Nothing is written unless all of it is sound; a feature that is not waits for a person, "undecided". Nothing stays
-    of what could not be written whole. `sensitive` may be one name. `size` and `skip_bad_files` are of
-    `images.read_labelled`. `epsilon` turns differential privacy on; a data set's codebook, where it has one, then
-    declares its columns.
+    of what could not be written whole. A folder that is not there yet is made for nobody else to get in. `sensitive`
+    may be one name. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon` turns differential privacy
+    on; a data set's codebook, where it has one, then declares its columns.
     """
     path = Path(path)
     node = Node(path)
@@ -111,6 +111,7 @@ def init(
         settings = with_refused_undecided(table, settings)
     elif not undecided:
         read(table, settings, as_declared=True)
+    folder.make(node.folder, folder.PRIVATE_FOLDER)
     with folder.locked(node.lock):
         _check_empty(node)  # reading took minutes
         try:

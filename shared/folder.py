@@ -14,6 +14,7 @@ from shared.errors import BadInput, Unreachable
 
 PRIVATE = 0o600
 PUBLIC = 0o644
+PRIVATE_FOLDER = 0o700
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
@@ -53,10 +54,10 @@ def create(path: Path, files: Mapping[str, bytes]) -> None:
         raise unwritable(path, error) from error
 
 
-def make(path: Path) -> None:
-    """Make the folder `path` unless it is there. Raises `Unreachable`."""
+def make(path: Path, mode: int = 0o777) -> None:
+    """Make the folder `path` unless it is there, of `mode` less the umask. Raises `Unreachable`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
 

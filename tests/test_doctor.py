@@ -1,5 +1,6 @@
 """The doctor holds records to all that `train` would refuse before it trains, and names what ends or runs out."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +100,33 @@ def test_of_a_denied_release_the_doctor_asks_for_a_new_one_though_the_gate_had_r
     assert "change the policy" in release.next_step(refused)
     denied = release.step(refused, release.State.DENIED, at=0, by="Ada", reason="recalled")
     assert release.next_step(denied) == "train a new release"
+
+
+def test_nobody_else_gets_into_a_node_whatever_the_umask(tmp_path: Path) -> None:
+    node, there = Node(tmp_path / "made" / "hospital"), Node(tmp_path / "there")
+    was = os.umask(0)
+    try:
+        there.folder.mkdir(0o750)
+        for each in (node, there):
+            steps.init(each.folder, data=patients(), target="died", sensitive=("région",), positive="1")
+    finally:
+        os.umask(was)
+    assert [each.folder.stat().st_mode & 0o777 for each in (node, there)] == [0o700, 0o750]
+    assert found_at(node, "private files").passed
+    found = found_at(there, "private files")
+    assert not found.passed
+    assert str(there.roots) in found.text
+    there.folder.chmod(0o700)  # as the remedy says
+    assert found_at(there, "private files").passed
+
+
+def test_a_folder_in_which_others_may_write_is_found(node: Node) -> None:
+    assert found_at(node, "private files").passed
+    node.folder.chmod(0o775)
+    found = found_at(node, "private files")
+    assert not found.passed
+    assert "others can write there" in found.text
+    assert f"run chmod 700 on {node.folder}" in found.text
 
 
 @pytest.mark.parametrize(("free", "passed"), [(2**30, True), (2**30 - 1, False)])
