@@ -119,7 +119,10 @@ def _exact(values: pd.Series, column: Column) -> pd.Series:
 
 def _has_no_index(path: Path) -> bool:
     """Whether a Parquet file has no column that reading leaves out as the index of rows."""
-    return path.is_dir() or not any(UNNAMED_INDEX.fullmatch(name) for name in parquet.read_schema(path).names)
+    if path.is_dir():
+        return True
+    with path.open("rb") as stream:
+        return not any(UNNAMED_INDEX.fullmatch(name) for name in parquet.read_schema(stream).names)
 
 
 def _said(path: Path) -> dict[str, str] | None:
@@ -127,7 +130,8 @@ def _said(path: Path) -> dict[str, str] | None:
     if path.is_dir():
         said = read_lineage(path)
     elif path.suffix.lower() == ".parquet":
-        stored = parquet.read_metadata(path).metadata or {}
+        with path.open("rb") as stream:
+            stored = parquet.read_metadata(stream).metadata or {}
         said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
     else:
         return None

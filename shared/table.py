@@ -43,9 +43,11 @@ def read_table(path: Path, *, text: Collection[str] | Literal["codes", "all"] = 
     are `written_as_codes`.
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise BadInput("not a .csv or .parquet file", field=str(path), remedy="convert it to CSV or Parquet")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise BadInput("is a pipe or a device, not a file", field=str(path), remedy="save it as a file first")
+        if path.suffix.lower() not in SUFFIXES:
+            raise BadInput("not a .csv or .parquet file", field=str(path), remedy="convert it to CSV or Parquet")
         size = path.stat().st_size
         if path.is_dir():
             raise IsADirectoryError
@@ -119,19 +121,19 @@ class TableWriter:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 # a name of its own: two runs to one path do not write into each other
                 handle, part = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
-                os.close(handle)
-                self._part = Path(part)
+                self._part, self._stream = Path(part), os.fdopen(handle, "wb")
                 self._part.chmod(PUBLIC)
-                self._writer = self._open(self._part, batch.schema)
+                self._writer = self._open(batch.schema)
             self._writer.write_table(batch.cast(self._schema))
         except OSError as error:
             raise unwritable(self._path, error) from error
 
-    def _open(self, part: Path, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
+    def _open(self, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
+        """Arrow gets the file and not its path, which it would take for UTF-8 whatever the locale."""
         self._schema = schema.with_metadata({**(schema.metadata or {}), **self._metadata})
         if self._path.suffix.lower() == ".csv":
-            return pyarrow.csv.CSVWriter(part, self._schema)
-        return parquet.ParquetWriter(part, self._schema, compression="zstd")
+            return pyarrow.csv.CSVWriter(self._stream, self._schema)
+        return parquet.ParquetWriter(self._stream, self._schema, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +145,8 @@ class TableWriter:
             if self._writer is not None:
                 self._writer.close()
             if self._part is not None and error is None:
-                flush(self._part)
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
                 if not self._replaces:  # claimed, or somebody else's by now
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
                 self._part.replace(self._path)
@@ -156,6 +159,7 @@ class TableWriter:
             if self._part is not None:
                 with suppress(OSError):
                     self._part.unlink(missing_ok=True)
+                    self._stream.close()
 
 
 def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:
@@ -204,11 +208,12 @@ def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd
 def _read_parquet(path: Path) -> pd.DataFrame:
     """The columns by their Parquet types alone; what pandas noted beside them may name types we do not take."""
     try:
-        with parquet.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if not UNNAMED_INDEX.fullmatch(name)]
-            check_names(names)
-            _check_unpacked(file, path)
-        found = parquet.read_table(path, columns=names)
+        with path.open("rb") as stream:
+            with parquet.ParquetFile(stream) as file:
+                names = [name for name in file.schema_arrow.names if not UNNAMED_INDEX.fullmatch(name)]
+                check_names(names)
+                _check_unpacked(file, path)
+            found = parquet.read_table(stream, columns=names)
         table = found.to_pandas(ignore_metadata=True)
         for name, column in zip(found.column_names, found.columns, strict=True):
             if column.type in EXACT_TYPES and column.null_count:
@@ -238,7 +243,7 @@ def _check_unpacked(file: parquet.ParquetFile, path: Path) -> None:
 def _text_bytes(path: Path, texts: list[str]) -> int:
     """What text columns of a Parquet file take; a value is read once for all rows that repeat it."""
     total = 0
-    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+    with path.open("rb") as stream, parquet.ParquetFile(stream, read_dictionary=texts) as file:
         packed = [field.name for field in file.schema_arrow if pa.types.is_dictionary(field.type)]
         for batch in file.iter_batches(columns=[name for name in packed if name in texts]):
             for column in batch.columns:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -457,3 +458,25 @@ def test_a_category_of_single_precision_is_called_as_a_file_of_text_has_it(tmp_p
     with TableWriter(tmp_path / "doses.csv", {}) as writer:
         writer.write(doses.to_frame().assign(beside=1))
     pd.testing.assert_series_equal(canonical(read_table(tmp_path / "doses.csv")["dose"], "dose", "category"), found)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_name_that_is_not_utf8_names_the_same_file_to_whoever_writes_and_reads(tmp_path: Path, suffix: str) -> None:
+    """So is every name beyond ASCII where the locale is Latin-1."""
+    path = tmp_path / os.fsdecode(b"st\xfcdy") / f"rows{suffix}"
+    with TableWriter(path, {}) as writer:
+        writer.write(patients(50))
+    assert [os.fsencode(found.name) for found in tmp_path.iterdir()] == [b"st\xfcdy"]
+    assert read_table(path)["age"].tolist() == patients(50)["age"].tolist()
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "stdin"])
+def test_a_pipe_is_called_one_and_not_an_empty_file(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    held = os.open(tmp_path / name, os.O_RDWR)  # or to open it would wait for who writes
+    try:
+        with pytest.raises(BadInput, match="is a pipe or a device, not a file") as caught:
+            read_table(tmp_path / name)
+    finally:
+        os.close(held)
+    assert caught.value.remedy == "save it as a file first"
