@@ -328,9 +328,12 @@ def test_the_recorder_would_find_a_canary(planted_node: Path, case: Case) -> Non
     assert sum(canary in text + binary for canary in canaries) >= 9
 
 
-@pytest.mark.skipif(
+in_a_clone = pytest.mark.skipif(
     not (shutil.which("git") and (ROOT / ".git").exists()), reason="the list of files comes from git, for a clone"
 )
+
+
+@in_a_clone
 def test_the_project_speaks_of_no_machine() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     for name in listed:
@@ -338,3 +341,10 @@ def test_the_project_speaks_of_no_machine() -> None:
             text = (ROOT / name).read_text(encoding="utf-8")
             assert "/wo" + "rk/" not in text, name
             assert os.sep + "tmp" + os.sep not in text, name
+
+
+@in_a_clone
+def test_no_file_of_the_project_is_a_link() -> None:
+    """Whoever pulls one gets it in place of a folder of theirs."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert [line for line in listed.splitlines() if line.startswith("120000")] == []
