@@ -1,11 +1,15 @@
-"""The consumer's side. The steps over a study are functions; `fair4free` is a thin shell over them."""
+"""The consumer's side. The steps over a study are functions; `fair4free` is a thin shell over them.
+
+What a step raises is in `errors`.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.transport import require_tls_1_3
+from shared import errors as errors
 from shared.threads import let_threads_sleep
 
 require_tls_1_3()
@@ -22,14 +26,26 @@ STEPS = {
 }
 """Each step with the module that has it."""
 
-__all__ = [*STEPS]
+__all__ = [*STEPS, "errors"]
 
+if TYPE_CHECKING:
+    from consumer.audit_steps import audit as audit
+    from consumer.receiving_steps import enrol as enrol
+    from consumer.receiving_steps import fetch as fetch
+    from consumer.receiving_steps import verify as verify
+    from consumer.receiving_steps import verify_ledger as verify_ledger
+    from consumer.steps import distill as distill
+    from consumer.steps import generate as generate
+else:
 
-def __getattr__(name: str) -> Any:
-    """Import a step when it is first asked for: `--help` should not wait, nor `verify` for torch."""
-    if name not in STEPS:
-        raise AttributeError(name)
-    return getattr(import_module(f"consumer.{STEPS[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        """Import a step when it is first asked for: `--help` should not wait, nor `verify` for torch."""
+        if name not in STEPS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its steps are {', '.join(STEPS)}")
+        from shared.step import step
+
+        globals()[name] = found = step(getattr(import_module(f"{__name__}.{STEPS[name]}"), name))
+        return found
 
 
 def __dir__() -> list[str]:

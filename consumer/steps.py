@@ -4,9 +4,12 @@ decide is elsewhere."""
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import SkipValidation
 
 from consumer import lineage, receiving_steps
 from consumer.distillation import distilled_from, said_of
@@ -34,10 +37,9 @@ class Generated:
     stop: int
 
 
-def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distillation:
+def distill(path: Path | str, *, seed: SkipValidation[int] = 0, progress: Progress = quiet) -> Distillation:
     """Distil the student from noise and the released statistics; write it with its lineage. Returns how far it came."""
-    if not 0 <= seed <= LAST_SEED:
-        raise BadInput("not a seed", field="--seed", remedy=f"give 0 to {LAST_SEED:,}")
+    seed = _checked_seed(seed)
     study = Study(Path(path))
     trusted = release_with_decoder(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
@@ -53,7 +55,7 @@ def generate(
     *,
     rows: int,
     out: Path | str | None = None,
-    seed: int = 0,
+    seed: SkipValidation[int] = 0,
     shard: str = "1/1",
     balanced: bool = False,
     progress: Progress = quiet,
@@ -63,6 +65,7 @@ def generate(
     The same seed gives the same rows; `shard` "i/n" its i-th part. `balanced` rows are for models to be trained on.
     Without `out` they take the place of the study's last ones; what stands at `out` is never replaced.
     """
+    seed = _checked_seed(seed)
     study = Study(Path(path))
     target = study.synthetic if out is None else Path(out)
     if not 1 <= rows <= LIMITS.rows:
@@ -86,6 +89,17 @@ def release_with_decoder(study: Study) -> TrustedRelease:
             "an auditor holds no decoder", field="role", remedy="ask the owner to approve you as an analyst"
         )
     return trusted
+
+
+def _checked_seed(seed: object) -> int:
+    """A whole number, NumPy's too: it is written into files, and what cannot be read again there proves nothing."""
+    try:
+        found = int(operator.index(seed))  # type: ignore[arg-type]
+    except TypeError:
+        found = -1
+    if not 0 <= found <= LAST_SEED:
+        raise BadInput("not a seed", field="--seed", remedy=f"give a whole number from 0 to {LAST_SEED:,}")
+    return found
 
 
 def parse_shard(text: str) -> tuple[int, int]:

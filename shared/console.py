@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from shared.errors import BadInput, Fair4FreeError, Unreachable
+from shared.errors import BadInput, Fair4FreeError
+from shared.folder import permitted
 from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
@@ -181,14 +182,10 @@ def shell(command: str, as_json: bool) -> Iterator[Shell]:
     """Run a command's body; our errors become a message and an exit code, others stay loud."""
     running = Shell(command, as_json)
     try:
-        yield running
+        with permitted():
+            yield running
     except Fair4FreeError as error:
         raise SystemExit(running.failed(error)) from None
-    except PermissionError as error:
-        denied = Unreachable(
-            "permission denied", field=str(error.filename), remedy="run as its owner, or make it yours"
-        )
-        raise SystemExit(running.failed(denied)) from None
     except KeyboardInterrupt:
         running.note("stopped")
         raise SystemExit(130) from None

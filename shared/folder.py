@@ -70,6 +70,18 @@ def unwritable(path: Path, error: OSError) -> Unreachable:
     )
 
 
+@contextmanager
+def permitted() -> Iterator[None]:
+    """Raises `Unreachable` where the file system refuses the body something, whatever it was about to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.errno is None:  # not of a file
+            raise
+        remedy = "run as its owner, or make it yours" if isinstance(error, PermissionError) else "check that path"
+        raise Unreachable(os.strerror(error.errno).lower(), field=str(error.filename), remedy=remedy) from error
+
+
 def there_already(path: Path, remedy: str) -> BadInput:
     """What refuses to replace that which stands at `path`."""
     return BadInput("it is there already", field=str(path), remedy=remedy)

@@ -61,13 +61,22 @@ def test_the_public_functions_are_these() -> None:
         "approve",
         "attack",
         "deny",
+        "errors",
         "gate",
         "init",
         "override",
         "train",
         "write_privacy_report",
     }
-    assert set(consumer.__all__) == {"audit", "distill", "enrol", "fetch", "generate", "verify", "verify_ledger"}
+    steps = {"audit", "distill", "enrol", "fetch", "generate", "verify", "verify_ledger"}
+    assert set(consumer.__all__) == {"errors", *steps}
+
+
+def test_what_is_no_step_is_answered_with_the_steps() -> None:
+    with pytest.raises(AttributeError, match=r"module 'data_owner' has no attribute 'serve'; its steps are init, "):
+        assert data_owner.serve  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"module 'consumer' has no attribute 'publish'; its steps are enrol, "):
+        assert consumer.publish  # type: ignore[attr-defined]
 
 
 def test_the_steps_take_paths_as_text_and_say_what_is_no_node_or_study() -> None:

@@ -1,0 +1,46 @@
+"""A step as programs call it: its arguments are what its signature names, and where the file system refuses it ends in
+our error."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from shared.errors import BadInput
+from shared.folder import permitted
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def step(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """`function`, which also raises `BadInput` for an argument that is of none of its types, and `Unreachable` for a
+    file that cannot be reached."""
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+
+    @wraps(function)
+    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        with permitted():
+            try:
+                return checked(*arguments, **named)
+            except ValidationError as error:
+                if error.title != function.__name__:  # of something else, within the step
+                    raise
+                raise _refused(error, function) from None
+
+    return called
+
+
+def _refused(error: ValidationError, function: Callable[..., object]) -> BadInput:
+    """Names the first argument that is of none of its types, and those; never what was given."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    first = found[0]["loc"][0]
+    places: dict[int | str, str] = dict(enumerate(inspect.signature(function).parameters))
+    wanted = dict.fromkeys(each["msg"] for each in found if each["loc"][0] == first)
+    package = function.__module__.partition(".")[0]
+    remedy = f"see help({package}.{function.__name__})"
+    return BadInput(", or ".join(wanted), field=places.get(first, str(first)), remedy=remedy)
