@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from consumer import lineage
 from consumer.audit_report import Audit, audit_report
 from consumer.distillation import distillation_of, measured_again
@@ -23,17 +25,17 @@ def audit(
     path: Path | str,
     *,
     synthetic: Path | str | None = None,
-    real: Path | str | None = None,
+    real: Path | str | pd.DataFrame | None = None,
     progress: Progress = quiet,
 ) -> Audit:
-    """Audit a file of synthetic rows without records; compare with a real file of the analyst's own if there is one."""
+    """Audit a file of synthetic rows without records; compare with real ones of the analyst's own if there are any."""
     study = Study(Path(path))
     table_path = study.synthetic if synthetic is None else Path(synthetic)
     trusted = release_with_decoder(study)
     student = read_student(study)
     synthesiser, expected = synthesiser_with(student, study, trusted)
     card = card_of(trusted, synthesiser.schema)
-    own = read_rows(Path(real), synthesiser.schema) if real is not None else None
+    own = None if real is None else read_rows(Path(real) if isinstance(real, str) else real, synthesiser.schema)
     rows = read_rows(table_path, synthesiser.schema)
     progress(0, 3, "making rows again")
     origin = lineage.lineage(table_path, rows, synthesiser, expected)  # before `generate` puts other rows there
