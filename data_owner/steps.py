@@ -57,7 +57,7 @@ def init(
     dataset_name: str | None = None,
     sensitive: str | tuple[str, ...] = (),
     target: str | None = None,
-    positive: str | None = None,
+    positive: str | int | None = None,
     name: str | None = None,
     small_groups: Literal["refuse", "merge"] = "refuse",
     epsilon: float | None = None,
@@ -75,6 +75,7 @@ def init(
         raise BadInput("not a folder", field=str(path), remedy="choose a new folder for the node")
     _check_empty(node)
     sensitive = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
+    positive = None if positive is None else str(positive)
     found = source(data, images, labels, size, skip_bad_files, dataset_name, sensitive, target, positive)
     if epsilon is not None and found.positive is None:
         raise BadInput(

@@ -269,6 +269,16 @@ def test_the_positive_class_may_be_written_as_the_file_has_it(died: list[object]
     assert found.positive == positive
 
 
+@pytest.mark.parametrize("flags", ["int64", "bool"])
+@pytest.mark.parametrize(("positive", "numbered"), [(1, "1"), (True, "1"), (0, "0"), (np.False_, "0"), ("True", "1")])
+def test_the_positive_class_of_flags_is_named_as_a_number_or_a_flag(
+    flags: str, positive: int, numbered: str, tmp_path: Path
+) -> None:
+    table = patients().astype({"died": flags})
+    found = steps.init(tmp_path / "node", data=table, target="died", sensitive="région", positive=positive)
+    assert found.positive == (numbered if flags == "int64" else str(numbered == "1"))
+
+
 def test_with_a_budget_the_positive_class_is_as_it_was_named(tmp_path: Path) -> None:
     path = changed(died=["TRUE", "FALSE"] * 300)(tmp_path)
     asked = {"data": path, "target": "died", "sensitive": ("région",)}

@@ -49,6 +49,8 @@ WITHOUT_DASHES = "looks like dates written as 20200124: write 2020-01-24"
 BESIDE_DATES = "mixes dates with other text: empty the cells that are no date"
 OF_DATES = {SPELT_OTHERWISE, WITHOUT_DASHES, BESIDE_DATES}
 BESIDE_NUMBERS = "mixes numbers with other text: empty the cells that are no number"
+FLAGS = {"1": "True", "0": "False", "True": "1", "False": "0"}
+"""What a class is called where its column has flags for numbers, or numbers for flags."""
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
 
 
@@ -93,11 +95,12 @@ def infer(
         columns[column] = ColumnSettings(kind=kind, role=role)
     classes = canonical(table[target], target, "category").dropna()
     check_target(classes, target)
-    likely = [label for label in classes.unique() if label.lower() in ("1", "true", "yes")]
+    labels = tuple(classes.unique())
+    likely = [label for label in labels if label.lower() in ("1", "true", "yes")]
     named = (
         str(likely[0] if likely else classes.value_counts().index[-1])
         if positive is None
-        else declared_as(positive, tuple(classes.unique()))
+        else declared_as(positive, labels) or declared_as(FLAGS.get(positive, positive), labels)
     )
     if named is None:
         raise BadInput("not a class of the target", field="--positive", remedy="name one of its classes")
