@@ -177,6 +177,13 @@ def decide(
     What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`.
     """
     person, at = named(by), int(now.timestamp())
+    if decision not in (Decision.APPROVED, Decision.DENIED) or role not in tuple(PartyRole):
+        raise BadInput(
+            "not a decision, or not a role",
+            field="enrol",
+            remedy=f"choose {Decision.APPROVED} or {Decision.DENIED}, and {' or '.join(PartyRole)}",
+        )
+    decision, role = Decision(decision), PartyRole(role)  # a caller may give them as text
     with folder.locked(node.lock):
         matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:
