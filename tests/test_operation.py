@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -318,6 +319,19 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
     shutil.rmtree(owner.node.roots)
     assert "fair4free_root_expires" not in owner.ask("/metrics")[1]
     assert owner.metric("fair4free_log_entries") == Ledger.size(owner.node.ledger)
+
+
+def test_a_node_is_served_from_any_thread_until_an_event_is_set_and_signals_are_then_as_before(node: Node) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+
+    def serve(stop: Callable[[threading.Event], None]) -> None:
+        ended = threading.Event()
+        server.serve(node, "127.0.0.1:0", "127.0.0.1:0", ready=lambda listening: stop(ended), stopping=ended)
+
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(serve, threading.Event.set).result(30)
+    serve(lambda ended: signal.raise_signal(signal.SIGTERM))
+    assert {each: signal.getsignal(each) for each in before} == before
 
 
 def test_a_node_is_served_by_one_process_and_its_invitation_keeps_the_addresses(owner: OwnerProcess) -> None:

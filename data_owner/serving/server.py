@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -113,8 +114,10 @@ def serve(
     metrics_address: str = "",
     host_name: str = "",
     ready: Callable[[Listening], None] = lambda listening: None,
+    stopping: threading.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls in flight finish. Port 0 takes a free port.
+    """Serve until `stopping` is set or, in the main thread, SIGTERM or SIGINT comes, then let calls in flight finish.
+    Port 0 takes a free port.
 
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
@@ -124,8 +127,26 @@ def serve(
     _check_address(address, "--address")
     _check_address(enrolment_address, "--enrolment-address")
     _check_servable(node)
-    with folder.locked(node.serving_lock, waits=False):  # a second would put its addresses into the invitation
-        _serve(node, address, enrolment_address, metrics_address, host_name, ready)
+    stopping = stopping or threading.Event()
+    with (
+        folder.locked(node.serving_lock, waits=False),  # a second would put its addresses into the invitation
+        _set_by_signals(stopping),
+    ):
+        _serve(node, address, enrolment_address, metrics_address, host_name, ready, stopping)
+
+
+@contextmanager
+def _set_by_signals(stopping: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stopping` while the body runs. Python lets the main thread alone say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {each: signal.signal(each, lambda *_: stopping.set()) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in found.items():
+            signal.signal(each, handler)
 
 
 def _serve(
@@ -135,11 +156,8 @@ def _serve(
     metrics_address: str,
     host_name: str,
     ready: Callable[[Listening], None],
+    stopping: threading.Event,
 ) -> None:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-
     def is_ready() -> bool:
         try:
             _check_servable(node)
