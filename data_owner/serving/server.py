@@ -15,7 +15,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -33,6 +33,7 @@ from data_owner.serving.access_control import (
     caller_role,
     place,
 )
+from data_owner.serving.answers import WITHDRAWN, answer, judge
 from data_owner.serving.monitoring import Metrics, MonitoringServer, NodeState
 from data_owner.serving.open_calls import OpenCalls
 from data_owner.serving.server_certificate import ServerCertificate
@@ -47,17 +48,15 @@ from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.manifest import Digest
-from protocol.refusals import Expired, NotLogged, Rewritten, RuleBroken
+from protocol.refusals import Expired
 from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.clock import now
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
-
-Answer = TypeVar("Answer")
 
 KINDS = {number: kind for kind, number in ARTEFACT_KINDS.items()}
 
@@ -85,8 +84,6 @@ OPTIONS = [
     ("grpc.enable_channelz", 0),
     ("grpc.so_reuseport", 0),
 ]
-
-WITHDRAWN = "not, or no longer, approved"
 
 
 @dataclass(frozen=True)
@@ -223,24 +220,24 @@ class Releases(service.ReleaseServiceServicer):
         self._metadata = TrustMetadata(node, self._ledger)
 
     def GetRoot(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        found = _answer(context, lambda: self._metadata.root(request.version))
+        found = answer(context, lambda: self._metadata.root(request.version))
         if found is None:
             context.abort(grpc.StatusCode.NOT_FOUND, "version: there is no such root")
         return wire.GetRootResponse(root=found[0], signatures=found[1])
 
     def GetFreshness(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        freshness, signatures = _answer(context, lambda: self._metadata.freshness(now()))
+        freshness, signatures = answer(context, lambda: self._metadata.freshness(now()))
         return wire.GetFreshnessResponse(freshness=freshness, signatures=signatures)
 
     def GetLogProof(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        found = _answer(context, lambda: self._metadata.log_proof(request.version, request.last_size))
+        found = answer(context, lambda: self._metadata.log_proof(request.version, request.last_size))
         if request.last_size > Checkpoint.from_note(found.checkpoint).size:
             log.error("a caller says to have seen a longer log", extra={"caller": caller(context)})
         return wire.GetLogProofResponse(**vars(found))
 
     def Countersign(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         party = caller(context)
-        _judge(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
+        judge(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
         return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -250,7 +247,7 @@ class Releases(service.ReleaseServiceServicer):
             release.mark_served(self._node, request.version, now())
             return manifest, signatures
 
-        manifest, signatures = _answer(context, serve_manifest)
+        manifest, signatures = answer(context, serve_manifest)
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
         return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
@@ -260,12 +257,12 @@ class Releases(service.ReleaseServiceServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "kind: not one of the artefacts")
         if not may_read(caller_role(self._node, context), kind):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, NOT_APPROVED)
-        _, _, trusted = _answer(context, lambda: self._load(request.version))
+        _, _, trusted = answer(context, lambda: self._load(request.version))
         data, digest = trusted.artefacts[kind], trusted.manifest.artefacts[kind]
         if request.offset > len(data):
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "offset: beyond the artefact")
         if request.offset < len(data):
-            _answer(
+            answer(
                 context,
                 lambda: self._log(context, request.version, kind, digest, request.offset, len(data) - request.offset),
             )
@@ -274,7 +271,7 @@ class Releases(service.ReleaseServiceServicer):
             extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
-            is_denied = _answer(context, lambda: self._ledger.is_denied(request.version))
+            is_denied = answer(context, lambda: self._ledger.is_denied(request.version))
             if is_denied or not may_read(caller_role(self._node, context), kind):
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
             chunk = data[start : start + LIMITS.chunk_bytes]
@@ -309,9 +306,9 @@ class Enrolments(service.EnrolmentServiceServicer):
         self._one_at_a_time = threading.Lock()
 
     def Enrol(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        _judge(context, lambda: identity.request_fingerprint(request.certificate_request))
+        judge(context, lambda: identity.request_fingerprint(request.certificate_request))
         with self._one_at_a_time:
-            decision, certificate = _answer(
+            decision, certificate = answer(
                 context, lambda: self._receive(request.certificate_request, place(context.peer()))
             )
         return wire.EnrolResponse(state=DECISIONS[decision], certificate=certificate)
@@ -336,45 +333,6 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         serving = not request.service or self._is_ready()
         states = health_pb2.HealthCheckResponse
         return states(status=states.SERVING if serving else states.NOT_SERVING)
-
-
-def _answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
-    """Do `work` on what the node holds. What is wrong with that is for its log; a caller learns only that it is.
-
-    What the caller has to mend, or a person here to decide, it is told without the remedy, which is for this side.
-    """
-    try:
-        return work()
-    except RuleBroken as error:
-        log.error("refused by the egress log", extra={"problem": str(error)})
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
-    except PolicyRefusal as error:
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{error.field}: {error.problem}")
-    except Unreachable as error:
-        log.error("cannot answer", extra={"problem": str(error)})
-        context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
-    except (BadInput, NotLogged) as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}")
-    except VerificationFailure as error:
-        log.error("what is here is not what was signed", extra={"problem": str(error)})
-        context.abort(grpc.StatusCode.DATA_LOSS, "what the owner holds is not what was signed")
-    except Exception:  # gRPC would send its words to the caller
-        log.exception("cannot answer")
-        context.abort(grpc.StatusCode.INTERNAL, "the owner cannot answer")
-
-
-def _judge(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
-    """Do `work` on what the caller sent: where that does not verify, it is the caller's to mend."""
-
-    def judged() -> Answer:
-        try:
-            return work()
-        except (Rewritten, RuleBroken):  # of our own log
-            raise
-        except VerificationFailure as error:
-            raise BadInput(error.problem, field=error.field, remedy=error.remedy) from error
-
-    return _answer(context, judged)
 
 
 def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Server:
