@@ -11,6 +11,7 @@ import grpc
 from consumer.study import Study
 from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
 from protocol.refusals import AGAIN, EndlessData
+from protocol.transport import check_tls_1_3
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
@@ -25,7 +26,7 @@ _TOO_LONG = "larger than max"
 
 
 def mutual(study: Study) -> grpc.Channel:
-    """To the release port, as the identity the owner approved."""
+    """To the release port, as the identity the owner approved. Raises `PolicyRefusal` unless TLS 1.3 is the lowest."""
     invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(
         invitation.certificate_authority.encode(),
@@ -36,13 +37,14 @@ def mutual(study: Study) -> grpc.Channel:
 
 
 def enrolment(study: Study) -> grpc.Channel:
-    """To the enrolment port: the owner is authenticated by the invitation, we are not yet."""
+    """To the enrolment port: the owner is authenticated by the invitation, we are not yet. Raises as `mutual` does."""
     invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
     return _channel(invitation.enrolment_address, credentials)
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
+    check_tls_1_3()
     return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS, compression=grpc.Compression.NoCompression)
 
 

@@ -9,12 +9,28 @@ section 9.1) are always there. The core reads its variables once, when grpc is f
 from __future__ import annotations
 
 import os
+import sys
 
-NO_P256_SUITE_BELOW_1_3 = "ECDHE-RSA-AES256-GCM-SHA384"
+from shared.errors import PolicyRefusal
+
+SUITES, NO_P256_SUITE_BELOW_1_3 = "GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384"
+_was_loaded_before = False
 
 
 def require_tls_1_3() -> None:
-    """Must run before grpc is imported."""
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_P256_SUITE_BELOW_1_3
+    """Must run before grpc is imported: see `check_tls_1_3`."""
+    global _was_loaded_before
+    _was_loaded_before |= "grpc" in sys.modules and os.environ.get(SUITES) != NO_P256_SUITE_BELOW_1_3
+    os.environ[SUITES] = NO_P256_SUITE_BELOW_1_3
     # the core would write a line of its own to stderr for each failed handshake
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def check_tls_1_3() -> None:
+    """Raises `PolicyRefusal` where grpc was imported before it could be told, and would also speak TLS 1.2."""
+    if _was_loaded_before:
+        raise PolicyRefusal(
+            "grpc was imported first and also speaks TLS below 1.3",
+            field="grpc",
+            remedy="import consumer before grpc, in a new process",
+        )

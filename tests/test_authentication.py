@@ -1,9 +1,12 @@
 """Who is let in at all: TLS 1.3, certificates of this owner's authority, in their time."""
 
 import contextlib
+import os
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,13 +20,13 @@ from consumer.study import Study
 from data_owner import authority
 from data_owner.node import Node
 from data_owner.serving import server, tls_version
-from protocol import identity
+from protocol import identity, transport
 from protocol.access import PartyRole
 from protocol.refusals import FastForward, Freeze
 from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal, Unreachable
-from tests.owner_process import OwnerProcess, let_in, owner_process
+from tests.owner_process import ROOT, OwnerProcess, let_in, owner_process
 
 CHECK = "/grpc.health.v1.Health/Check"
 
@@ -80,6 +83,37 @@ def test_a_consumer_refuses_an_owner_that_knows_only_tls_1_2(owner: OwnerProcess
                 except OSError:
                     results.append("refused")
     assert results == ["refused", "TLSv1.3"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "suites", "said"),
+    [
+        ("grpc, consumer", None, "PolicyRefusal"),
+        ("grpc, consumer, data_owner", None, "PolicyRefusal"),
+        ("grpc, consumer", transport.NO_P256_SUITE_BELOW_1_3, "Channel"),
+        ("consumer, grpc", None, "Channel"),
+        ("data_owner, grpc, consumer", None, "Channel"),
+    ],
+)
+def test_a_consumer_opens_no_channel_where_grpc_was_loaded_before_it_was_told_of_tls_1_3(
+    study: Study, imports: str, suites: str | None, said: str
+) -> None:
+    ask = (
+        f"import {imports}\n"
+        "from consumer import channel\n"
+        "from consumer.study import Study\n"
+        "from pathlib import Path\n"
+        "try: found = channel.mutual(Study(Path(r'%s')))\n"
+        "except consumer.errors.PolicyRefusal as error: found = error\n"
+        "print(type(found).__name__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != transport.SUITES}
+    if suites:
+        environment[transport.SUITES] = suites
+    done = subprocess.run(
+        [sys.executable, "-c", ask % study.folder], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == said, done.stderr
 
 
 def test_an_owner_that_would_speak_tls_1_2_does_not_serve(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
