@@ -250,6 +250,20 @@ def test_kinds_are_inferred_as_a_person_would() -> None:
     }
 
 
+def test_numbers_that_a_frame_holds_as_categories_are_categories() -> None:
+    grades = np.arange(600) % 4
+    table = patients().assign(
+        grade=pd.Categorical(grades), dose=pd.Categorical(grades / 2), number=grades, stay=pd.Categorical(range(600))
+    )
+    columns = settings_for(table).columns
+    assert {name: columns[name].kind for name in ("grade", "dose", "number", "stay")} == {
+        "grade": "category",
+        "dose": "category",
+        "number": "integer",
+        "stay": "undecided",
+    }
+
+
 def test_the_positive_class_is_the_telling_one_or_else_the_rarer() -> None:
     def positive(labels: list[str]) -> str:
         table = patients().assign(died=labels * (600 // len(labels)))

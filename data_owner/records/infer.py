@@ -86,7 +86,7 @@ def infer(
         if column in pictures
         else ColumnSettings(kind="exclude", reason="the image is the only feature")
         if pictures and column not in (target, *sensitive)
-        else _guess(plain(table[column], column))
+        else _guess(table[column])
         for column in table.columns
     }
     for column in (target, *sensitive):
@@ -116,9 +116,12 @@ def infer(
         raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
 
 
-def _guess(values: pd.Series) -> ColumnSettings:
-    """The likely kind of a plain column, or "undecided" with the reason why a person must look."""
+def _guess(given: pd.Series) -> ColumnSettings:
+    """The likely kind of a column, or "undecided" with the reason why a person must look."""
+    values = plain(given, str(given.name))
     guessed = _guess_kind(values)
+    if isinstance(given.dtype, pd.CategoricalDtype) and guessed.kind in ("integer", "number"):
+        return ColumnSettings(kind="category") if values.nunique() <= LIMITS.categories else guessed
     if (guessed.kind == "date" or guessed.reason in OF_DATES) and BIRTH.search(str(values.name)):
         return ColumnSettings(kind="undecided", reason="looks like a date of birth: exclude it, and give an age")
     return guessed
