@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 import pandas as pd
@@ -156,18 +157,27 @@ def _finite(values: Tensor) -> Tensor:
     return values
 
 
+_counting = Lock()
+_found: list[int] = []
+"""How many threads torch could use before the first of the runs that are under way, once for each of them."""
+
+
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """`AT_ONCE` workers, or one where torch may use one thread, in each of which torch uses one.
 
     Where it divides a tensor among threads, SiLU and sigmoid round the last numbers of each part in another way.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(min(AT_ONCE, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
+    with _counting:  # of several runs at once the first found what is to be given back
+        threads = _found[0] if _found else torch.get_num_threads()
+        _found.append(threads)
+    try:
+        with ThreadPoolExecutor(min(AT_ONCE, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
-        finally:
-            pool.submit(torch.set_num_threads, threads)  # a worker's one is also that of threads that start after it
+    finally:
+        with _counting:
+            torch.set_num_threads(threads)  # a worker's one is also that of threads that start after it
+            _found.pop()
 
 
 def group_shares(schema: Schema) -> Tensor:

@@ -112,9 +112,12 @@ class Student(nn.Module):
     @classmethod
     def from_bytes(cls, data: bytes, latent: int) -> Self:
         """Raises `VerificationFailure` unless the tensors are a student of this latent size."""
-        model = cls(latent)
+        with torch.device("meta"):  # draws no weights from the caller's generator
+            model = cls(latent)
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        model.load_state_dict(checked(data, shapes))
+        tensors = checked(data, shapes)
+        model = model.to_empty(device="cpu")
+        model.load_state_dict(tensors)
         return model.eval()
 
 
@@ -137,7 +140,8 @@ def distil(
     optimiser = torch.optim.Adam(student.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     history = []
-    with threadpool_limits(1):  # small matrices: more would wait for each other longer than they work
+    # small matrices: more would wait for each other longer than they work
+    with threadpool_limits(1, user_api="openmp"):
         for step in range(1, settings.steps + 1):
             chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
             first, second = (

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load, save
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 
 from data_owner.learning.teacher import TeacherSettings, architecture_for
@@ -367,6 +369,37 @@ def test_rows_are_the_same_to_the_last_bit_however_many_threads_there_are() -> N
     finally:
         torch.set_num_threads(before)
     assert made[0].equals(made[1])
+
+
+def test_runs_that_overlap_leave_torch_as_many_threads_as_there_were(artefacts: dict[Artefact, bytes]) -> None:
+    synthesiser, before = make(artefacts), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first = synthesiser.rows(0, 0, 9)
+        next(first)
+        with ThreadPoolExecutor(1) as beside:
+            second = beside.submit(synthesiser.rows, 0, 0, 9).result()
+            beside.submit(next, second).result()
+            first.close()
+            beside.submit(second.close).result()
+            assert beside.submit(torch.get_num_threads).result() == 3
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_distilling_and_reading_a_student_change_nothing_that_the_process_shares() -> None:
+    def shared() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    seen: list[list[int]] = []
+    with threadpool_limits(2, user_api="blas"):
+        state = torch.get_rng_state()
+        found = distil(five_modes(500), HALVES, StudentSettings(steps=50), lambda *update: seen.append(shared()))
+        assert seen == [shared()]
+    Student.from_bytes(found.student.to_bytes({}), latent=4)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_decoder_of_a_table_is_held_to_the_limit_of_outputs() -> None:
