@@ -1,6 +1,7 @@
 """The consumer's side. The steps over a study are functions; `fair4free` is a thin shell over them.
 
-What a step raises is in `errors`.
+A step raises `errors.BadInput` for an argument or a folder that it cannot use and `errors.Unreachable` for what cannot
+be read, written or reached; each says what else it raises.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ real file of their own gets the real comparison too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from consumer.image_audit import image_audit
@@ -36,7 +36,7 @@ class Audit:
 
     synthetic_only: Scores
     on_own_records: Scores | None
-    report: Report
+    report: Report = field(repr=False)
 
 
 def audit_report(

@@ -16,7 +16,7 @@ from protocol.artefacts import Artefact
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.card import Card
-from shared.errors import VerificationFailure
+from shared.errors import Unreachable, VerificationFailure
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 
@@ -28,13 +28,18 @@ def audit(
     real: Path | str | pd.DataFrame | None = None,
     progress: Progress = quiet,
 ) -> Audit:
-    """Audit a file of synthetic rows without records; compare with real ones of the analyst's own if there are any."""
+    """Audit a file of synthetic rows without records; compare with real ones of the analyst's own if there are any.
+
+    Raises as `generate` does.
+    """
     study = Study(Path(path))
     table_path = study.synthetic if synthetic is None else Path(synthetic)
     trusted = release_with_decoder(study)
     student = read_student(study)
     synthesiser, expected = synthesiser_with(student, study, trusted)
     card = card_of(trusted, synthesiser.schema)
+    if synthetic is None and not table_path.exists():
+        raise Unreachable("not there yet", field=str(table_path), remedy="run `fair4free generate`, or name a file")
     own = None if real is None else read_rows(Path(real) if isinstance(real, str) else real, synthesiser.schema)
     rows = read_rows(table_path, synthesiser.schema)
     progress(0, 3, "making rows again")

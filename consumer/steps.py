@@ -38,7 +38,11 @@ class Generated:
 
 
 def distill(path: Path | str, *, seed: SkipValidation[int] = 0, progress: Progress = quiet) -> Distillation:
-    """Distil the student from noise and the released statistics; write it with its lineage. Returns how far it came."""
+    """Distil the student from noise and the released statistics; write it with its lineage. Returns how far it came.
+
+    Raises `VerificationFailure` unless what was fetched is still what was signed, and in date, and `PolicyRefusal` in
+    an auditor's study.
+    """
     seed = _checked_seed(seed)
     study = Study(Path(path))
     trusted = release_with_decoder(study)
@@ -63,7 +67,8 @@ def generate(
     """Stream synthetic rows to CSV or Parquet, pictures to Parquet or, without a suffix, to a folder of PNG files.
 
     The same seed gives the same rows; `shard` "i/n" its i-th part. `balanced` rows are for models to be trained on.
-    Without `out` they take the place of the study's last ones; what stands at `out` is never replaced.
+    Without `out` they take the place of the study's last ones; what stands at `out` is never replaced. Raises as
+    `distill` does, and `VerificationFailure` for a student of another release.
     """
     seed = _checked_seed(seed)
     study = Study(Path(path))

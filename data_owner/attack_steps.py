@@ -48,7 +48,8 @@ def attack(path: Path | str, *, shadows: int | None = None, progress: Progress =
     What was trained is kept until the attack is done, so one that was stopped goes on where it was. With a budget the
     whole mechanism is rehearsed on people instead, and what is found stays off card and gate.
     A release that is already approved or served is attacked too; it then stays what it is until a person denies it.
-    Raises `Unreachable` while another attack runs on this node: what that finds could be written over.
+    Raises `PolicyRefusal` for a release that cannot be attacked, and `Unreachable` while another attack runs on this
+    node: what that finds could be written over.
     """
     if shadows is not None and (shadows < 2 or shadows % 2):
         raise BadInput("shadow releases come in pairs", field="--shadows", remedy="give an even number from 2")

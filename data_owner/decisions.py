@@ -20,7 +20,10 @@ from shared.errors import BadInput, Fair4FreeError, PolicyRefusal
 
 
 def approve(path: Path | str, *, by: str) -> Manifest:
-    """Approve the newest release: sign it and allow it to be served."""
+    """Approve the newest release: sign it and allow it to be served.
+
+    Raises `PolicyRefusal` where the gate refused it, attacks block it or what was measured has changed.
+    """
     node = Node.open(path)
     settings = read_settings(node)
     check_name(node, settings)
@@ -50,7 +53,10 @@ def approve(path: Path | str, *, by: str) -> Manifest:
 
 
 def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
-    """Let the newest release out over what attacks found; it takes two people. Returns who did so far."""
+    """Let the newest release out over what attacks found; it takes two people. Returns who did so far.
+
+    Raises `PolicyRefusal` where nothing blocks it, or if this person did already.
+    """
     node = Node.open(path)
     version = release.latest(node)
     people = release.override(node, version, by=by, reason=reason, now=now())

@@ -118,8 +118,10 @@ def step(
 
 
 def versions(node: Node) -> list[int]:
-    """All versions of the node, rising."""
-    return sorted(int(path.parent.name) for path in node.releases.glob(f"*/{STATE}") if path.parent.name.isdecimal())
+    """All versions of the node, rising. Raises `Unreachable` where they may not be listed: `glob` would find none."""
+    with folder.permitted():
+        places = node.releases.iterdir() if node.releases.exists() else ()
+        return sorted(int(path.name) for path in places if path.name.isdecimal() and (path / STATE).is_file())
 
 
 def latest(node: Node) -> int:

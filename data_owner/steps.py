@@ -67,7 +67,8 @@ def init(
     Nothing is written unless all of it is sound; a feature that is not waits for a person, "undecided". Nothing stays
     of what could not be written whole. A folder that is not there yet is made for nobody else to get in. `sensitive`
     may be one name. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon` turns differential privacy
-    on; a data set's codebook, where it has one, then declares its columns.
+    on; a data set's codebook, where it has one, then declares its columns. What is returned is a copy: edit
+    `owner.toml` in the folder.
     """
     path = Path(path)
     node = Node(path)
@@ -159,7 +160,7 @@ def skipped(path: Path) -> list[str]:
 def train(path: Path | str, *, progress: Progress = quiet, restart: bool = False) -> int:
     """Train the teacher, or go on where it was stopped, and write a draft release. Returns its version.
 
-    Raises `Unreachable` while another run trains on this node.
+    Raises `PolicyRefusal` where owner.toml does not allow it and `Unreachable` while another run trains on this node.
     """
     node = Node.open(path)
     with folder.locked(node.training_lock, waits=False):
@@ -220,7 +221,11 @@ class Gated:
 
 
 def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
-    """Measure and attack the newest release, keep its card and what the gate found, write the reports."""
+    """Measure and attack the newest release, keep its card and what the gate found, write the reports.
+
+    Raises `PolicyRefusal` where there is none to be measured, or records or settings changed since it was trained. What
+    the policy has against it is returned.
+    """
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)

@@ -30,7 +30,7 @@ from shared.canonical import restore
 from shared.card import Card
 from shared.codec import group_positions
 from shared.conform import conform
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.generation import Synthesiser
 from shared.schema import MERGED, Schema
 from shared.student import Distillation, Student, StudentSettings
@@ -321,6 +321,7 @@ def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_p
     patients(LEAST_ROWS).to_csv(tmp_path / "real.csv", index=False)
     found = consumer.audit(study.folder, synthetic=enough, real=tmp_path / "real.csv")
     assert found.on_own_records is not None
+    assert len(repr(found)) < 1000, "the report's pictures are not printed"
     assert consumer.audit(study.folder, synthetic=enough, real=patients(LEAST_ROWS)).on_own_records is not None
     with pytest.raises(BadInput, match=f"fewer than {LEAST_ROWS} rows"):
         consumer.audit(study.folder, synthetic=enough, real=patients(LEAST_ROWS - 1))
@@ -350,6 +351,16 @@ def test_a_student_of_another_release_generates_nothing(study: Study, tmp_path: 
     finally:
         study.student.write_bytes(whole)
     assert not (tmp_path / "rows.csv").exists()
+
+
+def test_an_audit_before_there_are_rows_says_how_to_make_them(study: Study) -> None:
+    kept = study.synthetic.rename(study.folder / "kept.parquet")
+    try:
+        with pytest.raises(Unreachable, match="run `fair4free generate`") as caught:
+            consumer.audit(study.folder)
+    finally:
+        kept.rename(study.synthetic)
+    assert caught.value.field == str(study.synthetic)
 
 
 def test_a_damaged_student_is_the_study_s_own_affair(study: Study) -> None:

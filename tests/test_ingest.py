@@ -250,6 +250,11 @@ def test_kinds_are_inferred_as_a_person_would() -> None:
     }
 
 
+def test_a_frame_without_rows_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the table has no rows"):
+        steps.init(tmp_path / "node", data=patients().iloc[:0], target="died", sensitive="région")
+
+
 def test_numbers_that_a_frame_holds_as_categories_are_categories() -> None:
     grades = np.arange(600) % 4
     table = patients().assign(

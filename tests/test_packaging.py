@@ -14,6 +14,7 @@ import zipfile
 from importlib.metadata import Distribution, distribution
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,13 @@ def test_the_public_functions_are_these() -> None:
     }
     steps = {"audit", "distill", "enrol", "fetch", "generate", "verify", "verify_ledger"}
     assert set(consumer.__all__) == {"errors", *steps}
+
+
+@pytest.mark.parametrize("package", [consumer, data_owner])
+def test_type_checkers_are_told_of_every_step_where_it_is(package: ModuleType) -> None:
+    text = Path(str(package.__file__)).read_text(encoding="utf-8")
+    told = re.findall(rf"from {package.__name__}\.(\w+) import (\w+) as \2\n", text)
+    assert {name: module for module, name in told} == package.STEPS
 
 
 def test_what_is_no_step_is_answered_with_the_steps() -> None:
@@ -134,6 +142,7 @@ def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
         "data_owner/datasets/ATTRIBUTION.md",
         "shared/templates/report.html.j2",
         "protocol/fair4free/v1/release.proto",
+        *(f"{package}/py.typed" for package in ("consumer", "data_owner", "protocol", "shared")),
     } <= names
     assert not [name for name in names if name.startswith(("tests", "deploy"))]
 

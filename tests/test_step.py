@@ -4,12 +4,15 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
 import consumer
 import data_owner
+from data_owner import release
+from data_owner.node import Node
 from shared.errors import BadInput, Unreachable
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -57,6 +60,17 @@ def test_a_step_and_its_documentation_are_those_of_the_module() -> None:
 
     assert consumer.generate is consumer.generate
     assert consumer.generate.__doc__ == steps.generate.__doc__
+
+
+def test_releases_that_may_not_be_listed_are_not_none_at_all(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(place: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(Unreachable, match="permission denied") as caught:
+        release.latest(node)
+    assert caught.value.field == str(node.releases)
 
 
 @pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO])

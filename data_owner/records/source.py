@@ -72,6 +72,8 @@ def source(
         table, name = read_table(Path(data)), Path(data).name
     else:
         table, name = pd.DataFrame(data), "frame"
+        if len(table) == 0:
+            raise BadInput("the table has no rows", field="table", remedy="give a frame with rows")
     if target is None or not sensitive:
         raise BadInput(
             "the target and at least one sensitive column must be named",
