@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from shared.errors import BadInput, Fair4FreeError
+from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.folder import permitted
 from shared.progress import Pace
 
