@@ -4,7 +4,9 @@ our error."""
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -19,12 +21,12 @@ Result = TypeVar("Result")
 
 def step(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """`function`, which also raises `BadInput` for an argument that is of none of its types, and `Unreachable` for a
-    file that cannot be reached."""
+    file that cannot be reached. It does not depend on what the caller has set of torch."""
     checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
 
     @wraps(function)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        with permitted():
+        with permitted(), _own_defaults():
             try:
                 return checked(*arguments, **named)
             except ValidationError as error:
@@ -33,6 +35,15 @@ def step(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
                 raise _refused(error, function) from None
 
     return called
+
+
+def _own_defaults() -> AbstractContextManager[None]:
+    """Torch's own, where it is loaded: a step that has not loaded it does without."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from shared.torch_defaults import torch_defaults
+
+    return torch_defaults()
 
 
 def _refused(error: ValidationError, function: Callable[..., object]) -> BadInput:

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+import torch
+from safetensors.torch import load
 
 import consumer
 from consumer import lineage, steps
@@ -361,6 +363,23 @@ def test_an_audit_before_there_are_rows_says_how_to_make_them(study: Study) -> N
     finally:
         kept.rename(study.synthetic)
     assert caught.value.field == str(study.synthetic)
+
+
+def test_what_a_notebook_has_set_of_torch_changes_neither_a_student_nor_a_row(study: Study, tmp_path: Path) -> None:
+    again = Study(tmp_path / "study")
+    shutil.copytree(study.folder, again.folder)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.device("meta"), patch("consumer.steps.StudentSettings", QUICK_STUDENT):
+            consumer.distill(again.folder)
+            consumer.generate(again.folder, rows=4 * ROWS, seed=5, shard="2/4")
+            assert torch.get_default_dtype() is torch.float64
+            assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_dtype(torch.float32)
+    weights, expected = (load(each.student.read_bytes()) for each in (again, study))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert parquet.read_table(again.synthetic).equals(parquet.read_table(study.synthetic))
 
 
 def test_a_damaged_student_is_the_study_s_own_affair(study: Study) -> None:

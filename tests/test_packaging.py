@@ -58,12 +58,8 @@ def test_what_the_demo_prints_can_be_pasted() -> None:
 
 
 def test_the_readme_names_every_step() -> None:
-    said = (
-        (ROOT / "README.md")
-        .read_text(encoding="utf-8")
-        .partition("The same steps are functions")[2]
-        .partition("## ")[0]
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = readme.partition("The same steps are functions")[2].partition("## ")[0]
     hospital, analyst = said.partition("Of the hospital they are")[2].split("of the analyst")
     assert set(data_owner.STEPS) == set(re.findall(r"`(\w+)`", hospital))
     assert set(consumer.STEPS) == set(re.findall(r"`(\w+)`", analyst.partition(".")[0]))
