@@ -38,7 +38,7 @@ LOG_PROOF = "log_proof.json"
 
 @dataclass(frozen=True)
 class Fetched:
-    """A verified release and how many bytes of artefacts were received for it."""
+    """A verified release and how many bytes of the five things were received for it, as the owner logs them."""
 
     release: TrustedRelease
     received: int
@@ -86,7 +86,7 @@ def fetch(
             trust_update.countersign(study, stub, last_seen, witness, now)
         except grpc.RpcError as error:
             raise channel.failure(error, address) from error
-    return Fetched(trusted, total)
+    return Fetched(trusted, len(answer.manifest) + total)
 
 
 def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogProof, last_seen: LastSeen) -> None:

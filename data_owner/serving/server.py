@@ -248,6 +248,7 @@ class Releases(service.ReleaseServiceServicer):
             return manifest, signatures
 
         manifest, signatures = answer(context, serve_manifest)
+        self._metrics.sent.labels(Artefact.MANIFEST.value).inc(len(manifest))
         log.info("manifest served", extra={"version": request.version, "caller": caller(context)})
         return wire.GetManifestResponse(manifest=manifest, signatures=signatures)
 
