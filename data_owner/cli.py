@@ -123,9 +123,7 @@ def gate(node: NodePath, json: Json = False) -> None:
         out.result(
             {"version": found.version, "card": card.model_dump(mode="json"), "report": str(Node(node).report)},
             f"release {found.version} is within the policy. "
-            f"Demographic parity {card.synthetic.demographic_parity_ratio:.2f} "
-            f"(original {card.original.demographic_parity_ratio:.2f}), accuracy {card.synthetic.accuracy:.2f} "
-            f"(original {card.original.accuracy:.2f}), coverage {card.fidelity.coverage:.2f}. "
+            f"{_measured(card)}. "
             f"Read {Node(node).report} and {Node(node).privacy_report}{_unsure(found.battery, card)}. "
             "Next: approve or deny.",
         )
@@ -340,6 +338,21 @@ def benchmark(
             {"comparison": found.comparison.model_dump(mode="json"), "report": str(found.report)},
             f"{found.markdown}\n\n{found.report}",
         )
+
+
+def _measured(card: Card) -> str:
+    """Each figure beside that of the original records."""
+    found, original, fidelity, real = card.synthetic, card.original, card.fidelity, card.fidelity_ceiling
+    figures = {
+        "Demographic parity": (found.demographic_parity_ratio, original.demographic_parity_ratio),
+        "equalized odds": (found.equalized_odds_ratio, original.equalized_odds_ratio),
+        "accuracy": (found.accuracy, original.accuracy),
+        "density": (fidelity.density, real.density),
+        "coverage": (fidelity.coverage, real.coverage),
+    }
+    return ", ".join(
+        f"{name} {of_rows:.2f} (original {of_records:.2f})" for name, (of_rows, of_records) in figures.items()
+    )
 
 
 def _unsure(made: Battery, card: Card) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.card import BETWEEN_LARGE, RATIOS, AttackFinding, Card, fairness_check
+from shared.metrics import PERMUTATIONS
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
 from shared.scores import Criterion, Scores
@@ -78,13 +79,18 @@ def _fidelity(card: Card) -> Verdict:
     """By the worse of both: coverage is full of rows that lie between the real ones, which lowers density."""
     found, real = card.fidelity, card.fidelity_ceiling
     covered, dense = found.coverage / max(real.coverage, 1e-9), found.density / max(real.density, 1e-9)
-    real_rows = "Microdata itself scores" if card.is_of_microdata else "Real rows score"
+    levels = {
+        f"coverage {found.coverage:.2f} of {real.coverage:.2f}": _level(covered, good=0.9, caution=0.7),
+        f"density {found.density:.2f} of {real.density:.2f}": _level(dense, good=0.9, caution=0.6),
+    }
+    worse = min(levels, key=lambda each: WORST_FIRST.index(levels[each]))
+    real_rows = "microdata itself scores" if card.is_of_microdata else "real rows score"
     return Verdict(
-        _worst(_level(covered, good=0.9, caution=0.7), _level(dense, good=0.9, caution=0.6)),
+        levels[worse],
         "Looks like the microdata" if card.is_of_microdata else "Looks like the real thing",
-        f"Coverage of held-out {card.rows}; density is {found.density:.2f}. {real_rows} {real.coverage:.2f} and "
-        f"{real.density:.2f}; the worse of the two counts.",
-        f"{found.coverage:.2f}",
+        f"Rows with groups as recorded against held-out {card.rows}: coverage {found.coverage:.2f}, density "
+        f"{found.density:.2f}; {real_rows} {real.coverage:.2f} and {real.density:.2f}. The worse of the two counts.",
+        worse,
     )
 
 
@@ -123,7 +129,7 @@ def score_section(card: Card) -> Section:
     names = {
         "synthetic": card.synthetic,
         f"original {card.rows}": card.original,
-        "ceiling": card.ceiling,
+        "ceiling of the synthetic model": card.ceiling,
         "floor": card.floor,
     }
     ratio, found, original = RATIOS[card.criterion], card.synthetic, card.original
@@ -136,8 +142,10 @@ def score_section(card: Card) -> Section:
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
     return Section(
         "Fairness and utility",
-        f"A {model} trained on each set of rows, tested on {tested_on}. The ceiling is what chance "
-        "leaves of a perfectly fair model; the floor is the constant classifier, fair and useless.",
+        f"A {model} trained on each set of rows, tested on {tested_on}. The ceiling is what chance leaves of the "
+        f"synthetic model's predictions, a mean of {PERMUTATIONS} permutations of the groups; the floor is the "
+        "constant classifier, fair and useless. Ratios of the floor and of the originals may lie above that ceiling: "
+        "who says one thing of all cannot differ, and another model has another chance.",
         (Table(("trained on", *Scores.heads()), rows),),
         (score_bars(names, f"Scores of models beside ceiling and floor. {said}"),),
     )

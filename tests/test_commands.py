@@ -26,7 +26,7 @@ from data_owner import steps
 from data_owner.attacks.attack import Attack
 from data_owner.authority import Decision
 from data_owner.benchmark.run import Request
-from data_owner.cli import _unsure
+from data_owner.cli import _measured, _unsure
 from data_owner.datasets import DATASETS, load
 from data_owner.learning import fitting
 from data_owner.learning.teacher import TeacherSettings
@@ -44,6 +44,7 @@ from shared.console import shell
 from shared.decoder import Decoder
 from shared.errors import BadInput, Unreachable
 from shared.schema import Schema
+from shared.scores import Fidelity, Scores
 from shared.statistics import measure
 from shared.student import Distillation
 from tests.conftest import QUICK, patients, settings_for
@@ -337,6 +338,19 @@ def test_who_approves_hears_which_attack_could_not_tell_and_that_the_strongest_w
     said = _unsure(SimpleNamespace(made=frozenset()), unsure)  # type: ignore[arg-type]
     assert said == " (inconclusive: linkability; the strongest was not made: `fair4free-owner attack`)"
     assert _unsure(SimpleNamespace(made=frozenset(Attack)), SimpleNamespace(attacks=())) == ""  # type: ignore[arg-type]
+
+
+def test_who_approves_hears_of_each_ratio_and_of_density_beside_what_the_records_have() -> None:
+    scores = {"demographic_parity_ratio": 0.8, "equalized_odds_ratio": 0.41, "accuracy": 0.9, "recall": 0.8, "f1": 0.8}
+    card = SimpleNamespace(
+        synthetic=Scores(**scores),
+        original=Scores(**{**scores, "equalized_odds_ratio": 0.78}),
+        fidelity=Fidelity(density=0.68, coverage=1.0),
+        fidelity_ceiling=Fidelity(density=0.99, coverage=1.0),
+    )
+    said = _measured(card)  # type: ignore[arg-type]
+    assert "equalized odds 0.41 (original 0.78)" in said
+    assert "density 0.68 (original 0.99)" in said
 
 
 def sizes(schema: Schema, teacher: TeacherSettings) -> dict[Artefact, int]:

@@ -16,7 +16,7 @@ from data_owner.reports.owner_report import how_judged, named, owner_report
 from data_owner.settings import Policy
 from protocol.artefacts import Artefact
 from shared.card import AttackFinding, AttackVerdict, Card
-from shared.headlines import attack_verdict, score_verdicts
+from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import Integers
 from shared.report import Report, Verdict
 from shared.schema import Schema
@@ -217,15 +217,23 @@ def test_a_release_that_finds_no_positive_case_is_not_called_useful(card: Card) 
 
 
 @pytest.mark.parametrize(
-    ("coverage", "density", "level"),
-    [(1.0, 0.9, "good"), (1.0, 0.68, "caution"), (1.0, 0.5, "bad"), (0.8, 1.0, "caution"), (0.6, 1.0, "bad")],
+    ("coverage", "density", "level", "value"),
+    [
+        (1.0, 0.9, "good", "coverage 1.00 of 1.00"),
+        (1.0, 0.68, "caution", "density 0.68 of 0.99"),
+        (1.0, 0.5, "bad", "density 0.50 of 0.99"),
+        (0.8, 1.0, "caution", "coverage 0.80 of 1.00"),
+        (0.6, 0.7, "bad", "coverage 0.60 of 1.00"),
+    ],
 )
-def test_rows_look_real_where_they_are_as_dense_as_they_cover(
-    card: Card, coverage: float, density: float, level: str
+def test_rows_look_real_where_they_are_as_dense_as_they_cover_and_the_figure_shown_is_the_one_that_decides(
+    card: Card, coverage: float, density: float, level: str, value: str
 ) -> None:
     real = Fidelity(density=0.99, coverage=1.0)
     found = {"fidelity": Fidelity(density=density, coverage=coverage), "fidelity_ceiling": real}
-    assert score_verdicts(card.model_copy(update=found))[2].level == level
+    said = score_verdicts(card.model_copy(update=found))[2]
+    assert (said.level, said.value) == (level, value)
+    assert said.text.startswith("Rows with groups as recorded against held-out records: ")
 
 
 def test_parity_of_an_original_that_finds_no_positive_case_is_not_held_up_as_fair(card: Card) -> None:
@@ -233,6 +241,12 @@ def test_parity_of_an_original_that_finds_no_positive_case_is_not_held_up_as_fai
     said = score_verdicts(card.model_copy(update={"synthetic": ONE_SIDED, "original": blind}))[0].text
     assert "it is 1.00. That model finds no positive case, so its 1.00 says nothing." in said
     assert "says nothing" not in score_verdicts(card.model_copy(update={"synthetic": ONE_SIDED}))[0].text
+
+
+def test_a_ceiling_that_other_models_may_exceed_is_said_to_be_of_the_synthetic_one(card: Card) -> None:
+    section = score_section(card)
+    assert [row[0] for row in section.tables[0].rows][2:] == ["ceiling of the synthetic model", "floor"]
+    assert "the floor and of the originals may lie above that ceiling" in section.text
 
 
 def test_the_report_names_its_release_and_when_that_was_measured() -> None:
