@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from consumer.audited import Audited
+from consumer.audited import Audited, scored
 from shared.card import Card
 from shared.generation import Synthesiser
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
-from shared.metrics import Integers, ceiling, floor, group_rates, outcome, scores
+from shared.metrics import Integers, group_rates, outcome
 from shared.picture_sections import picture_section
 from shared.report import Section, Table
 from shared.scores import Fidelity, Scores
@@ -26,17 +26,17 @@ def image_audit(synthesiser: Synthesiser, card: Card, rows: pd.DataFrame, own: p
     split = int(TRAINED_ON * len(rows))
     judge, tested = ImageJudge(schema, mixed.iloc[:split], seed=0), mixed.iloc[split:]
     predicted = judge.predict(judge.reference, tested if own is None else pd.concat([tested, own]))
-    only = scores(tested, predicted[: len(tested)], schema)
+    only, table = scored("synthetic pictures", tested, predicted[: len(tested)], schema)
     found = None if own is None else _own_section(judge, rows, own, predicted[len(tested) :])
     sections = [
         *([picture_section(card.pictures)] if card.pictures is not None else []),
-        _synthetic_section(synthesiser, only, rows),
+        _synthetic_section(synthesiser, table, rows),
         *([found[1]] if found else []),
     ]
     return Audited(only, found[0] if found else None, tuple(sections))
 
 
-def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFrame) -> Section:
+def _synthetic_section(synthesiser: Synthesiser, scores: Table, rows: pd.DataFrame) -> Section:
     schema = synthesiser.schema
     groups = tuple(group.label for group in schema.groups)
     return Section(
@@ -46,7 +46,7 @@ def _synthetic_section(synthesiser: Synthesiser, only: Scores, rows: pd.DataFram
         "synthetic pictures by class, and one latent for each class decoded for every group: only what the group "
         "decides may differ along a row.",
         (
-            Table(Scores.heads(), (only.cells(),)),
+            scores,
             Table((f"{schema.target.name}, pictures", *groups), tuple(group_counts(rows, schema))),
         ),
         (
@@ -60,7 +60,7 @@ def _own_section(
     judge: ImageJudge, rows: pd.DataFrame, own: pd.DataFrame, predicted: Integers
 ) -> tuple[Scores, Section]:
     schema = judge.schema
-    found = scores(own, predicted, schema)
+    found, table = scored("synthetic pictures", own, predicted, schema)
     fidelity: Fidelity = judge.fidelity(own, rows)
     accuracies = group_rates(own, (outcome(own, schema) == predicted).astype(np.int64), schema)
     section = Section(
@@ -68,14 +68,8 @@ def _own_section(
         f"Trained on synthetic pictures, tested on {len(own):,} of the real ones you gave. They went nowhere. Density "
         "and coverage are in the features of the classifier trained on the synthetic pictures.",
         (
-            Table(
-                ("", *Scores.heads(), "density", "coverage"),
-                (
-                    ("synthetic pictures", *found.cells(), fidelity.density, fidelity.coverage),
-                    ("ceiling: groups permuted", *ceiling(own, predicted, schema, seed=0).cells(), None, None),
-                    ("floor: the commonest class", *floor(own, schema).cells(), None, None),
-                ),
-            ),
+            table,
+            Table(("density", "coverage"), ((fidelity.density, fidelity.coverage),)),
             Table(("group", "accuracy"), tuple(accuracies.items())),
         ),
         (picture_grid(own, schema, "Your own pictures by class."),),

@@ -5,19 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from consumer.audited import Audited
+from consumer.audited import Audited, scored
 from shared.associations import associations
 from shared.codec import group_sizes
 from shared.metrics import (
-    ceiling,
     density_coverage,
-    floor,
     group_rates,
+    out_of_fold,
     outcome,
     predict,
     random_forest,
-    scores,
-    synthetic_only,
 )
 from shared.plots import correlations, group_bars, marginals, score_bars
 from shared.report import Section, Table
@@ -29,26 +26,27 @@ LARGEST = 10
 
 def table_audit(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
     """Audit canonical `rows` of a table; `own`: real rows of the analyst's own, if any."""
-    only = synthetic_only(rows, schema)
+    only, synthetic = _synthetic_section(schema, rows)
     found = None if own is None else _own_section(schema, rows, own)
     sections = (
-        _synthetic_section(only, rows, schema),
+        synthetic,
         *([found[1]] if found else []),
         _marginal_section(schema, rows, own),
     )
     return Audited(only, found[0] if found else None, sections)
 
 
-def _synthetic_section(only: Scores, rows: pd.DataFrame, schema: Schema) -> Section:
+def _synthetic_section(schema: Schema, rows: pd.DataFrame) -> tuple[Scores, Section]:
+    found, table = scored("synthetic rows", rows, out_of_fold(rows, schema), schema)
     rates = {"synthetic": group_rates(rows, outcome(rows, schema), schema)}
     counts = group_sizes(schema, rows)
-    return Section(
+    return found, Section(
         "On synthetic rows alone",
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
         "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
         "trained on rows of `generate --balanced`.",
         (
-            Table(Scores.heads(), (only.cells(),)),
+            table,
             Table(
                 ("group", "rows", "positive rate"),
                 tuple(
@@ -103,23 +101,13 @@ ROWS_PER_OWN = 4
 
 
 def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple[Scores, Section]:
-    predicted = predict(rows, own, schema, random_forest(0))
-    found = scores(own, predicted, schema)
+    found, table = scored("synthetic rows", own, predict(rows, own, schema, random_forest(0)), schema)
     fidelity = density_coverage(own, rows.iloc[: ROWS_PER_OWN * len(own)], schema, seed=0)
     return found, Section(
         "On your own records",
         f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere. The ceiling is "
         "what chance leaves of the same predictions with groups permuted, the floor the constant classifier. Density "
         f"and coverage are of at most {ROWS_PER_OWN} synthetic rows for each of yours.",
-        (
-            Table(
-                ("", *Scores.heads(), "density", "coverage"),
-                (
-                    ("synthetic rows", *found.cells(), fidelity.density, fidelity.coverage),
-                    ("ceiling", *ceiling(own, predicted, schema, seed=0).cells(), None, None),
-                    ("floor", *floor(own, schema).cells(), None, None),
-                ),
-            ),
-        ),
+        (table, Table(("density", "coverage"), ((fidelity.density, fidelity.coverage),))),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

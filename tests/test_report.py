@@ -19,7 +19,7 @@ from consumer.audit_report import audit_report, released_dependence
 from consumer.distillation import measured_again
 from consumer.lineage import Lineage
 from consumer.reading import Rows
-from consumer.table_audit import _own_section, quantile_distance
+from consumer.table_audit import _own_section, _synthetic_section, quantile_distance
 from data_owner.learning import fitting
 from data_owner.measure import LEAST_PUBLISHED, measure, reference
 from data_owner.node import Node
@@ -34,7 +34,7 @@ from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.headlines import score_section
-from shared.metrics import density_coverage
+from shared.metrics import density_coverage, synthetic_only
 from shared.report import Report, shown
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
@@ -269,8 +269,7 @@ def test_an_analyst_is_told_how_synthetic_rows_do_on_her_own_records_and_how_muc
     own, four_people = table.iloc[:300], table.iloc[np.arange(300) % 4]
     found, section = _own_section(schema, four_people.assign(died="0"), own)
     assert found.accuracy == pytest.approx((own["died"] == "0").mean()), "the model is of the synthetic rows"
-    row = section.tables[0].rows[0]
-    coverage = dict(zip(section.tables[0].columns, row, strict=True))["coverage"]
+    (_, coverage), *_ = section.tables[1].rows
     assert 0.0 < coverage < 0.5  # type: ignore[operator]
 
 
@@ -316,6 +315,9 @@ def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path
     assert json.loads(done.stdout)["error"]["kind"] == "PolicyRefusal"
 
 
+BESIDE = ["synthetic rows", "ceiling: groups permuted", "floor: the commonest class"]
+
+
 def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_floor(
     disclosed: tuple[Schema, pd.DataFrame],
 ) -> None:
@@ -323,8 +325,18 @@ def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_f
     schema, table = disclosed
     own, rows = table.iloc[:50].reset_index(drop=True), table.iloc[50:].reset_index(drop=True)
     _, section = _own_section(schema, rows, own)
-    names, (synthetic, ceiling, floor) = section.tables[0].columns, section.tables[0].rows
-    assert [row[0] for row in (synthetic, ceiling, floor)] == ["synthetic rows", "ceiling", "floor"]
+    assert [row[0] for row in section.tables[0].rows] == BESIDE
     few, every = (density_coverage(own, each, schema, seed=0) for each in (rows.iloc[:200], rows))
     assert few.density != every.density
-    assert [synthetic[names.index(name)] for name in ("density", "coverage")] == [few.density, few.coverage]
+    assert section.tables[1].rows == ((few.density, few.coverage),)
+
+
+def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(disclosed: tuple[Schema, pd.DataFrame]) -> None:
+    schema, table = disclosed
+    found, section = _synthetic_section(schema, table)
+    synthetic, ceiling, floor = section.tables[0].rows
+    assert [synthetic[0], ceiling[0], floor[0]] == BESIDE
+    assert synthetic[1:] == found.cells() == synthetic_only(table, schema).cells()
+    assert synthetic[3:] == ceiling[3:], "who is in which group changes nothing but the ratios"
+    assert synthetic[1:3] != ceiling[1:3]
+    assert floor[1:3] == (1.0, 1.0)
