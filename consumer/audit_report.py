@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from consumer.image_audit import image_audit
-from consumer.lineage import Lineage
+from consumer.lineage import Lineage, Origin, Run
 from consumer.reading import AUDITED_ROWS, Rows
 from consumer.table_audit import table_audit
 from protocol.manifest import Manifest
@@ -18,9 +18,10 @@ from shared.card import Card
 from shared.conform import conform, listed
 from shared.generation import Synthesiser, group_shares
 from shared.headlines import attack_verdict, score_section, score_verdicts
+from shared.judge import ImageJudge, TableJudge
 from shared.latent_plots import student_overlay
 from shared.plots import curves
-from shared.report import Report, Section, Table, Verdict
+from shared.report import Level, Report, Section, Table, Verdict
 from shared.schema import Schema
 from shared.scores import Scores
 from shared.student import Distillation
@@ -45,7 +46,7 @@ def audit_report(
     manifest: Manifest,
     synthetic: Rows,
     distillation: Distillation,
-    lineage: Lineage,
+    origin: Origin,
     real: Rows | None,
 ) -> Audit:
     """Audit synthetic rows. `real`: rows of the analyst's own, if any."""
@@ -59,15 +60,15 @@ def audit_report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{synthetic.held:,} rows, release {manifest.version}. Target {card.target}, positive class "
         f"{card.positive}, sensitive {', '.join(card.sensitive)}. "
-        + ("Made without a single record." if own is None and lineage is Lineage.PROVED else "")
-        + ("" if own is None else "Beside them records of your own, which went nowhere."),
+        + _made_from(card, origin.lineage, has_own=own is not None),
         verdicts=(
-            _origin(lineage),
-            *_of_the_owners_rows(card, lineage, distillation),
+            _origin(origin.lineage),
+            *_of_the_owners_rows(card, origin, distillation, schema),
             attack_verdict(card),
             *_of_the_owners_gate(card),
         ),
         facts=(
+            ("Groups", _groups(origin.run)),
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
             ("Measured by the owner", card.protocol),
@@ -76,13 +77,32 @@ def audit_report(
             *_foreign_columns(synthetic, schema),
         ),
         sections=(
-            _trust(manifest, lineage),
+            _trust(manifest, origin.lineage),
             score_section(card),
             *audited.sections,
             _latent_section(synthesiser, distillation),
         ),
     )
     return Audit(audited.synthetic_only, audited.on_own_records, report)
+
+
+def _made_from(card: Card, lineage: Lineage, *, has_own: bool) -> str:
+    """What records had to do with the rows, and with this audit of them."""
+    said = []
+    if lineage is Lineage.PROVED:
+        said.append(f"The rows come from a decoder trained on some {card.records:,} {card.rows}.")
+    if has_own:
+        said.append("Beside them are records of your own, which went nowhere.")
+    elif lineage is Lineage.PROVED:
+        said.append("This audit saw no record.")
+    return " ".join(said)
+
+
+def _groups(run: Run | None) -> str:
+    """How often the groups of the audited rows come."""
+    if run is None:
+        return "not known"
+    return "halfway to equally often (`generate --balanced`)" if run.balanced else "as recorded"
 
 
 def _origin(lineage: Lineage) -> Verdict:
@@ -100,23 +120,38 @@ def _foreign_columns(synthetic: Rows, schema: Schema) -> tuple[tuple[str, str], 
     return (("Columns that are not of the release, not audited", listed(names)),) if names else ()
 
 
-def _of_the_owners_rows(card: Card, lineage: Lineage, distillation: Distillation) -> tuple[Verdict, ...]:
+def _of_the_owners_rows(card: Card, origin: Origin, distillation: Distillation, schema: Schema) -> tuple[Verdict, ...]:
     """The card's headlines, which the owner measured on rows that it made itself from this release, with a student of
-    its own."""
-    said = ""
-    if lineage is not Lineage.PROVED:
-        said += "Measured by the owner on other rows; nothing shows that these are such rows. "
+    its own. How fair a model is hangs on how often groups come, too."""
+    doubts = []
+    if origin.lineage is not Lineage.PROVED:
+        doubts.append("Measured by the owner on other rows; nothing shows that these are alike.")
     if distillation.has_failed:
-        said += (
-            "Measured by the owner with a student of its own; yours is further from the released statistics than a "
-            "Gaussian of their moments: distil another, by another seed. "
+        doubts.append(
+            "Measured by the owner with another student; yours is further from the released statistics than a Gaussian "
+            "of their moments: distil by another seed."
         )
-    if not said:
-        return score_verdicts(card)
-    return tuple(
-        replace(each, level="caution" if each.level == "good" else each.level, text=("" if index else said) + each.text)
-        for index, each in enumerate(score_verdicts(card))
+    fair, *others = score_verdicts(card)
+    return (
+        _doubted(fair, [*doubts, *_other_groups(origin.run, schema)]),
+        *(_doubted(verdict, doubts) for verdict in others),
     )
+
+
+def _other_groups(run: Run | None, schema: Schema) -> list[str]:
+    """Says so unless the audited rows have groups as often as those that the owner's models learn from."""
+    judge = TableJudge if schema.image is None else ImageJudge
+    if run is not None and run.balanced == judge.balanced:
+        return []
+    learned = "of `generate --balanced`" if judge.balanced else "with groups as recorded"
+    these = "these are not known to be" if run is None else "these are not"
+    return [f"The owner's model learned from rows {learned}, which {these}."]
+
+
+def _doubted(verdict: Verdict, doubts: list[str]) -> Verdict:
+    """A headline that says why it is no good news, if there is a doubt."""
+    level: Level = "caution" if doubts and verdict.level == "good" else verdict.level
+    return replace(verdict, level=level, text=" ".join((*doubts, verdict.text)))
 
 
 def _of_the_owners_gate(card: Card) -> tuple[Verdict, ...]:

@@ -43,7 +43,7 @@ def audit(
     own = None if real is None else read_rows(Path(real) if isinstance(real, str) else real, synthesiser.schema)
     rows = read_rows(table_path, synthesiser.schema)
     progress(0, 3, "making rows again")
-    origin = lineage.lineage(table_path, rows, synthesiser, expected)  # before `generate` puts other rows there
+    origin = lineage.origin_of(table_path, rows, synthesiser, expected)  # before `generate` puts other rows there
     distillation = measured_again(synthesiser, distillation_of(student, str(study.student)))
     progress(1, 3, "models on synthetic rows")
     found = audit_report(synthesiser, card, trusted.manifest, rows, distillation, origin, own)

@@ -68,16 +68,24 @@ class Run:
             return None
 
 
-def lineage(path: Path, rows: Rows, synthesiser: Synthesiser, expected: Mapping[str, str]) -> Lineage:
-    """Whether the rows of a file are this student's from this release."""
+@dataclass(frozen=True)
+class Origin:
+    """Where rows came from, and which of this student's they are where that is proved."""
+
+    lineage: Lineage
+    run: Run | None = None
+
+
+def origin_of(path: Path, rows: Rows, synthesiser: Synthesiser, expected: Mapping[str, str]) -> Origin:
+    """Whether the rows of a file are this student's from this release, and which."""
     said = _said(path)
     if said is None:
-        return Lineage.UNKNOWN
+        return Origin(Lineage.UNKNOWN)
     if any(said.get(key) != expected[key] for key in (MANIFEST, STUDENT)):
-        return Lineage.OTHER
+        return Origin(Lineage.OTHER)
     run = Run.of(said)
     is_proved = run is not None and _has_no_index(path) and made_again(run, rows, synthesiser)
-    return Lineage.PROVED if is_proved else Lineage.ALTERED
+    return Origin(Lineage.PROVED, run) if is_proved else Origin(Lineage.ALTERED)
 
 
 def made_again(run: Run, rows: Rows, synthesiser: Synthesiser) -> bool:

@@ -73,7 +73,8 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
     return Section(
         "Columns",
         "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
-        f"function and the released quantile table (0 is equal, 1 as far as can be); the {LARGEST} largest.",
+        f"function and the released quantile table, of groups as recorded (0 is equal, 1 as far as can be); the "
+        f"{LARGEST} largest.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
             marginals(schema, tables, f"Each column in these rows: {' and '.join(tables)}."),

@@ -20,7 +20,8 @@ step fair4free-owner enrol hospital --approve "$(cat study/identity/fingerprint)
 step fair4free enrol study
 step fair4free fetch study
 step fair4free distill study
-step fair4free generate study --rows 20000
+# balanced: rows that models are to be trained on
+step fair4free generate study --rows 20000 --balanced
 step fair4free audit study
 step fair4free verify study
 

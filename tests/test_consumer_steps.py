@@ -69,7 +69,7 @@ def fitted(study: Study) -> tuple[Synthesiser, dict[str, str]]:
 
 def origin(study: Study, path: Path) -> Lineage:
     synthesiser, expected = fitted(study)
-    return lineage.lineage(path, read_rows(path, synthesiser.schema), synthesiser, expected)
+    return lineage.origin_of(path, read_rows(path, synthesiser.schema), synthesiser, expected).lineage
 
 
 def changed(study: Study, path: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
@@ -168,7 +168,7 @@ def test_words_in_the_place_of_merged_ones_are_not_proved(study: Study, column: 
     def origin(table: pa.Table) -> Lineage:
         parquet.write_table(table, tmp_path / "given.parquet")
         rows = read_rows(tmp_path / "given.parquet", synthesiser.schema)
-        return lineage.lineage(tmp_path / "given.parquet", rows, synthesiser, expected)
+        return lineage.origin_of(tmp_path / "given.parquet", rows, synthesiser, expected).lineage
 
     assert origin(whole) is Lineage.PROVED
     assert origin(named(whole, column)) is Lineage.ALTERED
@@ -241,9 +241,35 @@ def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) ->
     found = consumer.audit(study.folder, synthetic=changed(study, tmp_path / "rows.parquet", cell))
     assert (found.report.verdicts[0].level, found.report.verdicts[0].value) == ("bad", "mismatch")
     assert all(verdict.level != "good" for verdict in found.report.verdicts[1:4])
-    assert ["on other rows" in verdict.text for verdict in found.report.verdicts[1:4]] == [True, False, False]
+    assert all("on other rows" in verdict.text for verdict in found.report.verdicts[1:4])
     assert "altered" in found.report.to_html()
-    assert "without a single record" not in found.report.subtitle
+    assert "decoder" not in found.report.subtitle
+
+
+@pytest.mark.parametrize(
+    ("name", "balanced", "groups", "these"),
+    [
+        ("rows.parquet", True, "halfway to equally often (`generate --balanced`)", None),
+        ("rows.parquet", False, "as recorded", "these are not."),
+        ("rows.csv", True, "not known", "these are not known to be."),
+    ],
+)
+def test_fairness_that_was_measured_on_balanced_rows_is_not_said_of_others(
+    study: Study, name: str, balanced: bool, groups: str, these: str | None, tmp_path: Path
+) -> None:
+    """A model of rows with groups as recorded may be less fair."""
+    rows = consumer.generate(study.folder, rows=ROWS, out=tmp_path / name, balanced=balanced).path
+    report = consumer.audit(study.folder, synthetic=rows).report
+    assert ("Groups", groups) in report.facts
+    fair, *others = report.verdicts[1:4]
+    assert ("The owner's model learned from rows of `generate --balanced`, which " in fair.text) is (these is not None)
+    assert these is None or (these in fair.text and fair.level != "good")
+    assert not any("--balanced" in verdict.text for verdict in others)
+
+
+def test_the_report_says_that_records_trained_what_made_the_rows(study: Study) -> None:
+    made = "The rows come from a decoder trained on some 480 records."
+    assert consumer.audit(study.folder).report.subtitle.endswith(f" {made} This audit saw no record.")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import torch
 from pydantic import ValidationError
 
 import consumer
+from consumer.audit_report import _other_groups
+from consumer.lineage import Run
 from consumer.study import Study
 from data_owner import attack_steps, authority, steps
 from data_owner.learning import fitting, training
@@ -315,8 +317,12 @@ def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, t
     found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
     assert found.report.verdicts[0].value == "verified"
     assert found.on_own_records is not None
+    assert ("Groups", "as recorded") in found.report.facts
+    assert not any("groups as recorded, which" in verdict.text for verdict in found.report.verdicts)
     titles = [section.title for section in found.report.sections]
     assert {"Pictures", "On synthetic pictures alone", "On your own pictures", "Latents"} <= set(titles)
+    for title in ("On synthetic pictures alone", "On your own pictures"):
+        assert len(found.report.sections[titles.index(title)].tables[0].rows) == 3, "scores, ceiling and floor"
     html = study.report.read_text("utf-8")
     assert html.count("data:image/png;base64") > 30
     assert "http://" not in html.replace("http://www.w3.org", "")
@@ -324,6 +330,15 @@ def test_pictures_are_served_distilled_generated_and_audited(image_node: Path, t
         found = consumer.audit(study.folder, synthetic=tmp_path / "half", real=_real(tmp_path))
     assert ("Synthetic rows", "100 of 150, drawn at random") in found.report.facts
     assert ("Your own rows", "100 of 120, drawn at random") in found.report.facts
+
+
+def test_fairness_that_was_measured_on_pictures_with_groups_as_recorded_is_not_said_of_balanced_ones(
+    image_artefacts: dict[Artefact, bytes],
+) -> None:
+    schema = Schema.from_bytes(image_artefacts[Artefact.SCHEMA])
+    recorded, balanced = (_other_groups(Run(0, 0, 100, balanced=each), schema) for each in (False, True))
+    assert recorded == []
+    assert balanced == ["The owner's model learned from rows with groups as recorded, which these are not."]
 
 
 def test_a_column_named_as_the_pictures_files_are_is_refused_at_once(tmp_path: Path) -> None:

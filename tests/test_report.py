@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from consumer import steps as consumer_steps
-from consumer.audit_report import audit_report, released_dependence
+from consumer.audit_report import _of_the_owners_rows, audit_report, released_dependence
 from consumer.distillation import measured_again
-from consumer.lineage import Lineage
+from consumer.lineage import Lineage, Origin, Run
 from consumer.reading import Rows
 from consumer.table_audit import _own_section, _synthetic_section, quantile_distance
 from data_owner.learning import fitting
@@ -33,7 +33,7 @@ from shared.canonical import restore
 from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
-from shared.headlines import score_section
+from shared.headlines import score_section, score_verdicts
 from shared.metrics import density_coverage, synthetic_only
 from shared.report import Report, shown
 from shared.schema import NumericColumn, Schema
@@ -117,6 +117,9 @@ def test_the_owner_sees_where_groups_that_were_too_small_are_counted(measured: t
     assert groups.tables[1].rows == ((1, "east", 0.0083),)
 
 
+BALANCED = Origin(Lineage.PROVED, Run(0, 0, 300, balanced=True))
+
+
 def as_read(table: pd.DataFrame) -> Rows:
     return Rows(table, len(table), np.arange(len(table)), draw=0)
 
@@ -141,7 +144,7 @@ def test_the_audit_is_offline_and_says_where_rows_came_from(
         manifest,
         as_read(rows),
         distillation,
-        Lineage.OTHER,
+        Origin(Lineage.OTHER),
         as_read(table) if with_real else None,
     )
     check(audit.report)
@@ -168,7 +171,7 @@ def test_a_student_far_from_the_released_statistics_is_said_to_be_so_whatever_it
             manifest,
             rows,
             distillation,
-            Lineage.PROVED,
+            BALANCED,
             None,
         ).report
 
@@ -191,6 +194,33 @@ def test_a_student_far_from_the_released_statistics_is_said_to_be_so_whatever_it
         audited(point)
 
 
+RECORDED = Origin(Lineage.PROVED, Run(0, 0, 300, balanced=False))
+
+
+@pytest.mark.parametrize(
+    ("origin", "levels"),
+    [
+        (BALANCED, ["good", "good", "good"]),
+        (RECORDED, ["caution", "good", "good"]),
+        (Origin(Lineage.UNKNOWN), ["caution", "caution", "caution"]),
+    ],
+    ids=["balanced", "as recorded", "unknown"],
+)
+def test_what_the_owner_measured_is_no_better_than_what_is_known_of_the_rows_and_each_headline_says_why(
+    measured: tuple[object, ...], origin: Origin, levels: list[str]
+) -> None:
+    found, synthesiser, _ = measured
+    good = Scores(**dict.fromkeys(Scores.model_fields, 0.9))
+    update = {**dict.fromkeys(("synthetic", "original", "ceiling"), good), "checks": ()}
+    update |= {"floor": good.model_copy(update={"accuracy": 0.5}), "fidelity": found.card.fidelity_ceiling}  # type: ignore[attr-defined]
+    card = found.card.model_copy(update=update)  # type: ignore[attr-defined]
+    good_student = Distillation(distance=1e-5, gaussian_distance=2e-5, prior_distance=1e-3, history=((50, 1e-4),))
+    said = _of_the_owners_rows(card, origin, good_student, synthesiser.schema)  # type: ignore[attr-defined]
+    assert [verdict.level for verdict in said] == levels
+    for verdict, measured_by_owner in zip(said, score_verdicts(card), strict=True):
+        assert (verdict.level == "good") is (verdict.text == measured_by_owner.text)
+
+
 def test_an_audit_lists_the_checks_that_the_card_says_did_not_pass(
     measured: tuple[object, ...], approved_node: Path
 ) -> None:
@@ -203,7 +233,7 @@ def test_an_audit_lists_the_checks_that_the_card_says_did_not_pass(
     def of_the_gate(*checks: Check) -> list[str]:
         card = found.card.model_copy(update={"checks": checks})  # type: ignore[attr-defined]
         distillation = found.distillation  # type: ignore[attr-defined]
-        report = audit_report(synthesiser, card, manifest, rows, distillation, Lineage.PROVED, None).report  # type: ignore[arg-type]
+        report = audit_report(synthesiser, card, manifest, rows, distillation, BALANCED, None).report  # type: ignore[arg-type]
         return [verdict.text for verdict in report.verdicts if verdict.title == "Held to the owner's policy"]
 
     assert of_the_gate(passed) == []
@@ -336,7 +366,8 @@ def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(disclosed: tuple[
     found, section = _synthetic_section(schema, table)
     synthetic, ceiling, floor = section.tables[0].rows
     assert [synthetic[0], ceiling[0], floor[0]] == BESIDE
-    assert synthetic[1:] == found.cells() == synthetic_only(table, schema).cells()
-    assert synthetic[3:] == ceiling[3:], "who is in which group changes nothing but the ratios"
+    assert synthetic[1:] == found.cells()
+    assert found == synthetic_only(table, schema)
+    assert synthetic[3:] == pytest.approx(ceiling[3:]), "who is in which group changes nothing but the ratios"
     assert synthetic[1:3] != ceiling[1:3]
     assert floor[1:3] == (1.0, 1.0)
