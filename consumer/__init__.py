@@ -6,11 +6,11 @@ be read, written or reached; each says what else it raises.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protocol.transport import require_tls_1_3
 from shared import errors as errors
+from shared.lazy_steps import lazy_steps
 from shared.threads import let_threads_sleep
 
 require_tls_1_3()
@@ -38,15 +38,7 @@ if TYPE_CHECKING:
     from consumer.steps import distill as distill
     from consumer.steps import generate as generate
 else:
-
-    def __getattr__(name: str) -> Any:
-        """Import a step when it is first asked for: `--help` should not wait, nor `verify` for torch."""
-        if name not in STEPS:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its steps are {', '.join(STEPS)}")
-        from shared.step import step
-
-        globals()[name] = found = step(getattr(import_module(f"{__name__}.{STEPS[name]}"), name))
-        return found
+    __getattr__ = lazy_steps(__name__, STEPS)
 
 
 def __dir__() -> list[str]:
