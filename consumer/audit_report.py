@@ -122,7 +122,7 @@ def _foreign_columns(synthetic: Rows, schema: Schema) -> tuple[tuple[str, str], 
 
 def _of_the_owners_rows(card: Card, origin: Origin, distillation: Distillation, schema: Schema) -> tuple[Verdict, ...]:
     """The card's headlines, which the owner measured on rows that it made itself from this release, with a student of
-    its own. How fair a model is hangs on how often groups come, too."""
+    its own. What a model does hangs on how often groups come, too."""
     doubts = []
     if origin.lineage is not Lineage.PROVED:
         doubts.append("Measured by the owner on other rows; nothing shows that these are alike.")
@@ -131,9 +131,11 @@ def _of_the_owners_rows(card: Card, origin: Origin, distillation: Distillation, 
             "Measured by the owner with another student; yours is further from the released statistics than a Gaussian "
             "of their moments: distil by another seed."
         )
-    fair, *others = score_verdicts(card)
+    fair, useful, *others = score_verdicts(card)
+    of_models = [*doubts, *_other_groups(origin.run, schema)]
     return (
-        _doubted(fair, [*doubts, *_other_groups(origin.run, schema)]),
+        _doubted(fair, of_models),
+        _doubted(useful, of_models),
         *(_doubted(verdict, doubts) for verdict in others),
     )
 

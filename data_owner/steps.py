@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,9 +56,9 @@ def init(
     size: int | None = None,
     skip_bad_files: bool | None = None,
     dataset_name: str | None = None,
-    sensitive: str | tuple[str, ...] = (),
+    sensitive: str | Sequence[str] = (),
     target: str | None = None,
-    positive: str | int | None = None,
+    positive: str | int | bool | None = None,
     name: str | None = None,
     small_groups: Literal["refuse", "merge"] = "refuse",
     epsilon: float | None = None,

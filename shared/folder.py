@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -76,7 +77,8 @@ def permitted() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or error.errno is None:  # not of a file
+        # what is not there was not refused: a fault of ours, or of a caller's function
+        if error.filename is None or error.errno is None or error.errno == errno.ENOENT:
             raise
         remedy = "run as its owner, or make it yours" if isinstance(error, PermissionError) else "check that path"
         raise Unreachable(os.strerror(error.errno).lower(), field=str(error.filename), remedy=remedy) from error

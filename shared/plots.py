@@ -111,7 +111,7 @@ def _written(value: float, column: NumericColumn) -> str:
     """A value of the column, of a time its day."""
     if column.kind == "date":
         return str(np.float64(value).astype(f"datetime64[{column.unit}]").astype("datetime64[D]"))
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:z.4g}"
 
 
 def _shares(axes: Axes, column: CategoricalColumn, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -148,9 +148,11 @@ def correlations(columns: Sequence[str], named: Mapping[str, Floats], alt: str) 
     alt += " Columns of a picture stand in the order of its rows."
     if len(named) == 2:
         first, second = named.values()
-        row, at = divmod(int(np.abs(first - second).argmax()), len(columns))
-        alt += f" Furthest apart are {columns[row]} and {columns[at]}: "
-        alt += f"{first[row, at]:z.2f} and {second[row, at]:z.2f}."
+        apart = np.triu(np.abs(first - second), 1)
+        row, at = divmod(int(apart.argmax()), len(columns))
+        if apart[row, at] > 0.0:
+            alt += f" Furthest apart are {columns[row]} and {columns[at]}: "
+            alt += f"{first[row, at]:z.2f} and {second[row, at]:z.2f}."
     return as_svg(canvas, alt)
 
 

@@ -110,11 +110,11 @@ def breakable(text: str) -> Markup:
 
 
 def shown(value: Cell, decimals: int = 3) -> str:
-    """A cell as it is printed: counts whole, a small figure as what it is, no zero with a sign."""
+    """A cell as it is printed: a small figure as what it is, no zero with a sign."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
-    if isinstance(value, int) or (value.is_integer() and abs(value) > 1.0):
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if value and not round(value, decimals) else f"{value:z.{decimals}f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2g}" if value and not round(value, decimals) else f"{value:z,.{decimals}f}"

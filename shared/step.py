@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+from numbers import Integral
 from typing import ParamSpec, TypeVar
 
 from pydantic import ConfigDict, ValidationError, validate_call
@@ -20,21 +21,26 @@ Result = TypeVar("Result")
 
 
 def step(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """`function`, which also raises `BadInput` for an argument that is of none of its types, and `Unreachable` for a
-    file that cannot be reached. It does not depend on what the caller has set of torch."""
-    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+    """`function`, which also raises `BadInput` for an argument that is of none of its types, NumPy's whole numbers
+    apart, and `Unreachable` for a file that cannot be reached. It does not depend on what the caller has set of
+    torch."""
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)
 
     @wraps(function)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
         with permitted(), _own_defaults():
             try:
-                return checked(*arguments, **named)
+                return checked(*map(_plain, arguments), **{name: _plain(value) for name, value in named.items()})  # type: ignore[arg-type]
             except ValidationError as error:
                 if error.title != function.__name__:  # of something else, within the step
                     raise
                 raise _refused(error, function) from None
 
     return called
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _own_defaults() -> AbstractContextManager[None]:

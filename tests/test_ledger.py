@@ -452,12 +452,14 @@ def test_the_report_says_first_who_recalled_what_had_been_approved() -> None:
     assert ("Releases denied", "2") in ledger_report(found).facts
 
 
-def test_the_report_says_first_who_let_a_release_out_over_what_attacks_found() -> None:
+def test_the_report_says_first_who_overrode_what_attacks_found_on_a_release_that_left() -> None:
     log = [*honest_log(MANIFEST)]
     by_ada, by_ben = OVERRIDE, OVERRIDE.model_copy(update={"by": "Ben"})
     assert bad_news(by_ada, by_ada.model_copy(update={"by": " ADA"}), log[2]) == []
     assert bad_news(by_ada, by_ben.model_copy(update={"version": 4}), log[2]) == []
-    assert bad_news(by_ada, by_ben, log[2]) == ["Let out over what attacks found: release 3, overridden by Ada, Ben."]
+    assert bad_news(by_ada, by_ben, log[2]) == [
+        "Attacks overridden: release 3, by Ada, Ben. Its card says whether it was approved over what attacks found."
+    ]
 
 
 def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path) -> None:

@@ -289,7 +289,9 @@ def test_the_owners_report_says_what_its_rows_are(
     assert f"held-out {rows} in grey" in sections["Columns"].text
     assert f"in held-out {rows} and in synthetic rows" in sections["Associations"].text
     shown = "microdata" if stated else "real"
-    assert sections["Associations"].figures[0].alt.startswith(f"Association matrices, {shown} and synthetic.")
+    assert (
+        sections["Associations"].figures[0].alt.startswith(f"Associations of every two columns, {shown} and synthetic.")
+    )
     assert report.facts[0][0] == f"Training {rows}"
 
 

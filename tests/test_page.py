@@ -27,9 +27,9 @@ def printed(*rows: tuple[Cell, ...]) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in body.split("</tr>")[:-1]]
 
 
-def test_a_small_figure_is_not_printed_as_zero_nor_a_whole_one_as_thousands() -> None:
-    assert printed((1e-5, -0.00004, 8.0, -0.0, 0.12345)) == [["1e-05", "-4e-05", "8", "0.000", "0.123"]]
-    assert printed((30.0, 0.5), (0.25, 1.0)) == [["30", "0.50"], ["0.25", "1.00"]]
+def test_a_small_figure_is_not_printed_as_zero_and_all_of_a_table_have_as_many_decimals() -> None:
+    assert printed((1e-5, -0.00004, 8.0, -0.0, 0.12345)) == [["1e-05", "-4e-05", "8.000", "0.000", "0.123"]]
+    assert printed((30.0, 0.5), (0.25, 1000000.0)) == [["30.00", "0.50"], ["0.25", "1,000,000.00"]]
 
 
 def test_figures_that_were_published_with_two_decimals_are_printed_with_two() -> None:

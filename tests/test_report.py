@@ -201,7 +201,7 @@ RECORDED = Origin(Lineage.PROVED, Run(0, 0, 300, balanced=False))
     ("origin", "levels"),
     [
         (BALANCED, ["good", "good", "good"]),
-        (RECORDED, ["caution", "good", "good"]),
+        (RECORDED, ["caution", "caution", "good"]),
         (Origin(Lineage.UNKNOWN), ["caution", "caution", "caution"]),
     ],
     ids=["balanced", "as recorded", "unknown"],

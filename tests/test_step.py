@@ -8,12 +8,14 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+import torch
 
 import consumer
 import data_owner
 from data_owner import release
 from data_owner.node import Node
 from shared.errors import BadInput, Unreachable
+from shared.torch_defaults import torch_defaults
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no path": (lambda path: consumer.fetch(5), "path"),  # type: ignore[arg-type]
@@ -26,6 +28,12 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "targets": (lambda path: data_owner.init(path, target=["died"]), "target"),  # type: ignore[arg-type]
     "part of a class": (lambda path: data_owner.init(path, positive=0.5), "positive"),  # type: ignore[arg-type]
     "nobody": (lambda path: data_owner.approve(path, by=None), "by"),  # type: ignore[arg-type]
+    "a flag for a version": (lambda path: consumer.fetch(path, version=True), "version"),
+    "rows in letters": (lambda path: consumer.generate(path, rows="1_000"), "rows"),  # type: ignore[arg-type]
+    "a flag in letters": (lambda path: consumer.generate(path, rows=9, balanced="no"), "balanced"),  # type: ignore[arg-type]
+    "a flag for a budget": (lambda path: data_owner.init(path, epsilon=True), "epsilon"),
+    "a budget in letters": (lambda path: data_owner.init(path, epsilon="nan"), "epsilon"),  # type: ignore[arg-type]
+    "letters in bytes": (lambda path: data_owner.approve(path, by=b"Ada"), "by"),  # type: ignore[arg-type]
     "shadows in words": (lambda path: data_owner.attack(path, shadows="all"), "shadows"),  # type: ignore[arg-type]
 }
 
@@ -86,3 +94,17 @@ def test_what_the_file_system_refuses_is_out_of_reach(
         step(tmp_path)
     assert caught.value.field.startswith(str(tmp_path))
     assert caught.value.remedy
+
+
+def test_steps_that_overlap_give_back_the_type_that_the_first_of_them_found() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        first, second = torch_defaults(), torch_defaults()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_default_dtype() is torch.float32, "the second runs on"
+        second.__exit__(None, None, None)
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -82,7 +82,7 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
 
 
 def _against_approval(ledger: VerifiedLedger) -> Iterable[Verdict]:
-    """What was said against releases that were approved: that they may leave no more, or were let out over attacks."""
+    """What was said against releases that were approved: that they may leave no more, or that attacks be overridden."""
     approved, denied = ledger.standing.approved, ledger.standing.denied
     recalled = [f"release {each}, by {denied[each].by}: {denied[each].reason}" for each in approved if each in denied]
     if recalled:
@@ -94,8 +94,9 @@ def _against_approval(ledger: VerifiedLedger) -> Iterable[Verdict]:
         if version in approved and len(people) >= OVERRIDES
     }
     if overridden:
-        said = "; ".join(f"release {version}, overridden by {people}" for version, people in overridden.items())
-        yield Verdict("bad", "Let out over what attacks found", f"{said}.", str(len(overridden)))
+        said = "; ".join(f"release {version}, by {people}" for version, people in overridden.items())
+        text = f"{said}. Its card says whether it was approved over what attacks found."
+        yield Verdict("bad", "Attacks overridden", text, str(len(overridden)))
 
 
 def _by_party_day_kind(served: list[Served], names: dict[str, str]) -> tuple[tuple[Cell, ...], ...]:
