@@ -21,6 +21,7 @@ from data_owner.learning.fitting import artefacts, fit, recipe
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged
+from data_owner.release_status import State
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare
 from protocol.artefacts import TRAINED, Artefact, release_digest
@@ -90,7 +91,7 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
         progress,
     )
     limits = settings.policy.attacks
-    if release.status(node, version).state is release.State.MEASURED:  # as it is after hours of training
+    if release.status(node, version).state is State.MEASURED:  # as it is after hours of training
         findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
@@ -105,7 +106,7 @@ def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int,
     version = release.latest(node)
     check_unchanged(node, version, settings)
     before, status = findings.last(node, version), release.status(node, version)
-    if before is None or status.state in (release.State.DRAFT, release.State.DENIED):
+    if before is None or status.state in (State.DRAFT, State.DENIED):
         raise PolicyRefusal(
             f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
         )
@@ -113,7 +114,7 @@ def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int,
         raise PolicyRefusal(
             "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
         )
-    if status.state is release.State.MEASURED:
+    if status.state is State.MEASURED:
         release.check_whole(node, version)
     released = release.trained_artefacts(node, version)
     if before.release != release_digest(released):

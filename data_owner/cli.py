@@ -11,6 +11,7 @@ import typer
 from data_owner import budget_cli, ledger_cli, root_cli
 from data_owner.arguments import NodePath
 from data_owner.node import Node
+from data_owner.release_status import SERVABLE
 from protocol.access import PartyRole
 from shared.console import Json, run, shell
 from shared.errors import BadInput, PolicyRefusal
@@ -169,7 +170,7 @@ def override(
 ) -> None:
     """Let the newest release out over what attacks found. Two people must, each by this command."""
     from data_owner import decisions
-    from data_owner.release import OVERRIDES
+    from data_owner.release_status import OVERRIDES
 
     with shell("override", json) as out:
         people = len(decisions.override(node, by=by, reason=reason))
@@ -372,7 +373,7 @@ def _refuse(node: Node, version: int, failures: tuple[str, ...], exceeded: tuple
         return
     from data_owner import release
 
-    if release.status(node, version).state in release.SERVABLE:
+    if release.status(node, version).state in SERVABLE:
         remedy = f"deny release {version}, and find out what is wrong"
     else:
         remedy = "train on fewer columns, coarser categories or more records, or change the policy"

@@ -13,6 +13,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_bounded, check_name, check_unchanged
 from data_owner.privacy.statement import privacy_statement
+from data_owner.release_status import State
 from protocol.manifest import Manifest
 from protocol.root import KeyRole
 from shared.clock import now
@@ -32,7 +33,7 @@ def approve(path: Path | str, *, by: str) -> Manifest:
     check_bounded(node, settings)
     privacy = privacy_statement(node, settings)
     if settings.privacy is not None:
-        measured = release.status(node, version).state is release.State.MEASURED
+        measured = release.status(node, version).state is State.MEASURED
         if measured and findings.card(node, version).privacy != privacy:
             raise PolicyRefusal(
                 "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"

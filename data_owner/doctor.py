@@ -17,6 +17,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_bounded
 from data_owner.privacy.budget import Budget
 from data_owner.records.undeclared import MOST, in_words, undeclared
+from data_owner.release_status import next_step
 from data_owner.steps import prepare
 from protocol import identity
 from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
@@ -146,7 +147,7 @@ def _releases(node: Node, now: datetime) -> str:
         newest = max(found)
         with Ledger(node.ledger) as log:
             people = log.overrides(newest, found[newest].findings)
-        raise PolicyRefusal(f"{states}; nothing to serve", remedy=release.next_step(found[newest], people))
+        raise PolicyRefusal(f"{states}; nothing to serve", remedy=next_step(found[newest], people))
     ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
     if ends - now < SOON:
         raise PolicyRefusal(f"{states}; the last ends {ends:%Y-%m-%d}", remedy="run train, gate, approve")

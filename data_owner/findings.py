@@ -12,6 +12,7 @@ from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.release_gate import failures
+from data_owner.release_status import Status
 from data_owner.reports.privacy_report import Subject, privacy_report
 from data_owner.settings import AttackLimits, OwnerSettings
 from protocol.artefacts import Artefact
@@ -22,9 +23,7 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal
 
 
-def keep(
-    node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy: str, at: int
-) -> release.Status:
+def keep(node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy: str, at: int) -> Status:
     """Keep findings, a card that says them in a word each, and all that the gate has against the release.
 
     `policy` is the digest of the one that `limits` are of.
@@ -82,7 +81,7 @@ def rehearsed(node: Node, digest: str) -> Battery | None:
     return None
 
 
-def _limits(status: release.Status, settings: OwnerSettings) -> AttackLimits:
+def _limits(status: Status, settings: OwnerSettings) -> AttackLimits:
     """Those that what was found is judged by. Raises `PolicyRefusal` if they were not kept, and may have changed."""
     if status.limits is not None:
         return status.limits

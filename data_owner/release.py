@@ -7,15 +7,15 @@ found within the policy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.people import named, reasoned
+from data_owner.release_status import NEXT, SERVABLE, State, Status, step
 from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial, Override
@@ -26,95 +26,11 @@ from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.card import Card
 from shared.errors import BadInput, PolicyRefusal, Unreachable
-from shared.frozen import Frozen
-
-
-class State(StrEnum):
-    DRAFT = "draft"
-    MEASURED = "measured"
-    APPROVED = "approved"
-    SERVED = "served"
-    DENIED = "denied"
-
 
 STATE = "state.json"
 
-OVERRIDES = 2
-"""Different people who must override what attacks found before it blocks no more."""
-
-SERVABLE = (State.APPROVED, State.SERVED)
-
-TRANSITIONS: Mapping[State, tuple[State, ...]] = {
-    State.DRAFT: (State.MEASURED, State.DENIED),
-    State.MEASURED: (State.MEASURED, State.APPROVED, State.DENIED),
-    State.APPROVED: (State.SERVED, State.DENIED),
-    State.SERVED: (State.DENIED,),
-    State.DENIED: (),
-}
-
-
-class Status(Frozen):
-    """Where a release stands. `by` is the person who decided, `failures` what the gate found against it.
-
-    `exceeded` says what of the attacks blocks it, which only two people together may override; `findings` is the digest
-    of what attacks found, for which an override holds, `card_sha256` that of the card it was written with,
-    `made_sha256` that of what training made, and `teacher_sha256` that of encoder and history, which stay here.
-    `limits` judged what attacks found. `charges` is how many the privacy budget's ledger held then, 0 without a budget.
-    """
-
-    state: State
-    at: int
-    by: str = ""
-    reason: str = ""
-    failures: tuple[str, ...] = ()
-    exceeded: tuple[str, ...] = ()
-    findings: str = Field(default="", max_length=64)
-    limits: AttackLimits | None = None
-    card_sha256: str = Field(default="", max_length=64)
-    made_sha256: str = Field(default="", max_length=64)
-    teacher_sha256: str = Field(default="", max_length=64)
-    settings_sha256: str = Field(default="", max_length=64)
-    charges: int = Field(default=0, ge=0)
-    policy_id: str = Field(default="", max_length=64)
-    records: int = Field(default=0, ge=0)
-
-
-def step(
-    status: Status,
-    to: State,
-    *,
-    at: int,
-    by: str = "",
-    reason: str = "",
-    failures: tuple[str, ...] = (),
-    overridden_by: Collection[str] = (),
-) -> Status:
-    """The next status. `overridden_by`: different people who override what attacks found.
-
-    Raises `PolicyRefusal` for a step that the life of a release does not have, `BadInput` without a name or a reason.
-    """
-    if to not in TRANSITIONS[status.state]:
-        raise PolicyRefusal(
-            f"a release that is {status.state} cannot become {to}",
-            field="release",
-            remedy=_NEXT[status.state],
-        )
-    if to in (State.APPROVED, State.DENIED):
-        by = named(by)
-    if to is State.DENIED:
-        reason = reasoned(reason)
-    if to is State.APPROVED and status.failures:
-        raise PolicyRefusal(
-            "the gate refused this release: " + "; ".join(status.failures), field="release", remedy=AFTER_REFUSAL
-        )
-    if to is State.APPROVED and status.exceeded and len(overridden_by) < OVERRIDES:
-        raise PolicyRefusal(
-            "attacks block this release: " + "; ".join(status.exceeded),
-            field="release",
-            remedy=_after_block(overridden_by),
-        )
-    failures = failures if to is State.MEASURED else status.failures
-    return status.model_copy(update={"state": to, "at": at, "by": by, "reason": reason, "failures": failures})
+POLICY_BACK = "put the policy in owner.toml back as it was, or, if the release is not approved yet, run gate again"
+"""A release that is out is not measured again."""
 
 
 def versions(node: Node) -> list[int]:
@@ -326,7 +242,7 @@ def override(node: Node, version: int, *, by: str, reason: str, now: int) -> fro
     before = status(node, version)
     if before.state is not State.MEASURED or not before.exceeded:
         raise PolicyRefusal(
-            "no attack blocks this release: there is nothing to override", field="release", remedy=_NEXT[before.state]
+            "no attack blocks this release: there is nothing to override", field="release", remedy=NEXT[before.state]
         )
     by, reason = named(by), reasoned(reason)
     entry = new_entry(Override, at=now, by=by, version=version, findings=before.findings, reason=reason)
@@ -411,36 +327,6 @@ def _encode(value: Status) -> bytes:
     return value.model_dump_json(indent=2).encode() + b"\n"
 
 
-AFTER_REFUSAL = "train again, or change the policy in owner.toml and run gate again"
-
-POLICY_BACK = "put the policy in owner.toml back as it was, or, if the release is not approved yet, run gate again"
-"""A release that is out is not measured again."""
-
-
 def restore_or_deny(version: int) -> str:
     """What a person does where a file of an approved release is gone."""
     return f"restore it from its backup, or `fair4free-owner deny --version {version}`"
-
-
-def next_step(of: Status, overridden_by: Collection[str] = ()) -> str:
-    """What a person does about a release that is not served. `overridden_by`: who overrode what attacks found."""
-    if of.state in SERVABLE:
-        return "it has ended: run train, gate, approve"
-    if of.state is State.MEASURED and of.failures:
-        return f"the gate refused it: {AFTER_REFUSAL}"
-    if of.state is State.MEASURED and of.exceeded and len(overridden_by) < OVERRIDES:
-        return f"attacks block it: {_after_block(overridden_by)}"
-    return _NEXT[of.state]
-
-
-def _after_block(overridden_by: Collection[str]) -> str:
-    return f"train again, or let {OVERRIDES} people `fair4free-owner override` it ({len(overridden_by)} did)"
-
-
-_NEXT = {
-    State.DRAFT: "run `fair4free-owner gate` first",
-    State.MEASURED: "approve or deny it",
-    State.APPROVED: "serve it, or deny it",
-    State.SERVED: "deny it to take it out",
-    State.DENIED: "train a new release",
-}

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from data_owner import release
 from data_owner.node import Node
+from data_owner.release_status import SERVABLE
 from protocol.artefacts import SIGNATURES
 from protocol.refusals import DuplicateKey, UnderThreshold
 from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
@@ -176,7 +177,7 @@ def _here(node: Node, root: Root, role: KeyRole) -> list[Path]:
 
 def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
     for version in release.versions(node):
-        if release.status(node, version).state not in release.SERVABLE:
+        if release.status(node, version).state not in SERVABLE:
             continue
         path = node.release(version) / SIGNATURES
         remedy = release.restore_or_deny(version)

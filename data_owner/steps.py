@@ -33,6 +33,7 @@ from data_owner.privacy.statement import on_card, privacy_statement
 from data_owner.records.infer import infer
 from data_owner.records.ingest import read
 from data_owner.records.source import as_parquet, source
+from data_owner.release_status import State, step
 from data_owner.reports.image_report import image_report
 from data_owner.reports.owner_report import named, owner_report
 from data_owner.settings import OwnerSettings
@@ -230,7 +231,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     node = Node.open(path)
     settings = read_settings(node)
     version = release.latest(node)
-    release.step(release.status(node, version), release.State.MEASURED, at=now())  # before minutes of measuring
+    step(release.status(node, version), State.MEASURED, at=now())  # before minutes of measuring
     release.check_not_denied(node, version)
     check_unchanged(node, version, settings)
     check_teacher(node, version)

@@ -27,6 +27,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import Records, ingest
+from data_owner.release_status import Status
 from data_owner.serving import server
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import OwnerSettings
@@ -186,7 +187,7 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
 
 def record_measured(
     node: Node, version: int, card: bytes, records: int = 600, exceeded: tuple[str, ...] = ()
-) -> release.Status:
+) -> Status:
     """As a gate does that made no attack, under the node's policy as it is now."""
     policy = digests.policy_id(read_settings(node))
     found = Battery(release=release.status(node, version).made_sha256, results=()).to_bytes()

@@ -35,6 +35,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.privacy import private_marginals
 from data_owner.privacy.noise import Counts
 from data_owner.privacy.recoding import recoded
+from data_owner.release_status import State
 from data_owner.settings import AttackLimits, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
@@ -363,7 +364,7 @@ def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(
     release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())  # trained while the attack ran
     assert "deny release 1" in run("attack").stderr
     assert run("deny", "--by", "Ada", "--reason", "recalled", "--version", "1").exit_code == 0
-    assert release.status(blocked, 1).state is release.State.DENIED
+    assert release.status(blocked, 1).state is State.DENIED
 
 
 def test_findings_stay_with_the_owner_and_are_private(attacked_node: Path) -> None:

@@ -16,7 +16,7 @@ from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.statement import on_card
-from data_owner.release import State
+from data_owner.release_status import State
 from data_owner.reports.ledger_report import ledger_report
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Denial, Entry, parse_entry

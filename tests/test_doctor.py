@@ -13,6 +13,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.accounting import Query, affordable
 from data_owner.privacy.budget import Budget
+from data_owner.release_status import State, Status, next_step, step
 from data_owner.settings import PrivacySettings
 from protocol.artefacts import Artefact
 from shared.clock import now
@@ -96,10 +97,10 @@ def test_of_a_release_that_attacks_block_the_doctor_says_what_lets_it_be_approve
 
 
 def test_of_a_denied_release_the_doctor_asks_for_a_new_one_though_the_gate_had_refused_it() -> None:
-    refused = release.Status(state=release.State.MEASURED, at=0, failures=("accuracy",))
-    assert "change the policy" in release.next_step(refused)
-    denied = release.step(refused, release.State.DENIED, at=0, by="Ada", reason="recalled")
-    assert release.next_step(denied) == "train a new release"
+    refused = Status(state=State.MEASURED, at=0, failures=("accuracy",))
+    assert "change the policy" in next_step(refused)
+    denied = step(refused, State.DENIED, at=0, by="Ada", reason="recalled")
+    assert next_step(denied) == "train a new release"
 
 
 def test_nobody_else_gets_into_a_node_whatever_the_umask(tmp_path: Path) -> None:

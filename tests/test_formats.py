@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from data_owner import release
 from data_owner.node import Node
-from data_owner.release import STATE, State
+from data_owner.release import STATE
+from data_owner.release_status import State
 from protocol.checkpoint import verify_checkpoint
 from protocol.entry import Entry, parse_entry
 from protocol.freshness import verify_freshness

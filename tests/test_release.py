@@ -20,7 +20,7 @@ from data_owner.learning.training import Trained
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.release import SERVABLE, State, Status, step
+from data_owner.release_status import SERVABLE, State, Status, step
 from data_owner.serving.trust_metadata import TrustMetadata
 from data_owner.settings import OwnerSettings, TrainingSettings
 from protocol.artefacts import SIGNATURES, TRAINED, Artefact

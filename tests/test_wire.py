@@ -20,6 +20,7 @@ from data_owner import authority, decisions, digests, ledger_export, release, ro
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.release_status import State
 from data_owner.serving import server
 from protocol import identity
 from protocol.access import PartyRole
@@ -60,7 +61,7 @@ def test_an_approved_consumer_gets_exactly_the_five_and_they_are_the_owners_byte
     assert fetched.received == sum((place / kind.filename).stat().st_size for kind in Artefact), (
         "the five, as the owner logs"
     )
-    assert release.status(running.node, 1).state is release.State.SERVED
+    assert release.status(running.node, 1).state is State.SERVED
 
 
 def test_fetching_twice_changes_nothing(study: Study) -> None:

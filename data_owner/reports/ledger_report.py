@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from data_owner.release import OVERRIDES
+from data_owner.release_status import OVERRIDES
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
 from protocol.ledger_file import VerifiedLedger

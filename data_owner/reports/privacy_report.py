@@ -20,7 +20,7 @@ from data_owner.attack_gate import (
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome
-from data_owner.release import State, Status
+from data_owner.release_status import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Entry, Override, Served
