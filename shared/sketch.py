@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,44 @@ def conditional_dependence(parts: Sketch, classes: int) -> Tensor:
     return found
 
 
-def distance(first: Sketch, second: Sketch, real: Tensor, imaginary: Tensor) -> Tensor:
-    """Unbiased E_t |φ(t) - φ_ref(t)|² from two independent one-group half-batches. Scalar.
+Characteristic = tuple[Tensor, Tensor]
+"""Real and imaginary part of φ(t), (m,) each."""
 
-    real, imaginary: the reference characteristic function, (m,).
+
+def characteristic_function(mean: Tensor, variance: Tensor, frequencies: Tensor) -> Characteristic:
+    """Of Gaussian posteriors N(mean_i, diag variance_i), (n, d) each, as one group, whose `sketch` has the same."""
+    phase, exponent = mean @ frequencies.T, -0.5 * (variance @ frequencies.square().T)
+    cosine, sine = _Sums.apply(phase, exponent)  # type: ignore[no-untyped-call]
+    return cosine[0] / len(mean), sine[0] / len(mean)
+
+
+def distance(first: Characteristic, second: Characteristic, reference: Characteristic) -> Tensor:
+    """Unbiased E_t |φ(t) - φ_ref(t)|² from those of two independent half-batches. Scalar."""
+    real, imaginary = reference
+    return ((first[0] - real) * (second[0] - real) + (first[1] - imaginary) * (second[1] - imaginary)).mean()
+
+
+class _Sums(torch.autograd.Function):
+    """Sums over rows of damped cosines and sines of phases and exponents, (n, m): (1, m) each.
+
+    With its gradient, for which autograd would compute each sine and cosine anew and fill more such matrices.
     """
-    first_real, first_imaginary = first.characteristic_function()
-    second_real, second_imaginary = second.characteristic_function()
-    return (
-        (first_real[0] - real) * (second_real[0] - real)
-        + (first_imaginary[0] - imaginary) * (second_imaginary[0] - imaginary)
-    ).mean()
+
+    @staticmethod
+    def forward(ctx: Any, phase: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
+        cosine, sine, damping = phase.cos(), phase.sin(), exponent.exp()
+        ctx.save_for_backward(cosine, sine, damping)
+        ones = phase.new_ones(1, len(phase))
+        return ones @ (cosine * damping), ones @ (sine * damping)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_cosine: Tensor, of_sine: Tensor) -> tuple[Tensor, Tensor]:
+        cosine, sine, damping = ctx.saved_tensors
+        of_phase = (of_sine * damping).mul_(cosine)
+        of_phase -= (of_cosine * damping).mul_(sine)
+        of_exponent = (of_sine * sine).add_(of_cosine * cosine)
+        return of_phase, of_exponent.mul_(damping)
 
 
 def _squared_differences(parts: Sketch) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn.functional import silu
 from shared.decoder import checked
 from shared.frozen import Frozen
 from shared.progress import Progress, quiet
-from shared.sketch import Sketch, distance, sketch
+from shared.sketch import Characteristic, characteristic_function, distance
 from shared.statistics import LatentStatistics
 
 NOISE = 64
@@ -145,9 +145,9 @@ def distil(
         for step in range(1, settings.steps + 1):
             chosen = train[torch.randint(len(train), (settings.frequencies,), generator=generator)]
             first, second = (
-                _sketch(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
+                _drawn(student, settings.batch // 2, statistics.frequencies[chosen], generator) for _ in range(2)
             )
-            loss = distance(first, second, real[chosen], imaginary[chosen])
+            loss = distance(first, second, (real[chosen], imaginary[chosen]))
             mean, log_variance = student(torch.randn(settings.batch // 2, NOISE, generator=generator))
             divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
             optimiser.zero_grad()
@@ -195,15 +195,16 @@ def _split(count: int, settings: StudentSettings, generator: torch.Generator) ->
     return order[:split], order[split:]
 
 
-def _held_out(student: Student, frequencies: Tensor, target: tuple[Tensor, Tensor], noise: torch.Generator) -> float:
+def _held_out(student: Student, frequencies: Tensor, target: Characteristic, noise: torch.Generator) -> float:
     with torch.no_grad():
-        first, second = (_sketch(student, DRAWS, frequencies, noise) for _ in range(2))
-    return float(distance(first, second, *target))
+        first, second = (_drawn(student, DRAWS, frequencies, noise) for _ in range(2))
+    return float(distance(first, second, target))
 
 
-def _sketch(student: Student, count: int, frequencies: Tensor, generator: torch.Generator) -> Sketch:
+def _drawn(student: Student, count: int, frequencies: Tensor, generator: torch.Generator) -> Characteristic:
+    """Of z' from so many noises."""
     mean, log_variance = student(torch.randn(count, NOISE, generator=generator))
-    return sketch(mean, torch.ones(count, 1), frequencies, log_variance.exp())
+    return characteristic_function(mean, log_variance.exp(), frequencies)
 
 
 def _prior(frequencies: Tensor, statistics: LatentStatistics) -> tuple[Tensor, Tensor]:

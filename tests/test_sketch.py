@@ -8,6 +8,9 @@ from torch import Tensor
 
 from shared.sketch import (
     Band,
+    Characteristic,
+    Sketch,
+    characteristic_function,
     conditional_dependence,
     dependence,
     distance,
@@ -142,18 +145,44 @@ def test_a_characteristic_function_never_exceeds_one(seed: int, rows: int) -> No
     assert float((real.square() + imaginary.square()).max()) <= 1.0 + 1e-9
 
 
+def of_one_group(parts: Sketch) -> Characteristic:
+    real, imaginary = parts.characteristic_function()
+    return real[0], imaginary[0]
+
+
+def test_a_characteristic_function_of_one_group_and_its_gradient_are_those_of_its_sketch_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    many, reference = draw_frequencies(64, 4, generator), torch.rand(2, 64, generator=generator)
+    found = []
+    for of_rows in (
+        lambda mean, variance: of_one_group(sketch(mean, torch.ones(len(mean), 1), many, variance)),
+        lambda mean, variance: characteristic_function(mean, variance, many),
+    ):
+        generator.manual_seed(1)
+        mean = torch.randn(500, 4, generator=generator).requires_grad_()
+        variance = torch.rand(500, 4, generator=generator).requires_grad_()
+        real, imaginary = of_rows(mean, variance)
+        ((real - reference[0]).square() + (imaginary - reference[1]).square()).mean().backward()
+        found.append((real.detach(), imaginary.detach(), mean.grad, variance.grad))
+    for of_sketch, of_rows_alone in zip(*found, strict=True):
+        assert of_sketch is not None
+        assert of_rows_alone is not None
+        assert torch.equal(of_sketch, of_rows_alone)
+
+
 def test_distance_is_zero_in_expectation_for_equal_distributions_and_positive_otherwise() -> None:
     many = frequencies(300)
     reference, ones = points(7, 20_000, groups=1, shift=0.0)
-    real, imaginary = (part[0] for part in sketch(reference, ones, many).characteristic_function())
+    truth = of_one_group(sketch(reference, ones, many))
 
     def estimates(shift: float) -> Tensor:
         found = []
         for seed in range(60):
-            halves = [
-                sketch(points(1_000 + 2 * seed + half, 200, groups=1)[0] + shift, ones[:200], many) for half in range(2)
-            ]
-            found.append(distance(*halves, real, imaginary))
+            first, second = (
+                of_one_group(sketch(points(1_000 + 2 * seed + half, 200, groups=1)[0] + shift, ones[:200], many))
+                for half in range(2)
+            )
+            found.append(distance(first, second, truth))
         return torch.stack(found)
 
     same, other = estimates(0.0), estimates(0.5)

@@ -24,7 +24,7 @@ from shared.errors import BadInput, VerificationFailure
 from shared.generation import Synthesiser, parse_release
 from shared.limits import LIMITS
 from shared.schema import CategoricalColumn, ColumnRole, Group, NumericColumn, Quantiles, Schema
-from shared.sketch import Sketch, distance
+from shared.sketch import Characteristic, distance
 from shared.statistics import FORMAT, FREQUENCIES, LEAST_SKETCHED, LatentStatistics, measure
 from shared.strata import Strata
 from shared.student import LAST_SEED, Distilled, Student, StudentSettings, distil
@@ -104,9 +104,9 @@ def test_the_frequencies_that_a_student_is_judged_by_are_not_those_it_was_traine
     trained_on: set[float] = set()
     judged_by: set[float] = set()
 
-    def noting(first: Sketch, second: Sketch, real: Tensor, imaginary: Tensor) -> Tensor:
-        (trained_on if first.cosine.requires_grad else judged_by).update(real.tolist())
-        return distance(first, second, real, imaginary)
+    def noting(first: Characteristic, second: Characteristic, reference: Characteristic) -> Tensor:
+        (trained_on if first[0].requires_grad else judged_by).update(reference[0].tolist())
+        return distance(first, second, reference)
 
     monkeypatch.setattr(student, "distance", noting)
     distil(five_modes(500), HALVES, StudentSettings(steps=50))
