@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Protocol
 
 import pandas as pd
@@ -24,6 +23,7 @@ from shared.codec import Layout, decode, decode_images, sample, sample_level
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
+from shared.process_wide import ProcessWide
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.statistics import LatentStatistics
@@ -157,9 +157,7 @@ def _finite(values: Tensor) -> Tensor:
     return values
 
 
-_counting = Lock()
-_found: list[int] = []
-"""How many threads torch could use before the first of the runs that are under way, once for each of them."""
+_THREADS = ProcessWide(torch.get_num_threads, torch.set_num_threads)
 
 
 @contextmanager
@@ -168,16 +166,11 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
     Where it divides a tensor among threads, SiLU and sigmoid round the last numbers of each part in another way.
     """
-    with _counting:  # of several runs at once the first found what is to be given back
-        threads = _found[0] if _found else torch.get_num_threads()
-        _found.append(threads)
-    try:
-        with ThreadPoolExecutor(min(AT_ONCE, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        with _counting:
-            torch.set_num_threads(threads)  # a worker's one is also that of threads that start after it
-            _found.pop()
+    with (
+        _THREADS.changed() as threads,  # a worker's one is also that of threads that start after it
+        ThreadPoolExecutor(min(AT_ONCE, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 def group_shares(schema: Schema) -> Tensor:
