@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -365,8 +366,22 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
         "| original data: ceiling of density and coverage",
         "| constant classifier: floor",
     ]
-    assert {path.suffix for path in place.iterdir() if path.is_file()} == {".html", ".json", ".md"}
+    assert {path.suffix for path in place.iterdir() if path.is_file()} == {".html", ".json", ".md", ".svg"}
+    assert ElementTree.parse(found.report.with_suffix(".svg")).getroot().tag.endswith("svg")
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+
+
+def test_the_picture_of_the_readme_shows_its_table() -> None:
+    root = Path(__file__).parent.parent
+    readme = (root / "README.md").read_text("utf-8")
+    table = readme.partition("| trained on | DPR | EOR | accuracy | density | coverage |\n")[2].partition("\n\n")[0]
+    found = {}
+    for line in table.splitlines()[1:]:
+        name, dpr, _, accuracy, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        found[name] = (float(accuracy), float(dpr))
+    assert len(found) == 14
+    drawn = frontier({}, found, "demographic parity ratio", "").svg
+    assert drawn == (root / "data_owner/benchmark/compas-sex.svg").read_text("utf-8")
 
 
 def test_the_page_says_why_a_system_failed_wherever_its_row_stands(looked_at: tuple[Written, Path]) -> None:

@@ -49,13 +49,17 @@ def _scores(found: Comparison) -> Section:
         f"Below, where {LEVEL:.0%} of a seed's scores lie if the people who were held out are drawn anew.",
         tuple(tables),
         (
-            _frontier(found, "demographic_parity_ratio", "demographic parity ratio"),
-            _frontier(found, "equalized_odds_ratio", "equalized odds ratio"),
+            parity_against_accuracy(found),
+            _against_accuracy(found, "equalized_odds_ratio", "equalized odds ratio"),
         ),
     )
 
 
-def _frontier(found: Comparison, ratio: str, title: str) -> Figure:
+def parity_against_accuracy(found: Comparison) -> Figure:
+    return _against_accuracy(found, "demographic_parity_ratio", "demographic parity ratio")
+
+
+def _against_accuracy(found: Comparison, ratio: str, title: str) -> Figure:
     def places(line: tuple[Row, ...]) -> dict[str, tuple[float, float]]:
         return {row.title: (row.forest.accuracy.mean, getattr(row.forest, ratio).mean) for row in line if row.forest}
 

@@ -1,4 +1,4 @@
-"""A comparison asked for on the command line: run it and write HTML, JSON and a Markdown table."""
+"""A comparison asked for on the command line: run it and write HTML, JSON, a table in Markdown and a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from data_owner.benchmark import registry
 from data_owner.benchmark.cells import Study
 from data_owner.benchmark.comparison import Comparison, compare
-from data_owner.benchmark.comparison_report import as_report
+from data_owner.benchmark.comparison_report import as_report, parity_against_accuracy
 from data_owner.benchmark.table import as_markdown
 from data_owner.datasets import dataset
 from shared import folder
@@ -51,7 +51,8 @@ class Written:
 
 
 def run(request: Request, out: Path, workers: int, progress: Progress) -> Written:
-    """Run or resume, then write HTML, JSON and Markdown, named by the request, into `out`; cells are kept there too."""
+    """Run or resume, then write HTML, JSON, Markdown and the picture of parity against accuracy as SVG, named by the
+    request, into `out`; cells are kept there too."""
     known = dataset(request.dataset)
     unknown = [name for name in request.sensitive if name not in known.sensitive]
     if unknown:
@@ -77,4 +78,5 @@ def run(request: Request, out: Path, workers: int, progress: Progress) -> Writte
     folder.write(report, as_report(found).to_html().encode())
     folder.write(out / f"{request.name}.json", found.model_dump_json(indent=1).encode())
     folder.write(out / f"{request.name}.md", markdown.encode())
+    folder.write(out / f"{request.name}.svg", parity_against_accuracy(found).svg.encode())
     return Written(found, markdown, report)
