@@ -96,7 +96,7 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     shutil.rmtree(node.shadows(version), ignore_errors=True)
-    findings.write_page(node, version, found, settings)
+    findings.write_page(node, version, found)
     return Attacked(version, found, verdicts(found, limits), exceeded(found, limits))
 
 

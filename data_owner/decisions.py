@@ -104,7 +104,7 @@ def write_privacy_report(path: Path | str, *, version: int | None = None) -> Pat
     found = findings.last(node, chosen)
     if found is None:
         raise PolicyRefusal("this release has not been attacked", field="release", remedy="run gate first")
-    findings.write_page(node, chosen, found, read_settings(node))
+    findings.write_page(node, chosen, found)
     return node.privacy_report
 
 
@@ -113,7 +113,7 @@ def _write_page(node: Node, version: int) -> None:
     with suppress(Fair4FreeError):
         found = findings.last(node, version)
         if found is not None:
-            findings.write_page(node, version, found, read_settings(node))
+            findings.write_page(node, version, found)
 
 
 def _known(node: Node, version: int | None) -> int:

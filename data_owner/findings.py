@@ -11,10 +11,11 @@ from data_owner.attacks.battery import Battery
 from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.owner_toml import read_settings
 from data_owner.release_gate import failures
 from data_owner.release_status import Status
 from data_owner.reports.privacy_report import Subject, privacy_report
-from data_owner.settings import AttackLimits, OwnerSettings
+from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from protocol.entry import parse_entry
 from shared import folder
@@ -81,10 +82,11 @@ def rehearsed(node: Node, digest: str) -> Battery | None:
     return None
 
 
-def _limits(status: Status, settings: OwnerSettings) -> AttackLimits:
+def _limits(node: Node, status: Status) -> AttackLimits:
     """Those that what was found is judged by. Raises `PolicyRefusal` if they were not kept, and may have changed."""
     if status.limits is not None:
         return status.limits
+    settings = read_settings(node)
     if status.policy_id != policy_id(settings):
         raise PolicyRefusal(
             "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
@@ -92,7 +94,7 @@ def _limits(status: Status, settings: OwnerSettings) -> AttackLimits:
     return settings.policy.attacks
 
 
-def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings) -> None:
+def write_page(node: Node, version: int, found: Battery) -> None:
     """Write the privacy officer's page and its figures, for the owner's eyes, judged by the policy it was measured
     under."""
     status = release.status(node, version)
@@ -106,7 +108,7 @@ def write_page(node: Node, version: int, found: Battery, settings: OwnerSettings
             status=status,
             card=card(node, version),
             battery=found,
-            limits=_limits(status, settings),
+            limits=_limits(node, status),
             rehearsal=rehearsed(node, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,

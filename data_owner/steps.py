@@ -261,7 +261,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     )
     folder.write(node.report, report.to_html().encode(), folder.PRIVATE)
     folder.write(node.figures, report.to_json().encode(), folder.PRIVATE)
-    findings.write_page(node, version, found, settings)
+    findings.write_page(node, version, found)
     return Gated(version, measured, found, status.failures, status.exceeded)
 
 

@@ -203,3 +203,13 @@ def test_the_log_tells_under_which_policy_a_release_was_approved_and_the_doctor_
     assert [row[4] for row in decided.tables[0].rows if row[1] == "approval"] == [policy]
     (said,) = (each.text for each in diagnose(node) if each.name == "policy")
     assert policy in said
+
+
+def test_a_denial_is_on_the_page_though_the_policy_is_being_edited(node: Node) -> None:
+    version = attacked(node)
+    decisions.write_privacy_report(node.folder)
+    before = of_node(node)["subtitle"]
+    node.settings.write_text(node.settings.read_text("utf-8") + "\nhalf a line", "utf-8")
+    decisions.deny(node.folder, by="Ada", reason="recalled", version=version)
+    assert before != of_node(node)["subtitle"]
+    assert "denied" in of_node(node)["subtitle"]
