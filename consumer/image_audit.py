@@ -8,10 +8,10 @@ import pandas as pd
 from consumer.audited import Audited, scored
 from shared.card import Card
 from shared.generation import Synthesiser
+from shared.headlines import picture_section
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import ImageJudge
 from shared.metrics import Integers, group_rates, outcome
-from shared.picture_sections import picture_section
 from shared.report import Section, Table
 from shared.scores import Fidelity, Scores
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
-import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
-from shared.folder import there_already, unwritable
+from shared.folder import appearing, there_already, writing
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import drawn_rows, read_table
@@ -24,54 +21,39 @@ LABELS, LINEAGE = "labels.csv", "lineage.json"
 FILES_A_FOLDER = 10_000
 
 
-class ImageFolderWriter:
-    """Streams tables of PNG pictures into a new folder that appears only when all of it is written.
+class _Pictures:
+    """A file is named after its row in the run, so folders of several shards go together. `place` becomes `path`."""
 
-    A file is named after its row in the run, from `start`, so folders of several shards go together. Raises
-    `BadInput` if the folder is there already, `Unreachable` if it cannot be written.
-    """
-
-    def __init__(self, path: Path, column: ImageColumn, start: int, lineage: dict[str, str]) -> None:
-        if path.exists():
-            raise there_already(path, "choose a new folder")
-        self._path, self._column, self._next, self._lineage = path, column, start, lineage
+    def __init__(self, path: Path, place: Path, column: ImageColumn, start: int) -> None:
+        self._path, self._place, self._column, self._next = path, place, column, start
 
     def write(self, table: pd.DataFrame) -> None:
         rows = range(self._next, self._next + len(table))
         files = [f"{row // FILES_A_FOLDER:06d}/{row:010d}.png" for row in rows]
         labels = table.drop(columns=self._column.name)
         labels.insert(0, "file", files)
-        try:
+        with writing(self._path):
             for name, data in zip(files, table[self._column.name], strict=True):
-                place = self._part / name
+                place = self._place / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
-            first = not (self._part / LABELS).is_file()
-            labels.to_csv(self._part / LABELS, mode="a", header=first, index=False, quoting=csv.QUOTE_NONNUMERIC)
-        except OSError as error:
-            raise unwritable(self._path, error) from error
+            first = not (self._place / LABELS).is_file()
+            labels.to_csv(self._place / LABELS, mode="a", header=first, index=False, quoting=csv.QUOTE_NONNUMERIC)
         self._next += len(table)
 
-    def __enter__(self) -> Self:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._part = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
-            self._part.chmod(0o755)
-        except OSError as error:
-            raise unwritable(self._path, error) from error
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                (self._part / LINEAGE).write_text(json.dumps(self._lineage), encoding="utf-8")
-                self._part.rename(self._path)
-        except OSError as failure:
-            raise unwritable(self._path, failure) from failure
-        finally:
-            shutil.rmtree(self._part, ignore_errors=True)
+@contextmanager
+def image_folder_writer(path: Path, column: ImageColumn, start: int, lineage: dict[str, str]) -> Iterator[_Pictures]:
+    """Streams tables of PNG pictures, from row `start` of a run, into a new folder that appears only when all of it is
+    written. Raises `BadInput` if the folder is there already, `Unreachable` if it cannot be written."""
+    if path.exists():
+        raise there_already(path, "choose a new folder")
+    with appearing(path) as place:
+        with writing(path):
+            place.chmod(0o755)
+        yield _Pictures(path, place, column, start)
+        with writing(path):
+            (place / LINEAGE).write_text(json.dumps(lineage), encoding="utf-8")
 
 
 def read_image_folder(

@@ -4,23 +4,21 @@ decide is elsewhere."""
 from __future__ import annotations
 
 import hashlib
-import operator
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import SkipValidation
-
 from consumer import lineage, receiving_steps
 from consumer.distillation import distilled_from, said_of
-from consumer.image_folder import ImageFolderWriter
+from consumer.image_folder import image_folder_writer
 from consumer.lineage import Run
 from consumer.study import Study
 from protocol.artefacts import TRAINED, Artefact
 from protocol.trust import TrustedRelease
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
-from shared.generation import Synthesiser, group_shares, parse_release, shard_bounds
+from shared.generation import Synthesiser, Writer, group_shares, parse_release, shard_bounds
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 from shared.schema import Schema
@@ -37,13 +35,13 @@ class Generated:
     stop: int
 
 
-def distill(path: Path | str, *, seed: SkipValidation[int] = 0, progress: Progress = quiet) -> Distillation:
+def distill(path: Path | str, *, seed: int = 0, progress: Progress = quiet) -> Distillation:
     """Distil the student from noise and the released statistics; write it with its lineage. Returns how far it came.
 
     Raises `VerificationFailure` unless what was fetched is still what was signed, and in date, and `PolicyRefusal` in
     an auditor's study.
     """
-    seed = _checked_seed(seed)
+    _check_seed(seed)
     study = Study(Path(path))
     trusted = release_with_decoder(study)
     parts = (trusted.artefacts[kind] for kind in TRAINED)
@@ -59,7 +57,7 @@ def generate(
     *,
     rows: int,
     out: Path | str | None = None,
-    seed: SkipValidation[int] = 0,
+    seed: int = 0,
     shard: str = "1/1",
     balanced: bool = False,
     progress: Progress = quiet,
@@ -70,7 +68,7 @@ def generate(
     Without `out` they take the place of the study's last ones; what stands at `out` is never replaced. Raises as
     `distill` does, and `VerificationFailure` for a student of another release.
     """
-    seed = _checked_seed(seed)
+    _check_seed(seed)
     study = Study(Path(path))
     target = study.synthetic if out is None else Path(out)
     if not 1 <= rows <= LIMITS.rows:
@@ -96,15 +94,9 @@ def release_with_decoder(study: Study) -> TrustedRelease:
     return trusted
 
 
-def _checked_seed(seed: object) -> int:
-    """A whole number, NumPy's too: it is written into files, and what cannot be read again there proves nothing."""
-    try:
-        found = int(operator.index(seed))  # type: ignore[arg-type]
-    except TypeError:
-        found = -1
-    if not 0 <= found <= LAST_SEED:
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= LAST_SEED:
         raise BadInput("not a seed", field="--seed", remedy=f"give a whole number from 0 to {LAST_SEED:,}")
-    return found
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -146,7 +138,7 @@ def synthesiser_with(student: bytes, study: Study, trusted: TrustedRelease) -> t
 
 def _writer(
     path: Path, schema: Schema, start: int, origin: dict[str, str], replaces: bool
-) -> TableWriter | ImageFolderWriter:
+) -> AbstractContextManager[Writer]:
     """What writes the rows of a schema to `path`."""
     if schema.image is None or path.suffix.lower() == ".parquet":
         return TableWriter(path, origin, replaces=replaces)
@@ -156,4 +148,4 @@ def _writer(
             field=str(path),
             remedy="choose a .parquet file, or a folder for PNG files",
         )
-    return ImageFolderWriter(path, schema.image, start, origin)
+    return image_folder_writer(path, schema.image, start, origin)

@@ -21,6 +21,7 @@ from protocol.root import SignedRoot, follow
 from protocol.trust import LastSeen
 from shared import folder
 from shared.errors import BadInput, VerificationFailure
+from shared.folder import At
 
 READABLE = "make it readable by you"
 
@@ -31,45 +32,16 @@ class Study:
 
     folder: Path
 
-    @property
-    def invitation_file(self) -> Path:
-        return self.folder / "invitation.json"
-
-    @property
-    def key(self) -> Path:
-        return self.folder / "identity" / "key.pem"
-
-    @property
-    def fingerprint(self) -> Path:
-        return self.folder / "identity" / "fingerprint"
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "identity" / "certificate.pem"
-
-    @property
-    def witness_key(self) -> Path:
-        return self.folder / "identity" / "witness.key"
-
-    @property
-    def last_seen_file(self) -> Path:
-        return self.folder / "last_seen.json"
-
-    @property
-    def student(self) -> Path:
-        return self.folder / "student.safetensors"
-
-    @property
-    def synthetic(self) -> Path:
-        return self.folder / "synthetic.parquet"
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "audit.html"
-
-    @property
-    def figures(self) -> Path:
-        return self.folder / "audit.json"
+    invitation_file = At("invitation.json")
+    key = At("identity", "key.pem")
+    fingerprint = At("identity", "fingerprint")
+    certificate = At("identity", "certificate.pem")
+    witness_key = At("identity", "witness.key")
+    last_seen_file = At("last_seen.json")
+    student = At("student.safetensors")
+    synthetic = At("synthetic.parquet")
+    report = At("audit.html")
+    figures = At("audit.json")
 
     def release(self, version: int) -> Path:
         return self.folder / "releases" / str(version)

@@ -22,7 +22,7 @@ from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
-from shared.frozen import Frozen, describe
+from shared.frozen import Frozen, explained
 from shared.limits import LIMITS
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
@@ -85,7 +85,7 @@ def key_file(node: Node, name: str) -> bytes:
 def write_invitation(node: Node, address: str, enrolment_address: str) -> Invitation:
     """Write invitation.json for these addresses, under the name that the root was signed for."""
     root, root_signatures = roots.chain(node)[-1]
-    try:
+    with explained("--host-name", "give a plain name or an address"):
         invitation = Invitation(
             node=anchor(root, root_signatures).node,
             address=address,
@@ -94,8 +94,6 @@ def write_invitation(node: Node, address: str, enrolment_address: str) -> Invita
             root=root.decode(),
             root_signatures=root_signatures.decode(),
         )
-    except ValidationError as error:
-        raise BadInput(describe(error), field="--host-name", remedy="give a plain name or an address") from None
     folder.write(node.invitation, invitation.to_bytes())
     return invitation
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from data_owner.arguments import NodePath
+from shared.clock import minute
 from shared.console import Json, shell
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def _lines(found: BudgetState, privacy: PrivacySettings) -> list[str]:
         f"draws, {found.left:.3f} is left; δ = {privacy.delta:g}."
     ]
     for charge, total in zip(found.charges, found.totals, strict=True):
-        when = f"{datetime.fromtimestamp(charge.at, UTC):%Y-%m-%d %H:%M}"
         made = "microdata drawn" if charge.sha256 else "nothing drawn: it was stopped, and is spent all the same"
-        lines += [f"charge {charge.place}, {when} UTC, {made}; ε {total:.3f} in all", *_items(charge.queries)]
+        lines += [f"charge {charge.place}, {minute(charge.at)}, {made}; ε {total:.3f} in all", *_items(charge.queries)]
     if found.following is None:
         return [*lines, f"the next draw would be refused: {found.refused}"]
     from data_owner.records.undeclared import in_words  # brings torch, which no other command here needs

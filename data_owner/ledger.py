@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import ValidationError
 
 from data_owner import append_only
 from protocol.checkpoint import Checkpoint
@@ -26,8 +25,8 @@ from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocat
 from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
 from protocol.refusals import NotLogged, Rewritten
-from shared.errors import BadInput, Unreachable
-from shared.frozen import describe
+from shared.errors import Unreachable
+from shared.frozen import explained
 from shared.limits import LIMITS
 
 Kind = TypeVar("Kind", Approval, Denial, Override, Enrolment, Revocation, Served)
@@ -54,10 +53,8 @@ class Proof:
 
 def new_entry(kind: type[Kind], **fields: object) -> Kind:
     """An entry with a nonce of its own. Raises `BadInput` naming the field that a log cannot take."""
-    try:
+    with explained("egress log", "write less, in plain text"):
         return kind.model_validate({"nonce": secrets.token_hex(16), **fields})
-    except ValidationError as error:
-        raise BadInput(describe(error), field="egress log", remedy="write less, in plain text") from None
 
 
 class Ledger:

@@ -147,12 +147,10 @@ def _copied(node: Node) -> Iterator[Node]:
     names = (path.name for path in (*node.withheld, node.enrolments))
     left_out = shutil.ignore_patterns(*names, f"{node.ledger.name}*", ".load-*")
     with ExitStack() as kept:
-        try:
+        with folder.writing(node.folder):
             place = kept.enter_context(tempfile.TemporaryDirectory(prefix=".load-", dir=node.folder))
             copy = Node(Path(place) / "node")
             shutil.copytree(node.folder, copy.folder, ignore=left_out)
-        except OSError as error:
-            raise folder.unwritable(node.folder, error) from error
         append_only.copy(node.ledger, copy.ledger)
         copy.invitation.unlink(missing_ok=True)
         yield copy

@@ -14,8 +14,7 @@ import pandas as pd
 
 from data_owner import release_gate
 from data_owner.learning.teacher import Teacher
-from data_owner.measure_pictures import picture_scores, with_latents
-from data_owner.picture_scores import cell_sizes, hardest_cells
+from data_owner.measure_pictures import cell_sizes, hardest_cells, picture_scores, with_latents
 from data_owner.records.disclosure import publishable_rate, tens
 from data_owner.settings import UNBOUNDED, OwnerSettings
 from protocol.artefacts import TRAINED, Artefact

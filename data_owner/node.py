@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import BadInput
+from shared.folder import At
 
 
 @dataclass(frozen=True)
@@ -36,80 +37,32 @@ class Node:
 
     folder: Path
 
-    @property
-    def settings(self) -> Path:
-        return self.folder / "owner.toml"
-
-    @property
-    def records(self) -> Path:
-        return self.folder / "records.parquet"
-
-    @property
-    def skipped(self) -> Path:
-        return self.folder / "skipped.csv"
+    settings = At("owner.toml")
+    records = At("records.parquet")
+    skipped = At("skipped.csv")
 
     def microdata(self, key: str) -> Path:
         """What was drawn of the records and settings that have this digest."""
         return self.folder / "microdata" / f"{key[:32]}.parquet"
 
-    @property
-    def budget(self) -> Path:
-        return self.folder / "budget.sqlite"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "teacher" / "checkpoint.pt"
-
-    @property
-    def training_lock(self) -> Path:
-        return self.folder / "teacher" / "lock"
-
-    @property
-    def encoder(self) -> Path:
-        return self.folder / "teacher" / "encoder.safetensors"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "teacher" / "history.json"
-
-    @property
-    def releases(self) -> Path:
-        return self.folder / "releases"
+    budget = At("budget.sqlite")
+    checkpoint = At("teacher", "checkpoint.pt")
+    training_lock = At("teacher", "lock")
+    encoder = At("teacher", "encoder.safetensors")
+    history = At("teacher", "history.json")
+    releases = At("releases")
 
     def release(self, version: int) -> Path:
         return self.releases / str(version)
 
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
-    @property
-    def serving_lock(self) -> Path:
-        return self.folder / "serving.lock"
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "keys"
-
-    @property
-    def roots(self) -> Path:
-        return self.folder / "root"
-
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "ledger.sqlite"
-
-    @property
-    def enrolments(self) -> Path:
-        return self.folder / "enrolments"
-
-    @property
-    def invitation(self) -> Path:
-        return self.folder / "invitation.json"
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.html"
+    lock = At("lock")
+    serving_lock = At("serving.lock")
+    keys = At("keys")
+    roots = At("root")
+    ledger = At("ledger.sqlite")
+    enrolments = At("enrolments")
+    invitation = At("invitation.json")
+    report = At("report.html")
 
     def attacks(self, version: int) -> Path:
         return self.folder / "attacks" / f"{version}.json"
@@ -120,9 +73,7 @@ class Node:
     def shadows(self, version: int) -> Path:
         return self.folder / "attacks" / f"{version}-shadows"
 
-    @property
-    def attack_lock(self) -> Path:
-        return self.folder / "attacks" / "lock"
+    attack_lock = At("attacks", "lock")
 
     @property
     def withheld(self) -> tuple[Path, ...]:
@@ -131,17 +82,9 @@ class Node:
         kept = self.records, self.skipped, drawn, self.encoder.parent, self.folder / "attacks"
         return *kept, self.report, self.figures, self.privacy_report, self.privacy_figures
 
-    @property
-    def privacy_report(self) -> Path:
-        return self.folder / "privacy.html"
-
-    @property
-    def privacy_figures(self) -> Path:
-        return self.folder / "privacy.json"
-
-    @property
-    def figures(self) -> Path:
-        return self.folder / "report.json"
+    privacy_report = At("privacy.html")
+    privacy_figures = At("privacy.json")
+    figures = At("report.json")
 
     @classmethod
     def open(cls, folder: Path | str) -> Node:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tomllib
 
 import tomlkit
-from pydantic import ValidationError
 
 from data_owner.attacks.attack import AT_EVERY_GATE
 from data_owner.node import Node
 from data_owner.settings import OwnerSettings
 from shared import folder
 from shared.errors import BadInput
-from shared.frozen import describe
+from shared.frozen import explained
 
 HEADER = """\
 What this node holds and what may leave it. Read it, edit it, then run `fair4free-owner train`.
@@ -77,12 +76,11 @@ def dump(settings: OwnerSettings) -> str:
 def parse(text: str) -> OwnerSettings:
     """Raises `BadInput` with the line, or the setting, that is wrong."""
     try:
-        settings = OwnerSettings.model_validate(tomllib.loads(text))
+        with explained("owner.toml", "correct that setting"):
+            settings = OwnerSettings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         place = str(error).rpartition("(")[2].rstrip(")")
         raise BadInput(f"not TOML, {place}", field="owner.toml", remedy="mend that line") from None
-    except ValidationError as error:
-        raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
     if settings.privacy is not None and not {*settings.policy.attacks.required} <= {*AT_EVERY_GATE}:
         raise BadInput(
             "with a budget the gate requires no attack that trains: its outcome would be an answer nobody charged",

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from shared.errors import BadInput, Unreachable
 
@@ -18,10 +19,25 @@ PUBLIC = 0o644
 PRIVATE_FOLDER = 0o700
 
 
+class _Folder(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+class At:
+    """A place in the `folder` of what has it as an attribute."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, of: _Folder, kind: type) -> Path:
+        return of.folder.joinpath(*self._parts)
+
+
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     """Replace `path` by `data` atomically. Raises `Unreachable`; the old file then stays as it was."""
     make(path.parent)
-    try:
+    with writing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -34,41 +50,46 @@ def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
             Path(name).unlink(missing_ok=True)
             raise
         flush(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def create(path: Path, files: Mapping[str, bytes]) -> None:
     """Make the folder `path`, which must not exist, holding `files`: all of them or no folder."""
+    with appearing(path) as fresh:
+        for name, data in files.items():
+            write(fresh / name, data)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A fresh folder that takes the place `path`, which must not exist, when the body is done; else nothing stays."""
     make(path.parent)
-    try:
+    with writing(path):
         fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            for name, data in files.items():
-                write(fresh / name, data)
+    try:
+        yield fresh
+        with writing(path):
             fresh.rename(path)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        flush(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
+            flush(path.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def make(path: Path, mode: int = 0o777) -> None:
     """Make the folder `path` unless it is there, of `mode` less the umask. Raises `Unreachable`."""
-    try:
+    with writing(path):
         path.mkdir(mode, parents=True, exist_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises `Unreachable`, which says why `path` cannot be written, where the file system refuses the body."""
+    try:
+        yield
     except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> Unreachable:
-    """What says why `path` cannot be written."""
-    reason = os.strerror(error.errno).lower() if error.errno else "failed"
-    return Unreachable(
-        f"cannot be written: {reason}", field=str(path), remedy="check the folder, its permissions and free space"
-    )
+        reason = os.strerror(error.errno).lower() if error.errno else "failed"
+        raise Unreachable(
+            f"cannot be written: {reason}", field=str(path), remedy="check the folder, its permissions and free space"
+        ) from error
 
 
 @contextmanager
@@ -104,10 +125,8 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
     Raises `Unreachable` where somebody else holds it and `waits` is false.
     """
     make(path.parent)
-    try:
+    with writing(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    except OSError as error:
-        raise unwritable(path, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)

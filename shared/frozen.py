@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,10 +30,17 @@ class JsonFile(Frozen):
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises `BadInput` naming the field, never its value."""
-        try:
+        with explained(cls.what, cls.remedy):
             return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise BadInput(describe(error), field=cls.what, remedy=cls.remedy) from None
+
+
+@contextmanager
+def explained(field: str, remedy: str) -> Iterator[None]:
+    """Raises `BadInput` for what the body finds of pydantic's, naming the field, never its value."""
+    try:
+        yield
+    except ValidationError as error:
+        raise BadInput(describe(error), field=field, remedy=remedy) from None
 
 
 def describe(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ from shared.card import BETWEEN_LARGE, RATIOS, AttackFinding, Card, fairness_che
 from shared.metrics import PERMUTATIONS
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
-from shared.scores import Criterion, Scores
+from shared.scores import Criterion, PictureScores, Scores
 
 LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "caution", "resisted": "good"}
 """How a finding of an attack is shown, worst first."""
@@ -148,4 +148,38 @@ def score_section(card: Card) -> Section:
         "who says one thing of all cannot differ, and another model has another chance.",
         (Table(("trained on", *Scores.heads()), rows),),
         (score_bars(names, f"Scores of models beside ceiling and floor. {said}"),),
+    )
+
+
+def picture_section(found: PictureScores) -> Section:
+    """Labels, groups and latents beside what originals reach and what chance would."""
+    latents: tuple[tuple[Cell, ...], ...] = (
+        ("group from z and the class", found.group_from_latent_in_class, found.group_commonest_in_class),
+        ("group from z alone", found.group_from_latent, found.group_commonest),
+    )
+    return Section(
+        "Pictures",
+        "How often a classifier trained on the originals gives a synthetic picture the label it came with; accuracy on "
+        "real held-out pictures of each group, which should be alike; and in the tenth of all pairs of class and group "
+        "on which a classifier trained on the originals is worst. Last, how often the group is predicted from the "
+        "latent z of a held-out picture, beside always naming the commonest group: no better than that is the goal.",
+        (
+            Table(
+                ("what", "synthetic", "original"),
+                (
+                    ("label agrees with a classifier trained on originals", found.agreement, found.agreement_ceiling),
+                    *((f"accuracy on {group.label}", group.synthetic, group.original) for group in found.groups),
+                    *(
+                        [("accuracy in the hardest cells", found.hardest_synthetic, found.hardest_original)]
+                        if found.hardest_synthetic is not None
+                        else []
+                    ),
+                ),
+            ),
+            *(
+                [Table(("predicted", "accuracy", "commonest group"), latents)]
+                if found.group_from_latent is not None
+                else []
+            ),
+        ),
     )

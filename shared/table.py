@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 
 from shared.canonical import EXACT, EXACT_TYPES
 from shared.errors import BadInput, Unreachable
-from shared.folder import PUBLIC, flush, there_already, unwritable
+from shared.folder import PUBLIC, flush, there_already, writing
 from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
@@ -116,7 +116,7 @@ class TableWriter:
 
     def write(self, table: pd.DataFrame) -> None:
         batch = pa.Table.from_pandas(table, preserve_index=False)
-        try:
+        with writing(self._path):
             if self._writer is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 # a name of its own: two runs to one path do not write into each other
@@ -125,8 +125,6 @@ class TableWriter:
                 self._part.chmod(PUBLIC)
                 self._writer = self._open(batch.schema)
             self._writer.write_table(batch.cast(self._schema))
-        except OSError as error:
-            raise unwritable(self._path, error) from error
 
     def _open(self, schema: pa.Schema) -> parquet.ParquetWriter | pyarrow.csv.CSVWriter:
         """Arrow gets the file and not its path, which it would take for UTF-8 whatever the locale."""
@@ -142,24 +140,27 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._writer is not None:
-                self._writer.close()
-            if self._part is not None and error is None:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-                if not self._replaces:  # claimed, or somebody else's by now
-                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
-                self._part.replace(self._path)
-                flush(self._path.parent)
-        except FileExistsError:
-            raise there_already(self._path, ANOTHER_PATH) from None
-        except OSError as failure:
-            raise unwritable(self._path, failure) from failure
+            with writing(self._path):
+                if self._writer is not None:
+                    self._writer.close()
+                if self._part is not None and error is None:
+                    self._stream.flush()
+                    os.fsync(self._stream.fileno())
+                    if not self._replaces:
+                        self._claim()
+                    self._part.replace(self._path)
+                    flush(self._path.parent)
         finally:
             if self._part is not None:
                 with suppress(OSError):
                     self._part.unlink(missing_ok=True)
                     self._stream.close()
+
+    def _claim(self) -> None:
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:  # somebody else's by now
+            raise there_already(self._path, ANOTHER_PATH) from None
 
 
 def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:

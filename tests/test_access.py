@@ -23,10 +23,9 @@ from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.serving import server
 from data_owner.serving.access_control import AccessControl, EnrolmentPort, ReleasePort, place
-from data_owner.serving.admission import Admission
+from data_owner.serving.admission import Admission, TokenBucket
 from data_owner.serving.monitoring import Metrics
 from data_owner.serving.open_calls import OpenCall, OpenCalls, to_end
-from data_owner.serving.token_bucket import TokenBucket
 from protocol import identity
 from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyRole, may_call, may_read
 from protocol.artefacts import Artefact

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
-from consumer.image_folder import LINEAGE, ImageFolderWriter, read_image_folder, read_lineage
+from consumer.image_folder import LINEAGE, image_folder_writer, read_image_folder, read_lineage
 from data_owner.learning import fitting
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
@@ -63,7 +63,7 @@ def test_labels_of_pictures_keep_the_spaces_they_begin_with(image_records: fitti
     column = image_records.schema.image
     assert column is not None
     table = pictures(4).assign(shape=[" bar", "bar", "cross ", '"']).astype({"shape": "str"})
-    with ImageFolderWriter(tmp_path / "made", column, 0, {}) as writer:
+    with image_folder_writer(tmp_path / "made", column, 0, {}) as writer:
         writer.write(table)
     found, _ = read_image_folder(tmp_path / "made", column, 4, seed=0)
     assert found["shape"].tolist() == table["shape"].tolist()
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_says_why(image_records: fitting.Prepare
     with (
         patch.object(Path, "write_bytes", side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
         pytest.raises(Unreachable, match="no space left"),
-        ImageFolderWriter(tmp_path / "made", image_records.schema.image, 0, {}) as writer,
+        image_folder_writer(tmp_path / "made", image_records.schema.image, 0, {}) as writer,
     ):
         writer.write(image_records.training.iloc[:4])
     assert not list(tmp_path.iterdir())

@@ -22,8 +22,8 @@ from data_owner.learning import fitting, training
 from data_owner.learning.image_encoder import ImageEncoder
 from data_owner.learning.teacher import architecture_for, default_settings
 from data_owner.measure import reference
+from data_owner.measure_pictures import group_from_latents, hardest
 from data_owner.node import Node
-from data_owner.picture_scores import group_from_latents, hardest
 from data_owner.records.images import LARGEST_SIDE
 from data_owner.records.ingest import MergedGroups
 from data_owner.reports.image_report import _left_out
@@ -36,13 +36,13 @@ from shared.conform import conform
 from shared.decoder import Decoder
 from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.generation import Synthesiser
+from shared.headlines import picture_section
 from shared.image_classifier import ImageClassifier
 from shared.image_codec import as_tensor, pixel_array, read_image
 from shared.image_plots import ACROSS, picture_grid
 from shared.judge import equally_mixed, left_out
 from shared.limits import LIMITS
 from shared.metrics import outcome
-from shared.picture_sections import picture_section
 from shared.schema import Group, Schema
 from shared.scores import PictureScores
 from shared.statistics import measure

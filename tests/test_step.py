@@ -48,16 +48,17 @@ def test_an_argument_of_another_type_is_refused_by_its_name(wrong: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", [None, 1.5, "x", -1, 2**64 - 2, 2**70, np.int64(-1), np.float64(3.0)])
+@pytest.mark.parametrize("seed", [None, True, 1.5, "x", -1, 2**64 - 2, 2**70, np.int64(-1), np.float64(3.0)])
 @pytest.mark.parametrize("step", [consumer.distill, lambda path, **named: consumer.generate(path, rows=9, **named)])
 def test_what_is_no_seed_is_refused_before_a_study_is_opened(
     step: Callable[..., object], seed: object, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match="not a seed"):
+    with pytest.raises(BadInput) as caught:
         step(tmp_path, seed=seed)
+    assert caught.value.field in ("seed", "--seed")
 
 
-@pytest.mark.parametrize("number", [np.int64(3), np.uint64(2**63 + 1), True])
+@pytest.mark.parametrize("number", [np.int64(3), np.uint64(2**63 + 1)])
 def test_a_number_of_numpy_is_as_good_a_seed(number: int, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a study"):
         consumer.generate(tmp_path, rows=np.int64(9), seed=number)  # type: ignore[arg-type]

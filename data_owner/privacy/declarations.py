@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
 from data_owner.settings import OwnerSettings
-from shared.errors import BadInput
-from shared.frozen import describe
+from shared.frozen import explained
 
 Public = Mapping[str, tuple[float, float] | tuple[str, ...]]
 
@@ -23,9 +20,5 @@ def with_budget(settings: OwnerSettings, epsilon: float, public: Public) -> Owne
         field = "categories" if columns[name].kind in ("category", "boolean") else "bounds"
         columns[name] = columns[name].model_copy(update={field: public[name]})
     given = settings.model_copy(update={"columns": columns}).model_dump() | {"privacy": {"epsilon": epsilon}}
-    try:
+    with explained("--epsilon", "give a number above 0, such as 1, for records of a table"):
         return OwnerSettings.model_validate(given)
-    except ValidationError as error:
-        raise BadInput(
-            describe(error), field="--epsilon", remedy="give a number above 0, such as 1, for records of a table"
-        ) from None

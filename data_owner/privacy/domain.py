@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data_owner.records.ingest import ColumnFacts
 from data_owner.settings import ColumnSettings, OwnerSettings
 from shared.canonical import restore_column
+from shared.codec import labels
 from shared.errors import PolicyRefusal
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
 
@@ -95,14 +96,11 @@ class CategoricalDomain:
         return np.where(found < 0, len(self.categories), found).astype(np.int64)
 
     def decode(self, cells: Integers) -> pd.Series:
-        values = pd.Series(pd.array([*self.categories, None], dtype="str").take(cells))
         kind = cast(Literal["category", "boolean"], self.facts.kind)
-        return restore_column(
-            values,
-            CategoricalColumn(
-                name=self.name, kind=kind, dtype=self.facts.dtype, optional=True, categories=self.categories
-            ),
+        column = CategoricalColumn(
+            name=self.name, kind=kind, dtype=self.facts.dtype, optional=True, categories=self.categories
         )
+        return restore_column(labels(column, cells), column)
 
 
 Domain = NumericDomain | CategoricalDomain

@@ -6,7 +6,6 @@ import re
 from typing import Literal
 
 import pandas as pd
-from pydantic import ValidationError
 
 from data_owner.attacks.attack import ON_PICTURES
 from data_owner.records.images import holds_images, image_settings
@@ -14,7 +13,7 @@ from data_owner.records.ingest import LEAST_ROWS, check_target, declared_as
 from data_owner.settings import AttackLimits, ColumnSettings, OwnerSettings, Policy, TrainingSettings
 from shared.canonical import EXACT, OFFSET, ZONE, canonical, plain
 from shared.errors import BadInput
-from shared.frozen import describe
+from shared.frozen import explained
 from shared.limits import LIMITS
 from shared.table import check_names, written_as_codes
 
@@ -104,7 +103,7 @@ def infer(
     )
     if named is None:
         raise BadInput("not a class of the target", field="--positive", remedy="name one of its classes")
-    try:
+    with explained("owner.toml", "correct that setting"):
         limits = AttackLimits(required=ON_PICTURES) if pictures else AttackLimits()
         policy = Policy(small_groups=small_groups, attacks=limits)
         # a picture fixes its class, so its labels can be rebalanced but not repaired
@@ -112,8 +111,6 @@ def infer(
         return OwnerSettings(
             name=name, source=source, positive=named, policy=policy, training=training, columns=columns
         )
-    except ValidationError as error:
-        raise BadInput(describe(error), field="owner.toml", remedy="correct that setting") from None
 
 
 def _guess(given: pd.Series) -> ColumnSettings:

@@ -10,10 +10,9 @@ from data_owner.measure import Measured
 from data_owner.records.ingest import MergedGroups
 from data_owner.reports.owner_report import frame, gate_section, latent_section, merged_groups_table, training_section
 from shared.generation import Synthesiser
-from shared.headlines import score_section
+from shared.headlines import picture_section, score_section
 from shared.image_plots import group_counts, group_grid, picture_grid
 from shared.judge import left_out
-from shared.picture_sections import picture_section
 from shared.report import Report, Section, Table
 from shared.schema import Schema
 
