@@ -133,12 +133,12 @@ def generate(
     rows: Annotated[int, typer.Option(min=1, help="Rows of the whole run.")],
     out_file: Annotated[
         Path | None,
-        typer.Option("--out", help="New .csv or .parquet, or folder for pictures; else STUDY/synthetic.parquet anew."),
+        typer.Option("--out", help="New .csv, .parquet or folder for pictures; else replaces STUDY/synthetic.parquet."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same rows.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts of the run.")] = "1/1",
     balanced: Annotated[
-        bool, typer.Option("--balanced", help="Rows to train models on: groups halfway to equally often.")
+        bool, typer.Option("--balanced", help="Rows to train models on: group shares halfway to equal.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -160,7 +160,7 @@ def generate(
 def audit(
     study: StudyPath,
     synthetic: Annotated[
-        Path | None, typer.Option(help="File, or folder of pictures, to audit; STUDY/synthetic.parquet.")
+        Path | None, typer.Option(help="File or folder to audit; STUDY/synthetic.parquet if not given.")
     ] = None,
     real: Annotated[Path | None, typer.Option(help="A real file of your own to compare with.")] = None,
     json: Json = False,

@@ -18,7 +18,7 @@ def budget(
     node: NodePath,
     json: Json = False,
 ) -> None:
-    """Show the privacy budget: what was charged, and what the next draw would ask. Spends nothing."""
+    """Show the privacy budget: charges so far and the cost of the next draw. Spends nothing."""
     from data_owner.node import Node
     from data_owner.owner_toml import read_settings
     from data_owner.privacy.budget import Budget

@@ -43,10 +43,10 @@ def init(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Crop the centre of pictures and resize it to 8 to 112 pixels a side; CelebA's to 64."),
+        typer.Option(help="Crop pictures to their centre and resize to this side, 8 to 112; 64 for CelebA."),
     ] = None,
     skip_bad_files: Annotated[
-        bool | None, typer.Option(help="Leave out pictures that cannot be used, into skipped.csv; CelebA's are.")
+        bool | None, typer.Option(help="List unusable pictures in skipped.csv and go on; on for CelebA.")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="A data set: support2, compas, adult, colored-mnist, colored-mnist-biased.")
@@ -133,12 +133,12 @@ def gate(node: NodePath, json: Json = False) -> None:
 @app.command()
 def attack(
     node: NodePath,
-    shadows: Annotated[int | None, typer.Option(help="Shadow releases to train, an even number; 16.")] = None,
+    shadows: Annotated[int | None, typer.Option(help="Shadow releases to train, even; default 16.")] = None,
     json: Json = False,
 ) -> None:
-    """Attack the newest measured release with all there is: adds shadow releases and planted canaries.
+    """Make the strongest attacks on the newest measured release: shadow releases and planted canaries.
 
-    With a budget the whole mechanism is rehearsed on people instead; what that finds stays in the house.
+    With a budget the whole mechanism is rehearsed on people instead; the findings never leave the node.
     """
     from data_owner import attack_steps
 
@@ -168,7 +168,7 @@ def attack(
 def override(
     node: NodePath, by: By, reason: Annotated[str, typer.Option(help="Why it may leave.")], json: Json = False
 ) -> None:
-    """Let the newest release out over what attacks found. Two people must, each by this command."""
+    """Allow the newest release despite what attacks found. Two people must each run this."""
     from data_owner import decisions
     from data_owner.release_status import OVERRIDES
 
@@ -184,7 +184,7 @@ def privacy(
     version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
     json: Json = False,
 ) -> None:
-    """Write what a privacy officer reads: what left, the guarantee, attacks, and what is not covered."""
+    """Write privacy.html: what may leave, the guarantee, attacks, and what is not covered."""
     from data_owner import decisions
 
     with shell("privacy", json) as out:
@@ -210,12 +210,10 @@ def deny(
     node: NodePath,
     by: By,
     reason: Annotated[str, typer.Option(help="Why.")],
-    version: Annotated[
-        int | None, typer.Option(help="Release; the newest if not given and no other may be served.")
-    ] = None,
+    version: Annotated[int | None, typer.Option(help="Release; the newest if no older one may be served.")] = None,
     json: Json = False,
 ) -> None:
-    """Deny a release for good, also one that is being served, and all that is out and is the same byte for byte."""
+    """Deny a release for good, even one being served, with every identical release that is out."""
     from data_owner import decisions
 
     with shell("deny", json) as out:
@@ -240,7 +238,7 @@ def enrol(
     role: Annotated[PartyRole, typer.Option(help="What an approved one may do.")] = PartyRole.ANALYST,
     json: Json = False,
 ) -> None:
-    """List who asked to be let in; approve or deny one by fingerprint."""
+    """List requests to enrol; approve or deny one by fingerprint."""
     from datetime import UTC, datetime
 
     from data_owner import authority
@@ -292,7 +290,7 @@ def serve(
 
 @app.command()
 def load(node: NodePath, json: Json = False) -> None:
-    """Measure what this node bears: 16 consumers fetching at once, alone and beside a flood from one identity."""
+    """Measure the load this node takes: 16 consumers fetching at once, with and without a flood from one key."""
     from data_owner import load as bench
 
     with shell("load", json) as out:

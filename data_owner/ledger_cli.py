@@ -38,7 +38,7 @@ def export(
 
 @app.command()
 def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = False) -> None:
-    """Verify an exported log without a network: signed, whole, obeying the policy, never rewritten."""
+    """Verify an exported log offline: signed, whole, within its rules, true to its countersignatures."""
     from data_owner.ledger_export import verified
 
     with shell("ledger verify", json) as out:
@@ -69,7 +69,7 @@ def report(
     ),
     json: Json = False,
 ) -> None:
-    """Verify an exported log, then write every byte that left by party, day and kind."""
+    """Verify an exported log, then report how much left, by party, day and kind."""
     from data_owner.ledger_export import verified
     from data_owner.reports.ledger_report import ledger_report, totals
     from shared import folder

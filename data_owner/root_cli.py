@@ -59,7 +59,7 @@ def show(node: NodePath, json: Json = False) -> None:
 def propose(
     node: NodePath,
     document: Annotated[Path, typer.Option("--out", help="Document to write, for the root keys to sign.")],
-    key: Annotated[list[Path] | None, typer.Option(help="FILE.pub of a root key; repeat. As before if none.")] = None,
+    key: Annotated[list[Path] | None, typer.Option(help="FILE.pub of a root key; repeat. Default: same keys.")] = None,
     threshold: Annotated[int | None, typer.Option(min=1, help="How many root keys must sign.")] = None,
     renew: Annotated[list[str] | None, typer.Option(help="Role to give a new key: release, freshness, log.")] = None,
     json: Json = False,
@@ -92,7 +92,7 @@ def sign(
     key: Annotated[Path, typer.Option(help="Sealed root key.")],
     json: Json = False,
 ) -> None:
-    """Add a signature to a proposed root. Compare the digest that is printed with the one that was proposed."""
+    """Sign a proposed root. Compare the digest it prints with the one that `root propose` printed."""
     from data_owner import roots
     from protocol.root import Root
     from shared import folder, keyring

@@ -36,9 +36,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 JUDGED_TOGETHER = (
-    f"Groups with fewer than {LEAST_JUDGED} held-out rows are judged together, and with the next smallest while they "
-    "are fewer and it is at most twice as many, or they are fewer than ten; where fewer than ten are left on either "
-    "side nothing can be said, and all are one. "
+    f"Groups with fewer than {LEAST_JUDGED} held-out rows are pooled; a pool under {LEAST_JUDGED} also takes the next "
+    "smallest group if that is at most twice its size, or if the pool is under ten; where fewer than ten are left on "
+    "either side nothing can be said, and all are one. "
 )
 
 PROTOCOL = (

@@ -57,7 +57,7 @@ def headline(found: Comparison) -> str:
     return (
         f"{found.study.dataset} by {' and '.join(found.study.sensitive)}: {found.rows:,} rows ({groups}), "
         f"{found.folds} of {found.study.folds} folds pooled, seeds {', '.join(map(str, found.seeds))}, positive class "
-        f"{found.positive}. Means over seeds, ± half of what lies between the lowest and the highest.{quick}"
+        f"{found.positive}. Means over seeds, ± half the range.{quick}"
     )
 
 
@@ -135,7 +135,7 @@ def _interval(found: Interval) -> str:
 
 
 def cell_text(cell: Shown) -> str:
-    """A figure to three decimals; a mean with half of what lies between its lowest and highest, if that shows."""
+    """A figure to three decimals; a mean with half its range, if that shows."""
     if cell is None:
         return ""
     if isinstance(cell, Spread):
