@@ -10,9 +10,9 @@ import grpc
 
 from consumer.study import Study
 from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
+from protocol.identity import certificate_fingerprint, key_fingerprint
 from protocol.refusals import AGAIN, EndlessData
 from protocol.transport import check_tls_1_3
-from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 
@@ -26,18 +26,27 @@ _TOO_LONG = "larger than max"
 
 
 def mutual(study: Study) -> grpc.Channel:
-    """To the release port, as the identity the owner approved. Raises `PolicyRefusal` unless TLS 1.3 is the lowest."""
-    invitation = study.invitation()
-    credentials = grpc.ssl_channel_credentials(
-        invitation.certificate_authority.encode(),
-        folder.read(study.key, "run `fair4free enrol` again"),
-        folder.read(study.certificate, "run `fair4free enrol` until the owner has approved"),
-    )
+    """To the release port, as the identity the owner approved.
+
+    Raises `BadInput` for a key and certificate that are damaged or do not belong together: gRPC would abort the process
+    or blame the network. Raises `PolicyRefusal` unless TLS 1.3 is the lowest.
+    """
+    invitation, key, certificate = study.invitation(), study.read_key(), study.read_certificate()
+    if key_fingerprint(key) != certificate_fingerprint(certificate):
+        raise BadInput(
+            "is of another key than this study's",
+            field=str(study.certificate),
+            remedy="run `fair4free enrol` until the owner has approved",
+        )
+    credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode(), key, certificate)
     return _channel(invitation.address, credentials)
 
 
 def enrolment(study: Study) -> grpc.Channel:
-    """To the enrolment port: the owner is authenticated by the invitation, we are not yet. Raises as `mutual` does."""
+    """To the enrolment port: the owner is authenticated by the invitation, we are not yet.
+
+    Raises `PolicyRefusal` unless TLS 1.3 is the lowest.
+    """
     invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
     return _channel(invitation.enrolment_address, credentials)

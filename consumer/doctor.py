@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from consumer import channel, fetching
+from consumer import channel, fetching, trust_update
 from consumer.distillation import distillation_of, distilled_from
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE
-from protocol.identity import certificate_expires, certificate_role, needs_renewal
+from protocol.identity import certificate_expires, certificate_role, key_fingerprint, needs_renewal
 from shared import folder
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import BadInput, Unreachable
@@ -28,14 +28,13 @@ def diagnose(study: Study) -> list[Diagnosis]:
         return f"{found.node} at {found.address}, fingerprint {found.fingerprint}"
 
     def key() -> str:
-        if not study.key.is_file():
-            raise Unreachable("not there", field=str(study.key), remedy="run `fair4free enrol`")
+        fingerprint = key_fingerprint(study.read_key())
         if study.key.stat().st_mode & 0o077:
             raise Unreachable("others can read it", field=str(study.key), remedy="run chmod 600 on it")
-        return "readable by you only"
+        return f"readable by you only, fingerprint {fingerprint}"
 
     def certificate() -> str:
-        data = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
+        data = study.read_certificate()
         expires = certificate_expires(data)
         if expires <= now:
             raise Unreachable("it has expired", field="certificate", remedy="run `fair4free enrol` to renew it")
@@ -44,6 +43,12 @@ def diagnose(study: Study) -> list[Diagnosis]:
                 f"it expires {expires:%Y-%m-%d}", field="certificate", remedy="run `fair4free enrol` to renew it"
             )
         return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
+
+    def witness() -> str:
+        if not study.witness_key.is_file():
+            return "its key is made at the first fetch"
+        trust_update.witness_key(study)
+        return "its key opens"
 
     def owner() -> str:
         with channel.mutual(study) as opened:
@@ -70,5 +75,5 @@ def diagnose(study: Study) -> list[Diagnosis]:
         distillation_of(fitted, str(study.student))
         return "distilled from the release last fetched"
 
-    checks = (invitation, key, certificate, owner, release, student)
+    checks = (invitation, key, certificate, witness, owner, release, student)
     return examine({check.__name__: check for check in checks})

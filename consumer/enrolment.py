@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from consumer import channel
-from consumer.study import READABLE, Study
+from consumer.study import Study
 from protocol import identity
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
@@ -64,10 +64,7 @@ def _request(study: Study, name: str) -> bytes:
         with study.locked():
             if not study.key.is_file():
                 folder.write(study.key, identity.new_key(), folder.PRIVATE)
-    try:
-        return identity.new_request(folder.read(study.key, READABLE), name)
-    except VerificationFailure as error:
-        raise BadInput("is damaged", field=str(study.key), remedy="remove it, then enrol again") from error
+    return identity.new_request(study.read_key(), name)
 
 
 def _accept(study: Study, path: Path) -> None:

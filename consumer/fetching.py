@@ -54,7 +54,8 @@ def fetch(
 
     Raises a `VerificationFailure` for bytes that are not the owner's, or where the owner finds that its own are not,
     `PolicyRefusal` when not let in, `BadInput` for a version that is older than what the study holds or that the owner
-    does not list, and `Unreachable` when cut off for good or while another fetch runs.
+    does not list and for a damaged key or certificate, and `Unreachable` when cut off for good or while another fetch
+    runs.
     """
     address = study.invitation().address
     with study.locked(), channel.mutual(study) as open_channel:
@@ -146,8 +147,7 @@ def verify_exported(study: Study, data: bytes) -> VerifiedLedger:
 
 def readable(study: Study) -> tuple[Artefact, ...]:
     """What the manifest names and this study's role may read."""
-    certificate = folder.read(study.certificate, "run `fair4free enrol` until the owner has approved")
-    role = certificate_role(certificate)
+    role = certificate_role(study.read_certificate())
     return tuple(kind for kind in PAYLOAD if may_read(role, kind))
 
 

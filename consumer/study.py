@@ -1,7 +1,7 @@
 """A study: the folder that holds everything of one consumer.
 
 invitation.json        the root of trust, as the owner handed it over
-identity/              keys (never leave), fingerprint, certificate
+identity/              keys (never leave), certificate, and the key's fingerprint for people to read
 last_seen.json         the roots followed since the invitation and the highest of everything else accepted, which
                        nothing older may replace; last_seen.lock beside it
 releases/N/            the five that crossed, with signatures and the proof of approval, verified
@@ -12,10 +12,12 @@ audit.html, .json      the consumer's report
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol import identity
 from protocol.invitation import Invitation
 from protocol.root import SignedRoot, follow
 from protocol.trust import LastSeen
@@ -28,7 +30,7 @@ READABLE = "make it readable by you"
 
 @dataclass(frozen=True)
 class Study:
-    """Paths of a study, and the two small files that trust rests on."""
+    """Paths of a study, and the small files that trust rests on."""
 
     folder: Path
 
@@ -77,9 +79,21 @@ class Study:
             ) from error
         return seen
 
+    def read_key(self) -> bytes:
+        """PEM. Raises `Unreachable` if it cannot be read and `BadInput` if it is damaged."""
+        missing = f"run `fair4free enrol`, or {READABLE}"
+        return _whole(self.key, missing, identity.key_fingerprint, "remove it, then enrol again")
+
+    def read_certificate(self) -> bytes:
+        """PEM, of whatever date. Raises as `read_key` does."""
+        missing = "run `fair4free enrol` until the owner has approved"
+        return _whole(
+            self.certificate, missing, identity.certificate_fingerprint, "run `fair4free enrol` to replace it"
+        )
+
     def party(self) -> str:
-        """Who this study is in the egress log: its key's fingerprint."""
-        return folder.read(self.fingerprint, "run `fair4free enrol` again").decode(errors="replace")
+        """Who this study is in the egress log: the fingerprint of the key in its certificate."""
+        return identity.certificate_fingerprint(self.read_certificate())
 
     def locked(self) -> AbstractContextManager[None]:
         """Held while keys are made and by a whole fetch: of two at once, each could be shown another log.
@@ -91,3 +105,13 @@ class Study:
     def remember(self, seen: LastSeen) -> None:
         """Keep what was accepted; only who holds the lock may."""
         folder.write(self.last_seen_file, seen.to_bytes())
+
+
+def _whole(path: Path, missing: str, parse: Callable[[bytes], object], damaged: str) -> bytes:
+    """The bytes of a file that `parse` can read; `missing` and `damaged` are what to do if there are none such."""
+    data = folder.read(path, missing)
+    try:
+        parse(data)
+    except VerificationFailure as error:
+        raise BadInput("is damaged", field=str(path), remedy=damaged) from error
+    return data

@@ -98,7 +98,7 @@ def witness_key(study: Study) -> Ed25519PrivateKey:
     try:
         return keyring.read(path, keyring.passphrase_of(path.parent))
     except BadInput as error:
-        if keyring.given() is None or not (path.parent / keyring.BESIDE).exists():
-            raise
-        remedy = f"unset {keyring.VARIABLE} and {keyring.FILE_VARIABLE}: this study has a passphrase of its own"
+        remedy = f"{error.remedy}, or start a new study"
+        if keyring.given() is not None and (path.parent / keyring.BESIDE).exists():
+            remedy = f"unset {keyring.VARIABLE} and {keyring.FILE_VARIABLE}: this study has a passphrase of its own"
         raise BadInput(error.problem, field=error.field, remedy=remedy) from error

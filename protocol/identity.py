@@ -133,6 +133,11 @@ def certificate_fingerprint(certificate: bytes) -> str:
     return fingerprint(_public(_read_certificate(certificate)))
 
 
+def key_fingerprint(key: bytes) -> str:
+    """Fingerprint of the public half of a private key: see `fingerprint`."""
+    return fingerprint(_public(_private(key)))
+
+
 def certificate_expires(certificate: bytes) -> datetime:
     return _read_certificate(certificate).not_valid_after_utc
 
@@ -210,7 +215,9 @@ def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     return private
 
 
-def _public(holder: x509.CertificateSigningRequest | x509.Certificate) -> ec.EllipticCurvePublicKey:
+def _public(
+    holder: x509.CertificateSigningRequest | x509.Certificate | ec.EllipticCurvePrivateKey,
+) -> ec.EllipticCurvePublicKey:
     key = holder.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _refused("not a P-256 key")

@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import grpc
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from consumer import fetching
@@ -31,10 +33,15 @@ from protocol.merkle import Tree
 from protocol.root import KeyRole, RoleKeys, Root, SignedRoot
 from protocol.signing import Kind, key_id, sign
 from protocol.trust import LastSeen, TrustedRelease
+from shared import folder
 
 NOW = 1_800_000_000
 POLICY = hashlib.sha256(b"policy").hexdigest()
-PARTY = hashlib.sha256(b"analyst").hexdigest()
+ANALYST = ec.derive_private_key(1, ec.SECP256R1()).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+"""The analyst's key: the same in every process of the tests."""
+PARTY = identity.key_fingerprint(ANALYST)
 Edit = Callable[[bytes], bytes]
 
 
@@ -175,10 +182,10 @@ def trusting(owner: Owner | None = None) -> LastSeen:
 
 
 @cache
-def certificate() -> bytes:
-    """An analyst's; no connection is made with it, but it says as what one may read."""
+def certificate(key: bytes = ANALYST) -> bytes:
+    """An analyst's; no connection is made with it, but it says who she is and as what she may read."""
     owner, moment = identity.new_key(), datetime.now(UTC)
-    request = identity.new_request(identity.new_key(), "analyst")
+    request = identity.new_request(key, "analyst")
     issuer = identity.new_authority(owner, "hospital", moment)
     return identity.issue_client_certificate(request, owner, issuer, moment, access.PartyRole.ANALYST)
 
@@ -200,6 +207,7 @@ def study_at(path: Path, seen: LastSeen) -> Study:
     study = Study(path)
     study.certificate.parent.mkdir(parents=True)
     study.certificate.write_bytes(certificate())
+    folder.write(study.key, ANALYST, folder.PRIVATE)
     study.invitation_file.write_bytes(invitation(seen).to_bytes())
     study.remember(seen)
     return study

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import consumer
-from consumer import channel, fetching
+from consumer import channel, doctor, fetching
 from consumer.study import Study
 from data_owner import authority
 from data_owner.node import Node
@@ -23,9 +23,10 @@ from data_owner.serving import server, tls_version
 from protocol import identity, transport
 from protocol.access import PartyRole
 from protocol.refusals import FastForward, Freeze
-from shared import folder
+from shared import folder, keyring
 from shared.clock import now
-from shared.errors import PolicyRefusal, Unreachable
+from shared.diagnosis import Diagnosis
+from shared.errors import BadInput, PolicyRefusal, Unreachable
 from tests.owner_process import ROOT, OwnerProcess, let_in, owner_process
 
 CHECK = "/grpc.health.v1.Health/Check"
@@ -162,6 +163,46 @@ def test_a_certificate_out_of_its_time_gets_no_connection(owner: OwnerProcess, s
     folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(days=days)))
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder, version=1)
+
+
+@pytest.mark.parametrize("name", ["key", "certificate"])
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_damaged_key_or_certificate_is_named_and_does_not_abort_the_process(
+    study: Study, name: str, part: float
+) -> None:
+    path: Path = getattr(study, name)
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    fetch = [sys.executable, "-c", "from consumer.cli import main; main()", "fetch", str(study.folder)]
+    done = subprocess.run(fetch, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == BadInput.exit_code, done.stderr
+    assert str(path) in done.stderr
+    found = {each.name: each.text for each in doctor.diagnose(study) if not each.passed}
+    assert str(path) in found[name]
+    assert "enrol" in found[name]
+    assert found["owner"] == found[name]
+
+
+def test_a_certificate_of_a_key_that_was_replaced_is_named_and_not_the_network(study: Study) -> None:
+    folder.write(study.key, identity.new_key(), folder.PRIVATE)
+    with pytest.raises(BadInput, match="of another key") as refused:
+        consumer.fetch(study.folder)
+    assert refused.value.field == str(study.certificate)
+
+
+def test_the_doctor_finds_a_witness_key_that_does_not_open(study: Study) -> None:
+    def witness() -> Diagnosis:
+        return next(each for each in doctor.diagnose(study) if each.name == "witness")
+
+    assert witness().passed
+    consumer.fetch(study.folder)
+    assert witness().passed
+    passphrase = study.witness_key.with_name(keyring.BESIDE)
+    for path in (passphrase, study.witness_key):
+        was = path.read_bytes()
+        path.write_bytes(b"")
+        assert not witness().passed
+        assert "or start a new study" in witness().text
+        path.write_bytes(was)
 
 
 def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: OwnerProcess, study: Study) -> None:

@@ -19,7 +19,7 @@ from data_owner.cli import app
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.reports.ledger_report import ledger_report
-from protocol import access
+from protocol import access, identity
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing
@@ -36,7 +36,19 @@ from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFail
 from shared.limits import LIMITS
 from tests.conftest import Running
 from tests.kills import make_node, owner_writes
-from tests.owner_in_memory import KEYS, NOW, PARTY, Owner, fetch, honest_log, key, root_of, study_at, trusting
+from tests.owner_in_memory import (
+    KEYS,
+    NOW,
+    PARTY,
+    Owner,
+    certificate,
+    fetch,
+    honest_log,
+    key,
+    root_of,
+    study_at,
+    trusting,
+)
 
 MANIFEST = Owner().manifest()
 APPROVAL = next(entry for entry in honest_log(MANIFEST) if isinstance(entry, Approval))
@@ -315,7 +327,6 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """It has fetched release 3."""
     monkeypatch.setattr("consumer.receiving_steps.now", lambda: NOW)
     found = study_at(tmp_path / "study", trusting())
-    found.fingerprint.write_text(PARTY)
     fetch(Owner(log=honest_log(MANIFEST, served=2)), found)
     return found
 
@@ -380,8 +391,8 @@ def test_a_ledger_without_one_artefact_that_a_study_holds_is_said_to_leave_it_ou
 
 
 def test_of_another_key_and_of_another_release_nothing_counts_as_sent_to_a_study(study: Study) -> None:
-    other = "ef" * 32
-    study.fingerprint.write_text(other)
+    study.certificate.write_bytes(certificate(identity.new_key()))
+    other = study.party()
     log = [*honest_log(MANIFEST, served=2), *map(sent, Artefact), LET_IN.model_copy(update={"party": other})]
     older = SERVED.model_copy(update={"party": other, "version": 2, "nonce": "88" * 16})
     log += [APPROVAL.model_copy(update={"version": 2, "nonce": "99" * 16}), older]

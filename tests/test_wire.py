@@ -84,8 +84,13 @@ def test_of_fetches_at_once_one_goes_on_and_the_study_stays_whole(study: Study) 
     assert consumer.fetch(study.folder).release.manifest.version == 1, "the owner knows the key that was kept"
 
 
-def test_a_study_that_lacks_a_file_says_what_to_do(study: Study) -> None:
+def test_the_file_of_the_fingerprint_is_for_people_alone(study: Study) -> None:
     study.fingerprint.unlink()
+    consumer.fetch(study.folder)
+
+
+def test_a_study_that_lacks_a_file_says_what_to_do(study: Study) -> None:
+    study.certificate.unlink()
     with pytest.raises(Unreachable, match="fair4free enrol"):
         consumer.fetch(study.folder)
     study.key.write_bytes(b"")
