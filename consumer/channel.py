@@ -21,6 +21,8 @@ Answer = TypeVar("Answer")
 CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 """What a broken connection looks like; the same call may go through later."""
 
+RENEWAL = "; then run `fair4free enrol` to renew the certificate"
+
 _TOO_LONG = "larger than max"
 """What gRPC says here of a message beyond our limit, under the status of a busy owner."""
 
@@ -79,8 +81,8 @@ def when_admitted(method: Callable[..., Answer], request: object) -> Answer:
     return method(request, timeout=LIMITS.call_seconds)
 
 
-def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
-    """What a failed call means for the person at the keyboard."""
+def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4FreeError:
+    """What a failed call means for the person at the keyboard; without a certificate `renewal` is empty."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return PolicyRefusal(
@@ -118,8 +120,8 @@ def failure(error: grpc.RpcError, address: str) -> Fair4FreeError:
         )
     if code in CUT:
         return Unreachable(
-            "the owner cannot be reached, or does not accept this certificate",
+            "the owner cannot be reached, or one side does not accept the other's certificate",
             field=address,
-            remedy="check that it serves at this address, then run `fair4free enrol` to renew the certificate",
+            remedy=f"check this machine's clock and that the owner serves at this address{renewal}",
         )
     return BadInput(f"the owner refused the call: {details}", field=address, remedy="check the arguments")

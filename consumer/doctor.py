@@ -12,7 +12,14 @@ from consumer.distillation import distillation_of, distilled_from
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE
-from protocol.identity import certificate_expires, certificate_role, key_fingerprint, needs_renewal
+from protocol.freshness import check_seen
+from protocol.identity import (
+    certificate_begins,
+    certificate_expires,
+    certificate_role,
+    key_fingerprint,
+    needs_renewal,
+)
 from shared import folder
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import BadInput, Unreachable
@@ -27,6 +34,10 @@ def diagnose(study: Study) -> list[Diagnosis]:
         found = study.invitation()
         return f"{found.node} at {found.address}, fingerprint {found.fingerprint}"
 
+    def clock() -> str:
+        check_seen(study.last_seen().freshness, int(now.timestamp()))
+        return "not behind what was seen"
+
     def key() -> str:
         fingerprint = key_fingerprint(study.read_key())
         if study.key.stat().st_mode & 0o077:
@@ -35,13 +46,14 @@ def diagnose(study: Study) -> list[Diagnosis]:
 
     def certificate() -> str:
         data = study.read_certificate()
-        expires = certificate_expires(data)
-        if expires <= now:
-            raise Unreachable("it has expired", field="certificate", remedy="run `fair4free enrol` to renew it")
+        begins, expires = certificate_begins(data), certificate_expires(data)
+        renew = "run `fair4free enrol` to renew it"
+        if not begins <= now < expires:
+            problem = "it is not valid yet" if now < begins else "it has expired"
+            remedy = f"check this machine's clock; if it is right, {renew}"
+            raise Unreachable(problem, field="certificate", remedy=remedy)
         if needs_renewal(data, now):
-            raise Unreachable(
-                f"it expires {expires:%Y-%m-%d}", field="certificate", remedy="run `fair4free enrol` to renew it"
-            )
+            raise Unreachable(f"it expires {expires:%Y-%m-%d}", field="certificate", remedy=renew)
         return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
 
     def witness() -> str:
@@ -75,5 +87,5 @@ def diagnose(study: Study) -> list[Diagnosis]:
         distillation_of(fitted, str(study.student))
         return "distilled from the release last fetched"
 
-    checks = (invitation, key, certificate, witness, owner, release, student)
+    checks = (invitation, clock, key, certificate, witness, owner, release, student)
     return examine({check.__name__: check for check in checks})

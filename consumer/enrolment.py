@@ -99,7 +99,7 @@ def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolRes
         try:
             return channel.when_admitted(stub.Enrol, wire.EnrolRequest(certificate_request=request))
         except grpc.RpcError as error:
-            raise channel.failure(error, invitation.enrolment_address) from error
+            raise channel.failure(error, invitation.enrolment_address, renewal="") from error
 
 
 def _keep(study: Study, certificate: bytes, fingerprint: str) -> None:

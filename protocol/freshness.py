@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.canonical_json import SECONDS, Document, Sha256, Version
-from protocol.refusals import AGAIN, ASK_OWNER, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
+from protocol.refusals import AGAIN, ASK_OWNER, CLOCK, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.frozen import Frozen
@@ -64,7 +64,8 @@ def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_ver
         remedy = AGAIN if found.root_version > root.version else ASK_OWNER  # a root may be rotated between two calls
         raise MixAndMatch("made under another root than the newest shown", field="freshness", remedy=remedy)
     if found.version > now + LIMITS.clock_skew_seconds:
-        raise FastForward("signed in the future", field="freshness", remedy="set this machine's clock")
+        raise FastForward("signed in the future", field="freshness", remedy=CLOCK)
+    check_seen(last_version, now)
     if found.version < last_version:
         raise Rollback("older than a statement already seen", field="freshness", remedy=ASK_OWNER)
     if now >= found.expires:
@@ -74,3 +75,14 @@ def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_ver
             remedy="check this machine's clock; then ask the owner whether it still serves",
         )
     return found
+
+
+def check_seen(last_version: int, now: int) -> None:
+    """Raises `FastForward` where the statement last seen is from the future: nothing signed at `now` can follow it."""
+    if last_version > now + LIMITS.clock_skew_seconds:
+        raise FastForward(
+            "the statement last seen was signed in the future",
+            field="freshness",
+            remedy="check this machine's clock; if it is right, it and the owner's were ahead at the last fetch: "
+            'ask the owner to renew the freshness key (see "A clock was ahead" in the runbook), then fetch again',
+        )

@@ -142,10 +142,14 @@ def certificate_expires(certificate: bytes) -> datetime:
     return _read_certificate(certificate).not_valid_after_utc
 
 
+def certificate_begins(certificate: bytes) -> datetime:
+    return _read_certificate(certificate).not_valid_before_utc
+
+
 def needs_renewal(certificate: bytes, now: datetime) -> bool:
     """Whether its last days have begun, or its first has not: it was made while a clock was ahead."""
-    begins = _read_certificate(certificate).not_valid_before_utc
-    return begins > now or certificate_expires(certificate) - now < timedelta(days=LIMITS.renewal_days)
+    begins, expires = certificate_begins(certificate), certificate_expires(certificate)
+    return begins > now or expires - now < timedelta(days=LIMITS.renewal_days)
 
 
 def certificate_role(certificate: bytes) -> PartyRole:

@@ -27,6 +27,7 @@ from shared.errors import VerificationFailure
 
 AGAIN = "fetch again; if it stays so, tell the owner"
 ASK_OWNER = "do not use it; ask the owner, by telephone, why it is served"
+CLOCK = "check this machine's clock; if it is right, tell the owner that theirs is or was ahead"
 
 
 class NotCanonical(VerificationFailure):

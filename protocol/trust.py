@@ -23,6 +23,7 @@ from protocol.merkle import EMPTY, verify_consistency, verify_inclusion
 from protocol.refusals import (
     AGAIN,
     ASK_OWNER,
+    CLOCK,
     EndlessData,
     Equivocation,
     Expired,
@@ -150,7 +151,7 @@ def verify_manifest(
     if now >= found.expires:
         raise Expired("the release has expired", field="manifest", remedy="ask the owner for a new release")
     if found.created > now + LIMITS.clock_skew_seconds:
-        raise Expired("the release is from the future", field="manifest", remedy="set this machine's clock")
+        raise Expired("the release is from the future", field="manifest", remedy=CLOCK)
     if found.version < last_seen.release:
         raise Rollback("older than a release already seen", field="manifest", remedy=ASK_OWNER)
     if last_seen.release and found.version > last_seen.release + LIMITS.version_step:

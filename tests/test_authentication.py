@@ -157,12 +157,34 @@ def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> b
 
 
 @pytest.mark.parametrize(
-    "days", [pytest.param(-31, id="expired"), pytest.param(2, id="issued by a clock that runs ahead")]
+    ("days", "said"),
+    [
+        pytest.param(-31, "it has expired", id="expired"),
+        pytest.param(2, "it is not valid yet", id="issued by a clock that runs ahead"),
+    ],
 )
-def test_a_certificate_out_of_its_time_gets_no_connection(owner: OwnerProcess, study: Study, days: int) -> None:
+def test_a_certificate_out_of_its_time_gets_no_connection(
+    owner: OwnerProcess, study: Study, days: int, said: str
+) -> None:
     folder.write(study.certificate, client_certificate(owner, study, datetime.now(UTC) + timedelta(days=days)))
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match="check this machine's clock"):
         consumer.fetch(study.folder, version=1)
+    found = next(each for each in doctor.diagnose(study) if each.name == "certificate")
+    assert not found.passed
+    assert said in found.text
+    assert "check this machine's clock; if it is right, run `fair4free enrol`" in found.text
+
+
+def test_who_cannot_reach_the_owner_to_enrol_is_not_told_to_enrol(study: Study) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    lost = study.invitation().model_copy(update={"address": nobody, "enrolment_address": nobody})
+    folder.write(study.invitation_file, lost.to_bytes())
+    for call, renews in ((consumer.fetch, True), (consumer.enrol, False)):
+        with pytest.raises(Unreachable, match="cannot be reached") as refused:
+            call(study.folder)
+        assert refused.value.remedy.startswith("check this machine's clock")
+        assert ("fair4free enrol" in refused.value.remedy) is renews
 
 
 @pytest.mark.parametrize("name", ["key", "certificate"])

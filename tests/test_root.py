@@ -4,25 +4,29 @@ import json
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 import consumer
+from consumer import doctor as consumer_doctor
 from consumer.study import Study
 from data_owner import authority, release, roots
 from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
 from protocol.invitation import Invitation
-from protocol.refusals import UnderThreshold
+from protocol.refusals import FastForward, UnderThreshold
 from protocol.root import KeyRole
 from shared import folder, keyring
 from shared.clock import now
+from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, Unreachable
 from tests.conftest import Running
 from tests.kills import NOW, Keys, make_node, owner_writes
+from tests.owner_process import ROOT, let_in
 
 STICK = "a passphrase for the stick"
 
@@ -319,6 +323,28 @@ def test_a_consumer_follows_a_rotation_while_the_owner_serves(running: Running, 
     new = Study(tmp_path / "new")
     consumer.enrol(new.folder, invitation=running.node.invitation)
     assert new.last_seen().trusted_root().version == 3
+
+
+def test_a_study_that_fetched_while_both_clocks_were_ahead_goes_on_once_the_freshness_key_is_renewed(
+    running: Running, tmp_path: Path
+) -> None:
+    def found_by_doctor() -> Diagnosis:
+        return next(each for each in consumer_doctor.diagnose(study) if each.name == "clock")
+
+    study = let_in(running, tmp_path / "study")
+    consumer.fetch(study.folder)
+    assert found_by_doctor().passed
+    ahead = now() + 60 * 86_400
+    with patch("data_owner.serving.server.now", lambda: ahead), patch("consumer.receiving_steps.now", lambda: ahead):
+        consumer.fetch(study.folder)
+    with pytest.raises(FastForward, match="last seen was signed in the future Remedy: check this machine's clock"):
+        consumer.fetch(study.folder)
+    assert not found_by_doctor().passed
+    assert "renew the freshness key" in found_by_doctor().text
+    assert "## A clock was ahead" in (ROOT / "deploy" / "RUNBOOK.md").read_text("utf-8")
+    rotate(running.node, KeyRole.FRESHNESS)
+    consumer.fetch(study.folder)
+    assert found_by_doctor().passed
 
 
 def test_an_invitation_whose_root_is_not_signed_by_its_own_keys_is_refused(running: Running, tmp_path: Path) -> None:

@@ -176,8 +176,18 @@ def test_a_statement_older_than_one_seen_is_a_rollback() -> None:
 
 
 def test_a_statement_from_the_future_is_a_fast_forward() -> None:
-    with pytest.raises(FastForward):
+    with pytest.raises(FastForward, match="if it is right, tell the owner that theirs is or was ahead"):
         consume(Owner(fresh_at=NOW + 1000, fresh_until=NOW + 2000))
+
+
+def test_who_has_seen_a_statement_from_the_future_is_told_of_clocks_and_not_to_suspect_the_owner() -> None:
+    _, seen = consume(Owner())
+    skew = LIMITS.clock_skew_seconds
+    with pytest.raises(Rollback, match="ask the owner, by telephone"):
+        consume(Owner(), seen.model_copy(update={"freshness": NOW + skew}))
+    with pytest.raises(FastForward, match="clock") as refused:
+        consume(Owner(), seen.model_copy(update={"freshness": NOW + skew + 1}))
+    assert "do not use it" not in refused.value.remedy
 
 
 def test_a_statement_that_would_hold_for_longer_than_a_day_is_refused() -> None:
@@ -237,7 +247,9 @@ def test_an_expired_release_is_refused_at_the_very_second() -> None:
 
 
 def test_a_release_from_the_future_is_refused() -> None:
-    with pytest.raises(Expired, match="future"):
+    with pytest.raises(
+        Expired, match=r"from the future Remedy: check this machine's clock; if it is right, tell the owner"
+    ):
         consume(Owner(created=NOW + 10_000, expires=NOW + 20_000))
 
 
