@@ -111,7 +111,8 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         if entry.decision is not Decision.APPROVED or entry.role is None:
             return entry.decision, b""
         return entry.decision, identity.issue_client_certificate(
-            folder.read(known.with_suffix(".csr"), "enrol again"),
+            request,
+            entry.name,  # the one a person approved, whatever is asked now
             key_file(node, AUTHORITY_KEY),
             key_file(node, AUTHORITY),
             now,
@@ -129,7 +130,6 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         at=int(now.timestamp()),
         address=address,
     )
-    folder.write(known.with_suffix(".csr"), request)
     folder.write(known, entry.model_dump_json(indent=2).encode())
     return Decision.PENDING, b""
 
@@ -141,9 +141,7 @@ def _waiting(node: Node, now: datetime) -> list[Enrolment]:
         asked = pending(node)
         for entry in asked:
             if entry.at < since:
-                path = _path(node, entry.fingerprint)
-                path.unlink()
-                path.with_suffix(".csr").unlink(missing_ok=True)
+                _path(node, entry.fingerprint).unlink()
     return [entry for entry in asked if entry.at >= since]
 
 

@@ -87,11 +87,13 @@ def new_request(key: bytes, name: str) -> bytes:
 
 
 def issue_client_certificate(
-    request: bytes, authority_key: bytes, authority: bytes, now: datetime, role: PartyRole
+    request: bytes, name: str, authority_key: bytes, authority: bytes, now: datetime, role: PartyRole
 ) -> bytes:
-    """A short-lived client certificate for a request a person approved in this role. Raises `VerificationFailure`."""
-    parsed = read_request(request)
-    builder = _end_certificate(_public(parsed), requested_common_name(parsed), authority, now, role)
+    """A short-lived client certificate for the key of a request, under the name and in the role that a person approved.
+
+    Raises `VerificationFailure` for a bad request.
+    """
+    builder = _end_certificate(_public(read_request(request)), name, authority, now, role)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(_private(authority_key), hashes.SHA256())

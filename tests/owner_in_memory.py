@@ -187,7 +187,7 @@ def certificate(key: bytes = ANALYST) -> bytes:
     owner, moment = identity.new_key(), datetime.now(UTC)
     request = identity.new_request(key, "analyst")
     issuer = identity.new_authority(owner, "hospital", moment)
-    return identity.issue_client_certificate(request, owner, issuer, moment, access.PartyRole.ANALYST)
+    return identity.issue_client_certificate(request, "analyst", owner, issuer, moment, access.PartyRole.ANALYST)
 
 
 def invitation(seen: LastSeen) -> Invitation:

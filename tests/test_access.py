@@ -9,6 +9,7 @@ from typing import cast
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,6 +252,17 @@ def test_a_certificate_lives_30_days_and_enrol_renews_it_while_the_approval_stan
 def test_a_certificate_that_names_no_role_is_of_none() -> None:
     with pytest.raises(VerificationFailure, match="no known role"):
         identity.certificate_role(identity.new_authority(identity.new_key(), "hospital", datetime.now(UTC)))
+
+
+def test_a_renewed_certificate_bears_the_name_that_a_person_approved_whatever_is_asked_later(running: Running) -> None:
+    key, now = identity.new_key(), datetime.now(UTC)
+    request = identity.new_request(key, "Dr. Ada Quinn")
+    authority.receive(running.node, request, now)
+    party = identity.request_fingerprint(request)
+    authority.decide(running.node, party, authority.Decision.APPROVED, by="Eva", now=now)
+    assert [path.name for path in running.node.enrolments.iterdir()] == [f"{party}.json"], "the request is not needed"
+    _, certificate = authority.receive(running.node, identity.new_request(key, "Eva"), now)
+    assert x509.load_pem_x509_certificate(certificate).subject.rfc4514_string() == "OU=analyst,CN=Dr. Ada Quinn"
 
 
 def test_a_request_that_nobody_decides_on_lapses_and_may_be_made_again(running: Running) -> None:

@@ -149,6 +149,7 @@ def client_certificate(owner: OwnerProcess, study: Study, moment: datetime) -> b
     keys = owner.node.keys
     return identity.issue_client_certificate(
         identity.new_request(study.key.read_bytes(), "analyst"),
+        "analyst",
         (keys / authority.AUTHORITY_KEY).read_bytes(),
         (keys / authority.AUTHORITY).read_bytes(),
         moment,
@@ -241,7 +242,7 @@ def test_a_certificate_of_another_authority_gets_no_connection(owner: OwnerProce
     authority_key, moment = identity.new_key(), datetime.now(UTC)
     other = identity.new_authority(authority_key, "hospital", moment)
     request = identity.new_request(study.key.read_bytes(), "analyst")
-    forged = identity.issue_client_certificate(request, authority_key, other, moment, PartyRole.ANALYST)
+    forged = identity.issue_client_certificate(request, "analyst", authority_key, other, moment, PartyRole.ANALYST)
     folder.write(study.certificate, forged)
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder, version=1)

@@ -87,7 +87,7 @@ def certificate(data: bytes) -> object:
 def client_certificate() -> bytes:
     key, moment = identity.new_key(), datetime.now(UTC)
     request, issuer = identity.new_request(identity.new_key(), "study"), identity.new_authority(key, "hospital", moment)
-    return identity.issue_client_certificate(request, key, issuer, moment, PartyRole.ANALYST)
+    return identity.issue_client_certificate(request, "study", key, issuer, moment, PartyRole.ANALYST)
 
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {

@@ -432,7 +432,9 @@ def test_doctor_on_both_sides_names_each_problem_and_its_fix(running: Running, t
     nearly_over = datetime.now(UTC) - timedelta(days=LIMITS.certificate_days - 3)
     request = identity.new_request(study.key.read_bytes(), "analyst")
     study.certificate.write_bytes(
-        identity.issue_client_certificate(request, authority_key, authority_certificate, nearly_over, PartyRole.ANALYST)
+        identity.issue_client_certificate(
+            request, "analyst", authority_key, authority_certificate, nearly_over, PartyRole.ANALYST
+        )
     )
     authority.renew_server_certificate(running.node, nearly_over)
     authority.write_invitation(
