@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -151,9 +153,14 @@ def pending(node: Node) -> list[Enrolment]:
 
 
 def enrolments(node: Node) -> list[Enrolment]:
-    """Everyone who asked, oldest first."""
-    found = [_read(path) for path in node.enrolments.glob("*.json")]
+    """Everyone who asked, oldest first, but for those that are `damaged`."""
+    found = [entry for entry in _all(node) if isinstance(entry, Enrolment)]
     return sorted(found, key=lambda entry: (entry.at, entry.fingerprint))
+
+
+def damaged(node: Node) -> list[Unreachable]:
+    """What cannot be read of who asked: each names its file and the remedy."""
+    return [entry for entry in _all(node) if isinstance(entry, Unreachable)]
 
 
 def role(node: Node, fingerprint: str) -> PartyRole | None:
@@ -181,14 +188,15 @@ def decide(
         )
     decision, role = Decision(decision), PartyRole(role)  # a caller may give them as text
     with folder.locked(node.lock):
-        matching = [entry for entry in enrolments(node) if entry.fingerprint.startswith(fingerprint.lower())]
+        # by their names: what is wrong with one file is not to stand in the way of a decision about another
+        matching = [path for path in node.enrolments.glob("*.json") if path.stem.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:
             raise BadInput(
                 "no single request has this fingerprint",
                 field="fingerprint",
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
-        known = matching[0]
+        known = _read(matching[0])
         granted = decision is Decision.APPROVED
         kept_role = role if granted else known.role
         decided = known.model_copy(update={"decision": decision, "role": kept_role, "by": person, "at": at})
@@ -200,17 +208,29 @@ def decide(
         with Ledger(node.ledger) as log:
             if granted:
                 log.append(entry)
-            folder.write(_path(node, known.fingerprint), decided.model_dump_json(indent=2).encode())
+            folder.write(matching[0], decided.model_dump_json(indent=2).encode())
             if not granted:
                 log.append(entry)
         return decided
 
 
+def _all(node: Node) -> Iterator[Enrolment | Unreachable]:
+    """Everyone who asked, or why it cannot be read."""
+    for path in sorted(node.enrolments.glob("*.json")):
+        try:
+            yield _read(path)
+        except Unreachable as error:
+            yield error
+
+
 def _read(path: Path) -> Enrolment:
-    try:
-        return Enrolment.model_validate_json(folder.read(path, "enrol again"))
-    except ValidationError:
-        raise Unreachable("not an enrolment", field=str(path), remedy="restore it from its backup") from None
+    remedy = "restore it from its backup, or remove it and let that analyst enrol again"
+    data = folder.read(path, remedy)
+    with suppress(ValidationError):
+        entry = Enrolment.model_validate_json(data)
+        if entry.fingerprint == path.stem:
+            return entry
+    raise Unreachable("not the enrolment of that key", field=str(path), remedy=remedy)
 
 
 def _path(node: Node, fingerprint: str) -> Path:

@@ -252,11 +252,13 @@ def enrol(
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
             authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
         found = authority.enrolments(opened)
+        damaged = [str(error) for error in authority.damaged(opened)]
         lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]
+        lines += [f"{'damaged':9} {problem}" for problem in damaged]
         if approve is not None:
             lines.append("The analyst runs `fair4free enrol` again to get the certificate.")
         out.result(
-            {"enrolments": [entry.model_dump(mode="json") for entry in found]},
+            {"enrolments": [entry.model_dump(mode="json") for entry in found], "damaged": damaged},
             "\n".join(lines) or "nobody has asked yet.",
         )
 
