@@ -23,12 +23,13 @@ from protocol.entry import Revocation
 from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
 from shared.frozen import Frozen, explained
 from shared.limits import LIMITS
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
 SERVER_KEY, SERVER = "server.key", "server.crt"
+_RESTORE = "restore the node's keys folder from its backup"
 
 
 class Decision(StrEnum):
@@ -67,21 +68,42 @@ def create_keys(node: Node, name: str, now: datetime) -> None:
 
 def renew_server_certificate(node: Node, now: datetime) -> bytes:
     """A fresh certificate for the server key: they are short-lived."""
-    certificate = identity.issue_server_certificate(
-        key_file(node, SERVER_KEY), key_file(node, AUTHORITY_KEY), key_file(node, AUTHORITY), now
-    )
+    certificate = identity.issue_server_certificate(key_file(node, SERVER_KEY), *issuer(node), now)
     folder.write(node.keys / SERVER, certificate, folder.PRIVATE)
     return certificate
 
 
 def server_certificate(node: Node, now: datetime) -> bytes:
-    """The server's certificate; a fresh one once its last days have begun."""
-    certificate = key_file(node, SERVER)
-    return renew_server_certificate(node, now) if identity.needs_renewal(certificate, now) else certificate
+    """The server's certificate; a fresh one once its last days have begun, or where what is there is of no use."""
+    with suppress(Unreachable):
+        _, certificate = _pair(node, SERVER_KEY, SERVER)
+        if not identity.needs_renewal(certificate, now):
+            return certificate
+    return renew_server_certificate(node, now)
+
+
+def issuer(node: Node) -> tuple[bytes, bytes]:
+    """The authority's key and certificate. Raises `Unreachable` unless both are there and belong together."""
+    return _pair(node, AUTHORITY_KEY, AUTHORITY)
 
 
 def key_file(node: Node, name: str) -> bytes:
-    return folder.read(node.keys / name, "restore the node's keys folder from its backup")
+    """A TLS key of the node, or a certificate. Raises `Unreachable` if it is not there, or is damaged."""
+    path = node.keys / name
+    data = folder.read(path, _RESTORE)
+    parse = identity.key_fingerprint if path.suffix == ".key" else identity.certificate_fingerprint
+    try:
+        parse(data)
+    except VerificationFailure as error:
+        raise Unreachable(error.problem, field=str(path), remedy=_RESTORE) from error
+    return data
+
+
+def _pair(node: Node, key: str, certificate: str) -> tuple[bytes, bytes]:
+    private, public = key_file(node, key), key_file(node, certificate)
+    if identity.key_fingerprint(private) != identity.certificate_fingerprint(public):
+        raise Unreachable("not of the key beside it", field=str(node.keys / certificate), remedy=_RESTORE)
+    return private, public
 
 
 def write_invitation(node: Node, address: str, enrolment_address: str) -> Invitation:
@@ -115,8 +137,7 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         return entry.decision, identity.issue_client_certificate(
             request,
             entry.name,  # the one a person approved, whatever is asked now
-            key_file(node, AUTHORITY_KEY),
-            key_file(node, AUTHORITY),
+            *issuer(node),
             now,
             entry.role,
         )

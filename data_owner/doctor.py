@@ -106,13 +106,12 @@ def _privacy(node: Node, now: datetime) -> str:
 
 
 def _keys(node: Node, now: datetime) -> str:
-    for key in (authority.AUTHORITY_KEY, authority.SERVER_KEY):
-        authority.key_file(node, key)
-    ends = identity.certificate_expires(authority.key_file(node, authority.AUTHORITY))
-    server = identity.certificate_expires(authority.key_file(node, authority.SERVER))
+    _, certificate = authority.issuer(node)
+    authority.key_file(node, authority.SERVER_KEY)
+    ends = identity.certificate_expires(certificate)
     if ends - now < timedelta(days=LIMITS.certificate_days):
         raise Unreachable(f"the authority ends {ends:%Y-%m-%d}", remedy="make a new node and invite everyone anew")
-    return f"authority until {ends:%Y-%m-%d}, server until {server:%Y-%m-%d}; `serve` renews it"
+    return f"authority until {ends:%Y-%m-%d}; `serve` makes and renews the server's certificate"
 
 
 def _root(node: Node, now: datetime) -> str:

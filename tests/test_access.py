@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import consumer
 from consumer import channel
 from consumer.study import Study
-from data_owner import authority, doctor
+from data_owner import authority
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
@@ -32,7 +32,7 @@ from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyR
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 from tests.conftest import Running
 
@@ -343,37 +343,6 @@ def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: 
     denied = enrol("--deny", party, "--by", "Ada")[0]
     assert (denied["decision"], denied["role"]) == ("denied", "auditor")
     assert authority.role(running.node, party) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"{", None], ids=["empty", "cut", "another's"])
-def test_a_damaged_enrolment_shuts_out_its_analyst_alone_and_is_named(node: Node, content: bytes | None) -> None:
-    now, parties = datetime.now(UTC), []
-    requests = [identity.new_request(identity.new_key(), f"analyst {number}") for number in range(3)]
-    for request in requests[:2]:
-        authority.receive(node, request, now)
-        parties.append(identity.request_fingerprint(request))
-        authority.decide(node, parties[-1], authority.Decision.APPROVED, by="Ada", now=now)
-    lost, other = (node.enrolments / f"{party}.json" for party in parties)
-    lost.write_bytes(other.read_bytes() if content is None else content)
-
-    assert authority.receive(node, requests[2], now)[0] is authority.Decision.PENDING
-    done = CliRunner().invoke(app, ["enrol", str(node.folder), "--deny", parties[1], "--by", "Ada", "--json"])
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)["result"]
-    assert {entry["decision"] for entry in found["enrolments"]} == {"denied", "pending"}
-    assert len(found["damaged"]) == 1
-    assert str(lost) in found["damaged"][0]
-    assert str(lost) in CliRunner().invoke(app, ["enrol", str(node.folder)]).output
-    for attempt in (
-        lambda: authority.receive(node, requests[0], now),
-        lambda: authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now),
-        lambda: doctor._enrolments(node, now),
-    ):
-        with pytest.raises(Unreachable, match="remove it and let that analyst enrol again"):
-            attempt()
-    lost.unlink()
-    assert authority.receive(node, requests[0], now)[0] is authority.Decision.PENDING
-    authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""What an operator is told where a file of the node is gone or damaged, and who is served all the same."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from data_owner import authority, doctor
+from data_owner.cli import app
+from data_owner.node import Node
+from data_owner.serving import server
+from data_owner.serving.server_certificate import ServerCertificate
+from protocol import identity
+from shared.errors import Unreachable
+
+
+@pytest.mark.parametrize("content", [b"", b"{", None], ids=["empty", "cut", "another's"])
+def test_a_damaged_enrolment_shuts_out_its_analyst_alone_and_is_named(node: Node, content: bytes | None) -> None:
+    now, parties = datetime.now(UTC), []
+    requests = [identity.new_request(identity.new_key(), f"analyst {number}") for number in range(3)]
+    for request in requests[:2]:
+        authority.receive(node, request, now)
+        parties.append(identity.request_fingerprint(request))
+        authority.decide(node, parties[-1], authority.Decision.APPROVED, by="Ada", now=now)
+    lost, other = (node.enrolments / f"{party}.json" for party in parties)
+    lost.write_bytes(other.read_bytes() if content is None else content)
+
+    assert authority.receive(node, requests[2], now)[0] is authority.Decision.PENDING
+    done = CliRunner().invoke(app, ["enrol", str(node.folder), "--deny", parties[1], "--by", "Ada", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["result"]
+    assert {entry["decision"] for entry in found["enrolments"]} == {"denied", "pending"}
+    assert len(found["damaged"]) == 1
+    assert str(lost) in found["damaged"][0]
+    assert str(lost) in CliRunner().invoke(app, ["enrol", str(node.folder)]).output
+    for attempt in (
+        lambda: authority.receive(node, requests[0], now),
+        lambda: authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now),
+        lambda: doctor._enrolments(node, now),
+    ):
+        with pytest.raises(Unreachable, match="remove it and let that analyst enrol again"):
+            attempt()
+    lost.unlink()
+    assert authority.receive(node, requests[0], now)[0] is authority.Decision.PENDING
+    authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace(path: Path) -> None:
+    """By that of another node."""
+    key = identity.new_key()
+    path.write_bytes(key if path.suffix == ".key" else identity.new_authority(key, "clinic", datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("damage", [remove, empty, replace])
+def test_the_servers_certificate_is_made_anew_where_it_cannot_be_used(
+    node: Node, damage: Callable[[Path], None]
+) -> None:
+    path, now = node.keys / authority.SERVER, datetime.now(UTC)
+    damage(path)
+    assert "`serve` makes" in doctor._keys(node, now)
+    ServerCertificate(node, mutual=True).credentials()
+    certificate, key = path.read_bytes(), (node.keys / authority.SERVER_KEY).read_bytes()
+    assert identity.certificate_fingerprint(certificate) == identity.key_fingerprint(key)
+    assert not identity.needs_renewal(certificate, now)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (authority.SERVER_KEY, remove),
+        (authority.SERVER_KEY, empty),
+        (authority.AUTHORITY, remove),
+        (authority.AUTHORITY, empty),
+    ],
+)
+def test_a_server_whose_key_or_authority_is_damaged_names_the_file_and_blames_no_address(
+    node: Node, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(node.keys / name)
+    with pytest.raises(Unreachable, match="keys folder from its backup") as refused:
+        server.serve(node, "127.0.0.1:0", "127.0.0.1:0", stopping=threading.Event())
+    assert refused.value.field == str(node.keys / name)
+
+
+@pytest.mark.parametrize("damage", [remove, empty, replace])
+@pytest.mark.parametrize("name", [authority.AUTHORITY_KEY, authority.AUTHORITY])
+def test_doctor_and_who_renews_name_an_authority_whose_key_and_certificate_are_not_a_pair(
+    node: Node, name: str, damage: Callable[[Path], None]
+) -> None:
+    now, request = datetime.now(UTC), identity.new_request(identity.new_key(), "analyst")
+    authority.receive(node, request, now)
+    party = identity.request_fingerprint(request)
+    authority.decide(node, party, authority.Decision.APPROVED, by="Ada", now=now)
+    damage(node.keys / name)
+    for attempt in (lambda: doctor._keys(node, now), lambda: authority.receive(node, request, now)):
+        with pytest.raises(Unreachable, match="keys folder from its backup"):
+            attempt()
+
+
+@pytest.mark.parametrize("damage", [remove, empty])
+def test_doctor_opens_the_servers_key(node: Node, damage: Callable[[Path], None]) -> None:
+    damage(node.keys / authority.SERVER_KEY)
+    with pytest.raises(Unreachable, match="keys folder from its backup"):
+        doctor._keys(node, datetime.now(UTC))
