@@ -23,7 +23,7 @@ from protocol.entry import Revocation
 from protocol.invitation import Invitation
 from protocol.root import anchor
 from shared import folder
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.frozen import Frozen, explained
 from shared.limits import LIMITS
 
@@ -185,10 +185,20 @@ def damaged(node: Node) -> list[Unreachable]:
 
 
 def role(node: Node, fingerprint: str) -> PartyRole | None:
-    """The role in which the holder of this key may call now; None if unknown, not approved or withdrawn."""
+    """The role in which the holder of this key may call now; None if unknown, not approved or withdrawn.
+
+    Raises `Unreachable` where that cannot be read, also because the node is not where it was.
+    """
+    if not re.fullmatch(HEX, fingerprint):  # a caller without a key
+        return None
     try:
         entry = _read(_path(node, fingerprint))
-    except Fair4FreeError:
+    except Unreachable as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        if not node.settings.is_file():
+            remedy = "mount it, or put it back where it was"
+            raise Unreachable("the node is not there", field=str(node.folder), remedy=remedy) from error
         return None
     return entry.role if entry.decision is Decision.APPROVED else None
 
@@ -255,6 +265,4 @@ def _read(path: Path) -> Enrolment:
 
 
 def _path(node: Node, fingerprint: str) -> Path:
-    if not re.fullmatch(HEX, fingerprint):
-        raise Unreachable("not a fingerprint", field="fingerprint", remedy="enrol again")
     return node.enrolments / f"{fingerprint}.json"

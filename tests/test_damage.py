@@ -5,17 +5,27 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
+import consumer
 from data_owner import authority, doctor
 from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
+from data_owner.serving.access_control import AccessControl, ReleasePort
+from data_owner.serving.monitoring import Metrics
+from data_owner.serving.open_calls import OpenCalls, to_end
 from data_owner.serving.server_certificate import ServerCertificate
 from protocol import identity
-from shared.errors import Unreachable
+from shared.errors import PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+from tests.conftest import Running
+from tests.owner_process import let_in
 
 
 @pytest.mark.parametrize("content", [b"", b"{", None], ids=["empty", "cut", "another's"])
@@ -114,3 +124,55 @@ def test_doctor_opens_the_servers_key(node: Node, damage: Callable[[Path], None]
     damage(node.keys / authority.SERVER_KEY)
     with pytest.raises(Unreachable, match="keys folder from its backup"):
         doctor._keys(node, datetime.now(UTC))
+
+
+def move(node: Node) -> Callable[[], object]:
+    """Returns what brings it back."""
+    elsewhere = node.folder.rename(node.folder.with_name("elsewhere"))
+    return lambda: elsewhere.rename(node.folder)
+
+
+def unmount(node: Node) -> Callable[[], object]:
+    elsewhere = node.folder.rename(node.folder.with_name("elsewhere"))
+    node.folder.mkdir()
+    return lambda: elsewhere.rename(node.folder)
+
+
+def empty_enrolments(node: Node) -> Callable[[], object]:
+    was = {path: path.read_bytes() for path in node.enrolments.iterdir()}
+    for path in was:
+        empty(path)
+    return lambda: [path.write_bytes(data) for path, data in was.items()]
+
+
+@pytest.mark.parametrize("take_away", [move, unmount, empty_enrolments])
+def test_nobody_is_told_to_be_unapproved_because_the_owner_cannot_read_who_is(
+    running: Running, tmp_path: Path, take_away: Callable[[Node], Callable[[], object]]
+) -> None:
+    study = let_in(running, tmp_path / "study")
+    bring_back = take_away(running.node)
+    with pytest.raises(Unreachable, match="the owner cannot read"):
+        consumer.fetch(study.folder)
+    bring_back()
+    consumer.fetch(study.folder)
+    (running.node.enrolments / f"{study.fingerprint.read_text()}.json").unlink()
+    with pytest.raises(PolicyRefusal, match="not approved"):
+        consumer.fetch(study.folder)
+
+
+def test_a_call_in_flight_ends_where_nobody_can_say_whether_its_caller_may_stay() -> None:
+    calls, said = OpenCalls(), iter([True])
+
+    def permits(identity: str, method: str) -> bool:
+        for each in said:
+            return each
+        raise Unreachable("cannot be read")
+
+    port = SimpleNamespace(permits=permits, identity=lambda context: "key", calls_at_once=1, calls_a_minute=1)
+    context = SimpleNamespace(add_callback=lambda callback: True, cancel=lambda: None)
+    control = AccessControl(cast(ReleasePort, port), Metrics(calls.__len__), calls)
+    control._admit("m", cast(grpc.ServicerContext, context), LIMITS.call_seconds)
+    open_now = list(calls._calls)
+    assert len(open_now) == 1
+    assert to_end(open_now, 0.0) == open_now
+    calls.leave(open_now[0])

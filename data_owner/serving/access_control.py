@@ -17,11 +17,13 @@ import grpc
 from data_owner import authority
 from data_owner.node import Node
 from data_owner.serving.admission import Admission
+from data_owner.serving.answers import answer
 from data_owner.serving.monitoring import Metrics
 from data_owner.serving.open_calls import OpenCall, OpenCalls
 from protocol.access import ENROLMENT_METHODS, RELEASE_METHODS, PartyRole, may_call
 from protocol.calls import RETRY_AFTER
 from protocol.identity import certificate_fingerprint
+from shared.errors import Unreachable
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner.access")
@@ -98,7 +100,7 @@ class AccessControl(grpc.ServerInterceptor):
         def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             identity = self._admit(method, context, LIMITS.stream_seconds)
             for chunk in behaviour(_only(requests, context), context):
-                if not self._port.permits(identity, method):
+                if not self._permits(identity, method, context):
                     self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "withdrawn", NOT_APPROVED)
                 yield chunk
 
@@ -110,7 +112,10 @@ class AccessControl(grpc.ServerInterceptor):
         admitted = threading.Event()  # who is on the way to a refusal is to hear it, not to be cut off
 
         def may_stay() -> bool:
-            return not admitted.is_set() or self._port.permits(identity, method)
+            try:
+                return not admitted.is_set() or self._port.permits(identity, method)
+            except Unreachable:
+                return False
 
         call = OpenCall(identity, start + seconds, may_stay, context)
         if not self._open.enter(call):
@@ -122,10 +127,14 @@ class AccessControl(grpc.ServerInterceptor):
             # who does not wait as told is answered slowly, so that a flood takes little from others
             time.sleep(min(wait, LIMITS.refusal_seconds))
             self._come_again(context, "rate", wait)
-        if not self._port.permits(identity, method):
+        if not self._permits(identity, method, context):
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "role", NOT_APPROVED)
         admitted.set()
         return identity
+
+    def _permits(self, identity: str, method: str, context: grpc.ServicerContext) -> bool:
+        """Ends the call where the node cannot say: that is no refusal."""
+        return answer(context, lambda: self._port.permits(identity, method))
 
     def _ended(self, call: OpenCall, method: str, start: float, context: Any) -> None:
         self._open.leave(call)
@@ -156,7 +165,8 @@ def caller(context: grpc.ServicerContext) -> str:
 
 
 def caller_role(node: Node, context: grpc.ServicerContext) -> PartyRole | None:
-    return authority.role(node, caller(context))
+    """The role of the caller, or None. Ends the call where the node cannot say."""
+    return answer(context, lambda: authority.role(node, caller(context)))
 
 
 @lru_cache(maxsize=1024)
