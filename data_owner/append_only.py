@@ -9,6 +9,10 @@ from pathlib import Path
 
 from shared.errors import BadInput, Unreachable
 
+_REMEDY, _RESTORE = "free space or fix permissions", "restore it from its backup"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""Of another form, no database, or one without our tables, as an emptied file is."""
+
 
 def create(path: Path, tables: str, name: str) -> None:
     """Make the file with `tables`, an SQL script. Raises `BadInput` if there is one, `Unreachable` if it cannot be."""
@@ -22,7 +26,34 @@ def create(path: Path, tables: str, name: str) -> None:
             database.executescript(tables)
         fresh.rename(path)
     except (OSError, sqlite3.Error) as error:
-        raise Unreachable(f"{name} cannot be made", field=str(path), remedy="free space or fix permissions") from error
+        raise Unreachable(f"{name} cannot be made", field=str(path), remedy=_REMEDY) from error
+
+
+@contextmanager
+def guarded(path: Path, name: str) -> Iterator[None]:
+    """Raises `Unreachable` where SQLite refuses the body.
+
+    To restore is to forget what came since, so nobody is told to but where the file is damaged.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says which kind of this error
+        if code == sqlite3.SQLITE_FULL:
+            raise full(path, name) from error
+        if code in _DAMAGED:
+            raise Unreachable(f"{name} is damaged", field=str(path), remedy=_RESTORE) from error
+        raise Unreachable(f"{name} cannot be used", field=str(path), remedy=_REMEDY) from error
+
+
+def check_there(path: Path, name: str) -> None:
+    """Raises `Unreachable` unless the file is there: what vanished is never begun anew."""
+    if not path.is_file():
+        raise Unreachable(f"{name} is not there", field=str(path), remedy=_RESTORE)
+
+
+def full(path: Path, name: str) -> Unreachable:
+    return Unreachable(f"{name} cannot be written: the disk is full", field=str(path), remedy="free space")
 
 
 def copy(path: Path, to: Path) -> None:
@@ -31,7 +62,7 @@ def copy(path: Path, to: Path) -> None:
         with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(to)) as other:
             database.backup(other)
     except sqlite3.Error as error:
-        raise Unreachable("cannot be copied", field=str(path), remedy="free space or fix permissions") from error
+        raise Unreachable("cannot be copied", field=str(path), remedy=_REMEDY) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -25,12 +25,12 @@ from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocat
 from protocol.ledger_file import Countersigned
 from protocol.merkle import Tree
 from protocol.refusals import NotLogged, Rewritten
-from shared.errors import Unreachable
 from shared.frozen import explained
 from shared.limits import LIMITS
 
 Kind = TypeVar("Kind", Approval, Denial, Override, Enrolment, Revocation, Served)
 
+_NAME = "the egress log"
 _TABLES = """
 CREATE TABLE entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
 CREATE TABLE issued (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
@@ -62,8 +62,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         """Raises `Unreachable` if the file is not there: a log that vanished is never begun anew."""
-        if not path.is_file():
-            raise Unreachable("the egress log is not there", field=str(path), remedy="restore it from its backup")
+        append_only.check_there(path, _NAME)
         self._path = path
         self._lock = threading.RLock()
         self._tree, self._standing = Tree(), Standing()
@@ -79,7 +78,7 @@ class Ledger:
     @classmethod
     def create(cls, path: Path) -> None:
         """Begin an empty log. Raises `BadInput` if there is one."""
-        append_only.create(path, _TABLES, "the egress log")
+        append_only.create(path, _TABLES, _NAME)
 
     @staticmethod
     def check_writable(path: Path) -> None:
@@ -88,7 +87,7 @@ class Ledger:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
         if shutil.disk_usage(path.parent).free < LIMITS.ledger_free_bytes:  # SQLite finds out only when it writes
-            raise _full(path)
+            raise append_only.full(path, _NAME)
 
     @staticmethod
     def size(path: Path) -> int:
@@ -232,24 +231,11 @@ class Ledger:
 @contextmanager
 def _unread(path: Path) -> Iterator[sqlite3.Connection]:
     """The log, of which no entry has been read; never a new one."""
+    append_only.check_there(path, _NAME)
     there = f"{path.resolve().as_uri()}?mode=rw"
     with _guarded(path), closing(sqlite3.connect(there, uri=True, timeout=LIMITS.ledger_wait_seconds)) as database:
         yield database
 
 
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            raise _full(path) from error
-        raise Unreachable(
-            "the egress log cannot be used",
-            field=str(path),
-            remedy="free space, fix permissions, or restore it from its backup",
-        ) from error
-
-
-def _full(path: Path) -> Unreachable:
-    return Unreachable("the egress log cannot be written: the disk is full", field=str(path), remedy="free space")
+def _guarded(path: Path) -> AbstractContextManager[None]:
+    return append_only.guarded(path, _NAME)

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 import consumer
 from data_owner import authority, doctor
 from data_owner.cli import app
+from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.privacy.budget import Budget
 from data_owner.serving import server
 from data_owner.serving.access_control import AccessControl, ReleasePort
 from data_owner.serving.monitoring import Metrics
@@ -71,6 +73,40 @@ def replace(path: Path) -> None:
     """By that of another node."""
     key = identity.new_key()
     path.write_bytes(key if path.suffix == ".key" else identity.new_authority(key, "clinic", datetime.now(UTC)))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"not a database" * 100)
+
+
+def refuse_what_lies_beside(path: Path) -> None:
+    """SQLite can make none of its files there, as on a full disk or a read-only one."""
+    for suffix in ("-shm", "-journal"):
+        path.with_name(path.name + suffix).mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "restores"),
+    [(remove, True), (empty, True), (cut, True), (overwrite, True), (refuse_what_lies_beside, False)],
+)
+def test_to_restore_a_log_or_a_budget_is_advised_only_where_it_is_gone_or_damaged(
+    tmp_path: Path, damage: Callable[[Path], None], restores: bool
+) -> None:
+    log, budget = tmp_path / "ledger.sqlite", tmp_path / "budget.sqlite"
+    Ledger.create(log)
+    Ledger(log).close()
+    Budget.create(budget)
+    for path in (log, budget):
+        damage(path)
+    for attempt in (lambda: Ledger(log), lambda: Ledger.size(log), lambda: Budget(budget).charges()):
+        with pytest.raises(Unreachable) as refused:
+            attempt()
+        assert ("restore it from its backup" in refused.value.remedy) is restores
+        assert restores or refused.value.remedy == "free space or fix permissions"
 
 
 @pytest.mark.parametrize("damage", [remove, empty, replace])

@@ -17,9 +17,10 @@ from pydantic import TypeAdapter
 from data_owner import append_only
 from data_owner.privacy.accounting import Guarantee, Query, affordable, guarantee
 from data_owner.settings import PrivacySettings
-from shared.errors import PolicyRefusal, Unreachable
+from shared.errors import PolicyRefusal
 from shared.limits import LIMITS
 
+_NAME = "the budget's ledger"
 _TABLES = """
 CREATE TABLE charges (
     place INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, key TEXT NOT NULL, person TEXT NOT NULL,
@@ -53,14 +54,13 @@ class Budget:
 
     def __init__(self, path: Path) -> None:
         """Raises `Unreachable` if the file is not there: a budget that vanished is never begun anew."""
-        if not path.is_file():
-            raise Unreachable("the budget's ledger is not there", field=str(path), remedy="restore it from its backup")
+        append_only.check_there(path, _NAME)
         self._path = path
 
     @classmethod
     def create(cls, path: Path) -> None:
         """Begin an empty ledger. Raises `BadInput` if there is one."""
-        append_only.create(path, _TABLES, "the budget's ledger")
+        append_only.create(path, _TABLES, _NAME)
 
     def next_rho(self, settings: PrivacySettings) -> float:
         """The ρ that the next draw may cost: what is left of the budget, in equal parts over the draws that are left.
@@ -124,19 +124,13 @@ class Budget:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it on disk, or none of it; one process at a time."""
-        try:
-            with closing(
-                sqlite3.connect(self._path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None)
-            ) as database:
-                database.execute("PRAGMA synchronous = FULL")
-                with append_only.transaction(database):
-                    yield database
-        except sqlite3.Error as error:
-            raise Unreachable(
-                "the budget's ledger cannot be used",
-                field=str(self._path),
-                remedy="free space, fix permissions, or restore it from its backup",
-            ) from error
+        with (
+            append_only.guarded(self._path, _NAME),
+            closing(sqlite3.connect(self._path, timeout=LIMITS.ledger_wait_seconds, isolation_level=None)) as database,
+        ):
+            database.execute("PRAGMA synchronous = FULL")
+            with append_only.transaction(database):
+                yield database
 
 
 def _not_allowed(settings: PrivacySettings, before: Sequence[Query], why: str) -> PolicyRefusal:
