@@ -24,6 +24,7 @@ from protocol.signing import Kind, Signatures, key_id, sign
 from shared import folder, keyring
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
+from shared.sealed_key import WrongPassphrase
 
 ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
@@ -67,9 +68,9 @@ def newest(node: Node) -> Root:
 
 
 def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
-    """The private key of a role that is at this node. Raises `Unreachable` if none is."""
+    """The private key of a role that is at this node. Raises `Unreachable` if none is, `BadInput` if it stays shut."""
     for path in _here(node, newest(node), role):
-        return keyring.read(path, keyring.passphrase_of(node.keys))
+        return _opened(path, role, keyring.passphrase_of(node.keys))
     raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
 
 
@@ -161,12 +162,23 @@ def _check_opened(node: Node, root: Root) -> None:
     New keys under a holder's passphrase would take the place of those with which the node can serve.
     """
     passphrase = keyring.passphrase_of(node.keys)
-    for path in (path for role in ONLINE for path in _here(node, root, role)):
-        try:
-            keyring.read(path, passphrase)
-        except BadInput as error:
-            remedy = f"unset a holder's {keyring.VARIABLE}, or give the node's passphrase; then propose a root again"
-            raise BadInput(error.problem, field=error.field, remedy=remedy) from error
+    try:
+        for role in ONLINE:
+            for path in _here(node, root, role):
+                _opened(path, role, passphrase)
+    except WrongPassphrase as error:
+        remedy = f"unset a holder's {keyring.VARIABLE}, or give the node's passphrase; then propose a root again"
+        raise BadInput(error.problem, field=error.field, remedy=remedy) from error
+
+
+def _opened(path: Path, role: KeyRole, passphrase: bytes) -> Ed25519PrivateKey:
+    try:
+        return keyring.read(path, passphrase)
+    except WrongPassphrase:
+        raise
+    except BadInput as error:
+        remedy = f"{error.remedy}, or remove it and renew its role with `root propose --renew {role}`"
+        raise BadInput(error.problem, field=error.field, remedy=remedy) from error
 
 
 def _here(node: Node, root: Root, role: KeyRole) -> list[Path]:

@@ -29,7 +29,7 @@ def create(path: Path, key: Ed25519PrivateKey, passphrase: bytes) -> None:
 
 
 def read(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
-    """Raises `Unreachable` if there is no such key here, `BadInput` if the passphrase is another."""
+    """Raises `Unreachable` if there is no such key here, `BadInput` if it is damaged or the passphrase is another."""
     return unseal(folder.read(path, "restore the key from its backup, or attach its medium"), passphrase, str(path))
 
 

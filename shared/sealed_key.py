@@ -28,6 +28,10 @@ class SealedKey(Frozen):
     sealed: str = Field(pattern=r"^[0-9a-f]{96}$")
 
 
+class WrongPassphrase(BadInput):
+    """A sealed key that another passphrase opens, if any does."""
+
+
 def seal(key: Ed25519PrivateKey, passphrase: bytes) -> bytes:
     """The bytes of a file that is worth nothing without the passphrase."""
     public, salt, nonce = key.public_key().public_bytes_raw(), os.urandom(16), os.urandom(12)
@@ -37,7 +41,7 @@ def seal(key: Ed25519PrivateKey, passphrase: bytes) -> bytes:
 
 
 def unseal(data: bytes, passphrase: bytes, field: str) -> Ed25519PrivateKey:
-    """Raises `BadInput` for a wrong passphrase or a file that is no sealed key."""
+    """Raises `WrongPassphrase`, and `BadInput` for a file that is no sealed key."""
     try:
         found = SealedKey.model_validate_json(data)
         cipher = _cipher(passphrase, bytes.fromhex(found.salt))
@@ -45,7 +49,7 @@ def unseal(data: bytes, passphrase: bytes, field: str) -> Ed25519PrivateKey:
     except ValidationError:
         raise BadInput("not a sealed key", field=field, remedy="restore it from its backup") from None
     except InvalidTag:
-        raise BadInput(
+        raise WrongPassphrase(
             "the passphrase is not this key's", field=field, remedy="give the one it was sealed with"
         ) from None
     return Ed25519PrivateKey.from_private_bytes(raw)

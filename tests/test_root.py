@@ -283,6 +283,28 @@ def test_no_key_under_a_holders_passphrase_takes_the_place_of_one_that_the_node_
         roots.signing_key(node, role)
 
 
+@pytest.mark.parametrize("role", roots.ONLINE)
+def test_a_damaged_key_is_restored_or_removed_and_its_role_renewed_and_no_passphrase_is_blamed(
+    tmp_path: Path, role: KeyRole
+) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    damaged = only_key(node, role)
+    damaged.write_bytes(b"")
+    propose = ("root", "propose", node.folder, "--out", document, "--renew", role)
+    refused = run(*propose, code=2)
+    with pytest.raises(BadInput) as named:
+        roots.signing_key(node, role)
+    for field, remedy in ((refused["field"], refused["remedy"]), (named.value.field, named.value.remedy)):
+        assert field == str(damaged)
+        assert remedy.startswith("restore it from its backup, or remove it and renew its role")
+        assert keyring.VARIABLE not in remedy
+    damaged.unlink()
+    run(*propose)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    run("root", "install", node.folder, document)
+    roots.signing_key(node, role)
+
+
 def test_a_node_whose_passphrase_is_lost_gets_new_keys_from_who_holds_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
