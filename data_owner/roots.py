@@ -45,12 +45,18 @@ def create(node: Node, name: str, now: int) -> Root:
 
 
 def read(node: Node, version: int) -> tuple[bytes, bytes] | None:
-    """A root document and its signatures, None if there is none of that version."""
+    """A root document and its signatures, None if there is none of that version. Raises `Unreachable` for what its own
+    keys did not sign."""
     place = node.roots / f"{version}.json"
     if not place.is_file():
         return None
-    remedy = "restore the node's root folder from its backup"
-    return folder.read(place, remedy), folder.read(place.with_suffix(".sig"), remedy)
+    signed, remedy = place.with_suffix(".sig"), "restore the node's root folder from its backup"
+    document, signatures = folder.read(place, remedy), folder.read(signed, remedy)
+    with folder.intact(place, remedy):
+        Root.from_bytes(document)
+    with folder.intact(signed, remedy):
+        anchor(document, signatures)
+    return document, signatures
 
 
 def chain(node: Node) -> list[tuple[bytes, bytes]]:
@@ -64,7 +70,7 @@ def chain(node: Node) -> list[tuple[bytes, bytes]]:
 
 
 def newest(node: Node) -> Root:
-    return anchor(*chain(node)[-1])
+    return Root.from_bytes(chain(node)[-1][0])
 
 
 def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:

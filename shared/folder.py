@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from shared.errors import BadInput, Unreachable
+from shared.errors import BadInput, Unreachable, VerificationFailure
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -116,6 +116,16 @@ def read(path: Path, remedy: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Unreachable("cannot be read", field=str(path), remedy=remedy) from error
+
+
+@contextmanager
+def intact(path: Path, remedy: str) -> Iterator[None]:
+    """Raises `Unreachable` with `remedy` where the body refuses what stands in a file of ours: its own is for bytes
+    that somebody sent."""
+    try:
+        yield
+    except VerificationFailure as error:
+        raise Unreachable(f"damaged: {error.problem}", field=str(path), remedy=remedy) from error
 
 
 @contextmanager

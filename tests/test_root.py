@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import consumer
 from consumer import doctor as consumer_doctor
 from consumer.study import Study
-from data_owner import authority, release, roots
+from data_owner import authority, ledger_export, release, roots
 from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
@@ -321,6 +321,24 @@ def test_a_node_whose_passphrase_is_lost_gets_new_keys_from_who_holds_the_root(
     assert signed is not None
     assert roots.install(node, document, signed).version == 3
     server.release_server(node, server.Oversight(lambda: True))
+
+
+@pytest.mark.parametrize("name", ["1.json", "1.sig"])
+def test_a_root_that_the_disk_lost_is_named_by_its_path_and_restored_and_no_owner_is_told_to_fetch(
+    tmp_path: Path, name: str
+) -> None:
+    node = make_node(tmp_path / "node")
+    damaged = node.roots / name
+    damaged.write_bytes(b"")
+    with pytest.raises(Unreachable) as served:
+        server.serve(node, "127.0.0.1:0", "127.0.0.1:0")
+    assert served.value.field == str(damaged)
+    for words in (("show",), ("propose", "--out", tmp_path / "next.json")):
+        said = run("root", words[0], node.folder, *words[1:], code=3)
+        assert (said["field"], said["problem"]) == (str(damaged), "damaged: not canonical JSON")
+        assert said["remedy"] == "restore the node's root folder from its backup"
+    with pytest.raises(Unreachable, match="damaged"):
+        ledger_export.export(node)
 
 
 def stop_when_approved(line: str) -> None:
