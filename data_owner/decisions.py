@@ -9,11 +9,14 @@ from pathlib import Path
 
 from data_owner import findings, release, roots
 from data_owner.digests import policy_id
+from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.people import named, reasoned
 from data_owner.preconditions import check_bounded, check_name, check_unchanged
 from data_owner.privacy.statement import privacy_statement
-from data_owner.release_status import State
+from data_owner.release_status import NEXT, State
+from protocol.entry import Override
 from protocol.manifest import Manifest
 from protocol.root import KeyRole
 from shared.clock import now
@@ -56,11 +59,25 @@ def approve(path: Path | str, *, by: str) -> Manifest:
 def override(path: Path | str, *, by: str, reason: str) -> frozenset[str]:
     """Let the newest release out over what attacks found; it takes two people. Returns who did so far.
 
+    It holds for what attacks have found now, and not after another gate or attack finds something else.
     Raises `PolicyRefusal` where nothing blocks it, or if this person did already.
     """
     node = Node.open(path)
     version = release.latest(node)
-    people = release.override(node, version, by=by, reason=reason, now=now())
+    before = release.status(node, version)
+    if before.state is not State.MEASURED or not before.exceeded:
+        raise PolicyRefusal(
+            "no attack blocks this release: there is nothing to override", field="release", remedy=NEXT[before.state]
+        )
+    by, reason = named(by), reasoned(reason)
+    entry = new_entry(Override, at=now(), by=by, version=version, findings=before.findings, reason=reason)
+    with Ledger(node.ledger) as log:
+        if entry.person in log.overrides(version, before.findings):
+            raise PolicyRefusal(
+                "this person has overridden it already", field="--by", remedy="let another person do it"
+            )
+        log.append(entry)
+        people = log.overrides(version, before.findings)
     _write_page(node, version)
     return people
 

@@ -137,11 +137,15 @@ def _ledger(node: Node, now: datetime) -> str:
 
 
 def _releases(node: Node, now: datetime) -> str:
-    found = {version: release.status(node, version) for version in release.versions(node)}
+    """Verifies again, from disk, what is out: every byte of it."""
+    at = int(now.timestamp())
+    found = {version: release.standing(node, version) for version in release.versions(node)}
     states = ", ".join(f"{version} {each.state}" for version, each in found.items())
-    servable = release.servable(node, int(now.timestamp()))
     if not found:
         raise PolicyRefusal("none yet; nothing to serve", remedy="run train, gate, approve")
+    if faults := release.faults(node, at, roots.newest(node)):
+        raise Unreachable(f"{states}; {'; '.join(map(str, faults.values()))}")
+    servable = release.servable(node, at)
     if not servable:
         newest = max(found)
         with Ledger(node.ledger) as log:

@@ -51,7 +51,7 @@ def check_bounded(node: Node, settings: OwnerSettings) -> None:
             field="privacy",
             remedy="begin a new node with --epsilon",
         )
-    known = max((release.status(node, version).charges for version in release.versions(node)), default=0)
+    known = max((release.charges_of(node, version) for version in release.versions(node)), default=0)
     if len(charges) < known:
         raise Unreachable(
             "the budget's ledger is older than a release made under it",

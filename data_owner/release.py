@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from data_owner.people import named, reasoned
-from data_owner.release_status import NEXT, SERVABLE, State, Status, step
+from data_owner.release_status import SERVABLE, State, Status, step
 from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
-from protocol.entry import Approval, Denial, Override
+from protocol.entry import Approval, Denial
 from protocol.manifest import Digest, Manifest
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.card import Card
-from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
+from shared.limits import LIMITS
 
 STATE = "state.json"
 
@@ -49,28 +51,46 @@ def latest(node: Node) -> int:
 
 
 def status(node: Node, version: int) -> Status:
-    path = node.release(version) / STATE
+    path, remedy = node.release(version) / STATE, restore_or_deny(version)
     try:
-        return Status.model_validate_json(folder.read(path, "restore it from its backup"))
+        return Status.model_validate_json(folder.read(path, remedy))
     except ValidationError:
-        raise Unreachable("not the state of a release", field=str(path), remedy="restore it from its backup") from None
+        raise Unreachable("not the state of a release", field=str(path), remedy=remedy) from None
+
+
+def standing(node: Node, version: int) -> Status:
+    """Its status; where that cannot be read, what the log and the three that training made still say of it."""
+    try:
+        return status(node, version)
+    except Unreachable:
+        made = ""
+        with suppress(Unreachable):
+            made = release_digest(trained_artefacts(node, version))
+        with Ledger(node.ledger) as log:
+            decided = State.APPROVED if version in log.approved() else State.DRAFT
+            return Status(state=State.DENIED if log.is_denied(version) else decided, at=0, made_sha256=made)
+
+
+def charges_of(node: Node, version: int) -> int:
+    """How many the privacy budget's ledger held when it was drafted: none where no budget bounds it.
+
+    Raises `Unreachable` if its state is gone or damaged, which alone says so, also once it is denied.
+    """
+    try:
+        return status(node, version).charges
+    except Unreachable as error:
+        raise Unreachable(
+            "the state of a release is gone or damaged: nothing says whether a privacy budget bounds it",
+            field=error.field,
+            remedy="restore it from its backup, or begin a new node with --epsilon",
+        ) from error
 
 
 def approved(node: Node) -> dict[int, int]:
-    """Versions that were approved, if only for a time, each with its charges: none where no privacy budget bounds it.
-
-    Raises `Unreachable` if the state of one is gone, which alone says whether a budget does.
-    """
+    """Versions that were approved, if only for a time, each with its charges: none where no budget bounds it."""
     with Ledger(node.ledger) as log:
         found = log.approved()
-    for version in found:
-        if not (node.release(version) / STATE).is_file():
-            raise Unreachable(
-                "the state of an approved release is gone: nothing says whether a privacy budget bounds it",
-                field=str(node.release(version) / STATE),
-                remedy="restore it from its backup, or begin a new node with --epsilon",
-            )
-    return {version: status(node, version).charges for version in found}
+    return {version: charges_of(node, version) for version in found}
 
 
 def write_draft(
@@ -198,9 +218,9 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
 def same(node: Node, version: int) -> dict[int, Status]:
     """The other versions of the same bytes: training that changed nothing makes them anew, and a manifest differs by
     its version alone."""
-    made = status(node, version).made_sha256
-    others = {other: status(node, other) for other in versions(node) if other != version}
-    return {other: each for other, each in others.items() if each.made_sha256 == made}
+    made = standing(node, version).made_sha256
+    others = {other: standing(node, other) for other in versions(node) if other != version}
+    return {other: each for other, each in others.items() if each.made_sha256 == made != ""}
 
 
 def check_not_denied(node: Node, version: int) -> None:
@@ -234,32 +254,12 @@ def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
     return {**made, Artefact.CARD: card}
 
 
-def override(node: Node, version: int, *, by: str, reason: str, now: int) -> frozenset[str]:
-    """Log that a person lets this release out over what attacks found. Returns all who did, themselves included.
-
-    It holds for what attacks have found now, and not after another gate or attack finds something else.
-    """
-    before = status(node, version)
-    if before.state is not State.MEASURED or not before.exceeded:
-        raise PolicyRefusal(
-            "no attack blocks this release: there is nothing to override", field="release", remedy=NEXT[before.state]
-        )
-    by, reason = named(by), reasoned(reason)
-    entry = new_entry(Override, at=now, by=by, version=version, findings=before.findings, reason=reason)
-    with Ledger(node.ledger) as log:
-        if entry.person in log.overrides(version, before.findings):
-            raise PolicyRefusal(
-                "this person has overridden it already", field="--by", remedy="let another person do it"
-            )
-        log.append(entry)
-        return log.overrides(version, before.findings)
-
-
 def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[int, ...]:
     """Take a release out for good, also one that is being served, and every other that is out and is the same byte for
     byte. Then log each. Returns the others.
 
-    Denying it again logs denials that were interrupted before they were logged, and is refused once all are.
+    Denying it again logs denials that were interrupted before they were logged, and is refused once all are. A state
+    that cannot be read stays as it is: nobody is served by it, and a backup of it may still tell its charges.
     """
     with folder.locked(node.lock), Ledger(node.ledger) as log:
 
@@ -268,14 +268,14 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[i
 
         others = same(node, version)
         found = {each: of for each, of in others.items() if of.state in SERVABLE or unlogged(each, of)}
-        found[version] = status(node, version)  # logged last: as long as another is not, it can be denied again
+        found[version] = standing(node, version)  # logged last: as long as another is not, it can be denied again
         denied = {
             each: of if unlogged(each, of) else step(of, State.DENIED, at=now, by=by, reason=reason)
             for each, of in found.items()
         }
         entries = [new_entry(Denial, at=of.at, by=of.by, version=each, reason=of.reason) for each, of in denied.items()]
         for each, of in denied.items():
-            if of is not found[each]:
+            if of is not found[each] and _is_readable(node, each):
                 _keep(node, each, of)
         for entry in entries:
             log.append(entry)
@@ -291,31 +291,99 @@ def mark_served(node: Node, version: int, now: int) -> None:
 
 
 def servable(node: Node, now: int) -> dict[int, Manifest]:
-    """The releases that are approved and have not expired, by version, rising."""
+    """The releases that are out, in date and not from the future, by version, rising: `faults` says why others are not.
+
+    Of their files only state and manifest are read.
+    """
     found = {}
     for version in versions(node):
-        if status(node, version).state in SERVABLE:
-            file = node.release(version) / Artefact.MANIFEST.filename
-            manifest = Manifest.from_bytes(folder.read(file, restore_or_deny(version)))
-            if now < manifest.expires:
+        with suppress(Fair4FreeError):
+            manifest = _offered(node, version, now)
+            if manifest is not None:
                 found[version] = manifest
+    return found
+
+
+def read_manifest(node: Node, version: int) -> Manifest:
+    """As it was written. Raises `Unreachable` where it is gone or damaged."""
+    file, remedy = node.release(version) / Artefact.MANIFEST.filename, restore_or_deny(version)
+    with folder.intact(file, remedy):
+        return Manifest.from_bytes(folder.read(file, remedy))
+
+
+def _offered(node: Node, version: int, now: int) -> Manifest | None:
+    """The manifest of a release that is out and in date, None of another.
+
+    Raises `Unreachable` where neither can be told, `PolicyRefusal` where no consumer accepts it yet.
+    """
+    if status(node, version).state not in SERVABLE:
+        return None
+    manifest = read_manifest(node, version)
+    if manifest.created > now + LIMITS.clock_skew_seconds:
+        raise PolicyRefusal(
+            f"approved while the clock was ahead: no consumer accepts it before "
+            f"{datetime.fromtimestamp(manifest.created, UTC):%Y-%m-%d %H:%M} UTC",
+            field=f"release {version}",
+            remedy="set the clock if it is wrong now; else run train, gate, approve, and leave this one undenied: "
+            "a denial covers the same bytes",
+        )
+    return manifest if now < manifest.expires else None
+
+
+def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
+    """What is wrong with releases that are out, and with those of which nothing tells whether they are.
+
+    Falling by version. Says nothing of what was denied, nor of one from the future once a newer one is whole.
+    """
+    found: dict[int, Fair4FreeError] = {}
+    newer = False
+    with Ledger(node.ledger) as log:
+        for version in reversed(versions(node)):
+            try:
+                load(node, version, now, root)
+                if log.is_denied(version):
+                    found[version] = PolicyRefusal(
+                        "its state is an older copy: the egress log says that it was denied",
+                        field=f"release {version}",
+                        remedy=f"run `fair4free-owner deny --version {version}`",
+                    )
+                else:
+                    newer = True
+            except BadInput:  # not out, or over
+                continue
+            except PolicyRefusal as error:
+                if not newer:
+                    found[version] = error
+            except Fair4FreeError as error:
+                if not log.is_denied(version):
+                    found[version] = error
     return found
 
 
 def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, TrustedRelease]:
     """Manifest, signatures and artefacts of a servable release, verified again from disk.
 
-    Raises `BadInput` if it is not servable and `VerificationFailure` if a file is not what was approved.
+    Raises `BadInput` if it is not out or over, `PolicyRefusal` if it is from the future, `Unreachable` if a file cannot
+    be read and `VerificationFailure` if one is not what was approved.
     """
-    if version not in servable(node, now):
+    manifest = _offered(node, version, now) if version in versions(node) else None
+    if manifest is None:
         raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
-    place = node.release(version)
-    remedy = restore_or_deny(version)
-    manifest = folder.read(place / Artefact.MANIFEST.filename, remedy)
+    place, remedy, signed = node.release(version), restore_or_deny(version), manifest.to_bytes()
     signatures = folder.read(place / SIGNATURES, remedy)
-    root.check(KeyRole.RELEASE, Kind.MANIFEST, manifest, signatures)
     artefacts = {kind: folder.read(place / kind.filename, remedy) for kind in PAYLOAD}
-    return manifest, signatures, verify_release(Manifest.from_bytes(manifest), artefacts)
+    try:
+        root.check(KeyRole.RELEASE, Kind.MANIFEST, signed, signatures)
+        return signed, signatures, verify_release(manifest, artefacts)
+    except VerificationFailure as error:  # its own remedy is for who fetches
+        raise VerificationFailure(f"{error.field}: {error.problem}", field=str(place), remedy=remedy) from error
+
+
+def _is_readable(node: Node, version: int) -> bool:
+    with suppress(Unreachable):
+        status(node, version)
+        return True
+    return False
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:
@@ -328,5 +396,5 @@ def _encode(value: Status) -> bytes:
 
 
 def restore_or_deny(version: int) -> str:
-    """What a person does where a file of an approved release is gone."""
+    """What a person does where a file of a release is gone or damaged."""
     return f"restore it from its backup, or `fair4free-owner deny --version {version}`"

@@ -195,12 +195,13 @@ def _here(node: Node, root: Root, role: KeyRole) -> list[Path]:
 
 def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
     for version in release.versions(node):
-        if release.status(node, version).state not in SERVABLE:
+        if release.standing(node, version).state not in SERVABLE:
             continue
         path = node.release(version) / SIGNATURES
         remedy = release.restore_or_deny(version)
-        old = Signatures.from_bytes(folder.read(path, remedy)).signatures
-        new = sign(Kind.MANIFEST, folder.read(path.with_suffix(".json"), remedy), [key]).signatures
+        with folder.intact(path, remedy):
+            old = Signatures.from_bytes(folder.read(path, remedy)).signatures
+        new = sign(Kind.MANIFEST, release.read_manifest(node, version).to_bytes(), [key]).signatures
         if new[0] not in old:
             folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -124,6 +124,8 @@ def serve(
     _check_address(address, "--address")
     _check_address(enrolment_address, "--enrolment-address")
     _check_servable(node)
+    for fault in release.faults(node, now(), roots.newest(node)).values():
+        log.error("a release cannot be fetched", extra={"problem": str(fault)})
     stopping = stopping or threading.Event()
     with (
         folder.locked(node.serving_lock, waits=False),  # a second would put its addresses into the invitation
@@ -358,18 +360,24 @@ def _check_address(address: str, option: str) -> None:
 
 
 def _check_servable(node: Node) -> None:
-    """Raises `PolicyRefusal` unless there is something to serve that consumers accept today."""
+    """Raises `PolicyRefusal`, or what is wrong, unless consumers would accept a release as it lies here today."""
+    root = roots.newest(node)
     try:
-        check_in_date(roots.newest(node), now())
+        check_in_date(root, now())
     except Expired as error:
         remedy = "propose, sign and install the next with `fair4free-owner root`: see Rotation in the runbook"
         raise PolicyRefusal("the root has expired", field="root", remedy=remedy) from error
-    if not release.servable(node, now()):
-        raise PolicyRefusal(
-            "no release is approved and in date",
-            field="release",
-            remedy="run gate and approve, or train a new release",
-        )
+    for version in reversed(release.servable(node, now())):
+        with suppress(Fair4FreeError):
+            release.load(node, version, now(), root)
+            return
+    for fault in release.faults(node, now(), root).values():
+        raise fault
+    raise PolicyRefusal(
+        "no release is approved and in date",
+        field="release",
+        remedy="run gate and approve, or train a new release",
+    )
 
 
 def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> str:
