@@ -24,6 +24,7 @@ from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
 from shared import keyring
 from shared.errors import BadInput
 from shared.limits import LIMITS
+from shared.sealed_key import WrongPassphrase
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,6 @@ def witness_key(study: Study) -> Ed25519PrivateKey:
         return keyring.read(path, keyring.passphrase_of(path.parent))
     except BadInput as error:
         remedy = f"{error.remedy}, or start a new study"
-        if keyring.given() is not None and (path.parent / keyring.BESIDE).exists():
+        if isinstance(error, WrongPassphrase) and keyring.given() and (path.parent / keyring.BESIDE).exists():
             remedy = f"unset {keyring.VARIABLE} and {keyring.FILE_VARIABLE}: this study has a passphrase of its own"
         raise BadInput(error.problem, field=error.field, remedy=remedy) from error

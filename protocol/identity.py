@@ -130,11 +130,6 @@ def request_fingerprint(request: bytes) -> str:
     return fingerprint(_public(read_request(request)))
 
 
-def key_fingerprint(key: bytes) -> str:
-    """Fingerprint of the public half of a private key: see `fingerprint`."""
-    return fingerprint(_private(key).public_key())
-
-
 def certificate_fingerprint(certificate: bytes) -> str:
     """Fingerprint of the public key in a certificate: see `fingerprint`."""
     return fingerprint(_public(_read_certificate(certificate)))

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from consumer import enrolment, fetching
+from consumer import enrolment, fetching, trust_update
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -74,6 +74,15 @@ def test_a_witness_key_that_cannot_be_opened_is_told_before_anything_changes(
         fetching.fetch(study, 4, NOW)
     assert caught.value.remedy.startswith(remedy)
     assert study.last_seen() == before
+
+
+def test_no_passphrase_is_blamed_for_a_damaged_witness_key(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write(study.witness_key.with_name(keyring.BESIDE), b"the study's")
+    folder.write(study.witness_key, b"")
+    monkeypatch.setenv(keyring.VARIABLE, "the node's")
+    with pytest.raises(BadInput, match="not a sealed key") as caught:
+        trust_update.witness_key(study)
+    assert caught.value.remedy == "restore it from its backup, or start a new study"
 
 
 def invitation_to(root: SignedRoot) -> bytes:
