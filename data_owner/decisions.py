@@ -126,11 +126,16 @@ def write_privacy_report(path: Path | str, *, version: int | None = None) -> Pat
 
 
 def _write_page(node: Node, version: int) -> None:
-    """Say on the privacy officer's page what was decided; it is decided, whether or not a page can say so."""
-    with suppress(Fair4FreeError):
+    """Say on the privacy officer's page what was decided. It is decided, whether or not a page can say so: one that
+    would still say otherwise goes."""
+    try:
         found = findings.last(node, version)
         if found is not None:
             findings.write_page(node, version, found)
+    except Fair4FreeError:
+        with suppress(OSError):
+            node.privacy_report.unlink(missing_ok=True)
+            node.privacy_figures.unlink(missing_ok=True)
 
 
 def _known(node: Node, version: int | None) -> int:

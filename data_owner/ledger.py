@@ -31,6 +31,8 @@ from shared.limits import LIMITS
 Kind = TypeVar("Kind", Approval, Denial, Override, Enrolment, Revocation, Served)
 
 _NAME = "the egress log"
+_DENIAL = b'"kind":"denial"'
+"""In every denial, and in no text of another entry, whose quotes are escaped."""
 _TABLES = """
 CREATE TABLE entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
 CREATE TABLE issued (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
@@ -96,6 +98,14 @@ class Ledger:
             last = database.execute("SELECT max(place) FROM entries").fetchone()[0]
         return 0 if last is None else int(last) + 1
 
+    @staticmethod
+    def denied(path: Path) -> frozenset[int]:
+        """Versions that were ever denied. Reads no other entries."""
+        with _unread(path) as database:
+            rows = database.execute("SELECT entry FROM entries WHERE instr(entry, ?)", (_DENIAL,)).fetchall()
+        found = [parse_entry(bytes(data)) for (data,) in rows]
+        return frozenset(entry.version for entry in found if isinstance(entry, Denial))
+
     def __enter__(self) -> Self:
         return self
 
@@ -142,6 +152,12 @@ class Ledger:
     def is_denied(self, version: int) -> bool:
         with self._caught_up():
             return version in self._standing.denied
+
+    def approvals(self) -> list[Approval]:
+        """The last approval of each version that ever had one."""
+        with self._caught_up():
+            found = [parse_entry(data) for _, data in self._approvals.values()]
+        return [entry for entry in found if isinstance(entry, Approval)]
 
     def approved(self) -> list[int]:
         """Versions that were ever approved, rising."""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from data_owner.release_status import SERVABLE, State, Status, step
+from data_owner.release_status import NEXT, SERVABLE, State, Status, step
 from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial
@@ -59,16 +59,20 @@ def status(node: Node, version: int) -> Status:
 
 
 def standing(node: Node, version: int) -> Status:
-    """Its status; where that cannot be read, what the log and the three that training made still say of it."""
+    """Where it stands by the egress log, which outranks the file: a copy of that may be older than a denial.
+
+    Where the file cannot be read, what the log and the three that training made still say of it.
+    """
     try:
-        return status(node, version)
+        found = status(node, version)
     except Unreachable:
         made = ""
         with suppress(Unreachable):
             made = release_digest(trained_artefacts(node, version))
         with Ledger(node.ledger) as log:
-            decided = State.APPROVED if version in log.approved() else State.DRAFT
-            return Status(state=State.DENIED if log.is_denied(version) else decided, at=0, made_sha256=made)
+            found = Status(state=State.APPROVED if version in log.approved() else State.DRAFT, at=0, made_sha256=made)
+    is_denied = version in Ledger.denied(node.ledger)
+    return found.model_copy(update={"state": State.DENIED}) if is_denied else found
 
 
 def charges_of(node: Node, version: int) -> int:
@@ -224,14 +228,24 @@ def same(node: Node, version: int) -> dict[int, Status]:
 
 
 def check_not_denied(node: Node, version: int) -> None:
-    """Raises `PolicyRefusal` if the same was denied under another version."""
-    for other, each in same(node, version).items():
-        if each.state is State.DENIED:
-            raise PolicyRefusal(
-                f"training gave again, byte for byte, release {other}, which was denied",
-                field="release",
-                remedy="change what was wrong with it, or the seed in owner.toml, and train again",
-            )
+    """Raises `PolicyRefusal` if it was denied, or the same under another version."""
+    if standing(node, version).state is State.DENIED:
+        raise PolicyRefusal("the release was denied", field=f"release {version}", remedy=NEXT[State.DENIED])
+    denied = [other for other, each in same(node, version).items() if each.state is State.DENIED]
+    # of one whose files are damaged the log still knows what was approved
+    made = {kind: Digest.of(data) for kind, data in trained_artefacts(node, version).items()}
+    with Ledger(node.ledger) as log:
+        denied += [
+            entry.version
+            for entry in log.approvals()
+            if log.is_denied(entry.version) and all(entry.artefacts[kind] == made[kind] for kind in TRAINED)
+        ]
+    if denied:
+        raise PolicyRefusal(
+            f"training gave again, byte for byte, release {denied[0]}, which was denied",
+            field="release",
+            remedy="change what was wrong with it, or the seed in owner.toml, and train again",
+        )
 
 
 def check_whole(node: Node, version: int) -> dict[Artefact, bytes]:
@@ -268,7 +282,8 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[i
 
         others = same(node, version)
         found = {each: of for each, of in others.items() if of.state in SERVABLE or unlogged(each, of)}
-        found[version] = standing(node, version)  # logged last: as long as another is not, it can be denied again
+        # logged last: as long as another is not, it can be denied again; so can an older copy of its state
+        found[version] = status(node, version) if _is_readable(node, version) else standing(node, version)
         denied = {
             each: of if unlogged(each, of) else step(of, State.DENIED, at=now, by=by, reason=reason)
             for each, of in found.items()
@@ -296,7 +311,10 @@ def servable(node: Node, now: int) -> dict[int, Manifest]:
     Of their files only state and manifest are read.
     """
     found = {}
+    denied = Ledger.denied(node.ledger)  # a state that was restored may be older than that
     for version in versions(node):
+        if version in denied:
+            continue
         with suppress(Fair4FreeError):
             manifest = _offered(node, version, now)
             if manifest is not None:
@@ -337,26 +355,26 @@ def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
     """
     found: dict[int, Fair4FreeError] = {}
     newer = False
-    with Ledger(node.ledger) as log:
-        for version in reversed(versions(node)):
-            try:
-                load(node, version, now, root)
-                if log.is_denied(version):
-                    found[version] = PolicyRefusal(
-                        "its state is an older copy: the egress log says that it was denied",
-                        field=f"release {version}",
-                        remedy=f"run `fair4free-owner deny --version {version}`",
-                    )
-                else:
-                    newer = True
-            except BadInput:  # not out, or over
-                continue
-            except PolicyRefusal as error:
-                if not newer:
-                    found[version] = error
-            except Fair4FreeError as error:
-                if not log.is_denied(version):
-                    found[version] = error
+    denied = Ledger.denied(node.ledger)
+    for version in reversed(versions(node)):
+        if version in denied:
+            if _is_readable(node, version) and status(node, version).state is not State.DENIED:
+                found[version] = PolicyRefusal(
+                    "its state is an older copy: the egress log says that it was denied",
+                    field=f"release {version}",
+                    remedy=f"run `fair4free-owner deny --version {version}`",
+                )
+            continue
+        try:
+            load(node, version, now, root)
+            newer = True
+        except BadInput:  # not out, or over
+            continue
+        except PolicyRefusal as error:
+            if not newer:
+                found[version] = error
+        except Fair4FreeError as error:
+            found[version] = error
     return found
 
 

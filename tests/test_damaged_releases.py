@@ -24,7 +24,7 @@ from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from tests.test_decisions import another, denials, said
+from tests.test_decisions import another, attacked, denials, said
 from tests.test_doctor import found_at
 from tests.test_root import rotate
 
@@ -139,9 +139,50 @@ def test_an_older_copy_of_a_state_does_not_bring_back_what_was_denied(node: Node
     said(node, "--version", "1")
     state.write_bytes(before)
     assert listed(node) == []
+    with pytest.raises(PolicyRefusal, match="its state is an older copy"):
+        server._check_servable(node)
+    another(node, release.trained_artefacts(node, 1))
+    with pytest.raises(PolicyRefusal, match="release 1, which was denied"):
+        decisions.approve(node.folder, by="Ada")
     assert of_releases(node).text.endswith("denied Remedy: run `fair4free-owner deny --version 1`")
     said(node, "--version", "1")
     assert release.status(node, 1).state is State.DENIED
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_no_damage_and_no_backup_bring_back_the_bytes_of_a_denied_release(node: Node, restored: bool) -> None:
+    made = release.trained_artefacts(node, 1)
+    kept = (node.release(1) / release.STATE).read_bytes()
+    for name in (release.STATE, Artefact.DECODER.filename):
+        empty(node, 1, name)
+    said(node, "--version", "1")
+    if restored:
+        (node.release(1) / release.STATE).write_bytes(kept)
+    another(node, made)
+    with pytest.raises(PolicyRefusal, match="release 1, which was denied"):
+        decisions.approve(node.folder, by="Ada")
+    assert listed(node) == []
+
+
+def test_an_older_copy_of_the_state_of_a_draft_that_was_denied_is_named_and_not_approved(node: Node) -> None:
+    version = another(node, other(node))
+    state = node.release(version) / release.STATE
+    before = state.read_bytes()
+    said(node, "--version", str(version))
+    state.write_bytes(before)
+    assert f"`fair4free-owner deny --version {version}`" in of_releases(node).text
+    with pytest.raises(PolicyRefusal, match="the release was denied"):
+        decisions.approve(node.folder, by="Ada")
+    assert not (node.release(version) / Artefact.MANIFEST.filename).exists()
+
+
+def test_a_page_that_cannot_say_what_was_decided_does_not_say_otherwise(node: Node) -> None:
+    version = attacked(node)
+    decisions.write_privacy_report(node.folder)
+    empty(node, version, release.STATE)
+    said(node, "--version", str(version))
+    assert not node.privacy_report.exists()
+    assert not node.privacy_figures.exists()
 
 
 def test_a_lost_state_does_not_hide_whether_a_privacy_budget_bounds_a_release(node: Node) -> None:

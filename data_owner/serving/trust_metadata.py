@@ -42,7 +42,6 @@ class TrustMetadata:
             listed = tuple(
                 Listed(version=version, manifest_sha256=manifest.digest)
                 for version, manifest in release.servable(self._node, now).items()
-                if not self._ledger.is_denied(version)  # a restored state may be older than that
             )[-LIMITS.releases_listed :]
             # a statement from a clock that was ahead would be refused everywhere until its time came
             if self._fresh is not None and self._fresh[0].version > now + LIMITS.clock_skew_seconds:
