@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from shared.errors import BadInput, Unreachable
+from shared.errors import BadInput, Unreachable, VerificationFailure
 
 _REMEDY, _RESTORE = "free space or fix permissions", "restore it from its backup"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -37,19 +37,36 @@ def guarded(path: Path, name: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite quotes what it cannot parse, and that is no text
+        raise damaged(path, name) from error
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says which kind of this error
+        # without a code: Python found a text that is none
+        unset = sqlite3.SQLITE_CORRUPT if isinstance(error, sqlite3.OperationalError) else 0
+        code = getattr(error, "sqlite_errorcode", unset) & 0xFF  # the rest of it says which kind of this error
         if code == sqlite3.SQLITE_FULL:
             raise full(path, name) from error
         if code in _DAMAGED:
-            raise Unreachable(f"{name} is damaged", field=str(path), remedy=_RESTORE) from error
+            raise damaged(path, name) from error
         raise Unreachable(f"{name} cannot be used", field=str(path), remedy=_REMEDY) from error
+
+
+@contextmanager
+def intact(path: Path, name: str) -> Iterator[None]:
+    """Raises `Unreachable` where the body cannot parse what stands in a row."""
+    try:
+        yield
+    except (VerificationFailure, ValueError, TypeError) as error:
+        raise damaged(path, name) from error
 
 
 def check_there(path: Path, name: str) -> None:
     """Raises `Unreachable` unless the file is there: what vanished is never begun anew."""
     if not path.is_file():
         raise Unreachable(f"{name} is not there", field=str(path), remedy=_RESTORE)
+
+
+def damaged(path: Path, name: str) -> Unreachable:
+    return Unreachable(f"{name} is damaged", field=str(path), remedy=_RESTORE)
 
 
 def full(path: Path, name: str) -> Unreachable:

@@ -198,11 +198,14 @@ class Ledger:
     def countersigned(self) -> list[Countersigned]:
         with self._lock, _guarded(self._path):
             rows = self._database.execute("SELECT party, key, note FROM countersigned ORDER BY party").fetchall()
-        return [Countersigned(party=party, key=key, note=bytes(note).decode()) for party, key, note in rows]
+        with append_only.intact(self._path, _NAME):
+            return [Countersigned(party=party, key=key, note=bytes(note).decode()) for party, key, note in rows]
 
     def _sign_checkpoint(self, name: str, key: Ed25519PrivateKey) -> bytes:
         row = self._database.execute("SELECT note FROM issued ORDER BY size DESC LIMIT 1").fetchone()
-        if row is not None and not Checkpoint.from_note(bytes(row[0])).begins(self._tree):
+        with append_only.intact(self._path, _NAME):
+            last = None if row is None else Checkpoint.from_note(bytes(row[0]))
+        if last is not None and not last.begins(self._tree):
             raise Rewritten(
                 "entries that were signed for are missing or changed",
                 field=str(self._path),
@@ -219,10 +222,10 @@ class Ledger:
             "SELECT place, entry FROM entries WHERE place >= ? ORDER BY place", (len(self._tree),)
         )
         for place, raw in rows.fetchall():
-            data = bytes(raw)
             if place != len(self._tree):
                 raise Rewritten("an entry is missing", field=str(self._path), remedy="restore it from its backup")
-            entry = parse_entry(data)
+            with append_only.intact(self._path, _NAME):
+                entry = parse_entry(data := bytes(raw))
             self._standing.admit(entry)
             if isinstance(entry, Approval):
                 self._approvals[entry.version] = (place, data)

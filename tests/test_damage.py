@@ -17,12 +17,14 @@ from data_owner import authority, doctor
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.privacy.accounting import Query
 from data_owner.privacy.budget import Budget
 from data_owner.serving import server
 from data_owner.serving.access_control import AccessControl, ReleasePort
 from data_owner.serving.monitoring import Metrics
 from data_owner.serving.open_calls import OpenCalls, to_end
 from data_owner.serving.server_certificate import ServerCertificate
+from data_owner.settings import PrivacySettings
 from protocol import identity
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -107,6 +109,49 @@ def test_to_restore_a_log_or_a_budget_is_advised_only_where_it_is_gone_or_damage
             attempt()
         assert ("restore it from its backup" in refused.value.remedy) is restores
         assert restores or refused.value.remedy == "free space or fix permissions"
+
+
+def change(path: Path, was: bytes, becomes: bytes) -> None:
+    data = path.read_bytes()
+    assert was in data
+    path.write_bytes(data.replace(was, becomes))
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [(b'"what"', b'"whau"'), (b"of which records", b"of which \xf2ecords"), (b"queries BLOB", b"queries \xc2LOB")],
+    ids=["a charge", "a text that is none", "a table"],
+)
+def test_a_bit_that_flips_in_a_budget_names_it_with_its_backup_and_doctor_goes_on(
+    node: Node, was: bytes, becomes: bytes
+) -> None:
+    queries = [Query(what="all of it", noise_multiplier=10.0)]
+    Budget(node.budget).charge(queries, PrivacySettings(epsilon=1.0), "of which records", 1)
+    change(node.budget, was, becomes)
+    with pytest.raises(Unreachable, match="is damaged") as refused:
+        Budget(node.budget).charges()
+    assert (refused.value.field, refused.value.remedy) == (str(node.budget), "restore it from its backup")
+    found = {each.name: each for each in doctor.diagnose(node)}
+    assert found["privacy"].text == str(refused.value)
+    assert found["keys"].passed
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [(b'"format"', b'"fosmat"'), (b"hospital\n", b"hospital\x0b"), (b"note BLOB", b"note \xc2LOB")],
+    ids=["an entry", "a checkpoint", "a table"],
+)
+def test_a_bit_that_flips_in_the_log_names_it_with_its_backup_and_sends_nobody_to_fetch(
+    node: Node, was: bytes, becomes: bytes, tmp_path: Path
+) -> None:
+    export = ["ledger", "export", str(node.folder), "--out", str(tmp_path / "ledger.json"), "--json"]
+    assert CliRunner().invoke(app, export).exit_code == 0
+    change(node.ledger, was, becomes)
+    done = CliRunner().invoke(app, export)
+    assert done.exit_code == 3
+    said = json.loads(done.stdout)["error"]
+    assert (said["field"], said["problem"]) == (str(node.ledger), "the egress log is damaged")
+    assert said["remedy"] == "restore it from its backup"
 
 
 @pytest.mark.parametrize("damage", [remove, empty, replace])

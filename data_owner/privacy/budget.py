@@ -90,7 +90,7 @@ class Budget:
                     field="privacy.person",
                     remedy="set it back, or begin a new node",
                 )
-            before = [query for charge in _charges(database) for query in charge.queries]
+            before = [query for charge in self._charges(database) for query in charge.queries]
             after = guarantee([*before, *queries], settings.delta)
             if after.epsilon > settings.epsilon:
                 raise _not_allowed(settings, before, f"and this would make it {after.epsilon:.3f}")
@@ -111,7 +111,7 @@ class Budget:
     def charges(self) -> list[Charge]:
         """Every charge, oldest first."""
         with self._transaction() as database:
-            return _charges(database)
+            return self._charges(database)
 
     def made(self, key: str) -> dict[str, Charge]:
         """The charges under `key` that made something, by its SHA-256."""
@@ -120,6 +120,13 @@ class Budget:
     def spent(self, delta: float) -> Guarantee:
         """What everything charged so far costs together."""
         return guarantee([query for charge in self.charges() for query in charge.queries], delta)
+
+    def _charges(self, database: sqlite3.Connection) -> list[Charge]:
+        rows = database.execute(
+            "SELECT place, at, key, queries, sha256 FROM charges LEFT JOIN results ON charge = place ORDER BY place"
+        )
+        with append_only.intact(self._path, _NAME):
+            return [Charge(place, at, key, _QUERIES.validate_json(raw), made) for place, at, key, raw, made in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -140,10 +147,3 @@ def _not_allowed(settings: PrivacySettings, before: Sequence[Query], why: str) -
         field="privacy.epsilon",
         remedy="go on with what was made already, or let the people responsible raise epsilon and draws",
     )
-
-
-def _charges(database: sqlite3.Connection) -> list[Charge]:
-    rows = database.execute(
-        "SELECT place, at, key, queries, sha256 FROM charges LEFT JOIN results ON charge = place ORDER BY place"
-    )
-    return [Charge(place, at, key, _QUERIES.validate_json(bytes(raw)), made) for place, at, key, raw, made in rows]
