@@ -55,6 +55,8 @@ def read(node: Node, version: int) -> tuple[bytes, bytes] | None:
     with folder.intact(place, remedy):
         Root.from_bytes(document)
     with folder.intact(signed, remedy):
+        Signatures.from_bytes(signatures)
+    with folder.intact(node.roots, remedy):  # either of the two may have changed
         anchor(document, signatures)
     return document, signatures
 

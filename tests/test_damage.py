@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import consumer
-from data_owner import authority, doctor
+from data_owner import authority, doctor, roots
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
@@ -152,6 +152,20 @@ def test_a_bit_that_flips_in_the_log_names_it_with_its_backup_and_sends_nobody_t
     said = json.loads(done.stdout)["error"]
     assert (said["field"], said["problem"]) == (str(node.ledger), "the egress log is damaged")
     assert said["remedy"] == "restore it from its backup"
+
+
+@pytest.mark.parametrize("name", ["1.json", "1.sig"])
+def test_a_root_that_its_signatures_do_not_fit_blames_neither_file(node: Node, name: str) -> None:
+    path = node.roots / name
+    found = json.loads(path.read_bytes())
+    if name == "1.json":
+        found["expires"] += 1
+    else:
+        found["signatures"][0]["signature"] = "0" * 128
+    path.write_bytes(json.dumps(found, separators=(",", ":"), sort_keys=True).encode())
+    with pytest.raises(Unreachable, match="root folder from its backup") as refused:
+        roots.newest(node)
+    assert refused.value.field == str(node.roots)
 
 
 @pytest.mark.parametrize("damage", [remove, empty, replace])
