@@ -125,21 +125,25 @@ def write_invitation(node: Node, address: str, enrolment_address: str) -> Invita
 def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tuple[Decision, bytes]:
     """Take in a request, once; returns what was decided so far and the certificate when approved.
 
-    An approved key gets a fresh certificate while its approval stands; a request that nobody decides on lapses. Raises
-    `VerificationFailure` for a bad request and `PolicyRefusal` when too many are waiting, in all or from `address`.
+    An approved key gets a fresh certificate while its approval stands in the egress log, which outranks its file; a
+    request that nobody decides on lapses. Raises `VerificationFailure` for a bad request and `PolicyRefusal` when too
+    many are waiting, in all or from `address`.
     """
     fingerprint = identity.request_fingerprint(request)
     known = _path(node, fingerprint)
     if known.is_file():
         entry = _read(known)
-        if entry.decision is not Decision.APPROVED or entry.role is None:
+        if entry.decision is not Decision.APPROVED:
             return entry.decision, b""
+        logged = Ledger.let_in(node.ledger, fingerprint)
+        if logged is None:  # withdrawn: the file is an older one
+            return Decision.DENIED, b""
         return entry.decision, identity.issue_client_certificate(
             request,
-            entry.name,  # the one a person approved, whatever is asked now
+            logged.name,  # the one a person approved, whatever is asked now
             *issuer(node),
             now,
-            entry.role,
+            logged.role,
         )
     waiting, remedy = _waiting(node, now), "ask the owner to decide on those who wait"
     if len(waiting) >= LIMITS.pending_enrolments:
@@ -182,6 +186,28 @@ def enrolments(node: Node) -> list[Enrolment]:
 def damaged(node: Node) -> list[Unreachable]:
     """What cannot be read of who asked: each names its file and the remedy."""
     return [entry for entry in _all(node) if isinstance(entry, Unreachable)]
+
+
+def faults(node: Node) -> list[Unreachable]:
+    """What is `damaged` of who asked, and where the egress log, which outranks the files, says otherwise: each names
+    its file and the remedy."""
+    found = {entry.fingerprint: entry for entry in enrolments(node)}
+    with Ledger(node.ledger) as log:
+        logged = log.parties()
+    differing = []
+    for party in sorted({*found, *logged}):
+        entry, path = found.get(party), _path(node, party)
+        if entry is not None:
+            kept = entry.role if entry.decision is Decision.APPROVED else None
+            role = logged[party].role if party in logged else None
+            if kept is not role:
+                problem = f"says {kept or 'not let in'}, the egress log says {role or 'not let in'}"
+                differing.append(Unreachable(problem, field=str(path), remedy="approve that key again, or deny it"))
+        elif not path.exists():
+            problem = "is not there, the egress log has that key let in"
+            remedy = "restore it from its backup, or deny that key"
+            differing.append(Unreachable(problem, field=str(path), remedy=remedy))
+    return [*damaged(node), *differing]
 
 
 def role(node: Node, fingerprint: str) -> PartyRole | None:

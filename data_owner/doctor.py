@@ -158,8 +158,8 @@ def _releases(node: Node, now: datetime) -> str:
 
 
 def _enrolments(node: Node, now: datetime) -> str:
-    if damaged := authority.damaged(node):
-        raise damaged[0]
+    if faults := authority.faults(node):
+        raise Unreachable("; ".join(map(str, faults)))
     entries = authority.enrolments(node)
     counts = {decision: sum(entry.decision is decision for entry in entries) for decision in authority.Decision}
     return ", ".join(f"{count} {decision}" for decision, count in counts.items())

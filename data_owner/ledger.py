@@ -103,8 +103,22 @@ class Ledger:
         """Versions that were ever denied. Reads no other entries."""
         with _unread(path) as database:
             rows = database.execute("SELECT entry FROM entries WHERE instr(entry, ?)", (_DENIAL,)).fetchall()
-        found = [parse_entry(bytes(data)) for (data,) in rows]
+        with append_only.intact(path, _NAME):
+            found = [parse_entry(bytes(data)) for (data,) in rows]
         return frozenset(entry.version for entry in found if isinstance(entry, Denial))
+
+    @staticmethod
+    def let_in(path: Path, party: str) -> Enrolment | None:
+        """How a party is let in, None if it is not. Reads the last word about it alone: to open a log reads it all."""
+        about, served = f'"party":"{party}"'.encode(), b'"kind":"served"'  # in what a person wrote, quotes are escaped
+        with _unread(path) as database:
+            row = database.execute(
+                "SELECT entry FROM entries WHERE instr(entry, ?) AND NOT instr(entry, ?) ORDER BY place DESC LIMIT 1",
+                (about, served),
+            ).fetchone()
+        with append_only.intact(path, _NAME):
+            entry = None if row is None else parse_entry(bytes(row[0]))
+        return entry if isinstance(entry, Enrolment) else None
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +182,11 @@ class Ledger:
         """Versions that were ever approved or denied, rising."""
         with self._caught_up():
             return sorted({*self._standing.approved, *self._standing.denied})
+
+    def parties(self) -> dict[str, Enrolment]:
+        """Who is let in now, and how, by the fingerprints of their keys."""
+        with self._caught_up():
+            return dict(self._standing.parties)
 
     def overrides(self, version: int, findings: str) -> frozenset[str]:
         """The different people who overrode these findings about a release."""

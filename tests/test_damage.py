@@ -10,6 +10,7 @@ from typing import cast
 
 import grpc
 import pytest
+from cryptography import x509
 from typer.testing import CliRunner
 
 import consumer
@@ -26,6 +27,7 @@ from data_owner.serving.open_calls import OpenCalls, to_end
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import PrivacySettings
 from protocol import identity
+from protocol.access import PartyRole
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from tests.conftest import Running
@@ -53,7 +55,7 @@ def test_a_damaged_enrolment_shuts_out_its_analyst_alone_and_is_named(node: Node
     assert str(lost) in CliRunner().invoke(app, ["enrol", str(node.folder)]).output
     for attempt in (
         lambda: authority.receive(node, requests[0], now),
-        lambda: authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now),
+        lambda: authority.decide(node, parties[0], authority.Decision.APPROVED, by="Ada", now=now),
         lambda: doctor._enrolments(node, now),
     ):
         with pytest.raises(Unreachable, match="remove it and let that analyst enrol again"):
@@ -61,6 +63,58 @@ def test_a_damaged_enrolment_shuts_out_its_analyst_alone_and_is_named(node: Node
     lost.unlink()
     assert authority.receive(node, requests[0], now)[0] is authority.Decision.PENDING
     authority.decide(node, parties[0], authority.Decision.DENIED, by="Ada", now=now)
+
+
+def enrolled(node: Node, now: datetime) -> tuple[bytes, Path]:
+    """The request of somebody let in, and the file that says so."""
+    request = identity.new_request(identity.new_key(), 'analyst "kind":"served"')  # which is no entry of that kind
+    authority.receive(node, request, now)
+    party = identity.request_fingerprint(request)
+    authority.decide(node, party, authority.Decision.APPROVED, by="Ada", now=now)
+    return request, node.enrolments / f"{party}.json"
+
+
+def test_a_restored_enrolment_gives_nobody_a_certificate_whom_the_log_has_turned_away(node: Node) -> None:
+    now = datetime.now(UTC)
+    request, path = enrolled(node, now)
+    earlier = path.read_bytes()
+    assert authority.receive(node, request, now)[1]
+    authority.decide(node, path.stem, authority.Decision.DENIED, by="Ada", now=now)
+    doctor._enrolments(node, now)
+    path.write_bytes(earlier)
+    assert authority.receive(node, request, now) == (authority.Decision.DENIED, b"")
+    with pytest.raises(Unreachable, match="says analyst, the egress log says not let in") as found:
+        doctor._enrolments(node, now)
+    assert f"{path}: " in str(found.value)
+    assert "approve that key again, or deny it" in str(found.value)
+    for decision in (authority.Decision.DENIED, authority.Decision.APPROVED):
+        authority.decide(node, path.stem, decision, by="Ada", now=now)
+        doctor._enrolments(node, now)
+    assert authority.receive(node, request, now)[1]
+
+
+def test_a_restored_enrolment_gives_the_role_that_the_log_has(node: Node) -> None:
+    now = datetime.now(UTC)
+    request, path = enrolled(node, now)
+    earlier = path.read_bytes()
+    authority.decide(node, path.stem, authority.Decision.APPROVED, by="Ada", now=now, role=PartyRole.AUDITOR)
+    path.write_bytes(earlier)
+    certificate = x509.load_pem_x509_certificate(authority.receive(node, request, now)[1])
+    assert PartyRole.AUDITOR in certificate.subject.rfc4514_string()
+    with pytest.raises(Unreachable, match="says analyst, the egress log says auditor"):
+        doctor._enrolments(node, now)
+
+
+def test_doctor_names_everybody_whom_the_log_has_let_in_and_whose_enrolment_is_gone(node: Node) -> None:
+    now = datetime.now(UTC)
+    paths = [enrolled(node, now)[1] for _ in range(2)]
+    elsewhere = node.enrolments.rename(node.folder / "elsewhere")
+    with pytest.raises(Unreachable, match="restore it from its backup, or deny that key") as found:
+        doctor._enrolments(node, now)
+    for path in paths:
+        assert f"{path}: is not there" in str(found.value)
+    elsewhere.rename(node.enrolments)
+    assert doctor._enrolments(node, now).startswith("0 pending, 2 approved")
 
 
 def remove(path: Path) -> None:
