@@ -234,7 +234,8 @@ def decide(
 ) -> Enrolment:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
-    What is granted is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`.
+    Whom the egress log has let in can be denied though the file is damaged or gone: it is made anew. What is granted
+    is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`.
     """
     person, at = named(by), int(now.timestamp())
     if decision not in (Decision.APPROVED, Decision.DENIED) or role not in tuple(PartyRole):
@@ -244,31 +245,50 @@ def decide(
             remedy=f"choose {Decision.APPROVED} or {Decision.DENIED}, and {' or '.join(PartyRole)}",
         )
     decision, role = Decision(decision), PartyRole(role)  # a caller may give them as text
-    with folder.locked(node.lock):
+    granted = decision is Decision.APPROVED
+    with folder.locked(node.lock), Ledger(node.ledger) as log:
+        let_in = {} if granted else log.parties()
         # by their names: what is wrong with one file is not to stand in the way of a decision about another
-        matching = [path for path in node.enrolments.glob("*.json") if path.stem.startswith(fingerprint.lower())]
+        known = {*let_in, *(path.stem for path in node.enrolments.glob("*.json"))}
+        matching = [party for party in known if party.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:
             raise BadInput(
                 "no single request has this fingerprint",
                 field="fingerprint",
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
-        known = _read(matching[0])
-        granted = decision is Decision.APPROVED
-        kept_role = role if granted else known.role
-        decided = known.model_copy(update={"decision": decision, "role": kept_role, "by": person, "at": at})
+        party = matching[0]
+        asked = _asked(node, party, let_in.get(party))
+        kept_role = role if granted else asked.role
+        decided = asked.model_copy(update={"decision": decision, "role": kept_role, "by": person, "at": at})
         entry = (
-            new_entry(Enrolled, at=at, by=person, party=known.fingerprint, name=known.name, role=role)
+            new_entry(Enrolled, at=at, by=person, party=party, name=asked.name, role=role)
             if granted
-            else new_entry(Revocation, at=at, by=person, party=known.fingerprint)
+            else new_entry(Revocation, at=at, by=person, party=party)
         )
-        with Ledger(node.ledger) as log:
-            if granted:
-                log.append(entry)
-            folder.write(matching[0], decided.model_dump_json(indent=2).encode())
-            if not granted:
-                log.append(entry)
+        if granted:
+            log.append(entry)
+        folder.write(_path(node, party), decided.model_dump_json(indent=2).encode())
+        if not granted:
+            log.append(entry)
         return decided
+
+
+def _asked(node: Node, party: str, logged: Enrolled | None) -> Enrolment:
+    """As its file says; where that cannot be read, as the log has it let in. Raises `Unreachable` where it has not."""
+    try:
+        return _read(_path(node, party))
+    except Unreachable:
+        if logged is None:
+            raise
+        return Enrolment(
+            fingerprint=party,
+            name=logged.name,
+            decision=Decision.APPROVED,
+            role=logged.role,
+            by=logged.by,
+            at=logged.at,
+        )
 
 
 def _all(node: Node) -> Iterator[Enrolment | Unreachable]:

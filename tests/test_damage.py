@@ -28,6 +28,7 @@ from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import PrivacySettings
 from protocol import identity
 from protocol.access import PartyRole
+from protocol.entry import Revocation, parse_entry
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from tests.conftest import Running
@@ -115,6 +116,26 @@ def test_doctor_names_everybody_whom_the_log_has_let_in_and_whose_enrolment_is_g
         assert f"{path}: is not there" in str(found.value)
     elsewhere.rename(node.enrolments)
     assert doctor._enrolments(node, now).startswith("0 pending, 2 approved")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_whose_enrolment_is_damaged_or_gone_is_revoked_in_the_log_all_the_same(node: Node, gone: bool) -> None:
+    now = datetime.now(UTC)
+    request, path = enrolled(node, now)
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(b"{")
+    deny = ["enrol", str(node.folder), "--deny", path.stem[:16], "--by", "Eva", "--json"]
+    done = CliRunner().invoke(app, deny)
+    assert done.exit_code == 0, done.output
+    with Ledger(node.ledger) as log:
+        assert path.stem not in log.parties()
+        last = parse_entry(log.entries()[-1])
+    assert isinstance(last, Revocation)
+    assert (last.party, last.by) == (path.stem, "Eva")
+    assert doctor._enrolments(node, now) == "0 pending, 0 approved, 1 denied"
+    assert authority.receive(node, request, now) == (authority.Decision.DENIED, b"")
 
 
 def remove(path: Path) -> None:
