@@ -224,6 +224,16 @@ def test_going_back_to_settings_that_were_drawn_for_costs_nothing(gated: Node, m
     assert microdata.load(gated, first)[0].equals(kept)
 
 
+def test_microdata_of_before_a_file_each_draw_serves_on(gated: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "default_settings", lambda schema: QUICK)
+    kept = drawn(gated).read_bytes()
+    drawn(gated).rename(gated.folder / "microdata.parquet")
+    steps.train(gated.folder)
+    assert drawn(gated).read_bytes() == kept
+    assert len(Budget(gated.budget).charges()) == 1
+    assert not (gated.folder / "microdata.parquet").exists()
+
+
 def test_a_release_is_not_gated_on_other_microdata_than_it_was_made_from(gated: Node) -> None:
     drawn(gated).write_bytes(gated.records.read_bytes())
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
