@@ -18,6 +18,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pandas as pd
@@ -486,8 +487,13 @@ def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def unwritable(*_: object, **__: object) -> None:
-    raise sqlite3.OperationalError("database or disk is full")
+CONNECT = sqlite3.connect
+
+
+def unwritable(place: str | Path, **options: Any) -> sqlite3.Connection:
+    if ".load-" in str(place):
+        raise sqlite3.OperationalError("database or disk is full")
+    return CONNECT(place, **options)
 
 
 @pytest.mark.parametrize(
@@ -499,7 +505,7 @@ def unwritable(*_: object, **__: object) -> None:
     ],
 )
 def test_a_load_that_finds_the_disk_full_says_so_and_leaves_no_copy(
-    node: Node, call: str, fails: Callable[..., None], said: str, monkeypatch: pytest.MonkeyPatch
+    node: Node, call: str, fails: Callable[..., object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(call, fails)
