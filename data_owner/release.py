@@ -63,16 +63,25 @@ def standing(node: Node, version: int) -> Status:
 
     Where the file cannot be read, what the log and the three that training made still say of it.
     """
-    try:
-        found = status(node, version)
-    except Unreachable:
+    return _standing(node, version, Ledger.denied(node.ledger))
+
+
+def _standing(node: Node, version: int, denied: frozenset[int]) -> Status:
+    found = _written(node, version)
+    if found is None:
         made = ""
         with suppress(Unreachable):
             made = release_digest(trained_artefacts(node, version))
         with Ledger(node.ledger) as log:
             found = Status(state=State.APPROVED if version in log.approved() else State.DRAFT, at=0, made_sha256=made)
-    is_denied = version in Ledger.denied(node.ledger)
-    return found.model_copy(update={"state": State.DENIED}) if is_denied else found
+    return found.model_copy(update={"state": State.DENIED}) if version in denied else found
+
+
+def _written(node: Node, version: int) -> Status | None:
+    """Its status as the file has it, None where that cannot be read."""
+    with suppress(Unreachable):
+        return status(node, version)
+    return None
 
 
 def charges_of(node: Node, version: int) -> int:
@@ -222,8 +231,9 @@ def trained_artefacts(node: Node, version: int) -> dict[Artefact, bytes]:
 def same(node: Node, version: int) -> dict[int, Status]:
     """The other versions of the same bytes: training that changed nothing makes them anew, and a manifest differs by
     its version alone."""
-    made = standing(node, version).made_sha256
-    others = {other: standing(node, other) for other in versions(node) if other != version}
+    denied = Ledger.denied(node.ledger)
+    made = _standing(node, version, denied).made_sha256
+    others = {other: _standing(node, other, denied) for other in versions(node) if other != version}
     return {other: each for other, each in others.items() if each.made_sha256 == made != ""}
 
 
@@ -283,14 +293,14 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[i
         others = same(node, version)
         found = {each: of for each, of in others.items() if of.state in SERVABLE or unlogged(each, of)}
         # logged last: as long as another is not, it can be denied again; so can an older copy of its state
-        found[version] = status(node, version) if _is_readable(node, version) else standing(node, version)
+        found[version] = _written(node, version) or standing(node, version)
         denied = {
             each: of if unlogged(each, of) else step(of, State.DENIED, at=now, by=by, reason=reason)
             for each, of in found.items()
         }
         entries = [new_entry(Denial, at=of.at, by=of.by, version=each, reason=of.reason) for each, of in denied.items()]
         for each, of in denied.items():
-            if of is not found[each] and _is_readable(node, each):
+            if of is not found[each] and _written(node, each) is not None:
                 _keep(node, each, of)
         for entry in entries:
             log.append(entry)
@@ -358,7 +368,8 @@ def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
     denied = Ledger.denied(node.ledger)
     for version in reversed(versions(node)):
         if version in denied:
-            if _is_readable(node, version) and status(node, version).state is not State.DENIED:
+            written = _written(node, version)
+            if written is not None and written.state is not State.DENIED:
                 found[version] = PolicyRefusal(
                     "its state is an older copy: the egress log says that it was denied",
                     field=f"release {version}",
@@ -395,13 +406,6 @@ def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, 
         return signed, signatures, verify_release(manifest, artefacts)
     except VerificationFailure as error:  # its own remedy is for who fetches
         raise VerificationFailure(f"{error.field}: {error.problem}", field=str(place), remedy=remedy) from error
-
-
-def _is_readable(node: Node, version: int) -> bool:
-    with suppress(Unreachable):
-        status(node, version)
-        return True
-    return False
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:
