@@ -191,7 +191,8 @@ def damaged(node: Node) -> list[Unreachable]:
 def faults(node: Node) -> list[Unreachable]:
     """What is `damaged` of who asked, and where the egress log, which outranks the files, says otherwise: each names
     its file and the remedy."""
-    found = {entry.fingerprint: entry for entry in enrolments(node)}
+    entries = [*_all(node)]
+    found = {entry.fingerprint: entry for entry in entries if isinstance(entry, Enrolment)}
     with Ledger(node.ledger) as log:
         logged = log.parties()
     differing = []
@@ -207,7 +208,7 @@ def faults(node: Node) -> list[Unreachable]:
             problem = "is not there, the egress log has that key let in"
             remedy = "restore it from its backup, or deny that key"
             differing.append(Unreachable(problem, field=str(path), remedy=remedy))
-    return [*damaged(node), *differing]
+    return [*(entry for entry in entries if isinstance(entry, Unreachable)), *differing]
 
 
 def role(node: Node, fingerprint: str) -> PartyRole | None:
