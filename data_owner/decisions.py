@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_owner import findings, release, roots
+from data_owner import findings, release, roots, servable
 from data_owner.digests import policy_id
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
@@ -99,7 +99,7 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
     """
     node = Node.open(path)
     chosen = _known(node, version)
-    others = [str(each) for each in release.servable(node, now()) if each != chosen] if version is None else []
+    others = [str(each) for each in servable.manifests(node, now()) if each != chosen] if version is None else []
     if others:
         raise BadInput(
             f"release {chosen} is the newest, and an older one may be served: {', '.join(others)}",
@@ -108,7 +108,7 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
         )
     same = release.deny(node, chosen, by=by, reason=reason, now=now())
     _write_page(node, chosen)
-    return Denied(chosen, same, tuple(release.servable(node, now())))
+    return Denied(chosen, same, tuple(servable.manifests(node, now())))
 
 
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:

@@ -9,7 +9,7 @@ from functools import partial
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import authority, release, roots
+from data_owner import authority, release, roots, servable
 from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
@@ -143,15 +143,15 @@ def _releases(node: Node, now: datetime) -> str:
     states = ", ".join(f"{version} {each.state}" for version, each in found.items())
     if not found:
         raise PolicyRefusal("none yet; nothing to serve", remedy="run train, gate, approve")
-    if faults := release.faults(node, at, roots.newest(node)):
+    if faults := servable.faults(node, at, roots.newest(node)):
         raise Unreachable(f"{states}; {'; '.join(map(str, faults.values()))}")
-    servable = release.servable(node, at)
-    if not servable:
+    offered = servable.manifests(node, at)
+    if not offered:
         newest = max(found)
         with Ledger(node.ledger) as log:
             people = log.overrides(newest, found[newest].findings)
         raise PolicyRefusal(f"{states}; nothing to serve", remedy=next_step(found[newest], people))
-    ends = datetime.fromtimestamp(servable[max(servable)].expires, UTC)
+    ends = datetime.fromtimestamp(offered[max(offered)].expires, UTC)
     if ends - now < SOON:
         raise PolicyRefusal(f"{states}; the last ends {ends:%Y-%m-%d}", remedy="run train, gate, approve")
     return f"{states}; until {ends:%Y-%m-%d}"

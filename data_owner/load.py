@@ -25,7 +25,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import append_only, authority, release
+from data_owner import append_only, authority, servable
 from data_owner.node import Node
 from protocol import identity
 from protocol.calls import ARTEFACT_KINDS, CLIENT_OPTIONS
@@ -101,7 +101,7 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
 
     Raises `PolicyRefusal` where there is none, `Unreachable` where a copy cannot be made or served.
     """
-    versions = list(release.servable(node, int(time.time())))
+    versions = list(servable.manifests(node, int(time.time())))
     if not versions:
         raise PolicyRefusal("nothing is approved and in date", field="release", remedy="run gate and approve")
     with _copied(node) as copy, _served(copy):

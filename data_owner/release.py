@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
@@ -21,13 +20,10 @@ from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial
 from protocol.manifest import Digest, Manifest
-from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
-from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.card import Card
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
-from shared.limits import LIMITS
+from shared.errors import PolicyRefusal, Unreachable
 
 STATE = "state.json"
 
@@ -67,7 +63,7 @@ def standing(node: Node, version: int) -> Status:
 
 
 def _standing(node: Node, version: int, denied: frozenset[int]) -> Status:
-    found = _written(node, version)
+    found = written(node, version)
     if found is None:
         made = ""
         with suppress(Unreachable):
@@ -77,7 +73,7 @@ def _standing(node: Node, version: int, denied: frozenset[int]) -> Status:
     return found.model_copy(update={"state": State.DENIED}) if version in denied else found
 
 
-def _written(node: Node, version: int) -> Status | None:
+def written(node: Node, version: int) -> Status | None:
     """Its status as the file has it, None where that cannot be read."""
     with suppress(Unreachable):
         return status(node, version)
@@ -293,14 +289,14 @@ def deny(node: Node, version: int, *, by: str, reason: str, now: int) -> tuple[i
         others = same(node, version)
         found = {each: of for each, of in others.items() if of.state in SERVABLE or unlogged(each, of)}
         # logged last: as long as another is not, it can be denied again; so can an older copy of its state
-        found[version] = _written(node, version) or standing(node, version)
+        found[version] = written(node, version) or standing(node, version)
         denied = {
             each: of if unlogged(each, of) else step(of, State.DENIED, at=now, by=by, reason=reason)
             for each, of in found.items()
         }
         entries = [new_entry(Denial, at=of.at, by=of.by, version=each, reason=of.reason) for each, of in denied.items()]
         for each, of in denied.items():
-            if of is not found[each] and _written(node, each) is not None:
+            if of is not found[each] and written(node, each) is not None:
                 _keep(node, each, of)
         for entry in entries:
             log.append(entry)
@@ -313,99 +309,6 @@ def mark_served(node: Node, version: int, now: int) -> None:
             before = status(node, version)
             if before.state is State.APPROVED:
                 _keep(node, version, step(before, State.SERVED, at=now, by=before.by))
-
-
-def servable(node: Node, now: int) -> dict[int, Manifest]:
-    """The releases that are out, in date and not from the future, by version, rising: `faults` says why others are not.
-
-    Of their files only state and manifest are read.
-    """
-    found = {}
-    denied = Ledger.denied(node.ledger)  # a state that was restored may be older than that
-    for version in versions(node):
-        if version in denied:
-            continue
-        with suppress(Fair4FreeError):
-            manifest = _offered(node, version, now)
-            if manifest is not None:
-                found[version] = manifest
-    return found
-
-
-def read_manifest(node: Node, version: int) -> Manifest:
-    """As it was written. Raises `Unreachable` where it is gone or damaged."""
-    file, remedy = node.release(version) / Artefact.MANIFEST.filename, restore_or_deny(version)
-    with folder.intact(file, remedy):
-        return Manifest.from_bytes(folder.read(file, remedy))
-
-
-def _offered(node: Node, version: int, now: int) -> Manifest | None:
-    """The manifest of a release that is out and in date, None of another.
-
-    Raises `Unreachable` where neither can be told, `PolicyRefusal` where no consumer accepts it yet.
-    """
-    if status(node, version).state not in SERVABLE:
-        return None
-    manifest = read_manifest(node, version)
-    if manifest.created > now + LIMITS.clock_skew_seconds:
-        raise PolicyRefusal(
-            f"approved while the clock was ahead: no consumer accepts it before "
-            f"{datetime.fromtimestamp(manifest.created, UTC):%Y-%m-%d %H:%M} UTC",
-            field=f"release {version}",
-            remedy="set the clock if it is wrong now; else run train, gate, approve, and leave this one undenied: "
-            "a denial covers the same bytes",
-        )
-    return manifest if now < manifest.expires else None
-
-
-def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
-    """What is wrong with releases that are out, and with those of which nothing tells whether they are.
-
-    Falling by version. Says nothing of what was denied, nor of one from the future once a newer one is whole.
-    """
-    found: dict[int, Fair4FreeError] = {}
-    newer = False
-    denied = Ledger.denied(node.ledger)
-    for version in reversed(versions(node)):
-        if version in denied:
-            written = _written(node, version)
-            if written is not None and written.state is not State.DENIED:
-                found[version] = PolicyRefusal(
-                    "its state is an older copy: the egress log says that it was denied",
-                    field=f"release {version}",
-                    remedy=f"run `fair4free-owner deny --version {version}`",
-                )
-            continue
-        try:
-            load(node, version, now, root)
-            newer = True
-        except BadInput:  # not out, or over
-            continue
-        except PolicyRefusal as error:
-            if not newer:
-                found[version] = error
-        except Fair4FreeError as error:
-            found[version] = error
-    return found
-
-
-def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, TrustedRelease]:
-    """Manifest, signatures and artefacts of a servable release, verified again from disk.
-
-    Raises `BadInput` if it is not out or over, `PolicyRefusal` if it is from the future, `Unreachable` if a file cannot
-    be read and `VerificationFailure` if one is not what was approved.
-    """
-    manifest = _offered(node, version, now) if version in versions(node) else None
-    if manifest is None:
-        raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
-    place, remedy, signed = node.release(version), restore_or_deny(version), manifest.to_bytes()
-    signatures = folder.read(place / SIGNATURES, remedy)
-    artefacts = {kind: folder.read(place / kind.filename, remedy) for kind in PAYLOAD}
-    try:
-        root.check(KeyRole.RELEASE, Kind.MANIFEST, signed, signatures)
-        return signed, signatures, verify_release(manifest, artefacts)
-    except VerificationFailure as error:  # its own remedy is for who fetches
-        raise VerificationFailure(f"{error.field}: {error.problem}", field=str(place), remedy=remedy) from error
 
 
 def _keep(node: Node, version: int, after: Status) -> Status:

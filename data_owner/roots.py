@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from data_owner import release
+from data_owner import release, servable
 from data_owner.node import Node
 from data_owner.release_status import SERVABLE
 from protocol.artefacts import SIGNATURES
@@ -203,7 +203,7 @@ def _sign_releases(node: Node, key: Ed25519PrivateKey) -> None:
         remedy = release.restore_or_deny(version)
         with folder.intact(path, remedy):
             old = Signatures.from_bytes(folder.read(path, remedy)).signatures
-        new = sign(Kind.MANIFEST, release.read_manifest(node, version).to_bytes(), [key]).signatures
+        new = sign(Kind.MANIFEST, servable.read_manifest(node, version).to_bytes(), [key]).signatures
         if new[0] not in old:
             folder.write(path, Signatures(signatures=(*old, *new)[-LIMITS.signatures :]).to_bytes())
 

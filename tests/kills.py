@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from consumer import fetching
 from consumer.study import Study
-from data_owner import authority, release, roots
+from data_owner import authority, release, roots, servable
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from protocol import identity
@@ -80,7 +80,7 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
     authority.receive(node, request, datetime.now(UTC))
     authority.decide(node, party, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
     acknowledge(f"enrolment {party}")
-    trusted = release.load(node, version, NOW, roots.newest(node))[2]
+    trusted = servable.load(node, version, NOW, roots.newest(node))[2]
     release.mark_served(node, version, NOW)
     with Ledger(node.ledger) as log:
         for kind in PAYLOAD:
@@ -134,13 +134,13 @@ def check_owner(node: Node, keys: Keys, acknowledged: list[str], before: Checkpo
     logged |= {f"draft {version}" for version in versions}
     missing = set(acknowledged) - logged
     assert not missing, f"acknowledged and lost: {missing}"
-    for version, manifest in release.servable(node, NOW).items():
+    for version, manifest in servable.manifests(node, NOW).items():
         assert (version, manifest.digest) in approved, "a release is served that the log does not know"
-        release.load(node, version, NOW, roots.newest(node))
+        servable.load(node, version, NOW, roots.newest(node))
     for version in versions:
         release.status(node, version)
     # what is granted is logged first, what is withdrawn is withdrawn first
-    assert not denied & set(release.servable(node, NOW)), "a denied release is served"
+    assert not denied & set(servable.manifests(node, NOW)), "a denied release is served"
     for each in authority.enrolments(node):
         assert each.decision is not authority.Decision.APPROVED or let_in.get(each.fingerprint), (
             "a party is let in that the log does not know, or knows as revoked"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_owner import decisions, release, roots
+from data_owner import decisions, release, roots, servable
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -207,7 +207,7 @@ def test_a_rotation_signs_a_release_whose_state_is_lost_and_no_bytes_that_are_da
         else:
             rotate(node, KeyRole.RELEASE)
         path.write_bytes(kept)
-    release.load(node, 1, now(), roots.newest(node))
+    servable.load(node, 1, now(), roots.newest(node))
 
 
 def test_a_release_from_a_clock_that_was_ahead_is_neither_listed_nor_ready_and_the_next_replaces_it(
@@ -235,6 +235,6 @@ def test_a_release_from_a_clock_that_was_ahead_is_neither_listed_nor_ready_and_t
 
 
 def test_a_release_is_listed_from_the_moment_at_which_consumers_accept_it(node: Node) -> None:
-    created = release.read_manifest(node, 1).created
-    assert list(release.servable(node, created - LIMITS.clock_skew_seconds)) == [1]
-    assert release.servable(node, created - LIMITS.clock_skew_seconds - 1) == {}
+    created = servable.read_manifest(node, 1).created
+    assert list(servable.manifests(node, created - LIMITS.clock_skew_seconds)) == [1]
+    assert servable.manifests(node, created - LIMITS.clock_skew_seconds - 1) == {}

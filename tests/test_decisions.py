@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from data_owner import decisions, digests, findings, ledger_export, release, roots
+from data_owner import decisions, digests, findings, ledger_export, release, roots, servable
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, Outcome, Rate, Result
@@ -90,7 +90,7 @@ def test_a_recall_takes_out_every_release_of_the_same_bytes_and_logs_each(node: 
     told = said(node, "--version", "1")
     assert f"release 1 denied, and with it {again}, which is the same byte for byte." in told
     assert f"still be served: {other}." in told
-    assert list(release.servable(node, now())) == [other]
+    assert list(servable.manifests(node, now())) == [other]
     assert denials(node) == [(again, "Ada", "recalled"), (1, "Ada", "recalled")]
 
 
@@ -98,9 +98,9 @@ def test_whoever_denies_an_idle_release_takes_out_the_same_that_is_served(node: 
     draft = release.write_draft(node, release.trained_artefacts(node, 1), "", now())
     idle = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
     assert decisions.deny(node.folder, by="Ada", reason="recalled", version=idle).same == ()
-    assert list(release.servable(node, now())) == [1]
+    assert list(servable.manifests(node, now())) == [1]
     assert "and with it 1, which is the same byte for byte" in said(node, "--version", str(draft))
-    assert release.servable(node, now()) == {}
+    assert servable.manifests(node, now()) == {}
 
 
 @pytest.mark.parametrize("logged", [0, 1])
@@ -119,7 +119,7 @@ def test_a_recall_that_was_stopped_has_withdrawn_all_of_it_and_is_completed_by_d
     with pytest.raises(KeyboardInterrupt):
         decisions.deny(node.folder, by="Ada", reason="recalled", version=1)
     monkeypatch.undo()
-    assert release.servable(node, now()) == {}
+    assert servable.manifests(node, now()) == {}
     assert {release.status(node, each).state for each in (1, again)} == {State.DENIED}
     decisions.deny(node.folder, by="Ben", reason="again", version=1)
     assert denials(node) == [(again, "Ada", "recalled"), (1, "Ada", "recalled")]

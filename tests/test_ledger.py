@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import consumer
 import consumer.cli
 from consumer.study import Study
-from data_owner import authority, ledger, ledger_export, release, roots
+from data_owner import authority, ledger, ledger_export, release, roots, servable
 from data_owner.cli import app
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
@@ -193,7 +193,7 @@ def test_two_entries_alike_have_different_hashes() -> None:
 def test_words_that_a_log_cannot_take_are_refused_before_anything_is_done(node: Node, reason: str) -> None:
     with pytest.raises((BadInput, PolicyRefusal)):
         release.deny(node, 1, by="Ada", reason=reason, now=NOW)
-    assert list(release.servable(node, now())) == [1]
+    assert list(servable.manifests(node, now())) == [1]
 
 
 def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: Path) -> None:
@@ -566,7 +566,7 @@ def test_a_denial_that_was_stopped_before_it_was_logged_is_completed_by_denying_
     with pytest.raises(KeyboardInterrupt):
         release.deny(node, 1, by="Ada", reason="recalled", now=NOW)
     monkeypatch.setattr(Ledger, "append", append)
-    assert release.servable(node, now()) == {}
+    assert servable.manifests(node, now()) == {}
     release.deny(node, 1, by="Ada", reason="recalled", now=NOW)
     with Ledger(node.ledger) as log:
         assert log.is_denied(1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from data_owner import attack_steps, decisions, digests, preconditions, release, roots, steps
+from data_owner import attack_steps, decisions, digests, preconditions, release, roots, servable, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.learning.fitting import Prepared
@@ -144,10 +144,10 @@ def test_other_records_than_those_trained_on_need_another_training(node: Node) -
 
 def test_only_approved_releases_in_date_are_servable(node: Node) -> None:
     release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
-    assert list(release.servable(node, now())) == [1]
-    assert release.servable(node, now() + 400 * 86_400) == {}
+    assert list(servable.manifests(node, now())) == [1]
+    assert servable.manifests(node, now() + 400 * 86_400) == {}
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
-    assert release.servable(node, now()) == {}
+    assert servable.manifests(node, now()) == {}
 
 
 @pytest.mark.parametrize("kind", Artefact)
@@ -155,7 +155,7 @@ def test_a_file_changed_after_approval_is_never_served(node: Node, kind: Artefac
     path = node.releases / "1" / kind.filename
     path.write_bytes(path.read_bytes()[:-2] + b"!}")
     with pytest.raises((VerificationFailure, Unreachable)) as refused:
-        release.load(node, 1, now(), roots.newest(node))
+        servable.load(node, 1, now(), roots.newest(node))
     assert refused.value.field.startswith(str(node.release(1)))
     assert refused.value.remedy == release.restore_or_deny(1)
 
@@ -165,12 +165,12 @@ def test_a_manifest_that_nobody_signed_is_never_served(node: Node) -> None:
     manifest = Manifest.from_bytes(path.read_bytes())
     path.write_bytes(manifest.model_copy(update={"expires": manifest.expires + 86_400}).to_bytes())
     with pytest.raises(VerificationFailure, match="signature"):
-        release.load(node, 1, now(), roots.newest(node))
+        servable.load(node, 1, now(), roots.newest(node))
 
 
 def test_a_version_that_is_not_servable_is_not_loaded(node: Node) -> None:
     with pytest.raises(BadInput):
-        release.load(node, 9, now(), roots.newest(node))
+        servable.load(node, 9, now(), roots.newest(node))
 
 
 @pytest.mark.parametrize("is_denied", [True, False])
@@ -229,7 +229,7 @@ def test_a_denial_that_comes_between_is_not_overwritten(node: Node) -> None:
         folder.write(node.releases / "1" / release.STATE, denied.model_dump_json().encode())
     serving.join()
     assert release.status(node, 1).state is State.DENIED
-    assert release.servable(node, now()) == {}
+    assert servable.manifests(node, now()) == {}
 
 
 def test_while_one_trains_another_is_refused_and_changes_nothing(node: Node) -> None:
@@ -294,7 +294,7 @@ def test_a_release_that_is_out_is_not_measured_again(node: Node) -> None:
 def test_a_version_is_named_by_its_number_and_not_by_being_falsy(node: Node) -> None:
     with pytest.raises(BadInput, match="no such release"):
         decisions.deny(node.folder, by="Ada", reason="recalled", version=0)
-    assert list(release.servable(node, now())) == [1]
+    assert list(servable.manifests(node, now())) == [1]
 
 
 @pytest.mark.parametrize("words", [("privacy",), ("deny", "--by", "Ada", "--reason", "recalled")])
@@ -309,7 +309,7 @@ def test_a_version_that_there_is_not_is_bad_usage_and_the_newest_is_named(node: 
 def test_of_an_approved_release_of_which_a_file_is_gone_the_remedy_is_one_that_works(node: Node, name: str) -> None:
     (node.release(1) / name).unlink()
     with pytest.raises(Unreachable, match="cannot be read") as served:
-        release.load(node, 1, now(), roots.newest(node))
+        servable.load(node, 1, now(), roots.newest(node))
     remedies = [served.value.remedy]
     if name != Artefact.CARD.filename:
         with pytest.raises(Unreachable, match="cannot be read") as signed:
@@ -330,7 +330,7 @@ def test_a_policy_that_changed_after_an_approval_is_put_back_and_not_measured_ag
 def test_what_is_no_release_among_the_releases_stops_nobody(node: Node) -> None:
     (node.releases / "7").mkdir()
     (node.releases / "8").write_text("note")
-    assert list(release.servable(node, now())) == [1]
+    assert list(servable.manifests(node, now())) == [1]
 
 
 def test_a_damaged_state_is_named_and_not_quoted(node: Node) -> None:
@@ -416,6 +416,6 @@ def test_training_on_another_coding_of_the_same_records_begins_anew(
 
 def test_the_remedy_for_a_release_without_its_manifest_can_be_followed(node: Node) -> None:
     (node.releases / "1" / Artefact.MANIFEST.filename).unlink()
-    assert release.servable(node, now()) == {}
-    assert "fair4free-owner deny --version 1" in release.faults(node, now(), roots.newest(node))[1].remedy
+    assert servable.manifests(node, now()) == {}
+    assert "fair4free-owner deny --version 1" in servable.faults(node, now(), roots.newest(node))[1].remedy
     assert decisions.deny(node.folder, by="Ada", reason="its manifest is lost", version=1).servable == ()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import consumer
 from consumer import doctor as consumer_doctor
 from consumer.study import Study
-from data_owner import authority, ledger_export, release, roots
+from data_owner import authority, ledger_export, release, roots, servable
 from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
@@ -229,7 +229,7 @@ def test_releases_stay_valid_when_the_release_key_is_renewed_and_the_old_key_is_
     old = only_key(node, KeyRole.RELEASE)
     rotate(node, KeyRole.RELEASE, KeyRole.LOG)
     assert not old.exists()
-    release.load(node, 1, NOW, roots.newest(node))
+    servable.load(node, 1, NOW, roots.newest(node))
 
 
 def test_an_approval_that_was_cut_short_does_not_stand_in_the_way_of_a_rotation(tmp_path: Path) -> None:

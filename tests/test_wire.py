@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import consumer
 from consumer import channel, doctor, trust_update
 from consumer.study import Study
-from data_owner import authority, decisions, digests, ledger_export, release, roots
+from data_owner import authority, decisions, digests, ledger_export, release, roots, servable
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -232,14 +232,14 @@ def test_a_tampered_release_leaves_nothing_behind(
     running: Running, study: Study, monkeypatch: pytest.MonkeyPatch, log_is_obeyed: bool
 ) -> None:
     """The owner's own check is switched off: its log refuses to send the bytes, and the consumer to take them."""
-    load = release.load
+    load = servable.load
 
     def tampered(*arguments: object) -> object:
         manifest, signature, trusted = load(*arguments)  # type: ignore[arg-type]
         artefacts = {**trusted.artefacts, Artefact.CARD: trusted.artefacts[Artefact.CARD] + b" "}
         return manifest, signature, type(trusted)(trusted.manifest, artefacts)
 
-    monkeypatch.setattr(release, "load", tampered)
+    monkeypatch.setattr(servable, "load", tampered)
     if not log_is_obeyed:
         monkeypatch.setattr(Ledger, "append", lambda log, entry: 0)
     with pytest.raises(PolicyRefusal if log_is_obeyed else EndlessData):

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from data_owner import authority, release, roots
+from data_owner import authority, roots, servable
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from protocol.address import host_and_port
@@ -53,7 +53,7 @@ class NodeState(Collector):
             (
                 "release_expires_timestamp_seconds",
                 "When the last release that is served expires, 0 if none is.",
-                lambda: max((each.expires for each in release.servable(node, now()).values()), default=0),
+                lambda: max((each.expires for each in servable.manifests(node, now()).values()), default=0),
             ),
             (
                 "root_expires_timestamp_seconds",

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data_owner import authority, release, roots
+from data_owner import authority, release, roots, servable
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.serving import tls_version
@@ -124,7 +124,7 @@ def serve(
     _check_address(address, "--address")
     _check_address(enrolment_address, "--enrolment-address")
     _check_servable(node)
-    for fault in release.faults(node, now(), roots.newest(node)).values():
+    for fault in servable.faults(node, now(), roots.newest(node)).values():
         log.error("a release cannot be fetched", extra={"problem": str(fault)})
     stopping = stopping or threading.Event()
     with (
@@ -282,7 +282,7 @@ class Releases(service.ReleaseServiceServicer):
             self._metrics.sent.labels(kind.value).inc(len(chunk))
 
     def _load(self, version: int) -> tuple[bytes, bytes, TrustedRelease]:
-        return release.load(self._node, version, now(), roots.newest(self._node))
+        return servable.load(self._node, version, now(), roots.newest(self._node))
 
     def _log(
         self, context: grpc.ServicerContext, version: int, kind: Artefact, digest: Digest, offset: int, length: int
@@ -367,11 +367,11 @@ def _check_servable(node: Node) -> None:
     except Expired as error:
         remedy = "propose, sign and install the next with `fair4free-owner root`: see Rotation in the runbook"
         raise PolicyRefusal("the root has expired", field="root", remedy=remedy) from error
-    for version in reversed(release.servable(node, now())):
+    for version in reversed(servable.manifests(node, now())):
         with suppress(Fair4FreeError):
-            release.load(node, version, now(), root)
+            servable.load(node, version, now(), root)
             return
-    for fault in release.faults(node, now(), root).values():
+    for fault in servable.faults(node, now(), root).values():
         raise fault
     raise PolicyRefusal(
         "no release is approved and in date",

@@ -6,7 +6,7 @@ import threading
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from data_owner import release, roots
+from data_owner import roots, servable
 from data_owner.ledger import Ledger, Proof
 from data_owner.node import Node
 from protocol import checkpoint
@@ -41,7 +41,7 @@ class TrustMetadata:
             root, key, _ = self._unsealed()
             listed = tuple(
                 Listed(version=version, manifest_sha256=manifest.digest)
-                for version, manifest in release.servable(self._node, now).items()
+                for version, manifest in servable.manifests(self._node, now).items()
             )[-LIMITS.releases_listed :]
             # a statement from a clock that was ahead would be refused everywhere until its time came
             if self._fresh is not None and self._fresh[0].version > now + LIMITS.clock_skew_seconds:
