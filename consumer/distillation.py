@@ -20,7 +20,8 @@ def said_of(distillation: Distillation, manifest_sha256: str) -> dict[str, str]:
 
 
 def distillation_of(student: bytes, field: str) -> Distillation:
-    """From the bytes of a student. Raises `BadInput` naming `field`, its file."""
+    """From the bytes of a student. Raises `BadInput` naming `field`, its file; `VerificationFailure` for no
+    safetensors."""
     try:
         return Distillation.model_validate_json(str(metadata(student).get(DISTANCES, "")))
     except ValidationError:

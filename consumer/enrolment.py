@@ -34,8 +34,8 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     """Ask, or ask again, for this study's key to be let in, and keep the certificate once there is one.
 
     Raises `BadInput` for a name that cannot be shown or a wait that is none, `PolicyRefusal` if the owner denied it or
-    has too many who wait, `VerificationFailure` if the certificate is for another key and `Unreachable`
-    if the owner is not there.
+    has too many who wait, `VerificationFailure` if the certificate is for another key or the invitation is
+    not whole or not of the keys this study trusts, and `Unreachable` if the owner is not there.
     """
     if not 0.0 <= wait_seconds < math.inf:  # NaN would never be over, and asks without a pause
         raise BadInput("not a time to wait", field="--wait", remedy="give seconds, 0 or more")

@@ -53,9 +53,9 @@ def fetch(
     """Fetch release `version`, or the newest. No part of it is kept unless all of it verifies.
 
     Raises a `VerificationFailure` for bytes that are not the owner's, or where the owner finds that its own are not,
-    `PolicyRefusal` when not let in, `BadInput` for a version that is older than what the study holds or that the owner
-    does not list and for a damaged key or certificate, and `Unreachable` when cut off for good or while another fetch
-    runs.
+    `PolicyRefusal` when not let in or where a release was recalled and none is newer, `BadInput` for a version that is
+    older than what the study holds or that the owner does not list and for a damaged key or certificate, and
+    `Unreachable` when cut off for good or while another fetch runs.
     """
     address = study.invitation().address
     with study.locked(), channel.mutual(study) as open_channel:

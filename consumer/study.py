@@ -61,8 +61,8 @@ class Study:
     def last_seen(self) -> LastSeen:
         """What was accepted so far; at first, only the root in the invitation.
 
-        Raises `BadInput` if the file cannot be read any more, and a `VerificationFailure` unless its roots lead from
-        the invitation's: whoever wrote the folder may have followed another owner's.
+        Raises `Unreachable` if the file cannot be read, `BadInput` if it is damaged, and a `VerificationFailure` unless
+        its roots lead from the invitation's: whoever wrote the folder may have followed another owner's.
         """
         invitation = self.invitation()
         invited = invitation.trusted_root()

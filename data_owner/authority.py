@@ -236,7 +236,8 @@ def decide(
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
     Whom the egress log has let in can be denied though the file is damaged or gone: it is made anew. What is granted
-    is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`.
+    is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`, and
+    `Unreachable` for a request whose file is damaged.
     """
     person, at = named(by), int(now.timestamp())
     if decision not in (Decision.APPROVED, Decision.DENIED) or role not in tuple(PartyRole):

@@ -95,7 +95,7 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
     """Deny a release for good, the newest unless named, and every other that is out and is the same byte for byte.
 
     Raises `BadInput` if there is none of that number, or if none is named and another than the newest may be served:
-    that may be the one to recall.
+    that may be the one to recall. Raises `PolicyRefusal` if there is no release, or its denial is logged already.
     """
     node = Node.open(path)
     chosen = _known(node, version)

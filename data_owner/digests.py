@@ -16,8 +16,8 @@ def teacher_digest(node: Node) -> str:
 
 
 def settings_digest(node: Node, settings: OwnerSettings) -> str:
-    """What a trained teacher depends on: columns, training settings, the minimum count, and the records or, under a
-    budget, what was drawn from them; hex."""
+    """SHA-256, hex, of what a trained teacher depends on: all settings but the policy, of that the minimum count and
+    `small_groups`, the records and, under a budget, what was drawn from them too."""
     parts = [
         settings.model_dump_json(exclude={"policy"}).encode(),
         f"{settings.policy.minimum_count} {settings.policy.small_groups}".encode(),

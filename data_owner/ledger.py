@@ -63,7 +63,8 @@ class Ledger:
     """One open log. Threads share it; other processes may append to the same file at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `Unreachable` if the file is not there: a log that vanished is never begun anew."""
+        """Raises `Unreachable` if the file is not there, as a log that vanished is never begun anew, or is damaged,
+        `Rewritten` if an entry is missing and `RuleBroken` if one may not stand there."""
         append_only.check_there(path, _NAME)
         self._path = path
         self._lock = threading.RLock()

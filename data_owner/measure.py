@@ -1,7 +1,7 @@
 """Measuring a release as an analyst would get it, on records the teacher never saw.
 
 The owner distils its own reference student from the draft's bytes, generates, and compares with held-out records
-under the protocol of `shared.metrics`.
+under the protocol of `shared.judge`.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def rarest_category(schema: Schema, table: pd.DataFrame) -> tuple[str, int]:
 
 
 LEAST_PUBLISHED = 500
-"""The rate of a group of fewer training records than this is not published: one of a dozen people is about people."""
+"""The rate of a group of fewer training records than this is not published: over a few held-out people it tells of
+them."""
 
 
 def _published_groups(

@@ -51,6 +51,8 @@ def hardest_cells(cells: int) -> int:
 def hardest(test: pd.DataFrame, synthetic: Integers, original: Integers, schema: Schema) -> tuple[float, float] | None:
     """Mean accuracy in the cells on which the originals' classifier is worst: of the synthetic's, and of its own.
 
+    synthetic, original: what each predicts, (n,).
+
     Cells are chosen on one half of their pictures and scored on the other, both ways: the worst of many is partly
     bad luck, which the other half does not share. None where no cell has two pictures.
     """

@@ -7,7 +7,7 @@ microdata/             what was drawn from them under differential privacy, when
 budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history, and a lock held by who trains; never served
 releases/N/            the five that cross, with signature and state
-lock                   held by who changes the state of a release
+lock                   held by who changes the state of a release, an enrolment or the root
 serving.lock           held by who serves the node
 keys/                  authority and server keys, and the sealed keys of the root document
 root/N.json, N.sig     which keys speak for the node, and how that changed

@@ -36,7 +36,7 @@ COMMENTS = {
     "density_of_real": "share of what real records score against other real records",
     "coverage_of_real": "the same, for how much of the real variety is met",
     "required": "attacks that must have been made before approval; membership and canaries need `attack`",
-    "inconclusive": '"allow" or "refuse" a release when an attack had too few records to be sure',
+    "inconclusive": '"allow" or "refuse" a release where an attack is not shown to stay within its limit',
     "reconstruction": "risk of telling members by how closely the decoder reproduces them",
     "density_ratio": "risk of telling members by where synthetic rows are too dense",
     "attribute_inference": "risk of guessing a column of a member from all others",

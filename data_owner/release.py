@@ -164,9 +164,10 @@ def approve(
     days: int,
     now: int,
 ) -> Manifest:
-    """Build and sign the manifest, log the approval, then mark the release approved. Raises `PolicyRefusal`.
+    """Build and sign the manifest, log the approval, then mark the release approved.
 
-    `key` is asked for under the lock, under which root documents change too.
+    `key` is asked for under the lock, under which root documents change too. Raises `PolicyRefusal`, `BadInput` without
+    a name and `Unreachable` where a file is gone.
     """
     with folder.locked(node.lock), Ledger(node.ledger) as log:
         before = status(node, version)

@@ -86,7 +86,8 @@ def step(
 ) -> Status:
     """The next status. `overridden_by`: different people who override what attacks found.
 
-    Raises `PolicyRefusal` for a step that the life of a release does not have, `BadInput` without a name or a reason.
+    Raises `PolicyRefusal` for a step that the life of a release does not have and for an approval that the gate's
+    failures or attacks without two overrides stand against, `BadInput` without a name or a reason.
     """
     if to not in TRANSITIONS[status.state]:
         raise PolicyRefusal(

@@ -70,7 +70,8 @@ def init(
     of what could not be written whole. A folder that is not there yet is made for nobody else to get in. `sensitive`
     may be one name. `size` and `skip_bad_files` are of `images.read_labelled`. `epsilon` turns differential privacy
     on; a data set's codebook, where it has one, then declares its columns. What is returned is a copy: edit
-    `owner.toml` in the folder.
+    `owner.toml` in the folder. Raises `PolicyRefusal` for what the policy does not allow, such as a small group, and
+    `VerificationFailure` for a shipped data set that was changed.
     """
     path = Path(path)
     node = Node(path)
@@ -225,8 +226,8 @@ class Gated:
 def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     """Measure and attack the newest release, keep its card and what the gate found, write the reports.
 
-    Raises `PolicyRefusal` where there is none to be measured, or records or settings changed since it was trained. What
-    the policy has against it is returned.
+    Raises `PolicyRefusal` where there is none to be measured, or records or settings changed since it was trained, and
+    `VerificationFailure` where a file is not what training wrote. What the policy has against it is returned.
     """
     node = Node.open(path)
     settings = read_settings(node)

@@ -38,7 +38,7 @@ SIGNATURES = "manifest.sig"
 
 
 def release_digest(artefacts: Mapping[Artefact, bytes]) -> str:
-    """SHA-256 over decoder, statistics and schema, hex."""
+    """SHA-256, hex, of the SHA-256 digests of decoder, statistics and schema, one after the other."""
     parts = (Artefact.DECODER, Artefact.STATISTICS, Artefact.SCHEMA)
     digests = (hashlib.sha256(artefacts[kind]).digest() for kind in parts)
     return hashlib.sha256(b"".join(digests)).hexdigest()

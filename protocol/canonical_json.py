@@ -18,8 +18,8 @@ HEX = r"^[0-9a-f]{64}$"
 
 Sha256 = Annotated[str, Field(pattern=HEX)]
 
-SECONDS = 2**53 - 1
-"""The largest time, in seconds since 1970-01-01 UTC, that every JSON reader reads exactly."""
+LARGEST_EXACT = 2**53 - 1
+"""The largest whole number, of seconds since 1970-01-01 UTC or of things, that every JSON reader reads exactly."""
 
 LAST_VERSION = 2**31 - 1
 Version = Annotated[int, Field(ge=1, le=LAST_VERSION)]

@@ -30,7 +30,8 @@ class Checkpoint:
 
     @classmethod
     def from_text(cls, text: str) -> Checkpoint:
-        """Parse the text of a note. Extension lines are refused: nobody here could audit them."""
+        """Parse the text of a note. Raises a `VerificationFailure`, for extension lines too: nobody here could audit
+        them."""
         origin, _, rest = text.partition("\n")
         size, _, encoded = rest.partition("\n")
         try:

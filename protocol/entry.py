@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
-from protocol.canonical_json import SECONDS, Sha256, Version, encode, parse
+from protocol.canonical_json import LARGEST_EXACT, Sha256, Version, encode, parse
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.frozen import Frozen
@@ -22,8 +22,10 @@ Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
 
 
 class _Entry(Frozen):
+    """`at` is in seconds since 1970-01-01 UTC; `nonce` is 16 random bytes, hex."""
+
     format: Literal[1] = 1
-    at: int = Field(ge=0, le=SECONDS)
+    at: int = Field(ge=0, le=LARGEST_EXACT)
     nonce: str = Field(pattern=r"^[0-9a-f]{32}$")
 
     def to_bytes(self) -> bytes:
@@ -39,7 +41,7 @@ class Approval(_Entry):
     manifest: Digest
     policy_id: Sha256
     artefacts: dict[Artefact, Digest]
-    records: int = Field(ge=0, le=SECONDS)
+    records: int = Field(ge=0, le=LARGEST_EXACT)
 
 
 class Denial(_Entry):

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import SECONDS, Document, Sha256, Version
+from protocol.canonical_json import LARGEST_EXACT, Document, Sha256, Version
 from protocol.refusals import AGAIN, ASK_OWNER, CLOCK, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
@@ -29,14 +29,15 @@ class Listed(Frozen):
 
 
 class Freshness(Document):
-    """`version` is the second it was signed in, UTC: it rises without a counter that could be lost or raced."""
+    """`version` is the second it was signed in, UTC, or one above the last where that is not earlier: it rises without
+    a counter that could be lost or raced. `expires` is in seconds since 1970-01-01 UTC."""
 
     what = "freshness"
 
     format: Literal[1] = 1
     node: Name
-    version: int = Field(ge=1, le=SECONDS)
-    expires: int = Field(ge=1, le=SECONDS)
+    version: int = Field(ge=1, le=LARGEST_EXACT)
+    expires: int = Field(ge=1, le=LARGEST_EXACT)
     root_version: Version
     releases: tuple[Listed, ...] = Field(max_length=LIMITS.releases_listed)
 
@@ -55,7 +56,11 @@ class Freshness(Document):
 
 
 def verify_freshness(root: Root, document: bytes, signatures: bytes, *, last_version: int, now: int) -> Freshness:
-    """Verify a statement at time `now`. `last_version` is the highest one seen, 0 if none."""
+    """Verify a statement at time `now`, seconds since 1970-01-01 UTC. `last_version` is the highest one seen, 0 if
+    none.
+
+    Raises a `VerificationFailure` unless it is signed, in date and newer.
+    """
     root.check(KeyRole.FRESHNESS, Kind.FRESHNESS, document, signatures)
     found = Freshness.from_bytes(document)
     if found.node != root.node:

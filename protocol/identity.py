@@ -23,7 +23,8 @@ SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
 
 NAME_BYTES = 64
-"""UTF-8 bytes of a common name (ub-common-name, RFC 5280 appendix A.1); longer ones are cut."""
+"""UTF-8 bytes of a common name; RFC 5280 appendix A.1 (ub-common-name) allows as many characters. Ours are cut to it,
+a request with a longer one is refused."""
 
 _MALFORMED = (
     ValueError,
@@ -46,7 +47,7 @@ def new_key() -> bytes:
 
 
 def new_authority(key: bytes, node: str, now: datetime) -> bytes:
-    """A self-signed authority certificate that may sign end certificates only."""
+    """A self-signed authority certificate, PEM, that may sign end certificates and revocation lists, no authority."""
     private = _private(key)
     name = _name(f"{node} certificate authority")
     usage = x509.KeyUsage(
@@ -102,7 +103,8 @@ def issue_client_certificate(
 
 
 def read_request(request: bytes) -> x509.CertificateSigningRequest:
-    """Parse a foreign request. Raises `VerificationFailure` unless it is small, P-256 and signed by its key."""
+    """Parse a foreign request. Raises `VerificationFailure` unless it is small, P-256, signed by its key
+    and has one printable name."""
     if len(request) > LIMITS.request_bytes:
         raise _refused("the request is larger than the limit")
     try:

@@ -32,7 +32,7 @@ class Countersigned(Frozen):
     note: str = Field(max_length=LIMITS.note_bytes)
 
     def verify(self) -> tuple[Checkpoint, int]:
-        """What was countersigned and when. Raises `BadSignature`."""
+        """What was countersigned and when, in seconds since 1970-01-01 UTC. Raises a `VerificationFailure`."""
         note = Note.from_bytes(self.note.encode())
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.key))
         at = note.cosignature_time(witness_name(self.party), key)
@@ -101,7 +101,7 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
     continue every checkpoint that a party it let in has countersigned, one each, and what a study has `seen` if given,
     the release included: a key that it knows to be replaced speaks for the node no longer. That the release was denied
     since is no contradiction; `standing` tells. Only what was seen proves more than the owner's word: the keys of
-    countersignatures come in the file.
+    countersignatures come in the file. Raises a `VerificationFailure` unless all of that holds.
     """
     root = _newest_root(file, trusted)
     if seen is not None:

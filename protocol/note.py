@@ -74,7 +74,7 @@ class Note:
         return Note(self.text, (*self.lines, line))
 
     def cosigned(self, name: str, key: Ed25519PrivateKey, at: int) -> Note:
-        """The same note with one more cosignature: seen, and consistent, at time `at`."""
+        """The same note with one more cosignature: seen, and consistent, at `at` seconds since 1970-01-01 UTC."""
         signature = struct.pack(">Q", at) + key.sign(_cosigned_message(self.text, at))
         line = Line(name, key_id(name, Algorithm.COSIGNATURE, key.public_key()), signature)
         return Note(self.text, (*self.lines, line))
@@ -87,7 +87,8 @@ class Note:
         return line is not None
 
     def cosignature_time(self, name: str, key: Ed25519PublicKey) -> int | None:
-        """When this key cosigned, None if it did not. Raises `BadSignature`."""
+        """When this key cosigned, in seconds since 1970-01-01 UTC, None if it did not. Raises a
+        `VerificationFailure`."""
         line = self._line(name, Algorithm.COSIGNATURE, key)
         if line is None:
             return None

@@ -1,7 +1,7 @@
 """Every way in which bytes from the other side are refused, each attack under its own name.
 
 VerificationFailure
-├── NotCanonical      another encoding than the only one (RFC 8785), or none at all
+├── NotCanonical      another encoding than the only one (RFC 8785, C2SP notes), or none at all
 ├── UnknownField      a field that no rule covers
 ├── DuplicateKey      one key counted twice
 ├── UnderThreshold    too few of the right keys signed
@@ -12,9 +12,9 @@ VerificationFailure
 ├── Rollback          older than what was already seen
 ├── FastForward       a version that cannot have been reached yet
 ├── MixAndMatch       parts that are each genuine but do not belong together
-├── Equivocation      two different documents signed under one version
+├── Equivocation      two different documents under one version, or one that the log does not have
 ├── EndlessData       more bytes than announced or allowed
-├── WrongLength       fewer bytes than announced
+├── WrongLength       fewer bytes, or other parts, than announced
 ├── WrongDigest       other bytes than announced
 ├── NotLogged         the egress log does not hold what it must
 ├── Rewritten         the egress log is not a continuation of the one already seen
@@ -75,7 +75,7 @@ class MixAndMatch(VerificationFailure):
 
 
 class Equivocation(VerificationFailure):
-    """Two different documents signed under one version."""
+    """Two different documents under one version, or one that the log does not have."""
 
 
 class EndlessData(VerificationFailure):
@@ -83,7 +83,7 @@ class EndlessData(VerificationFailure):
 
 
 class WrongLength(VerificationFailure):
-    """Fewer bytes than announced."""
+    """Fewer bytes, or other parts, than announced."""
 
 
 class WrongDigest(VerificationFailure):

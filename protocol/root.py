@@ -15,7 +15,7 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import HEX, SECONDS, Document, Sha256, Version
+from protocol.canonical_json import HEX, LARGEST_EXACT, Document, Sha256, Version
 from protocol.refusals import (
     AGAIN,
     ASK_OWNER,
@@ -58,14 +58,14 @@ class RoleKeys(Frozen):
 
 
 class Root(Document):
-    """`keys` are raw Ed25519 public keys by their SHA-256, both in hex."""
+    """`keys`: raw Ed25519 public keys by their SHA-256, both in hex. `expires`: seconds since 1970-01-01 UTC."""
 
     what = "root"
 
     format: Literal[1] = 1
     node: Name
     version: Version
-    expires: int = Field(ge=0, le=SECONDS)
+    expires: int = Field(ge=0, le=LARGEST_EXACT)
     keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
     roles: dict[KeyRole, RoleKeys]
 
@@ -103,14 +103,15 @@ class SignedRoot(Frozen):
 
 
 def anchor(document: bytes, signatures: bytes) -> Root:
-    """A root that arrived by a safe way: its own threshold must have signed it."""
+    """A root that arrived by a safe way. Raises a `VerificationFailure` unless its own threshold signed it."""
     root = Root.from_bytes(document)
     root.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
     return root
 
 
 def rotate(trusted: Root, document: bytes, signatures: bytes) -> Root:
-    """The next root, one version up, signed by the old and the new thresholds (TUF 5.3.4 and 5.3.5)."""
+    """The next root. Raises a `VerificationFailure` unless it is one version up and signed by the old and the new
+    thresholds (TUF 5.3.4 and 5.3.5)."""
     trusted.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
     root = Root.from_bytes(document)
     root.check(KeyRole.ROOT, Kind.ROOT, document, signatures)
@@ -124,7 +125,10 @@ def rotate(trusted: Root, document: bytes, signatures: bytes) -> Root:
 
 
 def follow(trusted: Root, chain: Sequence[SignedRoot]) -> tuple[Root, ...]:
-    """The roots from the trusted one, which must be in the chain, to its last, each accepted by the one before."""
+    """The roots from the trusted one, which must be in the chain, to its last, each accepted by the one before.
+
+    Raises a `VerificationFailure` where one is not.
+    """
     places = [place for place, each in enumerate(chain) if each.document.encode() == trusted.to_bytes()]
     if not places:
         raise UnderThreshold(
@@ -139,6 +143,7 @@ def follow(trusted: Root, chain: Sequence[SignedRoot]) -> tuple[Root, ...]:
 
 
 def check_in_date(root: Root, now: int) -> None:
-    """Raises `Expired`. Only the last root of a chain has to be in date (TUF 5.3.10)."""
+    """Raises `Expired` at `now`, seconds since 1970-01-01 UTC. Only a chain's last root has to be in date (TUF
+    5.3.10)."""
     if now >= root.expires:
         raise Expired("the owner's root has expired", field="root", remedy="ask the owner to sign a new root")

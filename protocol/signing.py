@@ -38,7 +38,7 @@ class Signature(Frozen):
 
 
 class Signatures(Document):
-    """The signatures of one document, of a root by the keys of two. No key may sign twice."""
+    """The signatures of one document; of a root also those by the keys of the root before. No key may sign twice."""
 
     what = "signatures"
 
@@ -68,7 +68,7 @@ def sign(kind: Kind, document: bytes, keys: Iterable[Ed25519PrivateKey]) -> Sign
 def check_threshold(
     kind: Kind, document: bytes, signatures: bytes, keys: Mapping[str, Ed25519PublicKey], threshold: int
 ) -> None:
-    """Raises unless `threshold` of `keys`, by key id, signed exactly these bytes.
+    """Raises a `VerificationFailure` unless `threshold` of `keys`, by key id, signed exactly these bytes.
 
     A signature by a key that is not among `keys` does not count; a bad one by a key that is refuses the whole.
     """

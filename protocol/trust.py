@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import Field
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical_json import HEX, LAST_VERSION, SECONDS, Document, Sha256
+from protocol.canonical_json import HEX, LARGEST_EXACT, LAST_VERSION, Document, Sha256
 from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.manifest import Digest, Manifest
@@ -53,7 +53,7 @@ class LastSeen(Document):
     most_bytes = LIMITS.roots_followed * LIMITS.manifest_bytes
 
     roots: tuple[SignedRoot, ...] = Field(min_length=1, max_length=LIMITS.roots_followed)
-    freshness: int = Field(default=0, ge=0, le=SECONDS)
+    freshness: int = Field(default=0, ge=0, le=LARGEST_EXACT)
     release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)
@@ -85,7 +85,8 @@ class LastSeen(Document):
 
     def after_rotation(self, document: bytes, signatures: bytes) -> LastSeen:
         """The same under a new, verified root. Keys that were replaced may have been made to sign absurdly high
-        versions, so what they signed is no longer held against the owner (TUF 5.3.11)."""
+        versions, so what they signed is no longer held against the owner (TUF 5.3.11). Raises `EndlessData` for one
+        more root than `LIMITS.roots_followed`."""
         if len(self.roots) == LIMITS.roots_followed:  # one more could be written but never be read again
             raise EndlessData(
                 "more roots than a study follows", field="root", remedy="start a new study with a new invitation"
@@ -115,7 +116,7 @@ class LogProof(Document):
 
     checkpoint: str = Field(max_length=LIMITS.note_bytes)
     approval: str = Field(max_length=LIMITS.entry_bytes)
-    index: int = Field(ge=0, le=SECONDS)
+    index: int = Field(ge=0, le=LARGEST_EXACT)
     inclusion: tuple[Sha256, ...] = Field(max_length=LIMITS.proof_hashes)
 
     @classmethod
@@ -132,7 +133,8 @@ class LogProof(Document):
             raise NotLogged("not a proof of the log", field="log", remedy=AGAIN) from None
 
     def made_under(self, roots: Sequence[Root]) -> Root:
-        """The newest of these roots whose log keys signed the checkpoint. Raises `UnderThreshold` if there is none."""
+        """The newest of these roots whose log keys signed the checkpoint. Raises `UnderThreshold` if there is none,
+        another `VerificationFailure` for a note that is not of this log."""
         for root in reversed(roots):
             with suppress(UnderThreshold):
                 verify_checkpoint(root, self.checkpoint.encode())
@@ -178,7 +180,10 @@ def _verify_artefact(manifest: Manifest, kind: Artefact, data: bytes) -> bytes:
 def verify_release(
     manifest: Manifest, artefacts: Mapping[Artefact, bytes], kinds: Collection[Artefact] = PAYLOAD
 ) -> TrustedRelease:
-    """Verify the artefacts against a verified manifest: all four, or those that the role of the reader may have."""
+    """Verify the artefacts against a verified manifest: all four, or those that the role of the reader may have.
+
+    Raises a `VerificationFailure` for one that is missing, too many, of another length or other bytes.
+    """
     if set(artefacts) != set(kinds):
         raise WrongLength("the release is not complete", field="artefacts", remedy=AGAIN)
     return TrustedRelease(manifest, {kind: _verify_artefact(manifest, kind, artefacts[kind]) for kind in kinds})
@@ -191,7 +196,7 @@ def verify_growth(root: Root, last_seen: LastSeen, note: bytes, consistency: lis
 
 
 def verify_logged(root: Root, manifest: Manifest, proof: LogProof) -> Approval:
-    """Raises unless a person's approval of exactly this manifest is in the log."""
+    """Raises a `VerificationFailure` unless a person's approval of exactly this manifest is in the log."""
     checkpoint = verify_checkpoint(root, proof.checkpoint.encode())
     entry = proof.approval.encode()
     path = [bytes.fromhex(each) for each in proof.inclusion]

@@ -137,7 +137,10 @@ def encode(schema: Schema, table: pd.DataFrame) -> Encoded:
 
 
 def positions(column: CategoricalColumn, values: pd.Series) -> NDArray[np.int64]:
-    """Position of each value among the column's categories; a missing value comes after the last."""
+    """Position of each value among the column's categories, (n,); a missing value comes after the last.
+
+    Raises `BadInput` for a value it does not know, or a gap where it has none.
+    """
     found = pd.Index(column.categories).get_indexer(pd.Index(values))
     missing = values.isna().to_numpy()
     if (~missing & (found < 0)).any() or (missing.any() and not column.optional):
@@ -150,7 +153,7 @@ def positions(column: CategoricalColumn, values: pd.Series) -> NDArray[np.int64]
 
 
 def group_positions(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
-    """Position of each record's joint sensitive group, (n,)."""
+    """Position of each record's joint sensitive group, (n,). Raises `BadInput` for values that are no group."""
     names = [column.name for column in schema.sensitive]
     known = pd.MultiIndex.from_tuples([group.values for group in schema.groups], names=names)
     found = known.get_indexer(pd.MultiIndex.from_frame(table[names]))
@@ -169,7 +172,7 @@ def group_sizes(schema: Schema, table: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def rank_interval(quantiles: Quantiles, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ranks that decode to each value, at least `LEAST_WIDTH` apart."""
+    """The lowest and highest rank that decode to each value (n,), (n,) each, at least `LEAST_WIDTH` apart."""
     ranks, points = np.asarray(quantiles.ranks), np.asarray(quantiles.values)
     values = np.clip(values, points[0], points[-1])
     first = np.searchsorted(points, values, "left")
@@ -221,7 +224,8 @@ def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def decode(schema: Schema, drawn: Tensor, target: Tensor, group: Tensor) -> pd.DataFrame:
-    """A canonical table, columns in schema order, from what `sample` drew."""
+    """A canonical table, columns in schema order, from what `sample` drew, (n, numeric + optional + categorical), and
+    positions of class and group, (n,) each."""
     layout = Layout(schema)
     numeric, flags = len(layout.numeric), len(layout.optional)
     ranks = torch.special.ndtr(drawn[:, :numeric].double()).numpy()
@@ -259,6 +263,6 @@ def with_sensitive(schema: Schema, columns: dict[str, Any], group: Tensor) -> pd
 
 
 def labels(column: CategoricalColumn, position: NDArray[np.int64]) -> pd.Series:
-    """Category names by position; the position after the last is missing."""
+    """Category names by position (n,); the position after the last is missing."""
     names = pd.array([*column.categories, None], dtype="str")
     return pd.Series(names.take(position))

@@ -27,8 +27,8 @@ LISTED = 10
 
 
 def conform(schema: Schema, table: pd.DataFrame) -> pd.DataFrame:
-    """Canonical columns of the schema. A category that it does not know, or a gap, becomes the merged one, where it has
-    that; so does a combination of sensitive values.
+    """Canonical columns of the schema. A category that it does not know becomes the merged one, where it has that, as
+    does a gap where the column has no place for gaps; so does a combination of sensitive values.
 
     Raises `BadInput` naming every column that is absent, or that holds what the schema has no place for.
     """

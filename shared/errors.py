@@ -48,7 +48,7 @@ class Fair4FreeError(Exception):
 class BadContent(Fair4FreeError):
     """What was given cannot be accepted.
 
-    `several`: what was said `together`, one of each column, if this says more than one thing.
+    `several`: the errors that `together` joined, one a column; empty for a single one.
     """
 
     several: tuple[BadContent, ...] = ()

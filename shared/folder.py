@@ -35,7 +35,7 @@ class At:
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Replace `path` by `data` atomically. Raises `Unreachable`; the old file then stays as it was."""
+    """Replace `path` by `data` atomically. Raises `Unreachable`; `path` then holds the old bytes or the new, whole."""
     make(path.parent)
     with writing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

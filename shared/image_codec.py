@@ -88,7 +88,8 @@ def as_png(pixels: Pixels) -> bytes:
 
 
 def canonical_images(values: pd.Series, column: ImageColumn) -> pd.Series:
-    """PNG or JPEG bytes of every record as pixels. Raises `BadInput` naming the column and the row."""
+    """The bytes of a picture file (`FORMATS`) of every record as pixels. Raises `BadInput` naming the column and the
+    row."""
     found = []
     for row, data in enumerate(values):
         name = f"{column.name}, row {row}"

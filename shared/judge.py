@@ -27,18 +27,20 @@ IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
     "group, but for groups that lack a class, which are left out: a convolutional classifier (maps "
     f"{MAPS} and doubling, {FEATURES} features, {STEPS:,} steps of {BATCH} pictures); {ROWS_PER_RECORD} synthetic "
-    f"pictures for each training picture, at most {MOST_ROWS:,}. Recall and F1: means of each class against the rest; "
-    "ratios: of those that are predicted. "
+    f"pictures for each training picture, at most {MOST_ROWS:,}. With more than two classes recall and F1 are means of "
+    "each class against the rest, ratios of those that are predicted. "
     + JUDGED_TOGETHER
     + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. Floor: the constant classifier. Density "
-    f"and coverage (k = {NEIGHBOURS}) of as many synthetic pictures as training ones against real held-out ones, in "
-    f"the {FEATURES} features of such a classifier trained on the originals, drawn by the same rule; their ceiling is "
+    f"and coverage (k = {NEIGHBOURS}) of as many synthetic pictures as training ones, at most "
+    f"{4 * FIDELITY_ROWS:,}, against real held-out ones, at most {FIDELITY_ROWS:,}, in the {FEATURES} features of such "
+    "a classifier trained on the originals, drawn by the same rule; their ceiling is "
     "real training pictures against the same."
 )
 
 
 class Judge(Protocol):
-    """`protocol` says in words what the two figures are. `balanced`: whether models are to learn from balanced rows."""
+    """`protocol` says in words how predictions are scored and fidelity is measured. `balanced`: whether models are to
+    learn from balanced rows."""
 
     protocol: str
     balanced: bool
@@ -74,7 +76,7 @@ class TableJudge:
 
 
 class ImageJudge:
-    """`reference`: the pictures that a classifier learns from whose features pictures are compared in."""
+    """`reference`: pictures on which a classifier is trained; fidelity is measured in its features."""
 
     protocol = IMAGE_PROTOCOL
     balanced = False  # under odds the group tells nothing of the class as it is

@@ -34,7 +34,8 @@ def read(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
 
 
 def passphrase_of(keys: Path) -> bytes:
-    """The passphrase of the keys in a folder. Raises `Unreachable` if there is none."""
+    """The passphrase of the keys in a folder. Raises `Unreachable` if there is none, `BadInput` if the file is
+    empty."""
     return given() or folder.read(keys / BESIDE, f"set {FILE_VARIABLE} or {VARIABLE}").strip()
 
 
@@ -46,7 +47,7 @@ def new_passphrase_of(keys: Path) -> bytes:
 
 
 def given() -> bytes | None:
-    """The passphrase from outside, if there is one."""
+    """The passphrase from outside, if there is one. Raises `Unreachable` or `BadInput` for a file that holds none."""
     name = os.environ.get(FILE_VARIABLE)
     found = folder.read(Path(name), f"correct {FILE_VARIABLE}") if name else os.environ.get(VARIABLE, "").encode()
     if name and not found.strip():

@@ -10,7 +10,8 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes, times in seconds, counts in whole things."""
+    """Each in the unit that its name says (bytes, seconds, days, characters); else a count, or what is said beside
+    it."""
 
     # tables
     table_bytes: int = 4096 * MIB

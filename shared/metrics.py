@@ -239,7 +239,7 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
 
 
 def nearness(points: Floats, others: Floats) -> Fidelity:
-    """Density and coverage of points (m, d) against real ones (n, d), k = 5, or n - 2 if that is less.
+    """Density and coverage of `others` (m, d) against the real `points` (n, d), k = 5, or n - 2 if that is less.
 
     Raises `BadInput` for fewer than three real points.
     """

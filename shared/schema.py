@@ -27,7 +27,7 @@ LARGEST = 1e37
 """Of numbers: what models compute with in half the digits still holds them."""
 
 ROUNDED = 1.01
-"""How far rounding to decimals may take a number beyond it."""
+"""The factor by which rounding to decimals may take a number beyond `LARGEST`."""
 
 Name = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
 DTYPES = (
@@ -40,7 +40,7 @@ Dtype = Annotated[str, Field(pattern=DTYPES)]
 Label = Annotated[str, Field(max_length=LIMITS.name_characters)]
 
 JointLabel = Annotated[str, Field(max_length=LIMITS.columns * (2 * LIMITS.name_characters + len(" / ")))]
-"""What `joint_label` may become of labels."""
+"""As long as a `joint_label` may be."""
 
 
 class ColumnRole(StrEnum):
@@ -52,8 +52,9 @@ class ColumnRole(StrEnum):
 class Quantiles(Frozen):
     """A piecewise-linear inverse distribution function through the points (rank, value).
 
-    `ranks` rise from 0 to 1 and `values`, of which none is beyond `LARGEST`, never fall. A repeated value (an atom,
-    such as a zero) is two points with one value, so every rank between them decodes to exactly that value.
+    `ranks` run from 0 to 1 and `values` are none beyond `LARGEST`; neither ever falls, and two equal ranks are a jump.
+    A repeated value (an atom, such as a zero) is two points with one value, so every rank between them decodes to
+    exactly that value.
     """
 
     ranks: tuple[float, ...] = Field(min_length=2, max_length=LIMITS.quantile_points)

@@ -11,7 +11,7 @@ from shared.frozen import Frozen
 from shared.schema import JointLabel
 
 Criterion = Literal["parity", "odds"]
-"""Whether groups are to be alike in how often a model says positive, or in how often it is right (DESIGN section 2)."""
+"""Whether a model is to say positive equally often in all groups, or within each class (DESIGN section 2)."""
 
 Share = Field(ge=0.0, le=1.0)
 

@@ -5,8 +5,8 @@ For points z_i in R^d, groups c and frequencies t_1..t_m the sketch keeps, per g
     S_c = Σ_{i in c} exp(i t_j·z_i),     j = 1..m        (held as cosine and sine sums)
     E_c = Σ_{i in c} |E exp(i t_j·z_i)|²                  (n_c itself when every z_i is a point)
 
-It is linear (sketches of two parts of a population add up), one record moves S_c by exactly √m in L2, and for
-a Gaussian posterior N(μ, diag v) the expectation over z only multiplies by exp(-½ Σ t²v).
+It is linear (sketches of two parts of a population add up), a point moves S_c by exactly √m in L2, a posterior
+by less, and for a Gaussian posterior N(μ, diag v) the expectation over z only multiplies by exp(-½ Σ t²v).
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def plug_in_dependence(parts: Sketch) -> Tensor:
     """V²(z, s) with the batch itself as the population: E_t Σ_c |S_c/n - (n_c/n) S/n|². Scalar.
 
     Its expectation over frequencies is the pairwise closed form on the same batch (Fair4Free equation 1 with
-    weight w), which counts each record against itself and so never reaches zero on a finite batch.
+    weight w), which counts each record against itself and so is above zero on average even where z and s
+    are independent.
     """
     return _squared_differences(parts).sum(0).mean()
 

@@ -27,7 +27,7 @@ class Strata:
     covariance: Tensor
 
     def factor(self) -> Tensor:
-        """Lower Cholesky factors, (k, d, d)."""
+        """Lower Cholesky factors, (k, d, d). Raises torch's `LinAlgError` where a covariance has none."""
         return torch.linalg.cholesky(self.covariance)
 
     def raw(self, frequencies: Tensor) -> Tensor:
@@ -73,7 +73,10 @@ class Strata:
     def sketch(
         self, mean: Tensor, variance: Tensor, membership: Tensor, classes: Tensor, frequencies: Tensor
     ) -> Sketch:
-        """The sketch of the posteriors, each whitened by its own class; the parts add up."""
+        """The sketch of posteriors N(mean_i, diag variance_i), (n, d) each, whitened by class; the parts add up.
+
+        membership, classes: one-hot, (n, groups) and (n, k). frequencies: (m, d).
+        """
         total: Sketch | None = None
         for member, centre, raw in zip(classes.bool().T, self.mean, self.raw(frequencies), strict=True):
             part = sketch(mean[member] - centre, membership[member], raw, variance[member])

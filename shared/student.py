@@ -43,7 +43,8 @@ LAST_SEED = 2**64 - 3
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """`batch` noises a step in two independent halves; `frequencies` drawn a step from the training ones."""
+    """A step draws `batch` noises in two independent halves for the sketch, another half for the divergence, and
+    `frequencies` of the training ones."""
 
     steps: int = 800
     batch: int = 4096
@@ -172,7 +173,10 @@ def measure_student(
     settings: StudentSettings,
     history: tuple[tuple[int, float], ...],
 ) -> Distillation:
-    """How far a student is that was distilled with these settings, whoever says so. history: over its steps."""
+    """How far from the released sketch a student is that was distilled with these settings, measured anew.
+
+    history: over its steps. Raises pydantic's `ValidationError` where a distance is not finite.
+    """
     real, imaginary = statistics.pooled(shares)
     held, _ = _split(len(real), settings, torch.Generator().manual_seed(settings.seed))
     frequencies, target = statistics.frequencies[held], (real[held], imaginary[held])

@@ -8,7 +8,10 @@ from shared.errors import VerificationFailure
 
 
 def metadata(data: bytes) -> dict[str, str]:
-    """The metadata of safetensors bytes: an 8-byte little-endian length, then a JSON header."""
+    """The metadata of safetensors bytes: an 8-byte little-endian length, then a JSON header.
+
+    Raises `VerificationFailure` unless there is such a header.
+    """
     try:
         length = int.from_bytes(data[:8], "little")
         if not 0 < length <= len(data) - 8:

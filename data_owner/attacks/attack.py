@@ -29,7 +29,8 @@ AT_EVERY_GATE = (
     Attack.LINKABILITY,
     Attack.SINGLING_OUT,
 )
-"""What a policy requires unless it says otherwise. Nearest-record distance is shown and never judged."""
+"""Those made at every gate that are judged; a policy requires them unless it says otherwise. Nearest-record distance is
+made there too, and shown without a judgement."""
 
 ON_PICTURES = (Attack.RECONSTRUCTION, Attack.DENSITY_RATIO)
 """Those of them that a release of pictures can be put to: the others guess and link columns."""

@@ -1,7 +1,7 @@
 """Membership by density ratio: p_synthetic(x) / p_reference(x), high where the generator overfits locally.
 
-DOMIAS (van Breugel et al., AISTATS 2023), its kernel density variant on principal components. The reference is a half
-of the held-out records that is not attacked. The baseline knows the reference alone: 1 / p_reference(x).
+DOMIAS (van Breugel et al., AISTATS 2023), its kernel density variant on principal components. The reference is the half
+of the control records that is not attacked. The baseline knows the reference alone: 1 / p_reference(x).
 """
 
 from __future__ import annotations

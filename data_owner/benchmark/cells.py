@@ -150,8 +150,8 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
 
 
 def content_key(key: Key, system: System) -> str:
-    """SHA-256 over the cell's place, the data, versions of what computes, whether a GPU does, the system's source and
-    all of ours that it imports, with the files that these name."""
+    """The first 32 hex digits of SHA-256 over the cell's place, the data, versions of what computes, whether a GPU
+    does, the system's source and all of ours that it imports, with the files that these name."""
     made_by = system.generate if isinstance(system, Generator) else system.predict
     computing = ([(name, _version(name)) for name in COMPUTING], torch.cuda.is_available())
     place = (key.model_dump_json(), dataset(key.study.dataset).sha256, made_by.__qualname__, computing)

@@ -105,7 +105,7 @@ def compare(
     workers: int,
     progress: Progress,
 ) -> Comparison:
-    """Run the first `folds_run` folds, what is not in `place` yet, a process a core, and pool.
+    """Run the first `folds_run` folds, what is not in `place` yet, in `workers` processes, and pool.
 
     The portrait is drawn if our system is among them.
     """

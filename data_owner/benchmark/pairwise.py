@@ -21,7 +21,10 @@ def kernel(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: T
 
 def dependence_by_blocks(mean: Tensor, variance: Tensor, group: Tensor, groups: int) -> Tensor:
     """As the reference implementation of FairDisCo computes it (Liu et al., KDD 2022): means of three kernel blocks
-    for each group: of everyone with everyone, of the group with itself, of the group with everyone."""
+    for each group: of everyone with everyone, of the group with itself, of the group with everyone.
+
+    mean, variance: (n, d). group: positions, (n,). Scalar.
+    """
     everyone = _mean_kernel(mean, variance, mean, variance)
     found = mean.new_zeros(())
     for index in range(groups):
@@ -35,7 +38,7 @@ def dependence_by_blocks(mean: Tensor, variance: Tensor, group: Tensor, groups: 
 
 
 def dependence_by_kernel(mean: Tensor, variance: Tensor, membership: Tensor) -> Tensor:
-    """The same value from one kernel. membership: (n, groups)."""
+    """The same value from one kernel. mean, variance: (n, d). membership: one-hot, (n, groups). Scalar."""
     return quadratic_form(kernel(mean, variance, mean, variance), membership)
 
 

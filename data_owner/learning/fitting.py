@@ -117,7 +117,7 @@ def fit(
     save: Callable[[bytes], None] = lambda data: None,
     progress: Progress = quiet,
 ) -> Trained:
-    """Train on the training part alone."""
+    """Train on the training part alone. Raises `BadInput` for a damaged checkpoint."""
     encoded = encode(prepared.schema, prepared.training)
     seed = training.seed
     targets: Tensor = one_hot(encoded.target, len(prepared.schema.target.categories)).float()

@@ -1,7 +1,7 @@
 """Repaired targets: the label a record would have had, had its group not mattered (DESIGN section 2).
 
 A record's score is moved to the Wasserstein barycentre of the groups' score distributions at the record's rank
-within its own group (Chiappa et al., arXiv 1907.12059), so ranks within groups stay and groups become alike.
+within its own group (Jiang et al., arXiv 1907.12059), so ranks within groups stay and groups become alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDS = 50
 """Scalings of sharpened probabilities, each of which brings the shares of the classes nearer to what they were."""
 
 LEAST = 1e-6
-"""No class is less likely than this, however far its score was moved."""
+"""No score is less than this before it is sharpened, however far it was moved."""
 
 MOST_CATEGORIES = 255
 """The booster splits so many in any way, and more of them by their order."""

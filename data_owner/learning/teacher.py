@@ -3,7 +3,7 @@
 E(x, y, s) -> N(μ, diag v)        encoder; never leaves the owner
 D(z, s) -> x,  h(z) -> y          decoder and target head; these are released
 
-loss = reconstruction + kl_weight · KL + β · V²
+loss = reconstruction + target_weight · target + kl_weight · KL + β · V²
 
 Criterion "parity": V²(z, s), so z and with it y is independent of s. Criterion "odds": Σ_y π_y V²(z, s | y), so x
 keeps its distribution given y and s, and drawing z and s independently of each other rebalances y over groups.

@@ -1,6 +1,6 @@
 """Training the teacher: deterministic by seed, resumable after a kill, stopped early on an inner validation split.
 
-An epoch draws from a generator seeded by (seed, epoch) alone and ends in an atomic checkpoint, so a run that
+An epoch draws from a generator seeded by (seed, epoch) alone, and some end in an atomic checkpoint, so a run that
 was killed and resumed gives the same weights as one that was not.
 """
 
@@ -31,7 +31,7 @@ MOST_PICTURES_VALIDATED = 5000
 """They go through the convolutions at once; a mean over so many is exact enough, and more would need much memory."""
 
 CHECKPOINTS = 40
-"""How many checkpoints a whole run leaves, at most about."""
+"""A run of at least so many epochs saves its state so often, up to nearly twice that; a shorter one every epoch."""
 
 PATIENCE = 0.25
 """Stop when the best validation loss is older than this share of the whole run, and than `LEAST_PATIENCE` epochs."""
@@ -84,7 +84,7 @@ def train_teacher(
 ) -> Trained:
     """Train on encoded records, their labels drawn anew each epoch from `targets` (n, classes).
 
-    `load` returns the last checkpoint, if any, and `save` keeps one atomically.
+    `load` returns the last checkpoint, if any, and `save` keeps one atomically. Raises `BadInput` for a damaged one.
     """
     device = trains_on()
     with torch.random.fork_rng(devices=[]):
@@ -163,7 +163,8 @@ def with_labels(records: Encoded, targets: Tensor, generator: torch.Generator) -
 
 @torch.no_grad()
 def latent_statistics(teacher: Teacher, records: Encoded, seed: int) -> LatentStatistics:
-    """The statistics of all records' posteriors, with shares of the classes as a schema has those of groups."""
+    """The statistics of all records' posteriors, with shares of the classes rounded as the schema rounds those of
+    groups."""
     mean, variance = posteriors(teacher, records)
     architecture = teacher.decoder.architecture
     groups, classes = one_hot(records.group, architecture.groups), one_hot(records.target, architecture.classes)

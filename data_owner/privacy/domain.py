@@ -150,5 +150,5 @@ def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
 
 
 def enough_decimals(width: float) -> int:
-    """Decimals that give a range of this width at least `STEPS` steps."""
+    """Decimals that give a range of this width at least `STEPS` steps, at most `MOST_DECIMALS`."""
     return int(np.clip(np.ceil(log10(STEPS / width)), 0, MOST_DECIMALS))

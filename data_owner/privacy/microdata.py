@@ -64,7 +64,11 @@ def charged(node: Node, settings: OwnerSettings) -> float:
 def planned(
     node: Node, settings: OwnerSettings, privacy: PrivacySettings, rho: float
 ) -> tuple[Records, pd.Series, Plan]:
-    """The records, each person's as many as are allowed, whose each is, and what a draw for `rho` asks of them."""
+    """The records, each person's as many as are allowed, whose each is, and what a draw for `rho` asks of them.
+
+    Raises `PolicyRefusal` for a column without a declaration or a CSV read without a budget, `BadInput` for records
+    that cannot be read so.
+    """
     table = read_table(node.records)
     if settings.source.lower().endswith(".csv") and not all(
         pd.api.types.is_string_dtype(table[name]) for name in table

@@ -43,8 +43,9 @@ def disclose(
     """The schema that may leave, and the canonical table recoded to it.
 
     What a teacher will be trained on, rows `counted` or all, has `minimum_count` records behind each category, class
-    and group. Raises `PolicyRefusal` if that is not so of a class or group; categories are merged until it is. Of
-    microdata, which is not `of_people`, a declared range is used to its last record.
+    and group. Raises `PolicyRefusal` if that is not so of a class or group, or for a column that is left with one
+    category or too few values; categories are merged until it is. Of microdata, which is not `of_people`, a declared
+    range is used to its last record.
     """
     table = records.frame.copy()
     counted = np.arange(len(table)) if counted is None else counted
