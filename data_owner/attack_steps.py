@@ -18,6 +18,7 @@ from data_owner.attacks.run import with_training
 from data_owner.attacks.search import Released
 from data_owner.digests import policy_id
 from data_owner.learning.fitting import artefacts, fit, recipe
+from data_owner.learning.teacher import default_settings
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged
@@ -79,7 +80,11 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
 
     def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
         training = settings.training.model_copy(update={"seed": seed})
-        return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training))
+        teacher = default_settings(prepared.schema)
+        # of fewer records a group is smaller, and yet large where the release's is
+        large = round(teacher.large_group * len(records) / len(prepared.training))
+        teacher = dataclasses.replace(teacher, large_group=large)
+        return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training, teacher))
 
     found = with_training(
         before,

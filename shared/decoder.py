@@ -34,6 +34,12 @@ class Decoder(nn.Module):
         """z: (n, latent), membership: one-hot (n, groups). Returns the body's outputs, (n, ...)."""
         return self.body(torch.cat([z, membership.to(z.dtype)], 1))
 
+    @property
+    def group_weights(self) -> Tensor:
+        """What the first layer adds for each group, a view of its weights: (width, groups)."""
+        first = next(layer for layer in self.body.modules() if isinstance(layer, nn.Linear))
+        return first.weight[:, self.architecture.latent :]
+
     def label(self, z: Tensor) -> Tensor:
         """Class logits of the target, (n, classes), from z alone."""
         return self.head(z)

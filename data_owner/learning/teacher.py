@@ -39,7 +39,7 @@ class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
 
     Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
-    Without `by_class` the prior is N(0, I).
+    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group` shares the weights of others.
     """
 
     criterion: Criterion = "parity"
@@ -57,6 +57,7 @@ class TeacherSettings:
     learning_rate: float = 8e-3
     maps: tuple[int, ...] = ()
     by_class: bool = True
+    large_group: int = 500
 
 
 IMAGE_TEACHER = TeacherSettings(

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from data_owner.learning.small_groups import are_large, share_weights
 from data_owner.learning.teacher import Losses, Teacher, TeacherSettings
 from data_owner.records.disclosure import shares
 from shared.codec import Encoded, sample_level
@@ -94,6 +95,8 @@ def train_teacher(
     labelled = with_labels(records, targets, torch.Generator().manual_seed(seed))
     validation, training = labelled[validated].to(device), records[learned].to(device)
     training_targets = targets[learned].to(device)
+    large = are_large(training.group, len(schema.groups), settings.large_group)
+    some_are_small = not bool(large.all())
     batch = min(settings.batch, len(training))
     per_epoch = len(training) // batch
     epochs = min(math.ceil(settings.steps / per_epoch), settings.epochs)
@@ -135,6 +138,8 @@ def train_teacher(
                 torch.nn.utils.clip_grad_norm_(teacher.parameters(), 10.0)
                 optimiser.step()
                 schedule.step()
+                if some_are_small:
+                    share_weights(teacher.decoder.group_weights, large)
             history.append(_validate(teacher, validation, (epoch + 1) * per_epoch, seed))
             if history[-1].total <= min(entry.total for entry in history):
                 best = {name: value.clone() for name, value in teacher.state_dict().items()}
