@@ -39,7 +39,8 @@ class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
 
     Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
-    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group` shares the weights of others.
+    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group` shares the weights of larger
+    ones (`group_weights`).
     """
 
     criterion: Criterion = "parity"

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from data_owner.learning.small_groups import are_large, share_weights
+from data_owner.learning.group_weights import are_large, share_weights
 from data_owner.learning.teacher import Losses, Teacher, TeacherSettings
 from data_owner.records.disclosure import shares
 from shared.codec import Encoded, sample_level

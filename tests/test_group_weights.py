@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_owner.learning.small_groups import are_large, share_weights
+from data_owner.learning.group_weights import are_large, share_weights
 from data_owner.learning.training import train_teacher
 from shared.codec import encode, group_sizes
 from shared.decoder import Decoder

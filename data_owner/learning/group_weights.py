@@ -2,7 +2,8 @@
 
 The first layer of D(z, s) adds a vector w_c for group c. Large groups learn theirs freely. That of a small group is
 held, after each step, to the affine span of theirs: it may lie anywhere among what tells large groups apart, and has
-all else in common with them. So it has one free number fewer than there are large groups.
+all else in common with them. So it has one free number fewer than there are large groups. The two largest are always
+free: all else would make every group alike.
 """
 
 from __future__ import annotations
