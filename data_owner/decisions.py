@@ -13,7 +13,7 @@ from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.people import named, reasoned
-from data_owner.preconditions import check_bounded, check_name, check_unchanged
+from data_owner.preconditions import check_apart, check_bounded, check_name, check_unchanged
 from data_owner.privacy.statement import privacy_statement
 from data_owner.release_status import NEXT, State
 from protocol.entry import Override
@@ -26,7 +26,8 @@ from shared.errors import BadInput, Fair4FreeError, PolicyRefusal
 def approve(path: Path | str, *, by: str) -> Manifest:
     """Approve the newest release: sign it and allow it to be served.
 
-    Raises `PolicyRefusal` where the gate refused it, attacks block it or what was measured has changed.
+    Raises `PolicyRefusal` where the gate refused it, attacks block it, what was measured has changed or too few records
+    differ from those of a release approved before.
     """
     node = Node.open(path)
     settings = read_settings(node)
@@ -47,6 +48,7 @@ def approve(path: Path | str, *, by: str) -> Manifest:
         name=settings.name,
         by=by,
         key=lambda: roots.signing_key(node, KeyRole.RELEASE),
+        compared=lambda: check_apart(node, settings),
         policy_id=policy_id(settings),
         privacy=privacy,
         days=settings.policy.release_days,

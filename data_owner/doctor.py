@@ -14,7 +14,7 @@ from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.preconditions import check_bounded
+from data_owner.preconditions import check_apart, check_bounded
 from data_owner.privacy.budget import Budget
 from data_owner.records.undeclared import MOST, in_words, undeclared
 from data_owner.release_status import next_step
@@ -53,7 +53,8 @@ def diagnose(node: Node) -> list[Diagnosis]:
 
 
 def _records(node: Node, now: datetime) -> str:
-    """All that `train` refuses before it charges or trains, and what becomes of the microdata that is there."""
+    """All that `train` refuses before it charges or trains, what a gate would then of records as they are, and what
+    becomes of the microdata that is there."""
     settings = read_settings(node)
     check_bounded(node, settings)
     privacy = settings.privacy
@@ -71,7 +72,9 @@ def _records(node: Node, now: datetime) -> str:
             return text
     prepared = prepare(node, settings)
     rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
-    return f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns"
+    earlier = check_apart(node, settings)
+    text = f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns"
+    return f"{text}; {earlier}" if earlier else text
 
 
 def _policy(node: Node, now: datetime) -> str:

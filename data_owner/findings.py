@@ -24,10 +24,20 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal
 
 
-def keep(node: Node, version: int, card: Card, found: Battery, limits: AttackLimits, policy: str, at: int) -> Status:
+def keep(
+    node: Node,
+    version: int,
+    card: Card,
+    found: Battery,
+    limits: AttackLimits,
+    policy: str,
+    at: int,
+    *,
+    earlier: str | None = None,
+) -> Status:
     """Keep findings, a card that says them in a word each, and all that the gate has against the release.
 
-    `policy` is the digest of the one that `limits` are of.
+    `policy` is the digest of the one that `limits` are of. `earlier`: see `record_measured`.
     """
     folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     card = card.model_copy(update={"attacks": verdicts(found, limits), "overridden": False})
@@ -42,6 +52,7 @@ def keep(node: Node, version: int, card: Card, found: Battery, limits: AttackLim
         exceeded=exceeded(found, limits),
         findings=release.findings_digest(found.to_bytes(), policy),
         limits=limits,
+        earlier=earlier,
     )
 
 

@@ -1,14 +1,25 @@
 """What must hold of a node before a step goes on: its settings, its records and its budget are those that it was made
-with. Refused where it does not."""
+with, and nothing left it that tells of a few records beside these. Refused where it does not."""
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+
+import pandas as pd
+
 from data_owner import release, roots
 from data_owner.digests import settings_digest, teacher_digest
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
+from data_owner.records.differencing import Rows, View, changed, in_words
 from data_owner.settings import OwnerSettings
-from shared.errors import PolicyRefusal, Unreachable, VerificationFailure
+from shared import folder
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
+from shared.table import read_table
+
+WITH_A_BUDGET = "of a table begin a new node with a privacy budget (--epsilon)"
 
 
 def check_name(node: Node, settings: OwnerSettings) -> None:
@@ -67,3 +78,62 @@ def check_teacher(node: Node, version: int) -> None:
         raise VerificationFailure(
             "the encoder and the history are not of this release", field=str(node.encoder.parent), remedy="train again"
         )
+
+
+def check_apart(node: Node, settings: OwnerSettings) -> str:
+    """How the records compare with those of every release that was approved before, denied since or not, in words.
+
+    Each is compared in its own columns, so that what owner.toml leaves out or calls otherwise by now hides nothing.
+    A budget covers all releases together: under one there is nothing to say. Raises `PolicyRefusal` if they differ by
+    less than the minimum count and not by nothing, or cannot be read as they were then, and `Unreachable` where what
+    was kept of a release is gone or damaged.
+    """
+    if settings.privacy is not None:
+        return ""
+    with Ledger(node.ledger) as log:
+        kept = {version: _rows(node, version) for version in log.approved()}
+    minimum_count = settings.policy.minimum_count
+    table = read_table(node.records) if any(kept.values()) else None
+    counts: dict[int, int | None] = dict.fromkeys(kept)
+    seen: dict[str, Rows] = {}
+    for version, before in kept.items():
+        if before is not None and table is not None:
+            view = before.view.model_dump_json()
+            if view not in seen:
+                seen[view] = _in_view(table, before.view, version)
+            counts[version] = changed(before, seen[view])
+    few = [version for version, count in counts.items() if count is not None and 0 < count < minimum_count]
+    if few:
+        raise PolicyRefusal(
+            f"fewer than {minimum_count} records differ from those of release {few[0]}, which was approved before: "
+            "whoever has both may tell which",
+            field="records",
+            remedy=f"release the same records as then, or wait until {minimum_count} or more were removed or added (a "
+            f"changed record counts as both), or {WITH_A_BUDGET}",
+        )
+    return in_words(counts, minimum_count)
+
+
+def _in_view(table: pd.DataFrame, view: View, version: int) -> Rows:
+    try:
+        return Rows.of(table, view)
+    except BadInput as error:
+        raise PolicyRefusal(
+            f"not as it was read for release {version}, which was approved before: nothing tells how many rows differ",
+            field=error.field,
+            remedy='put the column back as it was (kind = "exclude" in owner.toml keeps it from leaving), or '
+            f"{WITH_A_BUDGET}",
+        ) from None
+
+
+def _rows(node: Node, version: int) -> Rows | None:
+    """What is kept of the rows of a release: None of one that was made before anything was."""
+    path, state = node.rows(version), release.written(node, version)
+    if state.rows_sha256 == "" if state is not None else not path.exists():
+        return None
+    remedy = f"restore it from its backup, or {WITH_A_BUDGET}"
+    data = folder.read(path, remedy)
+    with suppress(BadInput):
+        if state is None or state.rows_sha256 == hashlib.sha256(data).hexdigest():
+            return Rows.from_bytes(data)
+    raise Unreachable("is damaged, or of another release", field=str(path), remedy=remedy)

@@ -109,21 +109,28 @@ def write_draft(
     now: int,
     *,
     teacher_sha256: str = "",
+    rows: bytes = b"",
     charges: int = 0,
 ) -> int:
-    """Add a draft of decoder, statistics and schema made under the given settings. Returns its version."""
+    """Add a draft of decoder, statistics and schema made under the given settings. Returns its version.
+
+    `rows` tells the records it was trained on apart from others; none without them. They are kept before it is there.
+    """
     first = Status(
         state=State.DRAFT,
         at=now,
         settings_sha256=settings_sha256,
         made_sha256=release_digest(artefacts),
         teacher_sha256=teacher_sha256,
+        rows_sha256=hashlib.sha256(rows).hexdigest() if rows else "",
         charges=charges,
     )
     files = {kind.filename: data for kind, data in artefacts.items()}
     with folder.locked(node.lock):
         with Ledger(node.ledger) as log:  # knows versions whose folders are gone
             version = max([*versions(node), *log.decided()], default=0) + 1
+        if rows:
+            folder.write(node.rows(version), rows, folder.PRIVATE)
         folder.create(node.release(version), {**files, STATE: _encode(first)})
     return version
 
@@ -140,11 +147,14 @@ def record_measured(
     exceeded: tuple[str, ...],
     findings: str,
     limits: AttackLimits | None = None,
+    earlier: str | None = None,
 ) -> Status:
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
-    digest of what attacks found, `limits` of that policy judged them, if there was anything to judge."""
+    digest of what attacks found, `limits` of that policy judged them, if there was anything to judge; `earlier` stays
+    as it was unless it is given."""
     found: dict[str, object] = {"policy_id": policy_id, "records": records, "exceeded": exceeded}
     found |= {"findings": findings, "limits": limits}
+    found |= {} if earlier is None else {"earlier": earlier}
     found["card_sha256"] = hashlib.sha256(card).hexdigest()
     with folder.locked(node.lock):
         after = step(status(node, version), State.MEASURED, at=now, failures=failures).model_copy(update=found)
@@ -159,6 +169,7 @@ def approve(
     name: str,
     by: str,
     key: Callable[[], Ed25519PrivateKey],
+    compared: Callable[[], str],
     policy_id: str,
     privacy: str,
     days: int,
@@ -166,8 +177,9 @@ def approve(
 ) -> Manifest:
     """Build and sign the manifest, log the approval, then mark the release approved.
 
-    `key` is asked for under the lock, under which root documents change too. Raises `PolicyRefusal`, `BadInput` without
-    a name and `Unreachable` where a file is gone.
+    `key` is asked for under the lock, under which root documents change too. So is `compared`, which says how the
+    records compare with those of what was approved before, or refuses: no other is approved in between. Raises
+    `PolicyRefusal`, `BadInput` without a name and `Unreachable` where a file is gone.
     """
     with folder.locked(node.lock), Ledger(node.ledger) as log:
         before = status(node, version)
@@ -179,6 +191,7 @@ def approve(
                 "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
             )
         artefacts = check_whole(node, version)
+        after = after.model_copy(update={"earlier": compared()})
         signing_key = key()
         place = node.release(version)
         if before.exceeded:

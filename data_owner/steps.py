@@ -26,10 +26,11 @@ from data_owner.measure import Measured, measure, reference
 from data_owner.measure_pictures import restored_teacher
 from data_owner.node import Node
 from data_owner.owner_toml import dump, read_settings
-from data_owner.preconditions import check_bounded, check_teacher, check_unchanged
+from data_owner.preconditions import check_apart, check_bounded, check_teacher, check_unchanged
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
+from data_owner.records.differencing import Rows, view_of
 from data_owner.records.infer import infer
 from data_owner.records.ingest import read
 from data_owner.records.source import as_parquet, source
@@ -181,6 +182,7 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
         charges = len(Budget(node.budget).charges())
     run = settings_digest(node, settings)  # before the records are read: what takes their place is another run
     prepared = prepare(node, settings)
+    rows = b"" if settings.privacy is not None else Rows.of(read_table(node.records), view_of(settings)).to_bytes()
     marker = node.checkpoint.with_suffix(".run")
     how = f"{run} {charges} {recipe(prepared.schema, settings.training)} {prepared.schema.model_dump_json()}"
     made_by = hashlib.sha256(how.encode()).hexdigest()
@@ -205,6 +207,7 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
         run,
         now(),
         teacher_sha256=teacher_digest(node),
+        rows=rows,
         charges=charges,
     )
     node.checkpoint.unlink(missing_ok=True)
@@ -226,8 +229,9 @@ class Gated:
 def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     """Measure and attack the newest release, keep its card and what the gate found, write the reports.
 
-    Raises `PolicyRefusal` where there is none to be measured, or records or settings changed since it was trained, and
-    `VerificationFailure` where a file is not what training wrote. What the policy has against it is returned.
+    Raises `PolicyRefusal` where there is none to be measured, records or settings changed since it was trained or too
+    few records differ from those of a release approved before, and `VerificationFailure` where a file is not what
+    training wrote. What the policy has against it is returned.
     """
     node = Node.open(path)
     settings = read_settings(node)
@@ -236,6 +240,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     release.check_not_denied(node, version)
     check_unchanged(node, version, settings)
     check_teacher(node, version)
+    earlier = check_apart(node, settings)
     prepared = prepare(node, settings)
     drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
@@ -252,7 +257,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
         drafted, measured.synthetic, prepared.learned(seed), prepared.held_out, seed, progress
     ).with_training_of(findings.of_training(node, release_digest(drafted)))
     limits = settings.policy.attacks
-    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now())
+    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now(), earlier=earlier)
     measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
     failures = (*status.failures, *status.exceeded)

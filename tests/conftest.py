@@ -24,6 +24,7 @@ from data_owner.learning.teacher import TeacherSettings
 from data_owner.measure import measure, reference
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.records.differencing import Rows, view_of
 from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import Records, ingest
@@ -36,6 +37,7 @@ from shared import folder, latent_plots, sealed_key
 from shared.clock import now
 from shared.schema import Schema
 from shared.student import StudentSettings
+from shared.table import read_table
 from tests.pictures import QUICK_CLASSIFIER, QUICK_IMAGES, picture_settings, pictures
 
 QUICK = TeacherSettings(steps=120, batch=128, encoder_hidden=(48,), hidden=(32,), head=(16,), latent=6)
@@ -179,10 +181,15 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.image_classifier.STEPS", QUICK_CLASSIFIER)
         measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, digests.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(node, artefacts, digests.settings_digest(node, settings), now(), rows=rows_of(node))
     record_measured(node, version, measured.card.to_bytes(), measured.card.records)
     decisions.approve(path, by="Dr. Test")
     return version
+
+
+def rows_of(node: Node) -> bytes:
+    """What training keeps of the records as they are."""
+    return Rows.of(read_table(node.records), view_of(read_settings(node))).to_bytes()
 
 
 def record_measured(

@@ -69,6 +69,7 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
         name="hospital",
         by="Ada",
         key=lambda: keys[KeyRole.RELEASE],
+        compared=lambda: "",
         policy_id=POLICY,
         privacy="none",
         days=9,

@@ -96,6 +96,7 @@ def test_after_the_draw_no_record_is_read_and_the_card_says_so(original: tuple[N
         assert said in manifest.privacy
     assert "microdata drawn under it, not people's records" in card.protocol
     assert "rarest category" not in str(card.checks), "nobody is behind microdata, and categories are declared"
+    assert not gated.rows(1).exists(), "what a budget bounds needs no comparison of records"
     assert "people behind the microdata" in gated.privacy_report.read_text("utf-8")
     report = json.loads(gated.figures.read_text("utf-8"))
     assert report["title"] == "What hospital would release: release 1"

@@ -68,7 +68,11 @@ NOT_COVERED = (
         "A tenth of the training records: no weight of the decoder is learned from them, but the latent statistics and "
         "the repair of labels are of them too. They are neither attacked nor a control.",
     ),
-    ("several releases", "Each release is attacked alone. Two made from much the same records tell more together."),
+    (
+        "several releases",
+        "Each is attacked alone. Two from much the same records tell more together, though their records are the same "
+        "or differ in as many rows as the minimum count: a row is another once any cell is.",
+    ),
     (
         "one person in several rows",
         "Where no column says whose a row is, a record counts as a person: rows of one are neither joined nor bounded.",
@@ -125,7 +129,11 @@ def privacy_report(subject: Subject) -> Report:
         f"(to the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
         "fair4free-owner privacy writes it anew. Not for release: it holds figures.",
         verdicts=(*_headlines(subject), _left_verdict(served)),
-        facts=(("Guarantee", card.privacy), ("Policy", subject.status.policy_id)),
+        facts=(
+            ("Guarantee", card.privacy),
+            ("Policy", subject.status.policy_id),
+            *([("Beside earlier releases", f"{subject.status.earlier}.")] if subject.status.earlier else []),
+        ),
         sections=(
             _left(subject, served),
             _guarantee(subject),

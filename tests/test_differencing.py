@@ -1,0 +1,283 @@
+"""Two releases whose records differ in a few people name those few: the second is not approved."""
+
+import hashlib
+import io
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from data_owner import decisions, digests, release, steps
+from data_owner.cli import app
+from data_owner.learning import fitting
+from data_owner.ledger import Ledger
+from data_owner.node import Node
+from data_owner.owner_toml import read_settings
+from data_owner.preconditions import check_apart
+from data_owner.records.differencing import Rows, View, changed, view_of
+from data_owner.records.source import as_parquet
+from data_owner.settings import ColumnSettings, OwnerSettings, PrivacySettings
+from protocol.artefacts import Artefact
+from shared import folder
+from shared.clock import now
+from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
+from tests.conftest import QUICK, patients, record_measured, rows_of
+from tests.pictures import pictures
+from tests.test_decisions import of_node
+from tests.test_doctor import found_at
+from tests.test_private_node import edit
+
+FEW = "fewer than 10 records differ from those of release"
+
+
+def hold(node: Node, table: pd.DataFrame) -> None:
+    """What an operator does whose records have changed."""
+    folder.write(node.records, as_parquet(table), folder.PRIVATE)
+
+
+def drafted(node: Node, table: pd.DataFrame) -> int:
+    """A release of these records, as training and the gate leave it; it differs from any other by its decoder."""
+    hold(node, table)
+    made = {**release.trained_artefacts(node, 1), Artefact.DECODER: repr(release.versions(node)).encode()}
+    run = digests.settings_digest(node, read_settings(node))
+    version = release.write_draft(node, made, run, now(), rows=rows_of(node))
+    record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
+    return version
+
+
+def approved(node: Node, table: pd.DataFrame) -> int:
+    drafted(node, table)
+    return decisions.approve(node.folder, by="Ada").version
+
+
+def refused(node: Node, step: str) -> str:
+    """What the command says that refuses by policy."""
+    done = CliRunner().invoke(app, [step, str(node.folder), *(["--by", "Ada"] if step == "approve" else [])])
+    assert done.exit_code == 1, done.output
+    return " ".join(done.output.split())
+
+
+def with_others(count: int) -> pd.DataFrame:
+    """So many patients replaced by others: twice as many rows were removed or added."""
+    return pd.concat([patients().iloc[count:], patients(count, seed=9)], ignore_index=True)
+
+
+def test_without_one_patient_a_retrained_release_is_refused_at_the_gate_and_at_approval(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(node, patients().iloc[1:])
+    monkeypatch.setattr(steps, "fit", lambda prepared, training, **how: fitting.fit(prepared, training, QUICK))
+    version = steps.train(node.folder)
+    record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
+    for step in ("gate", "approve"):
+        said = refused(node, step)
+        assert f"records: {FEW} 1, which was approved before" in said
+        assert "release the same records as then, or wait until 10 or more were removed or added" in said
+    with Ledger(node.ledger) as log:
+        assert log.approved() == [1]
+    assert node.rows(version).read_bytes() == rows_of(node)
+    assert node.rows(version).stat().st_mode & 0o777 == folder.PRIVATE
+
+
+@pytest.mark.parametrize("table", [patients().iloc[9:], with_others(1), with_others(4)])
+def test_as_long_as_fewer_rows_than_the_minimum_count_were_removed_or_added_none_is_approved(
+    node: Node, table: pd.DataFrame
+) -> None:
+    version = drafted(node, table)
+    assert FEW in refused(node, "approve")
+    assert release.status(node, version).state == "measured"
+    assert not (node.release(version) / Artefact.MANIFEST.filename).exists()
+
+
+@pytest.mark.parametrize("table", [patients().sample(frac=1.0, random_state=1), patients().iloc[10:], with_others(5)])
+def test_the_same_records_and_those_of_which_enough_changed_are_approved(node: Node, table: pd.DataFrame) -> None:
+    assert approved(node, table) == 2
+
+
+def test_a_release_is_compared_with_every_one_that_was_approved_whatever_became_of_it(node: Node) -> None:
+    assert approved(node, patients().iloc[40:]) == 2
+    for version in (1, 2):
+        decisions.deny(node.folder, by="Ada", reason="a patient asked for it", version=version)
+    for nearest, table in ((1, patients().iloc[1:]), (2, patients().iloc[41:])):
+        drafted(node, table)
+        assert f"{FEW} {nearest}," in refused(node, "approve")
+    assert approved(node, patients().iloc[20:]) == 5
+
+
+def test_a_draft_that_nobody_approved_is_in_nobodys_hands(node: Node) -> None:
+    decisions.deny(node.folder, by="Ada", reason="not good", version=drafted(node, patients().iloc[20:]))
+    assert approved(node, patients().iloc[21:]) == 3
+
+
+def test_approval_compares_under_the_lock_so_that_no_other_is_approved_in_between(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafted(node, patients().iloc[1:])
+
+    def compared(node: Node, settings: OwnerSettings) -> str:
+        with pytest.raises(Unreachable, match="another run holds it"), folder.locked(node.lock, waits=False):
+            pass
+        return check_apart(node, settings)
+
+    monkeypatch.setattr(decisions, "check_apart", compared)
+    with pytest.raises(PolicyRefusal, match=FEW):
+        decisions.approve(node.folder, by="Ada")
+
+
+def test_what_owner_toml_says_of_columns_by_now_does_not_hide_who_is_missing(node: Node) -> None:
+    found = read_settings(node).columns
+    renamed = {"lactate": ColumnSettings(kind="exclude"), "age": found["age"].model_copy(update={"kind": "number"})}
+    edit(node, columns=found | renamed)
+    drafted(node, patients().iloc[1:])
+    assert f"{FEW} 1," in refused(node, "approve")
+
+
+def test_records_without_a_column_that_was_released_cannot_be_compared_and_the_column_is_named(node: Node) -> None:
+    columns = {name: entry for name, entry in read_settings(node).columns.items() if name != "lactate"}
+    edit(node, columns=columns)
+    drafted(node, patients().drop(columns="lactate").iloc[1:])
+    said = refused(node, "approve")
+    assert "lactate: not as it was read for release 1, which was approved before" in said
+    assert 'kind = "exclude"' in said
+
+
+def test_under_a_budget_no_two_releases_are_compared(node: Node) -> None:
+    hold(node, patients().iloc[1:])
+    settings = read_settings(node)
+    assert check_apart(node, settings.model_copy(update={"privacy": PrivacySettings(epsilon=1.0)})) == ""
+    with pytest.raises(PolicyRefusal, match=FEW):
+        check_apart(node, settings)
+
+
+@pytest.mark.parametrize("state_is_there", [True, False])
+def test_what_was_kept_of_an_approved_release_and_is_gone_or_damaged_is_named_with_its_backup(
+    node: Node, state_is_there: bool
+) -> None:
+    path = node.rows(1)
+    if not state_is_there:
+        (node.release(1) / release.STATE).unlink()
+    for data in (path.read_bytes()[:-3], b"", None) if state_is_there else (path.read_bytes()[:-3], b""):
+        path.unlink() if data is None else path.write_bytes(data)
+        with pytest.raises(Fair4FreeError) as lost:
+            check_apart(node, read_settings(node))
+        assert (lost.value.field, lost.value.exit_code) == (str(path), 3)
+        assert "restore it from its backup" in lost.value.remedy
+        assert str(path) in found_at(node, "records").text
+
+
+def test_of_a_release_whose_state_is_lost_the_records_are_compared_all_the_same(node: Node) -> None:
+    (node.release(1) / release.STATE).unlink()
+    hold(node, patients().iloc[1:])
+    with pytest.raises(PolicyRefusal, match=FEW):
+        check_apart(node, read_settings(node))
+
+
+def test_a_release_from_before_rows_were_kept_stops_nobody_and_is_said_to_be_not_compared(node: Node) -> None:
+    before = release.status(node, 1).model_copy(update={"rows_sha256": ""})
+    folder.write(node.release(1) / release.STATE, before.model_dump_json().encode())
+    shutil.rmtree(node.rows(1).parent)
+    version = approved(node, patients().iloc[1:])
+    said = "not compared, since digests of its records were not kept then: release 1"
+    assert found_at(node, "records").text.endswith(f"the same records as release {version}; {said}")
+    decisions.write_privacy_report(node.folder)
+    assert ["Beside earlier releases", f"{said}."] in of_node(node)["facts"]
+
+
+def test_doctor_says_before_training_what_the_gate_will_and_the_page_what_a_release_was_compared_with(
+    node: Node,
+) -> None:
+    assert found_at(node, "records").text == "600 rows, 8 columns; the same records as release 1"
+    hold(node, patients().iloc[1:])
+    assert f"{FEW} 1" in found_at(node, "records").text
+    approved(node, patients().iloc[30:])
+    approved(node, patients())
+    decisions.write_privacy_report(node.folder)
+    said = "the same records as release 1; 10 or more records differ from those of release 2."
+    assert ["Beside earlier releases", said] in of_node(node)["facts"]
+
+
+def test_no_digest_of_a_row_lies_in_what_is_served_and_who_serves_cannot_read_the_file(node: Node) -> None:
+    kept = Rows.from_bytes(node.rows(1).read_bytes()).digests
+    assert len(kept) == 600
+    assert any(place in node.rows(1).parents for place in node.withheld)
+    for path in node.release(1).iterdir():
+        data = path.read_bytes()
+        assert not any(digest.tobytes() in data for digest in kept)
+        assert str(node.rows(1).name).encode() not in data
+
+
+VIEW = View(columns={"n": "number", "when": "date", "label": "category"})
+
+
+def of(**columns: object) -> Rows:
+    return Rows.of(pd.DataFrame(columns), VIEW)
+
+
+def test_rows_are_the_same_in_whatever_types_a_file_gives_them_and_in_whatever_order() -> None:
+    first = of(n=[1, 2, 0], when=pd.to_datetime(["2021-01-01", "2021-01-02", None]), label=["a", None, "1"])
+    for other in (
+        of(label=["1", "a", None], when=[None, "2021-01-01", "2021-01-02"], n=[-0.0, 1.0, 2.0]),
+        of(
+            n=pd.array([2, 0, 1], "Int64"),
+            when=pd.to_datetime(["2021-01-02", None, "2021-01-01"]).astype("datetime64[s]"),
+            label=pd.Categorical([None, "1", "a"]),
+        ),
+        Rows.from_bytes(first.to_bytes()),
+    ):
+        assert other.to_bytes() == first.to_bytes()
+        assert changed(first, other) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "count"),
+    [
+        ({"n": [1, 1], "when": ["2021-01-01"] * 2, "label": ["a", "a"]}, 1),
+        ({"n": [1], "when": ["2021-01-01"], "label": ["b"]}, 2),
+        ({"n": [1], "when": ["2021-01-02"], "label": ["a"]}, 2),
+        ({"n": [np.nan], "when": ["2021-01-01"], "label": ["a"]}, 2),
+        ({"n": [1], "when": ["2021-01-01"], "label": [None]}, 2),
+    ],
+)
+def test_rows_are_counted_as_often_as_they_are_there_and_any_cell_makes_another(
+    columns: dict[str, list[object]], count: int
+) -> None:
+    before = of(n=[1], when=["2021-01-01"], label=["a"])
+    after = of(**columns)
+    assert changed(before, after) == changed(after, before) == count
+
+
+def test_digests_are_those_that_were_kept_by_whichever_libraries() -> None:
+    """Were they others, all rows would seem changed, and any two releases far enough apart."""
+
+    def digest(data: bytes) -> bytes:
+        return hashlib.sha256(data).digest()[:8]
+
+    microseconds = 18_628 * 86_400 * 1e6
+    row = struct.pack("<dd", 1.0, microseconds) + digest("é".encode())
+    assert of(n=[1], when=["2021-01-01"], label=["é"]).digests.tobytes() == digest(row)
+
+
+def test_of_pictures_the_pixels_count_and_not_how_they_are_written(image_node: Path, tmp_path: Path) -> None:
+    shutil.copytree(image_node, tmp_path / "clinic")
+    node, table = Node(tmp_path / "clinic"), pictures()
+    picture = next(name for name, kind in view_of(read_settings(node)).columns.items() if kind == "image")
+
+    def rewritten(data: bytes) -> bytes:
+        Image.open(io.BytesIO(data)).save(out := io.BytesIO(), "PNG", compress_level=0)
+        return out.getvalue()
+
+    hold(node, table.assign(**{picture: table[picture].map(rewritten)}))
+    assert check_apart(node, read_settings(node)) == "the same records as release 1"
+    table.loc[0, picture] = table.loc[1, picture]
+    hold(node, table)
+    with pytest.raises(PolicyRefusal, match=FEW):
+        check_apart(node, read_settings(node))
+    table.loc[0, picture] = b"no picture"
+    hold(node, table)
+    with pytest.raises(PolicyRefusal, match="not as it was read for release 1"):
+        check_apart(node, read_settings(node))
