@@ -1,7 +1,7 @@
 """Distance to the closest synthetic row: shown because many ask for it, and never evidence of safety.
 
-It sees copies and nothing else: releases that pass it leak to every stronger attack here (Yao et al., "The DCR
-delusion", 2025). So the gate does not look at it.
+It sees little but copies, and few of them where many other people have the same values: releases that pass it leak to
+every stronger attack here (Yao et al., "The DCR delusion", 2025). So the gate does not look at it.
 """
 
 from __future__ import annotations

@@ -37,11 +37,15 @@ def results(
 
 
 def called_members(member: Floats, control: Floats, rate: float, generator: np.random.Generator) -> tuple[Flags, Flags]:
-    """Which scores (n,), (k,) pass a threshold that at most `rate` of control records pass.
+    """Which scores (n,), (k,) pass a threshold that about `rate` of control records pass.
 
-    Each half is judged by the threshold of the other half's control records, so no record helped to set its own.
+    Each half is judged by the threshold of the other half's control records, so no record helped to set its own. Equal
+    scores are put in random order: none of them would be above a threshold that is one of them.
     """
     halves = [generator.permutation(len(scores)) % 2 == 0 for scores in (member, control)]
+    ties = generator.spawn(1)[0].random(len(member) + len(control))  # spawned, so later draws are as without ties
+    ranks = np.lexsort((ties, np.concatenate([member, control]))).argsort().astype(float)
+    member, control = ranks[: len(member)], ranks[len(member) :]
     called = [np.zeros(len(scores), bool) for scores in (member, control)]
     for side in (True, False):
         limit = threshold(control[halves[1] != side], rate)

@@ -296,8 +296,9 @@ def _nearest(found: Battery) -> Section:
     )
     return Section(
         "Nearest record, not evidence",
-        "Calling those members who lie close to a synthetic row. Many ask for this distance. It finds copies and "
-        "nothing else: a release can pass it and fail every attack above, so the gate does not look at it.",
+        "Calling those members who lie close to a synthetic row. Many ask for this distance. It finds "
+        "little but copies, and few of them where many others have the same values: a release can pass it and fail "
+        "every attack above, so the gate does not look at it.",
         (Table(("attack", "main", "control", "risk"), rows),),
     )
 
