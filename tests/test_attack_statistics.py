@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy.stats import binom
 
 from data_owner import attack_gate
-from data_owner.attacks import canaries, density_ratio, score
+from data_owner.attacks import canaries, score
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.canaries import epsilon_lower_bound, p_value
@@ -110,22 +110,6 @@ def test_members_are_called_by_scores_alone() -> None:
     assert false.mean() < 0.02
     told, false = score.called_members(draw_.normal(size=2000), control, 0.01, draw_)
     assert told.mean() < 0.02
-
-
-def test_the_ratio_of_densities_is_high_where_rows_are_and_people_are_not() -> None:
-    draw_ = np.random.default_rng(0)
-    synthetic, reference = draw_.normal(0.0, 1.0, (2000, 2)), draw_.normal(0.0, 3.0, (2000, 2))
-    ratio, reference_only = density_ratio.density_ratios(synthetic, reference, np.array([[0.0, 0.0], [6.0, 6.0]]))
-    assert ratio[0] == pytest.approx(math.log(9.0), abs=0.4)
-    assert ratio[1] < -5.0
-    assert reference_only[1] > reference_only[0]
-
-
-def test_members_of_whom_there_are_copies_are_told_by_the_density_of_rows(disclosed: Disclosed) -> None:
-    schema, table = disclosed
-    people = draw(schema, table.iloc[:60], table.iloc[60:], seed=0)
-    loose, _ = density_ratio.attack(people, pd.concat([table.iloc[:60]] * 5, ignore_index=True), 0)
-    assert loose.overall.main.share > 3 * loose.overall.control.share + 0.05
 
 
 def test_members_are_those_whom_weights_were_learned_from(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_owner.attacks import nearest_record, score
+from data_owner import attack_gate
+from data_owner.attacks import density_ratio, nearest_record, score
+from data_owner.attacks.battery import Battery
 from data_owner.attacks.targets import draw
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
+from data_owner.settings import AttackLimits
 from shared.schema import Schema
 from tests.conftest import patients, settings_for
 
@@ -63,3 +66,39 @@ def test_copies_are_found_by_nearest_record_though_some_others_have_twins(many: 
     low, _ = found.overall.risk_interval
     assert low > 0.3
     assert found.overall.control.share < 0.03
+
+
+# densities
+
+
+def test_the_ratio_of_densities_is_high_where_rows_are_and_people_are_not() -> None:
+    """In the plane the rows are nine times as dense amid them: distances to the nearest are a third."""
+    draw_ = np.random.default_rng(0)
+    synthetic, reference = draw_.normal(0.0, 1.0, (2000, 2)), draw_.normal(0.0, 3.0, (2000, 2))
+    amid, beyond = draw_.normal(0.0, 0.3, (1000, 2)), draw_.normal(6.0, 0.3, (1000, 2))
+    ratio, reference_only = density_ratio.density_ratios(synthetic, reference, np.concatenate([amid, beyond]))
+    assert ratio[:1000].mean() == pytest.approx(np.log(3.0), abs=0.1)
+    assert ratio[1000:].mean() < -1.0
+    assert reference_only[1000:].mean() > reference_only[:1000].mean()
+
+
+FEW_VALUES = ["age", "lactate", "ventilated", "région", "died"]
+"""Columns in which many people are alike."""
+
+
+@pytest.mark.parametrize("columns", [list(patients(1)), FEW_VALUES])
+def test_who_is_copied_is_told_by_the_density_of_rows_and_nobody_by_rows_of_other_people(
+    columns: list[str],
+) -> None:
+    table = patients(2000)[columns]
+    schema, table = disclose(ingest(table, settings_for(table)), 10)
+    members, control, others = table.iloc[:800], table.iloc[800:1200], table.iloc[1200:]
+    people = draw(schema, members, control, seed=0)
+
+    def attacked(rows: pd.DataFrame) -> Battery:
+        return Battery(release="r", results=density_ratio.attack(people, rows, 0))
+
+    copied, fresh = attacked(members), attacked(others)
+    assert copied.results[0].overall.risk_interval[0] > AttackLimits().density_ratio
+    assert [each.finding for each in attack_gate.verdicts(copied, AttackLimits())] == ["succeeded"]
+    assert attack_gate.exceeding(fresh, AttackLimits()) == ()

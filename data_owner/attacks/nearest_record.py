@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sklearn.neighbors import NearestNeighbors
 
 from data_owner.attacks import score
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Floats, Result
-from data_owner.attacks.targets import Targets, features
+from data_owner.attacks.targets import Targets, distances, features
 from shared.codec import encode
 
 
 def attack(targets: Targets, synthetic: pd.DataFrame, seed: int) -> tuple[Result, ...]:
     """Call those members that lie close to a synthetic row. The baseline calls at random."""
-    rows = NearestNeighbors(n_neighbors=1).fit(features(targets.schema, encode(targets.schema, synthetic)))
+    rows = features(targets.schema, encode(targets.schema, synthetic))
     member, control = (
-        -rows.kneighbors(features(targets.schema, records))[0][:, 0] for records in (targets.members, targets.control)
+        -distances(rows, features(targets.schema, records)) for records in (targets.members, targets.control)
     )
     baseline: Floats = np.random.default_rng(seed).random(len(member) + len(control))
     return score.results(Attack.NEAREST_RECORD, targets, member, control, baseline, seed)

@@ -99,6 +99,11 @@ def features(schema: Schema, records: Encoded) -> Floats:
     return torch.cat([points, target], 1).double().numpy()
 
 
+def distances(rows: Floats, points: Floats) -> Floats:
+    """Of each of `points` (n, width) to the nearest of `rows` (k, width), (n,)."""
+    return np.asarray(NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(points)[0][:, 0])
+
+
 def rarest(points: Floats) -> Flags:
     """The tenth of points (n, width) that lie farthest from their nearest others; none that has equals all around."""
     count = min(NEIGHBOURS, len(points) - 1)
