@@ -1,20 +1,28 @@
 """Attacks on whole records: who is told for a member by a score, and whom it leaves alone."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner import attack_gate
-from data_owner.attacks import density_ratio, nearest_record, score
+from data_owner.attacks import density_ratio, nearest_record, reconstruction, score
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.targets import draw
+from data_owner.attacks.outcome import Result
+from data_owner.attacks.search import Released
+from data_owner.attacks.targets import Targets, draw
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
 from data_owner.settings import AttackLimits
+from shared.codec import encode
 from shared.schema import Schema
-from tests.conftest import patients, settings_for
+from tests.conftest import patients, settings_for, with_merged_groups
+from tests.overfitted import LABORATORY, by_heart, laboratory_patients
 
 Disclosed = tuple[Schema, pd.DataFrame]
 
@@ -102,3 +110,59 @@ def test_who_is_copied_is_told_by_the_density_of_rows_and_nobody_by_rows_of_othe
     assert copied.results[0].overall.risk_interval[0] > AttackLimits().density_ratio
     assert [each.finding for each in attack_gate.verdicts(copied, AttackLimits())] == ["succeeded"]
     assert attack_gate.exceeding(fresh, AttackLimits()) == ()
+
+
+# own group against another
+
+Attacked = tuple[Released, Targets]
+
+
+@pytest.fixture(scope="module")
+def small_group() -> Attacked:
+    """A release of 490 patients, 25 of the east, trained too long. Whom few values were measured of is easy to say."""
+    table = laboratory_patients(1200, seed=0)
+    measured = np.random.default_rng(0).integers(0, LABORATORY + 1, (len(table), 1))
+    values = [name for name in table if name.startswith("laboratory")]
+    table[values] = table[values].where(np.arange(LABORATORY) < measured)
+    east = table.index[table["région"] == "east"]
+    table = table.drop(index=[row for row in east if row < 600][25:])
+    schema, table = disclose(ingest(table, settings_for(table)), 10)
+    training, held_out = table.iloc[:-600], table.iloc[-600:]
+    return Released.of(by_heart(schema, training, steps=200)), draw(schema, training, held_out, seed=0)
+
+
+def over_the_limit(*results: Result) -> set[str]:
+    """Parts on which they succeed."""
+    found = attack_gate.exceeding(Battery(release="r", results=results), AttackLimits())
+    return {outcome.part for _, outcome in found}
+
+
+def test_members_of_a_small_group_are_told_by_what_its_weights_know_and_not_by_the_raw_score(
+    small_group: Attacked,
+) -> None:
+    found = reconstruction.attack(*small_group, seed=0)
+    by_group = [result for result in found if result.aim.startswith(reconstruction.BY_GROUP)]
+    assert over_the_limit(*(result for result in found if result not in by_group)) == set()
+    assert "group east" in over_the_limit(*by_group)
+
+
+def test_of_a_decoder_to_which_all_groups_are_alike_nobody_is_told_by_group(small_group: Attacked) -> None:
+    released, targets = small_group
+    alike = replace(released, decoder=deepcopy(released.decoder))
+    with torch.no_grad():
+        next(alike.decoder.body.parameters())[:, released.statistics.latent :] = 0.0
+    by_group = reconstruction.attack(alike, targets, seed=0)[2:]
+    assert over_the_limit(*by_group) == set()
+    assert max(result.overall.main.share for result in by_group) < 0.02
+
+
+def test_nobody_is_put_into_her_own_group_and_everybody_into_one_of_the_two_largest() -> None:
+    _, schema, table = with_merged_groups()
+    records = encode(schema, table)
+    sizes = torch.bincount(records.group)
+    other = reconstruction.in_another_group(schema, records)
+    assert len(schema.sensitive) == 2
+    assert not (other.group == records.group).any()
+    largest, second = sizes.argsort(descending=True)[:2].tolist()
+    assert set(other.group[records.group != largest].tolist()) == {largest}
+    assert set(other.group[records.group == largest].tolist()) == {second}

@@ -18,6 +18,7 @@ from consumer.audit_report import _other_groups
 from consumer.lineage import Run
 from consumer.study import Study
 from data_owner import attack_steps, authority, steps
+from data_owner.attacks.reconstruction import BY_GROUP
 from data_owner.learning import fitting, training
 from data_owner.learning.image_encoder import ImageEncoder
 from data_owner.learning.teacher import architecture_for, default_settings
@@ -382,6 +383,7 @@ def test_the_gate_of_pictures_measures_labels_groups_and_latents(tmp_path: Path)
     assert titled["Classes and groups"]["tables"][-1]["rows"][0][::2] == [1, 0.0125]
     card = Card.from_bytes((path / "releases" / "1" / "card.json").read_bytes())
     assert [verdict.attack for verdict in card.attacks] == ["reconstruction", "density ratio"]
+    assert any(result.aim.startswith(BY_GROUP) for result in gated.battery.results)
     assert not gated.failures
     with pytest.raises(PolicyRefusal, match="tables alone"):
         attack_steps.attack(path, shadows=2)

@@ -13,10 +13,11 @@ RATES = {"TPR at FPR ≤ 1 %": 0.01, "TPR at FPR ≤ 0.1 %": 0.001}
 
 
 def results(
-    attack: Attack, targets: Targets, member: Floats, control: Floats, baseline: Floats, seed: int
+    attack: Attack, targets: Targets, member: Floats, control: Floats, baseline: Floats, seed: int, by: str = ""
 ) -> tuple[Result, ...]:
     """Guess by scores of members and control records, high for a member; `baseline` scores members without the
-    release, against the same scores of control records, both in one array (members, then control)."""
+    release, against the same scores of control records, both in one array (members, then control). `by` names the
+    score where an attack has several."""
     found = []
     for aim, rate in RATES.items():
         generator = np.random.default_rng(seed)
@@ -25,7 +26,7 @@ def results(
         found.append(
             Result(
                 attack=attack,
-                aim=aim,
+                aim=f"{by}, {aim}" if by else aim,
                 outcomes=outcomes(
                     Guesses(guessed[0], targets.member_parts),
                     Guesses(guessed[1], targets.control_parts),

@@ -46,7 +46,8 @@ CONTENT = {
 }
 
 QUESTIONS = {
-    Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record? Searches its latent space.",
+    Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record, or far better in the person's "
+    "own group than in another? Searches its latent space.",
     Attack.DENSITY_RATIO: "Are synthetic rows denser around this person than real people are? (DOMIAS)",
     Attack.ATTRIBUTE_INFERENCE: "Who knows all of a person's record but one column: can they guess that one?",
     Attack.LINKABILITY: "Who has two files without a common column: can they tell which rows are one person?",
