@@ -1,12 +1,12 @@
 """What attacks mean for a release under the owner's policy. Functions of values; they fail closed.
 
-An attack succeeds when its risk, on everyone or on a part (a sensitive group, the rarest decile, those who were asked
-for one hidden column), exceeds the policy's limit and chance does not explain that: Fisher's exact test of main against
-control, at 5 % over all comparisons that are made together (Bonferroni), at the gate or by `attack`. It was resisted
-when the whole interval of the risk on everyone is within the limit, comes of at least `LEAST_TO_RESIST` guesses, and no
-part is above it by the same test over this attack's parts alone; else inconclusive, as membership by fewer than
-`SHADOWS` shadow releases is. Of a release that tells nothing no attack is better than guessing, so one that is not may
-be resisted all the same; the page names it.
+An attack succeeds when its risk, on everyone or on a part (a sensitive group, the small ones together, the rarest
+decile, those who were asked for one hidden column), exceeds the policy's limit and chance does not explain that:
+Fisher's exact test of main against control, at 5 % over all comparisons that are made together (Bonferroni), at the
+gate or by `attack`. It was resisted when the whole interval of the risk on everyone is within the limit, comes of at
+least `LEAST_TO_RESIST` guesses, and no part is above it by the same test over this attack's parts alone; else
+inconclusive, as membership by fewer than `SHADOWS` shadow releases is. Of a release that tells nothing no attack is
+better than guessing, so one that is not may be resisted all the same; the page names it.
 """
 
 from __future__ import annotations

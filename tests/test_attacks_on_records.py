@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner import attack_gate
-from data_owner.attacks import density_ratio, nearest_record, reconstruction, score
+from data_owner.attacks import density_ratio, nearest_record, reconstruction, score, singling_out
+from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.outcome import Result
+from data_owner.attacks.outcome import LEAST_TRIALS, SMALL_GROUPS, Result, group_part
 from data_owner.attacks.search import Released
 from data_owner.attacks.targets import Targets, draw
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
+from data_owner.reports.privacy_report import _parts
 from data_owner.settings import AttackLimits
 from shared.codec import encode
 from shared.schema import Schema
@@ -166,3 +169,73 @@ def test_nobody_is_put_into_her_own_group_and_everybody_into_one_of_the_two_larg
     largest, second = sizes.argsort(descending=True)[:2].tolist()
     assert set(other.group[records.group != largest].tolist()) == {largest}
     assert set(other.group[records.group == largest].tolist()) == {second}
+
+
+# small groups
+
+
+def with_islands(*sizes: int) -> tuple[Schema, pd.DataFrame, pd.DataFrame]:
+    """200 members and 200 others of three regions, and of each of some islands as many of both as `sizes` says."""
+    islands = [patients(2 * size, seed=index).assign(région=f"island {index}") for index, size in enumerate(sizes)]
+    table = pd.concat([patients(400), *islands], ignore_index=True)
+    schema, table = disclose(ingest(table, settings_for(table)), 10)
+    return schema, table.iloc[::2], table.iloc[1::2]
+
+
+def judged(people: Targets) -> Result:
+    """By a score that tells the members from islands and nobody else."""
+    noise = np.random.default_rng(0)
+    member, control = noise.random(len(people.members)), noise.random(len(people.control))
+    of_an_island = np.array([group.label.startswith("island") for group in people.schema.groups])
+    told = member + of_an_island[people.members.group.numpy()]
+    baseline = noise.random(len(member) + len(control))
+    found, _ = score.results(Attack.RECONSTRUCTION, people, told, control, baseline, seed=0)
+    return found
+
+
+def test_a_leak_of_groups_too_small_for_lines_of_their_own_is_found_in_one_of_all_of_them() -> None:
+    people = draw(*with_islands(7, 8, LEAST_TRIALS), seed=0)
+    flags = people.member_parts
+    assert (flags[SMALL_GROUPS] == flags[group_part("island 0")] | flags[group_part("island 1")]).all()
+    found = judged(people)
+    trials = {outcome.part: (outcome.main.trials, outcome.control.trials) for outcome in found.outcomes}
+    assert trials[SMALL_GROUPS] == (15, 15)
+    assert group_part("island 2") in trials
+    assert not {group_part("island 0"), group_part("island 1")} & set(trials)
+    assert SMALL_GROUPS in over_the_limit(found)
+
+
+def test_a_group_is_small_on_both_sides_or_on_neither_also_where_half_of_the_control_is_kept_back() -> None:
+    people = draw(*with_islands(15), seed=0)
+    island = group_part("island 0")
+    assert not people.member_parts[SMALL_GROUPS].any()
+    _, fewer = people.with_reference()
+    assert fewer.member_parts[island].sum() == 15 > LEAST_TRIALS > fewer.control_parts[island].sum()
+    assert (fewer.member_parts[SMALL_GROUPS] == fewer.member_parts[island]).all()
+    assert (fewer.control_parts[SMALL_GROUPS] == fewer.control_parts[island]).all()
+
+
+def test_conditions_behind_which_a_small_group_is_are_judged_together_too() -> None:
+    schema, members, control = with_islands(9, 9)
+    (found,) = singling_out.attack(schema, members, control, members, 0)
+    trials = {outcome.part: outcome.main.trials for outcome in found.outcomes}
+    assert trials[SMALL_GROUPS] >= LEAST_TRIALS
+    assert not any("island" in part for part in trials)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ((6, 6), [("island 0", "reconstruction", ""), ("island 1", "reconstruction", "")]),
+        ((6,), [("island 0", "", "reconstruction")]),
+        ((LEAST_TRIALS,), []),
+    ],
+)
+def test_the_page_names_groups_that_were_not_judged_on_their_own_or_not_at_all(
+    sizes: tuple[int, ...], named: list[tuple[str, str, str]]
+) -> None:
+    people = draw(*with_islands(*sizes), seed=0)
+    found = Battery(release="r", results=(judged(people),))
+    card = SimpleNamespace(groups=people.schema.groups)
+    _, *tables = _parts(SimpleNamespace(battery=found, limits=AttackLimits(), card=card)).tables  # type: ignore[arg-type]
+    assert [row for table in tables for row in table.rows] == named

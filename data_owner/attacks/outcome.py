@@ -22,6 +22,13 @@ LEAST_TRIALS = 10
 """Parts with fewer guesses than this are not reported."""
 
 EVERYONE = "everyone"
+SMALL_GROUPS = "small groups together"
+"""All groups with fewer than `LEAST_TRIALS` on either side, who have no line of their own."""
+
+
+def group_part(label: str) -> str:
+    """The part that a sensitive group is."""
+    return f"group {label}"
 
 
 class Rate(Frozen):

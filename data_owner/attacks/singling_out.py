@@ -15,7 +15,7 @@ import torch
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Guesses, Result, outcomes
-from data_owner.attacks.targets import features, parts, rarest
+from data_owner.attacks.targets import features, least_sizes, parts, rarest
 from shared.codec import Encoded, Layout, encode
 from shared.schema import Schema
 
@@ -43,7 +43,8 @@ def attack(
     shuffled = np.stack([generator.permutation(column) for column in rows.T], 1)
     random = [condition(shuffled, row, columns, schema) for row, columns in chosen]
     places = np.array([row for row, _ in chosen], int)
-    behind = parts(schema, made[torch.from_numpy(places)], rarest(features(schema, made))[places])
+    sources = made[torch.from_numpy(places)]
+    behind = parts(schema, sources, rarest(features(schema, made))[places], least_sizes(schema, sources))
     main, held, baseline = (
         Guesses(singled_out(made_from, part), behind)
         for made_from, part in ((conditions, members), (conditions, control), (random, members))

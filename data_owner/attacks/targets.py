@@ -11,7 +11,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch.nn.functional import adaptive_avg_pool2d
 
-from data_owner.attacks.outcome import Flags, Floats
+from data_owner.attacks.outcome import LEAST_TRIALS, SMALL_GROUPS, Flags, Floats, group_part
 from shared.codec import Encoded, Layout, dense, encode
 from shared.schema import Schema
 
@@ -28,18 +28,27 @@ RAREST = "rarest decile"
 
 @dataclass(frozen=True)
 class Targets:
-    """Encoded records with the parts they belong to: each sensitive group, and the rarest decile.
+    """Encoded records with the parts they belong to: each sensitive group, the small ones together, the rarest decile.
 
-    `member_rows` and `control_rows` say which rows of training and held-out records they are.
+    `member_rare` (m,) and `control_rare` (c,) say who is among the rarest; `member_rows` and `control_rows` say which
+    rows of training and held-out records they are.
     """
 
     schema: Schema
     members: Encoded
     control: Encoded
-    member_parts: Mapping[str, Flags]
-    control_parts: Mapping[str, Flags]
+    member_rare: Flags
+    control_rare: Flags
     member_rows: torch.Tensor
     control_rows: torch.Tensor
+
+    @property
+    def member_parts(self) -> Mapping[str, Flags]:
+        return parts(self.schema, self.members, self.member_rare, self._least_sizes)
+
+    @property
+    def control_parts(self) -> Mapping[str, Flags]:
+        return parts(self.schema, self.control, self.control_rare, self._least_sizes)
 
     def with_reference(self) -> tuple[Encoded, Targets]:
         """Half of the control records, for the attacker to know people in general by, and the targets without them."""
@@ -49,8 +58,7 @@ class Targets:
 
     def in_groups_of(self, least: int) -> Targets:
         """Those whose group has at least `least` members and as many control records."""
-        sizes = [torch.bincount(side.group, minlength=len(self.schema.groups)) for side in (self.members, self.control)]
-        large = torch.minimum(*sizes) >= least
+        large = self._least_sizes >= least
         return self._those(*(large[side.group].nonzero()[:, 0] for side in (self.members, self.control)))
 
     def _those(self, members: torch.Tensor, control: torch.Tensor) -> Targets:
@@ -59,11 +67,15 @@ class Targets:
             self.schema,
             self.members[members],
             self.control[control],
-            {part: flags[members.numpy()] for part, flags in self.member_parts.items()},
-            {part: flags[control.numpy()] for part, flags in self.control_parts.items()},
+            self.member_rare[members.numpy()],
+            self.control_rare[control.numpy()],
             self.member_rows[members],
             self.control_rows[control],
         )
+
+    @property
+    def _least_sizes(self) -> torch.Tensor:
+        return least_sizes(self.schema, self.members, self.control)
 
     @property
     def both(self) -> Encoded:
@@ -81,9 +93,7 @@ def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: i
         encode(schema, table.iloc[drawn.numpy()]) for table, drawn in zip((training, held_out), rows, strict=True)
     )
     rare = rarest(np.concatenate([features(schema, members), features(schema, control)]))
-    member_parts = parts(schema, members, rare[: len(members)])
-    control_parts = parts(schema, control, rare[len(members) :])
-    return Targets(schema, members, control, member_parts, control_parts, rows[0], rows[1])
+    return Targets(schema, members, control, rare[: len(members)], rare[len(members) :], *rows)
 
 
 def features(schema: Schema, records: Encoded) -> Floats:
@@ -111,8 +121,13 @@ def rarest(points: Floats) -> Flags:
     return np.asarray((distance >= np.quantile(distance, 0.9)) & (distance > 0.0))
 
 
-def parts(schema: Schema, records: Encoded, rare: Flags) -> dict[str, Flags]:
-    """The parts that records (n,) belong to, of whom `rare` (n,) are the rarest."""
+def least_sizes(schema: Schema, *sides: Encoded) -> torch.Tensor:
+    """How many of each group there are on the side that has fewest, (groups,)."""
+    return torch.stack([torch.bincount(side.group, minlength=len(schema.groups)) for side in sides]).amin(0)
+
+
+def parts(schema: Schema, records: Encoded, rare: Flags, sizes: torch.Tensor) -> dict[str, Flags]:
+    """The parts that records (n,) belong to, of whom `rare` (n,) are the rarest. `sizes`: of each group, (groups,)."""
     group = records.group.numpy()
-    groups = {f"group {each.label}": group == index for index, each in enumerate(schema.groups)}
-    return {**groups, RAREST: rare}
+    groups = {group_part(each.label): group == index for index, each in enumerate(schema.groups)}
+    return {**groups, SMALL_GROUPS: (sizes < LEAST_TRIALS).numpy()[group], RAREST: rare}

@@ -19,7 +19,7 @@ from data_owner.attack_gate import (
 )
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.battery import Battery
-from data_owner.attacks.outcome import EVERYONE, Outcome
+from data_owner.attacks.outcome import EVERYONE, SMALL_GROUPS, Outcome, group_part
 from data_owner.release_status import State, Status
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
@@ -140,7 +140,7 @@ def privacy_report(subject: Subject) -> Report:
             _guarantee(subject),
             _attacks(found, subject.limits),
             *_rehearsal(subject),
-            _parts(found, subject.limits),
+            _parts(subject),
             _nearest(found),
             Section(
                 "What is not covered",
@@ -272,8 +272,9 @@ def _rehearsal(subject: Subject) -> Iterable[Section]:
         )
 
 
-def _parts(found: Battery, limits: AttackLimits) -> Section:
-    over = {(result.name, outcome.part) for result, outcome in exceeding(found, limits)}
+def _parts(subject: Subject) -> Section:
+    found = subject.battery
+    over = {(result.name, outcome.part) for result, outcome in exceeding(found, subject.limits)}
     rows: list[tuple[Cell, ...]] = []
     for result in judged(found):
         for outcome in result.outcomes:
@@ -283,10 +284,27 @@ def _parts(found: Battery, limits: AttackLimits) -> Section:
     return Section(
         "Groups, the rarest and columns",
         "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
-        "hidden column. A part with fewer than ten guesses is left out. One that is over the limit beyond chance (5 % "
-        "over all lines of the gate, or over those that attack adds) blocks too.",
-        (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)),),
+        "hidden column. A part with fewer than ten guesses is left out; groups so small are judged together if that "
+        "makes ten, and named below. One that is over the limit beyond chance (5 % over all lines of the gate, or over "
+        "those that attack adds) blocks too.",
+        (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)), *_without_a_line(subject)),
     )
+
+
+def _without_a_line(subject: Subject) -> Iterable[Table]:
+    """The groups that some attack did not judge by themselves."""
+    judged_parts = {
+        result.attack.words: {outcome.part for outcome in result.outcomes} for result in judged(subject.battery)
+    }
+    rows: list[tuple[Cell, ...]] = []
+    for group in subject.card.groups:
+        alone = {attack for attack, parts in judged_parts.items() if group_part(group.label) in parts}
+        together = [name for name, parts in judged_parts.items() if name not in alone and SMALL_GROUPS in parts]
+        by_none = [name for name in judged_parts if name not in alone and name not in together]
+        if together or by_none:
+            rows.append((group.label, ", ".join(together), ", ".join(by_none)))
+    if rows:
+        yield Table(("group", "judged at most together with other small groups", "not judged"), tuple(rows))
 
 
 def _nearest(found: Battery) -> Section:
