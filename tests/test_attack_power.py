@@ -29,6 +29,7 @@ from data_owner.benchmark.cells import Study, split
 from data_owner.benchmark.systems import Fold
 from data_owner.cli import app
 from data_owner.learning import fitting
+from data_owner.learning.teacher import TeacherSettings
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
@@ -402,7 +403,9 @@ def test_the_full_battery_goes_on_where_it_was_stopped_and_its_verdicts_reach_th
 ) -> None:
     seeds: list[int] = []
 
-    def fit(prepared: fitting.Prepared, training: TrainingSettings) -> None:
+    def fit(prepared: fitting.Prepared, training: TrainingSettings, teacher: TeacherSettings) -> None:
+        large_of_all = TeacherSettings().large_group * len(prepared.training) / 200
+        assert abs(teacher.large_group - large_of_all) < 1.0, "a shadow's groups are large where the release's are"
         if len(seeds) == 2:
             seeds.append(training.seed)
             raise KeyboardInterrupt
