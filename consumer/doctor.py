@@ -27,7 +27,8 @@ from shared.limits import LIMITS
 
 
 def diagnose(study: Study) -> list[Diagnosis]:
-    """Every check, in the order a person would fix them."""
+    """Every check, in the order a person would fix them. Raises `BadInput` where there is no study."""
+    study.check()
     now = datetime.now(UTC)
 
     def invitation() -> str:

@@ -48,14 +48,18 @@ class Study:
     def release(self, version: int) -> Path:
         return self.folder / "releases" / str(version)
 
-    def invitation(self) -> Invitation:
-        """Raises `BadInput` if the study has none."""
+    def check(self) -> None:
+        """Raises `BadInput` if this is no study."""
         if not self.invitation_file.is_file():
             raise BadInput(
                 "not a study: it has no invitation.json",
                 field=str(self.folder),
                 remedy="run `fair4free enrol STUDY --invitation FILE` with the owner's file",
             )
+
+    def invitation(self) -> Invitation:
+        """Raises `BadInput` if the study has none."""
+        self.check()
         return Invitation.from_bytes(folder.read(self.invitation_file, READABLE))
 
     def last_seen(self) -> LastSeen:

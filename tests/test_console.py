@@ -195,3 +195,13 @@ def test_a_module_of_ours_that_is_missing_stays_loud(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     with pytest.raises(ModuleNotFoundError):
         run(broken, extra="consumer")
+
+
+
+
+@pytest.mark.parametrize("program", [consumer.cli, data_owner.cli])
+def test_a_doctor_is_not_content_with_a_folder_that_is_none_of_its_own(program: ModuleType, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "misspelt"):
+        done = CliRunner().invoke(program.app, ["doctor", str(folder), "--json"])
+        error = json.loads(done.stdout)["error"]
+        assert (done.exit_code, error["field"], bool(error["remedy"])) == (2, str(folder), True)
