@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
-from shared.console import Json, run, shell
+from shared.console import Json, Version, run, shell
 
 app = typer.Typer(
     help="The consumer's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    suggest_commands=False,  # click does
 )
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that holds everything of the consumer.")]
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """What is asked of the program and of no command."""
 
 
 @app.command()

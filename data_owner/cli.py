@@ -13,7 +13,7 @@ from data_owner.arguments import NodePath
 from data_owner.node import Node
 from data_owner.release_status import SERVABLE
 from protocol.access import PartyRole
-from shared.console import Json, run, shell
+from shared.console import Json, Version, run, shell
 from shared.errors import BadInput, PolicyRefusal
 
 if TYPE_CHECKING:
@@ -25,12 +25,18 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    suggest_commands=False,  # click does
 )
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(root_cli.app, name="root")
 app.command("budget")(budget_cli.budget)
 
 By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """What is asked of the program and of no command."""
 
 
 @app.command()

@@ -10,7 +10,9 @@ import typer
 from data_owner.arguments import NodePath
 from shared.console import Json, shell
 
-app = typer.Typer(help="The egress log: export, verify and report what left.", no_args_is_help=True)
+app = typer.Typer(
+    help="The egress log: export, verify and report what left.", no_args_is_help=True, suggest_commands=False
+)
 
 Exported = Annotated[Path, typer.Argument(metavar="FILE", help="A ledger that `ledger export` wrote.")]
 Trusted = Annotated[Path, typer.Option("--invitation", help="The node's invitation.json: its public keys.")]

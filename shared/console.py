@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,36 @@ LINE_EVERY_SECONDS = 5.0
 OURS = ("consumer", "data_owner", "protocol", "shared")
 """Packages of this distribution: what lacks one of them is broken, and no extra mends it."""
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as an exception would, as Ctrl-C does, so that no part of a file stays behind."""
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("fair4free"))
+        raise typer.Exit
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON envelope on stdout.")]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+]
+
+
+class Stopped(Fair4FreeError):
+    """A signal ended the command."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(code - 128).name}")
+        self.exit_code = code
+
+
+class Bug(Fair4FreeError):
+    """A fault of this program. What is said of it may hold a data value, so a program is told its kind alone."""
+
+    exit_code = os.EX_SOFTWARE
 
 
 @dataclass
@@ -46,7 +76,7 @@ class Shell:
     def result(self, values: dict[str, Any], text: str) -> None:
         """End of a command that went well. Raises `Unreachable` where stdout takes nothing."""
         try:
-            _to_stdout(self._envelope(0, {"result": values}) if self.as_json else _printable(text))
+            _to_stdout((self._envelope(0, {"result": values}) if self.as_json else _printable(text)) + "\n")
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -60,7 +90,7 @@ class Shell:
         """Report an error; returns the exit code."""
         if self.as_json:
             with suppress(OSError):  # stderr says it all the same
-                _to_stdout(self._envelope(error.exit_code, {"error": error.as_json()}))
+                _to_stdout(self._envelope(error.exit_code, {"error": error.as_json()}) + "\n")
         where = f"{error.field}: " if error.field else ""
         self._say(f"[bold red]error[/] {_plain(where + error.problem)}")
         if error.remedy:
@@ -118,7 +148,7 @@ def _to_stdout(text: str) -> None:
     if sys.stdout is None:  # closed before we began
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:
         # what is left in the buffer would fail once more as Python ends
@@ -138,28 +168,54 @@ def _plain(text: str) -> str:
 
 def run(app: typer.Typer, extra: str) -> NoReturn:
     """The command line of `app`, whose commands the distribution's `extra` completes. With --json, what cannot be
-    parsed ends in an envelope too. SIGTERM ends it with 143 as an exception would, so that no part of a file stays
-    behind; `serve` has its own way. A pipe that nobody reads ends it with 141."""
-    signal.signal(signal.SIGTERM, _terminated)
+    parsed, is stopped or fails by a fault of ours ends in an envelope too. A signal ends it with 128 and its number;
+    `serve` has its own way. A pipe that nobody reads ends it with 141."""
+    for each in STOPPING:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(each, _stopped)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a result is told in the letters there are
     as_json = "--json" in sys.argv
     command = typer.main.get_command(app)
+    _take_any_path(command)
+    running = Shell(_named(command), as_json)
     try:
-        # what it returns is an exit code, as of Ctrl-C while modules load, or nothing
-        raise SystemExit(command.main(standalone_mode=not as_json))
-    except click.UsageError as error:
-        wrong = BadInput(error.format_message(), remedy="see --help")
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module in ("", *OURS):
-            raise
-        wrong = BadInput("is not installed", field=module, remedy=f"pip install 'fair4free[{extra}]'")
+        code = command.main(standalone_mode=not as_json)  # an exit code, as of Ctrl-C, or nothing
     except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            raise SystemExit(128 + signal.SIGPIPE) from None
-        raise
-    raise SystemExit(Shell(_named(command), as_json).failed(wrong))
+        code = 128 + signal.SIGPIPE if isinstance(ended.__context__, BrokenPipeError) else ended.code
+    except Exception as error:
+        code = running.failed(_explained(error, running, extra))
+    if code in {128 + each for each in (signal.SIGINT, *STOPPING)}:
+        code = running.failed(Stopped(code))
+    raise SystemExit(code)
+
+
+def _explained(error: Exception, running: Shell, extra: str) -> Fair4FreeError:
+    """What an error that no command expects means for the person at the keyboard; a fault of ours is told whole."""
+    usage = error.__context__ if isinstance(error, OSError) else error  # it could not be told
+    if isinstance(usage, click.UsageError):
+        return BadInput(usage.format_message(), remedy="see --help")
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        if module not in ("", *OURS):
+            return BadInput("is not installed", field=module, remedy=f"pip install 'fair4free[{extra}]'")
+    if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+        with suppress(OSError):
+            _to_stdout("")  # it may be what failed, as it does for --help
+        return Unreachable(
+            f"cannot write: {os.strerror(error.errno).lower()}", remedy="check free space, and where stdout leads"
+        )
+    running.note("".join(traceback.format_exception(error)))
+    return Bug(f"the program is at fault: {type(error).__name__}", remedy="report it, with what stderr says")
+
+
+def _take_any_path(command: click.Command) -> None:
+    """Not to be readable is no bad usage: what reads a path says what is wrong with it, and ends with 3."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.readable = False
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _take_any_path(each)
 
 
 def _named(command: click.Command) -> str:
@@ -173,7 +229,7 @@ def _named(command: click.Command) -> str:
     return " ".join(named)
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _stopped(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
@@ -186,6 +242,3 @@ def shell(command: str, as_json: bool) -> Iterator[Shell]:
             yield running
     except Fair4FreeError as error:
         raise SystemExit(running.failed(error)) from None
-    except KeyboardInterrupt:
-        running.note("stopped")
-        raise SystemExit(130) from None

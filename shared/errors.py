@@ -14,7 +14,7 @@ that the reader already has (columns, settings, files), never from the contents 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 
 class Fair4FreeError(Exception):
@@ -23,7 +23,7 @@ class Fair4FreeError(Exception):
     `problem` says what is wrong, `field` where (a column, setting, file or address), `remedy` what to do.
     """
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
     def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
         super().__init__(problem)

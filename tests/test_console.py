@@ -1,10 +1,13 @@
 """What a command line prints and how it ends: nothing from the other side steers a terminal, no prompt ends loudly."""
 
+import ctypes
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -94,26 +97,35 @@ def test_the_terminal_says_who_recalled_what_had_left(node: Node, tmp_path: Path
 
 
 NAMES = """
-import sys
+import signal
 from pathlib import Path
 import typer
 from shared.console import Json, run, shell
 from shared.errors import BadInput
 app = typer.Typer()
 @app.command()
-def name(is_refused: bool = False, json: Json = False):
+def name(fails_by: str = "", json: Json = False):
     with shell("name", json) as out:
-        if is_refused:
+        if fails_by == "refusal":
             raise BadInput("no name")
+        if fails_by == "fault":
+            raise ValueError("SECRET")
+        if fails_by:
+            Path("part").touch()
+            try:
+                signal.raise_signal(signal.Signals[fails_by])
+            finally:
+                Path("part").unlink()
         Path("done").touch()
         out.result({}, "stüdy")
 run(app, extra="consumer")
 """
 
 
-def naming(place: Path, redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a small command in `place` under the redirections of a shell."""
-    line = ["bash", "-o", "pipefail", "-c", f'"$@" {redirected}', "name", sys.executable, "-c", NAMES, *arguments]
+def naming(place: Path, redirected: str, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a small command in `place` under the redirections of a shell, after another command of it."""
+    script = f'{before}"$@" {redirected}'
+    line = ["bash", "-o", "pipefail", "-c", script, "name", sys.executable, "-c", NAMES, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     return subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True)
 
@@ -138,7 +150,7 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly(arguments: list[str], t
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
 def test_a_refusal_keeps_its_exit_code_where_nothing_can_be_written(form: list[str], tmp_path: Path) -> None:
-    assert naming(tmp_path, ">/dev/full 2>/dev/full", "--is-refused", *form).returncode == 2
+    assert naming(tmp_path, ">/dev/full 2>/dev/full", "--fails-by", "refusal", *form).returncode == 2
 
 
 def test_what_stdout_has_no_letters_for_is_written_all_the_same(tmp_path: Path) -> None:
@@ -188,15 +200,103 @@ def test_a_command_whose_extra_is_not_installed_says_which(
     assert [json.loads(line)["command"] for line in out.splitlines()] == ["doctor"] * len(form)
 
 
-def test_a_module_of_ours_that_is_missing_stays_loud(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_of_ours_that_is_missing_stays_loud(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = typer.Typer()
     broken.command()(lambda: importlib.import_module("shared.nothing"))
     monkeypatch.setattr("sys.argv", ["fair4free"])
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(SystemExit) as ended:
         run(broken, extra="consumer")
+    assert ended.value.code == 70
+    assert "ModuleNotFoundError: No module named 'shared.nothing'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_a_fault_of_the_program_is_no_refusal_and_its_envelope_holds_no_value(form: list[str], tmp_path: Path) -> None:
+    done = naming(tmp_path, "", "--fails-by", "fault", *form)
+    assert done.returncode == 70
+    assert "ValueError: SECRET" in done.stderr
+    assert "SECRET" not in done.stdout
+    envelopes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["exit_code"], each["error"]["kind"]) for each in envelopes] == [(70, "Bug")] * len(form)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=str)
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_a_command_that_is_stopped_undoes_what_it_began_and_says_so_in_one_envelope(
+    number: signal.Signals, form: list[str], tmp_path: Path
+) -> None:
+    done = naming(tmp_path, "", "--fails-by", number.name, *form)
+    assert (done.returncode, done.stderr) == (128 + number, f"error stopped by {number.name}\n")
+    assert not (tmp_path / "part").exists()
+    envelopes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["ok"], each["exit_code"], each["error"]["kind"]) for each in envelopes] == [
+        (False, 128 + number, "Stopped")
+    ] * len(form)
+
+
+def test_a_command_whose_terminal_may_hang_up_goes_on(tmp_path: Path) -> None:
+    ignoring = naming(tmp_path, "", "--fails-by", "SIGHUP", before="trap '' HUP; ")
+    assert (ignoring.returncode, ignoring.stdout) == (0, "st\\xfcdy\n")
+
+
+def test_help_that_cannot_be_written_is_no_refusal(tmp_path: Path) -> None:
+    done = naming(tmp_path, ">/dev/full", "--help")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "error cannot write: no space left on device")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=str)
+def test_bad_usage_stays_what_it_is_where_stderr_takes_nothing(form: list[str], tmp_path: Path) -> None:
+    assert naming(tmp_path, "2>/dev/full", "--no-such-option", *form).returncode == 2
+
+
+@pytest.mark.parametrize("program", [consumer.cli, data_owner.cli])
+def test_a_misspelt_command_is_answered_with_one_guess_and_the_program_says_its_version(program: ModuleType) -> None:
+    guessed = CliRunner().invoke(program.app, ["doctr"])
+    assert (guessed.exit_code, guessed.output.count("Did you mean")) == (2, 1)
+    done = CliRunner().invoke(program.app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"{version('fair4free')}\n")
+
+
+CAPABILITY_DROP, OVERRIDE, SEARCH = 24, 1, 2
+
+
+def as_others_are() -> None:
+    """Root, too, may then read only what its owner lets it: prctl(2), capabilities(7)."""
+    for each in (OVERRIDE, SEARCH):
+        ctypes.CDLL(None).prctl(CAPABILITY_DROP, each, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fair4free doctor closed",
+        "fair4free enrol study --invitation closed.json",
+        "fair4free-owner doctor closed",
+        "fair4free-owner init node --target died --sensitive sex --data closed.csv",
+        "fair4free-owner ledger verify closed.json --invitation closed.json",
+    ],
+)
+def test_what_may_not_be_read_is_no_bad_usage(line: str, tmp_path: Path) -> None:
+    for name in ("closed.json", "closed.csv"):
+        (tmp_path / name).touch(0o000)
+    (tmp_path / "closed").mkdir(0o000)
+    program, *words = line.split()
+    module = {"fair4free": "consumer", "fair4free-owner": "data_owner"}[program]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {module}.cli import main; main()", *words, "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        preexec_fn=as_others_are,
+    )
+    assert done.returncode == 3, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert "closed" in error["field"]
+    assert error["remedy"] not in ("", "see --help")
 
 
 @pytest.mark.parametrize("program", [consumer.cli, data_owner.cli])

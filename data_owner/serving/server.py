@@ -58,6 +58,7 @@ from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KINDS = {number: kind for kind, number in ARTEFACT_KINDS.items()}
 
 DECISIONS = {
@@ -113,7 +114,7 @@ def serve(
     ready: Callable[[Listening], None] = lambda listening: None,
     stopping: threading.Event | None = None,
 ) -> None:
-    """Serve until `stopping` is set or, in the main thread, SIGTERM or SIGINT comes, then let calls in flight finish.
+    """Serve until `stopping` is set or, in the main thread, one of `STOPPING` comes, then let calls in flight finish.
     Port 0 takes a free port.
 
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
@@ -136,11 +137,12 @@ def serve(
 
 @contextmanager
 def _set_by_signals(stopping: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stopping` while the body runs. Python lets the main thread alone say so."""
+    """Signals that are not ignored set `stopping` while the body runs. Python lets the main thread alone say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    found = {each: signal.signal(each, lambda *_: stopping.set()) for each in (signal.SIGTERM, signal.SIGINT)}
+    heard = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+    found = {each: signal.signal(each, lambda *_: stopping.set()) for each in heard}
     try:
         yield
     finally:
