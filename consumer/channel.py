@@ -11,6 +11,7 @@ import grpc
 from consumer.study import Study
 from protocol.calls import CLIENT_OPTIONS, RETRY_AFTER
 from protocol.identity import certificate_fingerprint, key_fingerprint
+from protocol.invitation import Invitation
 from protocol.refusals import AGAIN, EndlessData
 from protocol.transport import check_tls_1_3
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable, VerificationFailure
@@ -44,12 +45,11 @@ def mutual(study: Study) -> grpc.Channel:
     return _channel(invitation.address, credentials)
 
 
-def enrolment(study: Study) -> grpc.Channel:
+def enrolment(invitation: Invitation) -> grpc.Channel:
     """To the enrolment port: the owner is authenticated by the invitation, we are not yet.
 
     Raises `PolicyRefusal` unless TLS 1.3 is the lowest.
     """
-    invitation = study.invitation()
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
     return _channel(invitation.enrolment_address, credentials)
 

@@ -33,25 +33,30 @@ class Enrolled:
 def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float = 0.0) -> Enrolled:
     """Ask, or ask again, for this study's key to be let in, and keep the certificate once there is one.
 
+    A first `invitation` is kept at once, another once the owner has answered at its addresses.
     Raises `BadInput` for a name that cannot be shown or a wait that is none, `PolicyRefusal` if the owner denied it or
     has too many who wait, `VerificationFailure` if the certificate is for another key or the invitation is
     not whole or not of the keys this study trusts, and `Unreachable` if the owner is not there.
     """
     if not 0.0 <= wait_seconds < math.inf:  # NaN would never be over, and asks without a pause
         raise BadInput("not a time to wait", field="--wait", remedy="give seconds, 0 or more")
-    if invitation is not None:
-        _accept(study, invitation)
-    trusted = study.invitation()
     if not name.strip() or not name.isprintable():
         raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
+    trusted = study.invitation() if invitation is None else _accepted(study, invitation)
+    if not study.invitation_file.is_file():
+        folder.write(study.invitation_file, trusted.to_bytes())
     request = _request(study, name)
     fingerprint = identity.request_fingerprint(request)
     folder.write(study.fingerprint, fingerprint.encode())
     until = time.monotonic() + wait_seconds
-    while (response := _send(study, trusted, request)).state == wire.EnrolResponse.STATE_PENDING:
+    response = _send(trusted, request)
+    if invitation is not None:
+        folder.write(study.invitation_file, trusted.to_bytes())
+    while response.state == wire.EnrolResponse.STATE_PENDING:
         if time.monotonic() >= until:
             return Enrolled("pending", fingerprint, trusted.fingerprint)
         time.sleep(min(LIMITS.enrolment_poll_seconds, max(0.0, until - time.monotonic())))
+        response = _send(trusted, request)
     if response.state != wire.EnrolResponse.STATE_APPROVED:
         raise PolicyRefusal("the owner denied this request", field="enrol", remedy="ask the owner why")
     _keep(study, response.certificate, fingerprint)
@@ -67,8 +72,8 @@ def _request(study: Study, name: str) -> bytes:
     return identity.new_request(study.read_key(), name)
 
 
-def _accept(study: Study, path: Path) -> None:
-    """Keep the invitation. A study never changes its root of trust but by rotation; new addresses are taken over."""
+def _accepted(study: Study, path: Path) -> Invitation:
+    """What is offered, if this study may take it: it never changes its root of trust but by rotation."""
     offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
     offered.trusted_root()
     known = study.invitation_file.is_file()
@@ -82,7 +87,7 @@ def _accept(study: Study, path: Path) -> None:
     if known:  # what was verified since the first root still leads back to it
         kept = study.invitation()
         offered = offered.model_copy(update={"root": kept.root, "root_signatures": kept.root_signatures})
-    folder.write(study.invitation_file, offered.to_bytes())
+    return offered
 
 
 def _is_known(study: Study, offered: Invitation) -> bool:
@@ -93,8 +98,8 @@ def _is_known(study: Study, offered: Invitation) -> bool:
     return offered.fingerprint in {each.fingerprint for each in known}
 
 
-def _send(study: Study, invitation: Invitation, request: bytes) -> wire.EnrolResponse:
-    with channel.enrolment(study) as open_channel:
+def _send(invitation: Invitation, request: bytes) -> wire.EnrolResponse:
+    with channel.enrolment(invitation) as open_channel:
         stub = service.EnrolmentServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
             return channel.when_admitted(stub.Enrol, wire.EnrolRequest(certificate_request=request))

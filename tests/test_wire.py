@@ -146,7 +146,8 @@ def test_a_name_that_cannot_be_shown_is_refused_before_a_request_is_made(
     found = Study(tmp_path / "study")
     with pytest.raises(BadInput, match="can be shown"):
         consumer.enrol(found.folder, invitation=running.node.invitation, name=name)
-    assert consumer.enrol(found.folder, name="Ada").state == "pending"
+    assert not found.folder.exists()
+    assert consumer.enrol(found.folder, invitation=running.node.invitation, name="Ada").state == "pending"
 
 
 @pytest.mark.parametrize("new", [None, identity.new_key()], ids=["lost", "replaced"])
@@ -194,6 +195,30 @@ def test_a_study_never_changes_its_root_of_trust(running: Running, study: Study,
     path.write_bytes(forged.to_bytes())
     with pytest.raises(VerificationFailure, match="other keys"):
         consumer.enrol(study.folder, invitation=path)
+
+
+def test_new_addresses_are_taken_over_once_the_owner_answers_there(
+    running: Running, study: Study, tmp_path: Path
+) -> None:
+    kept, moved = study.invitation(), tmp_path / "moved.json"
+    elsewhere = kept.model_copy(update={"address": "localhost:1", "enrolment_address": "localhost:1"})
+    moved.write_bytes(elsewhere.to_bytes())
+    with pytest.raises(BadInput, match="not a name"):
+        consumer.enrol(study.folder, invitation=moved, name="\n")
+    with pytest.raises(Unreachable):
+        consumer.enrol(study.folder, invitation=moved)
+    assert study.invitation() == kept
+    moved.write_bytes(kept.model_copy(update={"address": "localhost:1"}).to_bytes())
+    assert consumer.enrol(study.folder, invitation=moved).state == "approved"
+    assert study.invitation().address == "localhost:1"
+
+
+def test_a_first_invitation_is_kept_for_the_doctor_to_show_though_nobody_answers(study: Study, tmp_path: Path) -> None:
+    lost, new = tmp_path / "lost.json", Study(tmp_path / "new")
+    lost.write_bytes(study.invitation().model_copy(update={"enrolment_address": "localhost:1"}).to_bytes())
+    with pytest.raises(Unreachable):
+        consumer.enrol(new.folder, invitation=lost)
+    assert new.invitation().enrolment_address == "localhost:1"
 
 
 def test_a_release_that_was_denied_can_no_longer_be_fetched(running: Running, study: Study) -> None:
@@ -362,7 +387,7 @@ def test_a_burst_from_one_address_leaves_the_list_of_who_waits_open_to_others(ru
             return error.code()
         return grpc.StatusCode.OK
 
-    with channel.enrolment(study) as opened, ThreadPoolExecutor(4) as pool:
+    with channel.enrolment(study.invitation()) as opened, ThreadPoolExecutor(4) as pool:
         stub = service.EnrolmentServiceStub(opened)
         codes = list(pool.map(ask, range(3 * LIMITS.enrolments_at_once)))
     refused = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION}
@@ -446,7 +471,7 @@ def test_doctor_misses_no_student_in_the_study_of_an_auditor(running: Running, s
 
 def test_a_request_that_is_none_is_refused_and_not_kept(running: Running, study: Study) -> None:
     before = sorted(running.node.enrolments.iterdir())
-    with channel.enrolment(study) as opened:
+    with channel.enrolment(study.invitation()) as opened:
         stub = service.EnrolmentServiceStub(opened)
         for data in (b"", b"not a request", study.certificate.read_bytes(), b"x" * 100_000):
             with pytest.raises(grpc.RpcError) as caught:
