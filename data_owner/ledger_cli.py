@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from data_owner.arguments import NodePath
+from data_owner.arguments import NodePath, check_is_file_name
 from shared.console import Json, shell
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ def export(
     from shared import folder
 
     with shell("ledger export", json) as out:
+        _check_may_write(out_file, of_ours='"countersigned":[')
         file = exported(Node.open(node))
         folder.write(out_file, file.to_bytes())
         out.result(
@@ -73,13 +75,15 @@ def report(
 ) -> None:
     """Verify an exported log, then report how much left, by party, day and kind."""
     from data_owner.ledger_export import verified
-    from data_owner.reports.ledger_report import ledger_report, totals
+    from data_owner.reports.ledger_report import TITLE, ledger_report, totals
     from shared import folder
 
     with shell("ledger report", json) as out:
+        _check_may_write(out_file, of_ours=f"<title>{TITLE}</title>")
+        figures = out_file.with_suffix(".figures.json")
+        _check_may_write(figures, of_ours=f'{{\n "title": "{TITLE}"')
         ledger = verified(file, invitation, None)
         found = ledger_report(ledger)
-        figures = out_file.with_suffix(".figures.json")
         folder.write(out_file, found.to_html().encode())
         folder.write(figures, found.to_json().encode())
         lines = [f"{label}: {value}" for label, value in found.facts]
@@ -88,3 +92,16 @@ def report(
             {"report": str(out_file), "figures": str(figures), **totals(ledger)},
             "\n".join([*lines, f"report: {out_file}"]),
         )
+
+
+def _check_may_write(path: Path, of_ours: str) -> None:
+    """Raises `BadInput` inside a node, and where a file stands that does not hold what such a file `of_ours` does."""
+    from data_owner.node import Node
+    from shared import folder
+    from shared.errors import BadInput
+
+    check_is_file_name(path, "--out")
+    if any(Node(parent).settings.is_file() for parent in path.resolve().parents):
+        raise BadInput("it is inside a node", field=str(path), remedy="choose a path outside of it")
+    if os.path.lexists(path) and not (path.is_file() and of_ours.encode() in path.read_bytes()):
+        raise folder.there_already(path, "choose another path, or remove it first")

@@ -514,6 +514,30 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
         assert run(command, file, "--invitation", invitation, code=1)["exit_code"] == 1
 
 
+def test_what_the_ledger_commands_write_replaces_nothing_but_what_they_wrote(node: Node, tmp_path: Path) -> None:
+    authority.write_invitation(node, "localhost:1", "localhost:2")
+    file, page = tmp_path / "ledger.json", tmp_path / "ledger.html"
+    other = tmp_path / "other.figures.json"
+    export, report = ["export", node.folder], ["report", file, "--invitation", node.invitation]
+
+    def run(words: list[object], out: object) -> str:
+        done = CliRunner().invoke(app, ["ledger", *map(str, words), "--out", str(out), "--json"])
+        assert done.exit_code in (0, 2), done.output
+        return json.loads(done.stdout).get("error", {}).get("problem", "")  # type: ignore[no-any-return]
+
+    for _ in range(2):  # every night to the same name
+        assert run(export, file) == run(report, page) == ""
+    other.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words, kept in ((report, file), (export, page), (export, other), (report, other.with_name("other.html"))):
+        assert run(words, kept) == "it is there already"
+    for place in (node.ledger, node.folder / "new.json", node.keys / "new.json"):
+        assert run(export, place) == run(report, place) == "it is inside a node"
+    for nameless in ("", ".", "/"):
+        assert run(export, nameless) == run(report, nameless) == "not the name of a file"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 # over a real socket
 
 

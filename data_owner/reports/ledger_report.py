@@ -12,6 +12,8 @@ from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Se
 from protocol.ledger_file import VerifiedLedger
 from shared.report import Cell, Report, Section, Table, Verdict
 
+TITLE = "What left"
+
 
 def totals(ledger: VerifiedLedger) -> dict[str, int]:
     """The facts at the head of the report, for a program."""
@@ -31,7 +33,7 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
     released = _released(ledger, served)
     checkpoint = ledger.checkpoint
     return Report(
-        title="What left",
+        title=TITLE,
         subtitle=f"Egress log {checkpoint.origin}, {checkpoint.size:,} entries, root {checkpoint.root_hash.hex()}",
         verdicts=(
             Verdict("good", "The log is whole", "Every entry is under the signed checkpoint, in order.", "verified"),
