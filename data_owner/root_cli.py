@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_owner.arguments import NodePath
+from data_owner.arguments import NodePath, check_is_file_name
 from shared.console import Json, shell
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def key(
     from shared import folder, keyring
 
     with shell("root key", json) as out:
+        check_is_file_name(file, "FILE")
         public_half = file.with_suffix(file.suffix + ".pub")
         _refuse_to_replace(file, public_half, remedy="choose another path")
         made = Ed25519PrivateKey.generate()
@@ -73,6 +74,7 @@ def propose(
     from shared.clock import now
 
     with shell("root propose", json) as out:
+        check_is_file_name(document, "--out")
         # signatures of another proposal, left beside this one, would make its installation fail
         _refuse_to_replace(
             document,
@@ -102,6 +104,7 @@ def sign(
     with shell("root sign", json) as out:
         proposed = folder.read(document, "give the document that `root propose` wrote")
         root = Root.from_bytes(proposed)
+        keyring.sealed(key)  # before a person is asked for its passphrase
         beside = (key.parent / keyring.BESIDE).is_file()
         passphrase = keyring.passphrase_of(key.parent) if keyring.given() or beside else _ask(confirm=False)
         place = document.with_suffix(".sig")
@@ -157,13 +160,20 @@ def _refuse_to_replace(*paths: Path, remedy: str) -> None:
 
 def _ask(confirm: bool) -> bytes:
     """A passphrase from the person at the keyboard. Raises `BadInput` if nobody gives one."""
+    import warnings
+    from getpass import GetPassWarning
+
     import click
 
     from shared.errors import BadInput
     from shared.keyring import FILE_VARIABLE
 
     try:
-        found: str = typer.prompt("Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True)
-    except click.Abort:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", GetPassWarning)  # no terminal to ask at
+            found: str = typer.prompt(
+                "Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True
+            )
+    except (click.Abort, GetPassWarning):
         raise BadInput("none was given", field="passphrase", remedy=f"type it, or set {FILE_VARIABLE}") from None
     return found.encode()

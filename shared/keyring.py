@@ -28,9 +28,14 @@ def create(path: Path, key: Ed25519PrivateKey, passphrase: bytes) -> None:
     folder.write(path, seal(key, passphrase), folder.PRIVATE)
 
 
+def sealed(path: Path) -> bytes:
+    """The file of a key. Raises `Unreachable` if it is not here."""
+    return folder.read(path, "restore the key from its backup, or attach its medium")
+
+
 def read(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
     """Raises `Unreachable` if there is no such key here, `BadInput` if it is damaged or the passphrase is another."""
-    return unseal(folder.read(path, "restore the key from its backup, or attach its medium"), passphrase, str(path))
+    return unseal(sealed(path), passphrase, str(path))
 
 
 def passphrase_of(keys: Path) -> bytes:

@@ -1,7 +1,10 @@
 """The key ceremony: root keys on media of their own, signed off line, rotated by old and new thresholds, followed."""
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -29,6 +32,7 @@ from tests.kills import NOW, Keys, make_node, owner_writes
 from tests.owner_process import ROOT, let_in
 
 STICK = "a passphrase for the stick"
+MAIN = "from data_owner.cli import main; main()"
 
 
 def run(*arguments: object, code: int = 0, passphrase: str | None = None) -> dict[str, str]:
@@ -213,6 +217,31 @@ def test_only_a_role_whose_key_is_at_the_node_gets_a_new_one_there(tmp_path: Pat
     assert (done.exit_code, json.loads(done.stdout)["error"]["field"]) == (2, "--renew")
     assert sorted(node.keys.iterdir()) == kept
     assert not document.exists()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_no_file_to_write(tmp_path: Path, path: str) -> None:
+    node = make_node(tmp_path / "node")
+    for words in (["root", "key", path], ["root", "propose", node.folder, "--out", path]):
+        assert run(*words, passphrase=STICK, code=2)["problem"] == "not the name of a file"
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_key_that_is_not_there_or_without_a_terminal(tmp_path: Path) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root.json"
+    run("root", "propose", node.folder, "--out", document)
+    missing, stick = tmp_path / "missing.key", tmp_path / "stick.key"
+    run("root", "key", stick, passphrase=STICK)
+    for key, code in ((missing, 3), (stick, 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, "root", "sign", document, "--key", key],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            start_new_session=True,  # which has no terminal
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 2), done.stderr
+        assert "Passphrase of" not in done.stderr
 
 
 def rotate(node: Node, *renew: KeyRole) -> None:
