@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_owner.arguments import NodePath
@@ -10,6 +11,7 @@ from shared.console import Json, shell
 
 if TYPE_CHECKING:
     from data_owner.privacy.accounting import Query
+    from data_owner.privacy.budget import Charge
     from data_owner.privacy.budget_state import BudgetState
     from data_owner.settings import PrivacySettings
 
@@ -28,9 +30,10 @@ def budget(
         settings = read_settings(opened)
         privacy = settings.privacy
         if privacy is None:
-            charged = len(Budget(opened.budget).charges())
-            text = f"no [privacy] in owner.toml: nothing bounds what a release may have memorised. {charged} charges."
-            out.result({"epsilon": None, "charges": charged}, text)
+            charges = Budget(opened.budget).charges()
+            text = "no [privacy] in owner.toml: nothing bounds what a release may have memorised. "
+            nothing = dict.fromkeys(("epsilon", "spent", "left", "next"))
+            out.result({**nothing, "charges": _charges(charges)}, f"{text}{len(charges)} charges.")
             return
         from data_owner.privacy.budget_state import state
 
@@ -44,10 +47,7 @@ def _values(found: BudgetState, privacy: PrivacySettings) -> dict[str, Any]:
         "epsilon": privacy.epsilon,
         "spent": {**found.spent.model_dump(), "epsilon": found.spent.epsilon},
         "left": found.left,
-        "charges": [
-            {"at": charge.at, "drawn": charge.sha256, "queries": [query.model_dump() for query in charge.queries]}
-            for charge in found.charges
-        ],
+        "charges": _charges(found.charges),
         "next": {
             "epsilon": following.epsilon,
             "queries": [query.model_dump() for query in following.queries],
@@ -56,6 +56,13 @@ def _values(found: BudgetState, privacy: PrivacySettings) -> dict[str, Any]:
         if following
         else None,
     }
+
+
+def _charges(charges: Sequence[Charge]) -> list[dict[str, Any]]:
+    return [
+        {"at": charge.at, "drawn": charge.sha256, "queries": [query.model_dump() for query in charge.queries]}
+        for charge in charges
+    ]
 
 
 def _lines(found: BudgetState, privacy: PrivacySettings) -> list[str]:

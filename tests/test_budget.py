@@ -1,11 +1,13 @@
 """The budget: charged before anything is drawn, by one process at a time, and never less than was spent."""
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from data_owner.owner_toml import dump
 from data_owner.privacy.accounting import Query, affordable, guarantee
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.budget_state import state
-from data_owner.settings import PrivacySettings
+from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from tests.test_private_marginals import declared, people
 
@@ -177,6 +179,25 @@ def test_what_the_next_draw_would_ask_is_what_it_is_charged_for(tmp_path: Path) 
     done = CliRunner().invoke(app, ["budget", str(node.folder)])
     assert f"ε {drawn.spent.epsilon:.3f} of 1 is spent in 1 of 1 draws" in done.output
     assert "the next draw would be refused" in done.output
+
+
+def test_a_program_reads_the_same_of_a_node_with_a_budget_and_of_one_that_has_none_any_more(tmp_path: Path) -> None:
+    node = Node(tmp_path / "hospital")
+    table = people()[["age", "gain", "sex", "died"]]
+    steps.init(node.folder, data=table, target="died", sensitive=("sex",), positive="1", epsilon=1.0)
+    asked = declared(table)
+    following = state(node, asked, ONE).following
+    assert following is not None
+    Budget(node.budget).charge(following.queries, ONE, "a", 0)
+
+    def told(settings: OwnerSettings) -> dict[str, Any]:
+        node.settings.write_text(dump(settings), encoding="utf-8")
+        done = CliRunner().invoke(app, ["budget", str(node.folder), "--json"])
+        return json.loads(done.stdout)["result"]  # type: ignore[no-any-return]
+
+    bounded, unbounded = told(asked), told(asked.model_copy(update={"privacy": None}))
+    assert len(bounded["charges"]) == 1
+    assert unbounded == {**dict.fromkeys(bounded), "charges": bounded["charges"]}
 
 
 def test_a_class_spelt_otherwise_is_told_before_it_spends_the_budget_and_refuses_nothing(tmp_path: Path) -> None:
