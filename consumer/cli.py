@@ -37,7 +37,8 @@ def enrol(
     from consumer import receiving_steps
 
     with shell("enrol", json) as out:
-        found = receiving_steps.enrol(study, invitation=invitation, name=name, wait_seconds=wait)
+        with out.progress("asking the owner"):
+            found = receiving_steps.enrol(study, invitation=invitation, name=name, wait_seconds=wait)
         advice = (
             "certificate received. Next: fetch."
             if found.state == "approved"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_owner import budget_cli, ledger_cli, root_cli
+from data_owner import budget_cli, enrol_cli, ledger_cli, root_cli
 from data_owner.arguments import NodePath
 from data_owner.node import Node
 from data_owner.release_status import SERVABLE
-from protocol.access import PartyRole
 from shared.console import Json, Version, run, shell
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import PolicyRefusal
 
 if TYPE_CHECKING:
     from data_owner.attacks.battery import Battery
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(root_cli.app, name="root")
 app.command("budget")(budget_cli.budget)
+app.command("enrol")(enrol_cli.enrol)
 
 By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
 
@@ -49,7 +50,9 @@ def init(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Crop pictures to their centre and resize to this side, 8 to 112; 64 for CelebA."),
+        typer.Option(
+            metavar="SIDE", help="Crop pictures to their centre and resize to this side, 8 to 112; 64 for CelebA."
+        ),
     ] = None,
     skip_bad_files: Annotated[
         bool | None, typer.Option(help="List unusable pictures in skipped.csv and go on; on for CelebA.")
@@ -71,33 +74,45 @@ def init(
     from data_owner import steps
 
     with shell("init", json) as out:
-        settings = steps.init(
-            node,
-            data=data,
-            images=images,
-            labels=labels,
-            size=size,
-            skip_bad_files=skip_bad_files,
-            dataset_name=dataset,
-            sensitive=tuple(sensitive or ()),
-            target=target,
-            positive=positive,
-            name=name,
-            small_groups="merge" if merge_small_groups else "refuse",
-            epsilon=epsilon,
-        )
+        with out.progress("reading"):
+            settings = steps.init(
+                node,
+                data=data,
+                images=images,
+                labels=labels,
+                size=size,
+                skip_bad_files=skip_bad_files,
+                dataset_name=dataset,
+                sensitive=tuple(sensitive or ()),
+                target=target,
+                positive=positive,
+                name=name,
+                small_groups="merge" if merge_small_groups else "refuse",
+                epsilon=epsilon,
+            )
         undecided = [column for column, entry in settings.columns.items() if entry.kind == "undecided"]
-        text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {node}/owner.toml."
+        place = Node(node).settings
+        text = f"{node}: {len(settings.columns)} columns, positive class {settings.positive}. Read {place}."
         if undecided:
             text += f" Set the kind of: {', '.join(undecided)}."
         if settings.privacy is not None:
-            text += f" `fair4free-owner budget {node}` says which columns have to declare what they can hold."
+            command = f"fair4free-owner budget {shlex.quote(str(node))}"
+            text += f" `{command}` says which columns have to declare what they can hold."
         text += " Next: train."
         skipped = len(steps.skipped(node))
         if skipped:
             text += f" Left out {skipped:,} files or labels: {Node(node).skipped} says why."
-        found = {"node": str(node), "columns": len(settings.columns), "undecided": undecided, "skipped": skipped}
-        out.result(found, text)
+        out.result(
+            {
+                "node": str(node),
+                "settings": str(place),
+                "columns": len(settings.columns),
+                "positive": settings.positive,
+                "undecided": undecided,
+                "skipped": skipped,
+            },
+            text,
+        )
 
 
 @app.command()
@@ -128,7 +143,12 @@ def gate(node: NodePath, json: Json = False) -> None:
         _refuse(Node(node), found.version, found.failures, found.exceeded)
         card = found.measured.card
         out.result(
-            {"version": found.version, "card": card.model_dump(mode="json"), "report": str(Node(node).report)},
+            {
+                "version": found.version,
+                "card": card.model_dump(mode="json"),
+                "report": str(Node(node).report),
+                "privacy_report": str(Node(node).privacy_report),
+            },
             f"release {found.version} is within the policy. "
             f"{_measured(card)}. "
             f"Read {Node(node).report} and {Node(node).privacy_report}{_unsure(found.battery, card)}. "
@@ -164,7 +184,7 @@ def attack(
                 "version": found.version,
                 "attacks": words,
                 "rehearsal": found.is_rehearsal,
-                "report": str(Node(node).privacy_report),
+                "privacy_report": str(Node(node).privacy_report),
             },
             "\n".join([*lines, f"Read {Node(node).privacy_report}."]),
         )
@@ -195,7 +215,7 @@ def privacy(
 
     with shell("privacy", json) as out:
         page = decisions.write_privacy_report(node, version=version)
-        out.result({"report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
+        out.result({"privacy_report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
 
 
 @app.command()
@@ -232,40 +252,6 @@ def deny(
         out.result(
             {"version": done.version, "state": "denied", "servable": done.servable, "same": done.same},
             f"{words}. Releases that may still be served: {left}.",
-        )
-
-
-@app.command()
-def enrol(
-    node: NodePath,
-    approve: Annotated[str | None, typer.Option(help="Fingerprint of the request to approve.")] = None,
-    deny: Annotated[str | None, typer.Option(help="Fingerprint to deny, or to withdraw.")] = None,
-    by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
-    role: Annotated[PartyRole, typer.Option(help="What an approved one may do.")] = PartyRole.ANALYST,
-    json: Json = False,
-) -> None:
-    """List requests to enrol; approve or deny one by fingerprint."""
-    from datetime import UTC, datetime
-
-    from data_owner import authority
-
-    with shell("enrol", json) as out:
-        opened = Node.open(node)
-        if approve is not None and deny is not None:
-            raise BadInput("both --approve and --deny", field="enrol", remedy="give one of them")
-        fingerprint = deny if approve is None else approve
-        if fingerprint is not None:
-            decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
-            authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
-        found = authority.enrolments(opened)
-        damaged = [str(error) for error in authority.damaged(opened)]
-        lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]
-        lines += [f"{'damaged':9} {problem}" for problem in damaged]
-        if approve is not None:
-            lines.append("The analyst runs `fair4free enrol` again to get the certificate.")
-        out.result(
-            {"enrolments": [entry.model_dump(mode="json") for entry in found], "damaged": damaged},
-            "\n".join(lines) or "nobody has asked yet.",
         )
 
 

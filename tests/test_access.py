@@ -340,13 +340,22 @@ def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: 
     assert [(entry["decision"], entry["role"]) for entry in enrol()] == [("pending", None)]
     assert enrol("--approve", party, "--role", "auditor", "--by", "Ada")[0]["role"] == "auditor"
     assert authority.role(running.node, party) is PartyRole.AUDITOR
+    with_role = ["enrol", str(running.node.folder), "--deny", party, "--by", "Ada", "--role", "auditor"]
+    assert CliRunner().invoke(app, with_role).exit_code == 2
     denied = enrol("--deny", party, "--by", "Ada")[0]
     assert (denied["decision"], denied["role"]) == ("denied", "auditor")
     assert authority.role(running.node, party) is None
 
 
 @pytest.mark.parametrize(
-    "words", [("--deny", "", "--by", "Ada"), ("--approve", "", "--by", "Ada"), ("--deny", "0" * 64)]
+    "words",
+    [
+        ("--deny", "", "--by", "Ada"),
+        ("--approve", "", "--by", "Ada"),
+        ("--deny", "0" * 64),
+        ("--by", "Ada"),
+        ("--role", "auditor"),
+    ],
 )
 def test_a_decision_about_nobody_or_by_nobody_is_bad_usage(words: tuple[str, ...], running: Running) -> None:
     assert CliRunner().invoke(app, ["enrol", str(running.node.folder), *words]).exit_code == 2

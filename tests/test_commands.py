@@ -34,7 +34,7 @@ from data_owner.node import Node
 from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
-from data_owner.settings import OwnerSettings
+from data_owner.settings import OwnerSettings, PrivacySettings
 from protocol.access import PartyRole
 from protocol.artefacts import Artefact
 from shared import folder
@@ -82,6 +82,18 @@ def test_help_says_what_every_argument_and_option_is(app: typer.Typer) -> None:
     for each in found:
         for parameter in each.params:
             assert getattr(parameter, "help", None), f"{each.name} {parameter.name}"
+
+
+@pytest.mark.parametrize("app", [consumer.cli.app, data_owner.cli.app])
+def test_help_is_whole_on_a_terminal_of_80_columns(app: typer.Typer) -> None:
+    def lines(found: click.Command, words: list[str]) -> list[str]:
+        inner = found.commands.items() if isinstance(found, click.Group) else ()
+        page = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).stdout.splitlines()
+        return [*page, *(line for name, each in inner for line in lines(each, [*words, name]))]
+
+    said = lines(typer.main.get_command(app), [])
+    assert len(said) > 100
+    assert [line for line in said if "…" in line] == []
 
 
 # command line, the function it hands on to, and all that must arrive there
@@ -247,6 +259,52 @@ def test_an_init_keeps_what_came_into_its_folder_while_it_read(
     with pytest.raises(BadInput, match="not empty"):
         steps.init(node.folder, data=table, **ROLES)
     assert Node.open(node.folder).ledger.is_file()
+
+
+def test_what_init_prints_can_be_pasted_and_a_program_hears_it_too(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = steps.init(tmp_path / "sp ace", data=table, **ROLES)
+    with_budget = settings.model_copy(update={"privacy": PrivacySettings(epsilon=1.0)})
+    monkeypatch.setattr(steps, "init", lambda *arguments, **named: with_budget)
+    node = tmp_path / "sp ace"
+    assert f"`fair4free-owner budget '{node}'`" in CliRunner().invoke(data_owner.cli.app, ["init", str(node)]).stdout
+    found = json.loads(CliRunner().invoke(data_owner.cli.app, ["init", str(node), "--json"]).stdout)["result"]
+    assert (found["positive"], found["settings"]) == ("1", str(node / "owner.toml"))
+
+
+def test_the_page_about_privacy_has_one_name_in_every_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    gated = MagicMock(failures=(), exceeded=())
+    gated.version = 1
+    gated.measured.card.model_dump.return_value = {}
+    attacked = SimpleNamespace(version=1, is_rehearsal=True, exceeded=(), verdicts=())
+    page = Node(HOSPITAL).privacy_report
+    monkeypatch.setattr(steps, "gate", lambda *arguments, **named: gated)
+    monkeypatch.setattr("data_owner.cli._measured", lambda card: "")
+    monkeypatch.setattr("data_owner.cli._unsure", lambda made, card: "")
+    monkeypatch.setattr("data_owner.attack_steps.attack", lambda *arguments, **named: attacked)
+    monkeypatch.setattr("data_owner.decisions.write_privacy_report", lambda *arguments, **named: page)
+    for name in ("gate", "attack", "privacy"):
+        done = CliRunner().invoke(data_owner.cli.app, [name, str(HOSPITAL), "--json"])
+        assert json.loads(done.stdout)["result"]["privacy_report"] == str(page), name
+
+
+@pytest.mark.parametrize(
+    ("app", "line", "step"),
+    [
+        (data_owner.cli.app, "init hospital", "data_owner.steps.init"),
+        (consumer.cli.app, "enrol study --wait 60", "consumer.receiving_steps.enrol"),
+    ],
+)
+def test_what_may_take_long_shows_that_it_goes_on(
+    app: typer.Typer, line: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **named: object) -> None:
+        raise Arrived("it arrived")
+
+    monkeypatch.setattr(step, stop)
+    done = CliRunner().invoke(app, line.split(), env={"FORCE_COLOR": "1"})
+    assert "0:00:00" in done.stderr
 
 
 def test_one_sensitive_column_may_be_given_by_its_name_alone(table: pd.DataFrame, tmp_path: Path) -> None:
