@@ -82,8 +82,8 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
         training = settings.training.model_copy(update={"seed": seed})
         teacher = default_settings(prepared.schema)
         # of fewer records a group is smaller, and yet large where the release's is
-        large = round(teacher.large_group * len(records) / len(prepared.training))
-        teacher = dataclasses.replace(teacher, large_group=large)
+        share = len(records) / len(prepared.training)
+        teacher = dataclasses.replace(teacher, large_group=teacher.large_group * share)
         return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training, teacher))
 
     found = with_training(

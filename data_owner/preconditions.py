@@ -80,9 +80,13 @@ def check_teacher(node: Node, version: int) -> None:
         )
 
 
-def check_apart(node: Node, settings: OwnerSettings) -> str:
+def check_apart(
+    node: Node, settings: OwnerSettings, own: int | None = None, read: dict[str, Rows] | None = None
+) -> str:
     """How the records compare with those of every release that was approved before, denied since or not, in words.
 
+    `own`: the release that is to follow them, of whose rows digests must be kept too. `read` keeps the records' rows
+    by view for a second look, which costs little then.
     Each is compared in its own columns, so that what owner.toml leaves out or calls otherwise by now hides nothing.
     A budget covers all releases together: under one there is nothing to say. Raises `PolicyRefusal` if they differ by
     less than the minimum count and not by nothing, or cannot be read as they were then, and `Unreachable` where what
@@ -90,18 +94,27 @@ def check_apart(node: Node, settings: OwnerSettings) -> str:
     """
     if settings.privacy is not None:
         return ""
+    if own is not None and _rows(node, own) is None:
+        raise PolicyRefusal(
+            "an older version of this program made it and kept no digests of its rows to hold later ones against",
+            field=f"release {own}",
+            remedy="train again",
+        )
     with Ledger(node.ledger) as log:
         kept = {version: _rows(node, version) for version in log.approved()}
     minimum_count = settings.policy.minimum_count
-    table = read_table(node.records) if any(kept.values()) else None
     counts: dict[int, int | None] = dict.fromkeys(kept)
-    seen: dict[str, Rows] = {}
+    rows: dict[int, int] = {}
+    read = {} if read is None else read
+    table: pd.DataFrame | None = None
     for version, before in kept.items():
-        if before is not None and table is not None:
+        if before is not None:
             view = before.view.model_dump_json()
-            if view not in seen:
-                seen[view] = _in_view(table, before.view, version)
-            counts[version] = changed(before, seen[view])
+            if view not in read:
+                table = read_table(node.records) if table is None else table
+                read[view] = _in_view(table, before.view, version)
+            counts[version] = changed(before, read[view])
+            rows[version] = len(before.digests) + len(read[view].digests)
     few = [version for version, count in counts.items() if count is not None and 0 < count < minimum_count]
     if few:
         raise PolicyRefusal(
@@ -111,7 +124,7 @@ def check_apart(node: Node, settings: OwnerSettings) -> str:
             remedy=f"release the same records as then, or wait until {minimum_count} or more were removed or added (a "
             f"changed record counts as both), or {WITH_A_BUDGET}",
         )
-    return in_words(counts, minimum_count)
+    return in_words(counts, rows, minimum_count)
 
 
 def _in_view(table: pd.DataFrame, view: View, version: int) -> Rows:
@@ -127,9 +140,9 @@ def _in_view(table: pd.DataFrame, view: View, version: int) -> Rows:
 
 
 def _rows(node: Node, version: int) -> Rows | None:
-    """What is kept of the rows of a release: None of one that was made before anything was."""
+    """What is kept of the rows of a release: None of one whose state says that it was made before anything was."""
     path, state = node.rows(version), release.written(node, version)
-    if state.rows_sha256 == "" if state is not None else not path.exists():
+    if state is not None and state.rows_sha256 == "":
         return None
     remedy = f"restore it from its backup, or {WITH_A_BUDGET}"
     data = folder.read(path, remedy)

@@ -174,6 +174,8 @@ def _ask(confirm: bool) -> bytes:
             found: str = typer.prompt(
                 "Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True
             )
-    except (click.Abort, GetPassWarning):
+    except (click.Abort, GetPassWarning) as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         raise BadInput("none was given", field="passphrase", remedy=f"type it, or set {FILE_VARIABLE}") from None
     return found.encode()

@@ -240,7 +240,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     release.check_not_denied(node, version)
     check_unchanged(node, version, settings)
     check_teacher(node, version)
-    earlier = check_apart(node, settings)
+    earlier = check_apart(node, settings, version)
     prepared = prepare(node, settings)
     drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")

@@ -24,12 +24,14 @@ from protocol.ledger_file import verify_ledger
 from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal
-from tests.conftest import record_measured
+from tests.conftest import record_measured, rows_of
 
 
 def another(node: Node, made: dict[Artefact, bytes]) -> int:
     """A newer release of these bytes, measured, with the card of the first."""
-    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(
+        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
+    )
     record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
     return version
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_owner import decisions, digests, release, steps
+from data_owner import decisions, digests, preconditions, release, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.ledger import Ledger
@@ -114,19 +114,24 @@ def test_a_draft_that_nobody_approved_is_in_nobodys_hands(node: Node) -> None:
     assert approved(node, patients().iloc[21:]) == 3
 
 
-def test_approval_compares_under_the_lock_so_that_no_other_is_approved_in_between(
+def test_approval_reads_the_records_before_the_lock_and_compares_again_under_it(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drafted(node, patients().iloc[1:])
+    drafted(node, patients())
+    waits: list[bool] = []
 
-    def compared(node: Node, settings: OwnerSettings) -> str:
-        with pytest.raises(Unreachable, match="another run holds it"), folder.locked(node.lock, waits=False):
-            pass
-        return check_apart(node, settings)
+    def compared(node: Node, settings: OwnerSettings, own: int, read: dict[str, Rows]) -> str:
+        try:
+            with folder.locked(node.lock, waits=False):
+                waits.append(False)
+        except Unreachable:
+            waits.append(True)
+            monkeypatch.setattr(preconditions, "read_table", None)
+        return check_apart(node, settings, own, read)
 
     monkeypatch.setattr(decisions, "check_apart", compared)
-    with pytest.raises(PolicyRefusal, match=FEW):
-        decisions.approve(node.folder, by="Ada")
+    decisions.approve(node.folder, by="Ada")
+    assert waits == [False, True]
 
 
 def test_what_owner_toml_says_of_columns_by_now_does_not_hide_who_is_missing(node: Node) -> None:
@@ -161,7 +166,7 @@ def test_what_was_kept_of_an_approved_release_and_is_gone_or_damaged_is_named_wi
     path = node.rows(1)
     if not state_is_there:
         (node.release(1) / release.STATE).unlink()
-    for data in (path.read_bytes()[:-3], b"", None) if state_is_there else (path.read_bytes()[:-3], b""):
+    for data in (path.read_bytes()[:-3], b"", None):
         path.unlink() if data is None else path.write_bytes(data)
         with pytest.raises(Fair4FreeError) as lost:
             check_apart(node, read_settings(node))
@@ -186,6 +191,26 @@ def test_a_release_from_before_rows_were_kept_stops_nobody_and_is_said_to_be_not
     assert found_at(node, "records").text.endswith(f"the same records as release {version}; {said}")
     decisions.write_privacy_report(node.folder)
     assert ["Beside earlier releases", f"{said}."] in of_node(node)["facts"]
+
+
+@pytest.mark.parametrize("rows_sha256", ["", "0" * 64])
+def test_a_release_without_digests_of_its_own_rows_is_not_approved_whoever_made_it(
+    node: Node, rows_sha256: str
+) -> None:
+    version = drafted(node, patients())
+    state = release.status(node, version).model_copy(update={"rows_sha256": rows_sha256})
+    folder.write(node.release(version) / release.STATE, state.model_dump_json().encode())
+    with pytest.raises(Fair4FreeError, match="train again" if not rows_sha256 else "restore it from its backup"):
+        decisions.approve(node.folder, by="Ada")
+    assert release.status(node, version).state == "measured"
+
+
+def test_where_no_row_is_the_same_nothing_tells_who_is_missing_and_that_is_said(node: Node) -> None:
+    hold(node, patients().iloc[1:].assign(age=lambda table: table["age"] + 1))
+    assert "nothing tells who is missing: release 1" in check_apart(node, read_settings(node))
+    hold(node, patients().iloc[1:].astype({"lactate": "float32"}))
+    with pytest.raises(PolicyRefusal, match=FEW):
+        check_apart(node, read_settings(node))
 
 
 def test_doctor_says_before_training_what_the_gate_will_and_the_page_what_a_release_was_compared_with(

@@ -42,11 +42,22 @@ def test_small_columns_move_to_the_nearest_point_of_the_span_of_large_ones(large
     assert torch.allclose(again, after, atol=1e-5)
 
 
-@given(st.lists(st.integers(0, 60), min_size=2, max_size=8), st.integers(1, 80))
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=8), st.integers(1, 80))
 def test_large_groups_have_enough_records_or_are_the_two_largest(sizes: list[int], least: int) -> None:
-    found = are_large(torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)), len(sizes), least)
-    second = sorted(sizes)[-2]
-    assert found.tolist() == [size >= least or size >= second for size in sizes]
+    shares = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+    large = are_large(shares, sum(sizes), least - 0.5).tolist()
+    enough = [size >= least for size in sizes]
+    assert sum(large) == max(2, sum(enough))
+    assert all(found for found, has in zip(large, enough, strict=True) if has)
+    rest = [size for size, found in zip(sizes, large, strict=True) if not found]
+    assert max(rest, default=0) <= min(size for size, found in zip(sizes, large, strict=True) if found)
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=8), st.integers(2, 5))
+def test_a_group_is_large_in_a_part_of_the_records_where_it_is_in_all_of_them(sizes: list[int], parts: int) -> None:
+    shares, records = torch.tensor(sizes, dtype=torch.float64) / sum(sizes), 60 * sum(sizes)
+    whole = are_large(shares, records, 1000.5)
+    assert torch.equal(whole, are_large(shares, records // parts, 1000.5 / parts))
 
 
 def group_weights(disclosed: Disclosed, large_group: int) -> tuple[torch.Tensor, bytes]:

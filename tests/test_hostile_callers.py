@@ -31,7 +31,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from tests.conftest import record_measured
+from tests.conftest import record_measured, rows_of
 from tests.owner_process import OwnerProcess, let_in, owner_process
 
 LARGE = 3_000_064
@@ -55,7 +55,9 @@ def hospital(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     card = artefacts.pop(Artefact.CARD)
     for first in (0, 1):  # LARGE_RELEASE and TO_BE_DENIED are not the same bytes, or the denial would be of both
         artefacts[Artefact.DECODER] = bytes((first + byte) % 256 for byte in range(256)) * (LARGE // 256)
-        version = release.write_draft(node, artefacts, digests.settings_digest(node, read_settings(node)), now())
+        version = release.write_draft(
+            node, artefacts, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
+        )
         record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")
     return node.folder

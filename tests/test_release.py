@@ -32,7 +32,7 @@ from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.schema import NumericColumn
 from shared.table import read_table
-from tests.conftest import QUICK, patients, record_measured, short_training
+from tests.conftest import QUICK, patients, record_measured, rows_of, short_training
 
 
 @settings(max_examples=300, deadline=None)
@@ -97,7 +97,7 @@ def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
     node: Node, words: tuple[str, ...], option: str
 ) -> None:
     run = digests.settings_digest(node, read_settings(node))
-    version = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), run, now())
+    version = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), run, now(), rows=rows_of(node))
     before = record_measured(node, version, b"{}", exceeded=("reconstruction",))
     done = CliRunner().invoke(app, [words[0], str(node.folder), *words[1:], "--json"])
     assert (done.exit_code, json.loads(done.stdout)["error"]["field"]) == (2, option)
@@ -106,7 +106,7 @@ def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
 
 def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node))
     with pytest.raises(PolicyRefusal) as caught:
         decisions.approve(node.folder, by="Ada")
     assert "gate" in caught.value.remedy
@@ -114,7 +114,7 @@ def test_a_draft_cannot_be_approved_and_the_remedy_names_the_gate(node: Node) ->
 
 def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node))
     record_measured(node, 2, b"{}")
     node.settings.write_text(node.settings.read_text().replace("density_of_real = 0.6", "density_of_real = 0.9"))
     with pytest.raises(PolicyRefusal, match="policy changed"):
@@ -124,7 +124,7 @@ def test_a_changed_policy_needs_a_new_gate(node: Node) -> None:
 def test_a_release_that_nothing_says_was_attacked_is_not_approved(node: Node) -> None:
     settings = read_settings(node)
     draft = release.trained_artefacts(node, 1)
-    version = release.write_draft(node, draft, digests.settings_digest(node, settings), now())
+    version = release.write_draft(node, draft, digests.settings_digest(node, settings), now(), rows=rows_of(node))
     card = folder.read(node.release(1) / Artefact.CARD.filename, "")
     policy = digests.policy_id(settings)
     release.record_measured(node, version, card, 600, (), policy, now(), exceeded=(), findings="")
@@ -136,7 +136,7 @@ def test_a_release_that_nothing_says_was_attacked_is_not_approved(node: Node) ->
 
 def test_other_records_than_those_trained_on_need_another_training(node: Node) -> None:
     draft = {Artefact.DECODER: b"d", Artefact.STATISTICS: b"s", Artefact.SCHEMA: b"{}"}
-    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now())
+    release.write_draft(node, draft, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node))
     patients(seed=9).to_parquet(node.records)
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):
         steps.gate(node.folder)
@@ -183,7 +183,7 @@ def test_versions_only_rise_also_when_a_folder_is_gone(node: Node, is_denied: bo
 
 def test_what_was_denied_is_not_let_out_by_training_it_again(node: Node) -> None:
     run = digests.settings_digest(node, read_settings(node))
-    again = release.write_draft(node, release.trained_artefacts(node, 1), run, now())
+    again = release.write_draft(node, release.trained_artefacts(node, 1), run, now(), rows=rows_of(node))
     card = folder.read(node.release(1) / Artefact.CARD.filename, "")
     record_measured(node, again, card)
     release.deny(node, 1, by="Ada", reason="recalled", now=now())
@@ -191,7 +191,9 @@ def test_what_was_denied_is_not_let_out_by_training_it_again(node: Node) -> None
         with pytest.raises(PolicyRefusal, match="release 1, which was denied") as caught:
             step_(node.folder)
         assert "train again" in caught.value.remedy
-    other = release.write_draft(node, {**release.trained_artefacts(node, 1), Artefact.DECODER: b"d"}, run, now())
+    other = release.write_draft(
+        node, {**release.trained_artefacts(node, 1), Artefact.DECODER: b"d"}, run, now(), rows=rows_of(node)
+    )
     record_measured(node, other, card)
     assert decisions.approve(node.folder, by="Ben").version == other
 

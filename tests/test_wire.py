@@ -36,7 +36,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
-from tests.conftest import Running, record_measured
+from tests.conftest import Running, record_measured, rows_of
 from tests.owner_process import let_in
 
 
@@ -242,7 +242,9 @@ def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Stu
 def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:
     node = running.node
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
-    version = release.write_draft(node, made, digests.settings_digest(node, read_settings(node)), now())
+    version = release.write_draft(
+        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
+    )
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     decisions.approve(node.folder, by="Dr. Test")
     assert consumer.fetch(study.folder).release.manifest.version == 2

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 
-def are_large(group: Tensor, groups: int, least: int) -> Tensor:
-    """Which groups have at least `least` of the records, or are one of the two largest: (groups,) bool.
+def are_large(shares: Tensor, records: int, least: float) -> Tensor:
+    """Which groups of these shares of so many records have at least `least`, or are the two largest: (groups,) bool.
 
-    group: of each record, (n,).
+    By the shares in the schema and not by a count: so they are the same in each half that shadows are trained on.
     """
-    sizes = torch.bincount(group, minlength=groups)
-    return (sizes >= least) | (sizes >= sizes.topk(min(2, groups)).values[-1])
+    large = shares * records >= least
+    large[shares.topk(min(2, len(shares))).indices] = True
+    return large
 
 
 @torch.no_grad()

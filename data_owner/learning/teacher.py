@@ -39,8 +39,8 @@ class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
 
     Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
-    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group` shares the weights of larger
-    ones (`group_weights`).
+    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group`, but for the two
+    largest, shares the weights of larger ones (`group_weights`).
     """
 
     criterion: Criterion = "parity"
@@ -58,7 +58,7 @@ class TeacherSettings:
     learning_rate: float = 8e-3
     maps: tuple[int, ...] = ()
     by_class: bool = True
-    large_group: int = 500
+    large_group: float = 500.0
 
 
 IMAGE_TEACHER = TeacherSettings(

@@ -23,6 +23,7 @@ from data_owner.learning.teacher import Losses, Teacher, TeacherSettings
 from data_owner.records.disclosure import shares
 from shared.codec import Encoded, sample_level
 from shared.errors import BadInput
+from shared.generation import group_shares
 from shared.progress import Progress, quiet
 from shared.schema import Schema
 from shared.statistics import LatentStatistics, measure
@@ -95,7 +96,7 @@ def train_teacher(
     labelled = with_labels(records, targets, torch.Generator().manual_seed(seed))
     validation, training = labelled[validated].to(device), records[learned].to(device)
     training_targets = targets[learned].to(device)
-    large = are_large(training.group, len(schema.groups), settings.large_group)
+    large = are_large(group_shares(schema).to(device), len(training), settings.large_group)
     some_are_small = not bool(large.all())
     batch = min(settings.batch, len(training))
     per_epoch = len(training) // batch

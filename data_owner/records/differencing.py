@@ -92,12 +92,16 @@ def changed(before: Rows, after: Rows) -> int:
     return int(np.abs(np.bincount(place, weights=sign)).sum())
 
 
-def in_words(counts: Mapping[int, int | None], minimum_count: int) -> str:
-    """How many rows were `changed` since releases, by version, none by fewer than the minimum count; None: unknown."""
+def in_words(counts: Mapping[int, int | None], rows: Mapping[int, int], minimum_count: int) -> str:
+    """How many rows were `changed` since releases, by version, of so many of both, none by fewer than the minimum
+    count; None: unknown."""
     kinds = {
         "the same records as release": [version for version, count in counts.items() if count == 0],
         f"{minimum_count} or more records differ from those of release": [
-            version for version, count in counts.items() if count
+            version for version, count in counts.items() if count and count < rows[version]
+        ],
+        "no row is the same, as after a change to a whole column, so nothing tells who is missing: release": [
+            version for version, count in counts.items() if count and count == rows[version]
         ],
         "not compared, since digests of its records were not kept then: release": [
             version for version, count in counts.items() if count is None
@@ -115,6 +119,8 @@ def _cells(values: pd.Series, name: str, kind: Kind) -> Digests:
         return np.append(_digests(label.encode() for label in labels), np.uint64(0))[codes]  # a gap's code is -1
     numbers = canonical(values, name, kind, "us").to_numpy() + 0.0  # no zero with a sign
     numbers[np.isnan(numbers)] = np.nan  # nor another NaN
+    if kind == "number":
+        numbers = numbers.astype(np.float32)  # the next file may give them so
     return numbers.astype(f"<f{WIDTH}").view(f"<u{WIDTH}")
 
 

@@ -53,9 +53,10 @@ def owner_report(
                 "How often the target is positive in each group: recorded of held-out rows, in synthetic rows, "
                 "and predicted of held-out rows by a model of synthetic rows. The count beside is of rows trained on. "
                 "Demographic parity is the lowest prediction over the highest, where the groups judged together "
-                f"count as one: few are held out of each. Groups of fewer than {default_settings(schema).large_group} "
-                "records that were learned from, but for the two largest, share the decoder's weights of larger ones, "
-                "so their rows are more like those of others. Groups differ by chance too: with s permuted, a "
+                "count as one: few are held out of each. Groups of fewer than "
+                f"{default_settings(schema).large_group:g} records that were learned from, but for the two largest, "
+                "share the decoder's weights of larger ones, so their rows are more alike. Groups differ by "
+                "chance too: with s permuted, a "
                 f"fairness floor would refuse these predictions {measured.refused_by_chance} of {PERMUTATIONS} times.",
                 (
                     Table(
