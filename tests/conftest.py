@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -84,6 +85,13 @@ def with_merged_groups() -> tuple[pd.DataFrame, Schema, pd.DataFrame]:
 def settings_for(table: pd.DataFrame, **policy: object) -> OwnerSettings:
     found = infer(table, name="small", source="frame", target="died", sensitive=("région",), positive="1")
     return found.model_copy(update={"policy": found.policy.model_copy(update=policy)})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_are_heard() -> None:
+    """Also where the tests run in the background or under nohup, which have programs ignore some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

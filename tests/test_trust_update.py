@@ -135,7 +135,7 @@ def test_an_invitation_to_a_root_that_the_study_followed_is_taken_and_one_to_ano
 
     def offer(root: SignedRoot) -> None:
         offered.write_bytes(invitation_to(root))
-        enrolment._accept(study, offered)
+        study.invitation_file.write_bytes(enrolment._accepted(study, offered).to_bytes())
 
     fetch(rotated(2), study)
     for root in study.last_seen().roots:
