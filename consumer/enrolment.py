@@ -43,14 +43,15 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     if not name.strip() or not name.isprintable():
         raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
     trusted = study.invitation() if invitation is None else _accepted(study, invitation)
-    if not study.invitation_file.is_file():
+    first = not study.invitation_file.is_file()
+    if first:
         folder.write(study.invitation_file, trusted.to_bytes())
     request = _request(study, name)
     fingerprint = identity.request_fingerprint(request)
     folder.write(study.fingerprint, fingerprint.encode())
     until = time.monotonic() + wait_seconds
     response = _send(trusted, request)
-    if invitation is not None:
+    if invitation is not None and not first:
         folder.write(study.invitation_file, trusted.to_bytes())
     while response.state == wire.EnrolResponse.STATE_PENDING:
         if time.monotonic() >= until:

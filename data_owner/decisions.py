@@ -15,7 +15,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.people import named, reasoned
 from data_owner.preconditions import check_apart, check_bounded, check_name, check_unchanged
 from data_owner.privacy.statement import privacy_statement
-from data_owner.records.differencing import Rows
+from data_owner.records.records_file import RecordsFile
 from data_owner.release_status import NEXT, State
 from protocol.entry import Override
 from protocol.manifest import Manifest
@@ -43,15 +43,15 @@ def approve(path: Path | str, *, by: str) -> Manifest:
             raise PolicyRefusal(
                 "the card states another privacy guarantee", field="privacy", remedy="run gate again, then approve"
             )
-    read: dict[str, Rows] = {}
-    check_apart(node, settings, version, read)  # reads the records before others wait for the lock
+    records = RecordsFile(node.records)
+    check_apart(node, settings, records, version)  # reads the records before others wait for the lock
     manifest = release.approve(
         node,
         version,
         name=settings.name,
         by=by,
         key=lambda: roots.signing_key(node, KeyRole.RELEASE),
-        compared=lambda: check_apart(node, settings, version, read),
+        compared=lambda: check_apart(node, settings, records, version),
         policy_id=policy_id(settings),
         privacy=privacy,
         days=settings.policy.release_days,

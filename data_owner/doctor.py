@@ -16,6 +16,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_apart, check_bounded
 from data_owner.privacy.budget import Budget
+from data_owner.records.records_file import RecordsFile
 from data_owner.records.undeclared import MOST, in_words, undeclared
 from data_owner.release_status import next_step
 from data_owner.steps import prepare
@@ -70,9 +71,10 @@ def _records(node: Node, now: datetime) -> str:
             if len(records.frame) == 0 or max(astray.values(), default=0.0) > MOST:
                 raise PolicyRefusal(text)
             return text
-    prepared = prepare(node, settings)
+    on_disk = RecordsFile(node.records)
+    prepared = prepare(node, settings, on_disk)
     rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
-    earlier = check_apart(node, settings)
+    earlier = check_apart(node, settings, on_disk)
     text = f"{rows:,} rows{of}, {len(prepared.schema.columns)} columns"
     return f"{text}; {earlier}" if earlier else text
 

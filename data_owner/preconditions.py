@@ -6,18 +6,16 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 
-import pandas as pd
-
 from data_owner import release, roots
 from data_owner.digests import settings_digest, teacher_digest
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.privacy.budget import Budget
-from data_owner.records.differencing import Rows, View, changed, in_words
+from data_owner.records.differencing import Comparison, Rows, in_words
+from data_owner.records.records_file import RecordsFile
 from data_owner.settings import OwnerSettings
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
-from shared.table import read_table
 
 WITH_A_BUDGET = "of a table begin a new node with a privacy budget (--epsilon)"
 
@@ -80,17 +78,15 @@ def check_teacher(node: Node, version: int) -> None:
         )
 
 
-def check_apart(
-    node: Node, settings: OwnerSettings, own: int | None = None, read: dict[str, Rows] | None = None
-) -> str:
+def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: int | None = None) -> str:
     """How the records compare with those of every release that was approved before, denied since or not, in words.
 
-    `own`: the release that is to follow them, of whose rows digests must be kept too. `read` keeps the records' rows
-    by view for a second look, which costs little then.
-    Each is compared in its own columns, so that what owner.toml leaves out or calls otherwise by now hides nothing.
-    A budget covers all releases together: under one there is nothing to say. Raises `PolicyRefusal` if they differ by
-    less than the minimum count and not by nothing, or cannot be read as they were then, and `Unreachable` where what
-    was kept of a release is gone or damaged.
+    `own`: the release that is to follow them, of whose rows digests must be kept too. Each is compared in its own
+    columns, so that what owner.toml leaves out or calls otherwise by now hides nothing. A budget covers all releases
+    together: under one there is nothing to say.
+
+    Raises `PolicyRefusal` if they differ by less than the minimum count and not by nothing, or cannot be read as they
+    were then, and `Unreachable` where what was kept of a release is gone or damaged.
     """
     if settings.privacy is not None:
         return ""
@@ -103,19 +99,8 @@ def check_apart(
     with Ledger(node.ledger) as log:
         kept = {version: _rows(node, version) for version in log.approved()}
     minimum_count = settings.policy.minimum_count
-    counts: dict[int, int | None] = dict.fromkeys(kept)
-    rows: dict[int, int] = {}
-    read = {} if read is None else read
-    table: pd.DataFrame | None = None
-    for version, before in kept.items():
-        if before is not None:
-            view = before.view.model_dump_json()
-            if view not in read:
-                table = read_table(node.records) if table is None else table
-                read[view] = _in_view(table, before.view, version)
-            counts[version] = changed(before, read[view])
-            rows[version] = len(before.digests) + len(read[view].digests)
-    few = [version for version, count in counts.items() if count is not None and 0 < count < minimum_count]
+    compared = [_comparison(version, before, records) for version, before in kept.items()]
+    few = [each.version for each in compared if 0 < (each.changed or 0) < minimum_count]
     if few:
         raise PolicyRefusal(
             f"fewer than {minimum_count} records differ from those of release {few[0]}, which was approved before: "
@@ -124,12 +109,14 @@ def check_apart(
             remedy=f"release the same records as then, or wait until {minimum_count} or more were removed or added (a "
             f"changed record counts as both), or {WITH_A_BUDGET}",
         )
-    return in_words(counts, rows, minimum_count)
+    return in_words(compared, minimum_count)
 
 
-def _in_view(table: pd.DataFrame, view: View, version: int) -> Rows:
+def _comparison(version: int, before: Rows | None, records: RecordsFile) -> Comparison:
+    if before is None:
+        return Comparison(version)
     try:
-        return Rows.of(table, view)
+        return Comparison.of(version, before, records.rows(before.view))
     except BadInput as error:
         raise PolicyRefusal(
             f"not as it was read for release {version}, which was approved before: nothing tells how many rows differ",

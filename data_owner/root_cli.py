@@ -100,16 +100,17 @@ def sign(
     from data_owner import roots
     from protocol.root import Root
     from shared import folder, keyring
+    from shared.sealed_key import unseal
 
     with shell("root sign", json) as out:
         proposed = folder.read(document, "give the document that `root propose` wrote")
         root = Root.from_bytes(proposed)
-        keyring.sealed(key)  # before a person is asked for its passphrase
+        sealed = keyring.sealed(key)  # before a person is asked for its passphrase
         beside = (key.parent / keyring.BESIDE).is_file()
         passphrase = keyring.passphrase_of(key.parent) if keyring.given() or beside else _ask(confirm=False)
         place = document.with_suffix(".sig")
         signed = place.read_bytes() if place.is_file() else None
-        folder.write(place, roots.add_signature(proposed, signed, keyring.read(key, passphrase)))
+        folder.write(place, roots.add_signature(proposed, signed, unseal(sealed, passphrase, str(key))))
         values, words = _described(root)
         out.result(
             values | {"signatures": str(place)}, f"root {root.version} of {root.node}, {words}, signed in {place}."
@@ -174,8 +175,6 @@ def _ask(confirm: bool) -> bytes:
             found: str = typer.prompt(
                 "Passphrase of the root key", hide_input=True, confirmation_prompt=confirm, err=True
             )
-    except (click.Abort, GetPassWarning) as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+    except (click.Abort, GetPassWarning):
         raise BadInput("none was given", field="passphrase", remedy=f"type it, or set {FILE_VARIABLE}") from None
     return found.encode()

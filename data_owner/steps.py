@@ -30,9 +30,10 @@ from data_owner.preconditions import check_apart, check_bounded, check_teacher, 
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.declarations import with_budget
 from data_owner.privacy.statement import on_card, privacy_statement
-from data_owner.records.differencing import Rows, view_of
+from data_owner.records.differencing import view_of
 from data_owner.records.infer import infer
 from data_owner.records.ingest import read
+from data_owner.records.records_file import RecordsFile
 from data_owner.records.source import as_parquet, source
 from data_owner.release_status import State, step
 from data_owner.reports.image_report import image_report
@@ -181,8 +182,10 @@ def _train(node: Node, progress: Progress, restart: bool) -> int:
         microdata.make(node, settings, settings.privacy, progress)
         charges = len(Budget(node.budget).charges())
     run = settings_digest(node, settings)  # before the records are read: what takes their place is another run
-    prepared = prepare(node, settings)
-    rows = b"" if settings.privacy is not None else Rows.of(read_table(node.records), view_of(settings)).to_bytes()
+    records = RecordsFile(node.records)
+    prepared = prepare(node, settings, records)
+    rows = b"" if settings.privacy is not None else records.rows(view_of(settings)).to_bytes()
+    del records  # they are large, and training is long
     marker = node.checkpoint.with_suffix(".run")
     how = f"{run} {charges} {recipe(prepared.schema, settings.training)} {prepared.schema.model_dump_json()}"
     made_by = hashlib.sha256(how.encode()).hexdigest()
@@ -240,8 +243,10 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     release.check_not_denied(node, version)
     check_unchanged(node, version, settings)
     check_teacher(node, version)
-    earlier = check_apart(node, settings, version)
-    prepared = prepare(node, settings)
+    records = RecordsFile(node.records)
+    earlier = check_apart(node, settings, records, version)
+    prepared = prepare(node, settings, records)
+    del records
     drafted = release.trained_artefacts(node, version)
     progress(0, 4, "distilling the reference student")
     seed = settings.training.seed
@@ -271,13 +276,14 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     return Gated(version, measured, found, status.failures, status.exceeded)
 
 
-def prepare(node: Node, settings: OwnerSettings) -> Prepared:
+def prepare(node: Node, settings: OwnerSettings, records: RecordsFile | None = None) -> Prepared:
     """Records of the node, held to owner.toml, in the schema that may leave, split by seed.
 
-    With differential privacy, microdata stands in for the records, here and in all that follows.
+    `records`: the same, where others look at them too. With differential privacy, microdata stands in for them, here
+    and in all that follows.
     """
     if settings.privacy is None:
-        return split(read_table(node.records), settings)
+        return split((records or RecordsFile(node.records)).table, settings)
     from data_owner.privacy import microdata
 
     return split(*microdata.load(node, settings))

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from shared import signals
 from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.folder import permitted
 from shared.progress import Pace
@@ -29,9 +30,6 @@ from shared.progress import Pace
 LINE_EVERY_SECONDS = 5.0
 OURS = ("consumer", "data_owner", "protocol", "shared")
 """Packages of this distribution: what lacks one of them is broken, and no extra mends it."""
-
-STOPPING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command as an exception would, as Ctrl-C does, so that no part of a file stays behind."""
 
 
 def _say_version(asked: bool) -> None:
@@ -170,9 +168,8 @@ def run(app: typer.Typer, extra: str) -> NoReturn:
     """The command line of `app`, whose commands the distribution's `extra` completes. With --json, what cannot be
     parsed, is stopped or fails by a fault of ours ends in an envelope too. A signal ends it with 128 and its number;
     `serve` has its own way. A pipe that nobody reads ends it with 141."""
-    for each in STOPPING:
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(each, _stopped)
+    for each in signals.heard():
+        signal.signal(each, _stopped)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a result is told in the letters there are
     as_json = "--json" in sys.argv
@@ -185,7 +182,7 @@ def run(app: typer.Typer, extra: str) -> NoReturn:
         code = 128 + signal.SIGPIPE if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except Exception as error:
         code = running.failed(_explained(error, running, extra))
-    if code in {128 + each for each in (signal.SIGINT, *STOPPING)}:
+    if code in {128 + each for each in signals.STOPPING}:
         code = running.failed(Stopped(code))
     raise SystemExit(code)
 
@@ -230,6 +227,7 @@ def _named(command: click.Command) -> str:
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:
+    """End as an exception does, so that no part of a file stays behind."""
     raise SystemExit(128 + number)
 
 

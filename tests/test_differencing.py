@@ -12,20 +12,23 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_owner import decisions, digests, preconditions, release, steps
+from data_owner import decisions, digests, release, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_apart
+from data_owner.records import records_file
 from data_owner.records.differencing import Rows, View, changed, view_of
+from data_owner.records.records_file import RecordsFile
 from data_owner.records.source import as_parquet
 from data_owner.settings import ColumnSettings, OwnerSettings, PrivacySettings
 from protocol.artefacts import Artefact
 from shared import folder
 from shared.clock import now
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
+from shared.table import read_table
 from tests.conftest import QUICK, patients, record_measured, rows_of
 from tests.pictures import pictures
 from tests.test_decisions import of_node
@@ -48,6 +51,11 @@ def drafted(node: Node, table: pd.DataFrame) -> int:
     version = release.write_draft(node, made, run, now(), rows=rows_of(node))
     record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
     return version
+
+
+def compared(node: Node, privacy: PrivacySettings | None = None) -> str:
+    settings = read_settings(node).model_copy(update={"privacy": privacy})
+    return check_apart(node, settings, RecordsFile(node.records))
 
 
 def approved(node: Node, table: pd.DataFrame) -> int:
@@ -120,18 +128,29 @@ def test_approval_reads_the_records_before_the_lock_and_compares_again_under_it(
     drafted(node, patients())
     waits: list[bool] = []
 
-    def compared(node: Node, settings: OwnerSettings, own: int, read: dict[str, Rows]) -> str:
+    def watched(node: Node, settings: OwnerSettings, records: RecordsFile, own: int) -> str:
         try:
             with folder.locked(node.lock, waits=False):
                 waits.append(False)
         except Unreachable:
             waits.append(True)
-            monkeypatch.setattr(preconditions, "read_table", None)
-        return check_apart(node, settings, own, read)
+            monkeypatch.setattr(records_file, "read_table", None)
+        return check_apart(node, settings, records, own)
 
-    monkeypatch.setattr(decisions, "check_apart", compared)
+    monkeypatch.setattr(decisions, "check_apart", watched)
     decisions.approve(node.folder, by="Ada")
     assert waits == [False, True]
+
+
+def test_training_and_doctor_read_the_records_once_however_many_look_at_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    monkeypatch.setattr(records_file, "read_table", lambda path: (reads.append(path), read_table(path))[1])
+    monkeypatch.setattr(steps, "fit", lambda prepared, training, **how: fitting.fit(prepared, training, QUICK))
+    steps.train(node.folder)
+    assert found_at(node, "records").passed
+    assert reads == [node.records] * 2
 
 
 def test_what_owner_toml_says_of_columns_by_now_does_not_hide_who_is_missing(node: Node) -> None:
@@ -153,10 +172,9 @@ def test_records_without_a_column_that_was_released_cannot_be_compared_and_the_c
 
 def test_under_a_budget_no_two_releases_are_compared(node: Node) -> None:
     hold(node, patients().iloc[1:])
-    settings = read_settings(node)
-    assert check_apart(node, settings.model_copy(update={"privacy": PrivacySettings(epsilon=1.0)})) == ""
+    assert compared(node, privacy=PrivacySettings(epsilon=1.0)) == ""
     with pytest.raises(PolicyRefusal, match=FEW):
-        check_apart(node, settings)
+        compared(node)
 
 
 @pytest.mark.parametrize("state_is_there", [True, False])
@@ -169,7 +187,7 @@ def test_what_was_kept_of_an_approved_release_and_is_gone_or_damaged_is_named_wi
     for data in (path.read_bytes()[:-3], b"", None):
         path.unlink() if data is None else path.write_bytes(data)
         with pytest.raises(Fair4FreeError) as lost:
-            check_apart(node, read_settings(node))
+            compared(node)
         assert (lost.value.field, lost.value.exit_code) == (str(path), 3)
         assert "restore it from its backup" in lost.value.remedy
         assert str(path) in found_at(node, "records").text
@@ -179,7 +197,7 @@ def test_of_a_release_whose_state_is_lost_the_records_are_compared_all_the_same(
     (node.release(1) / release.STATE).unlink()
     hold(node, patients().iloc[1:])
     with pytest.raises(PolicyRefusal, match=FEW):
-        check_apart(node, read_settings(node))
+        compared(node)
 
 
 def test_a_release_from_before_rows_were_kept_stops_nobody_and_is_said_to_be_not_compared(node: Node) -> None:
@@ -188,7 +206,7 @@ def test_a_release_from_before_rows_were_kept_stops_nobody_and_is_said_to_be_not
     shutil.rmtree(node.rows(1).parent)
     version = approved(node, patients().iloc[1:])
     said = "not compared, since digests of its records were not kept then: release 1"
-    assert found_at(node, "records").text.endswith(f"the same records as release {version}; {said}")
+    assert found_at(node, "records").text.endswith(f"{said}; the same records as release {version}")
     decisions.write_privacy_report(node.folder)
     assert ["Beside earlier releases", f"{said}."] in of_node(node)["facts"]
 
@@ -207,10 +225,10 @@ def test_a_release_without_digests_of_its_own_rows_is_not_approved_whoever_made_
 
 def test_where_no_row_is_the_same_nothing_tells_who_is_missing_and_that_is_said(node: Node) -> None:
     hold(node, patients().iloc[1:].assign(age=lambda table: table["age"] + 1))
-    assert "nothing tells who is missing: release 1" in check_apart(node, read_settings(node))
+    assert "nothing tells who is missing: release 1" in compared(node)
     hold(node, patients().iloc[1:].astype({"lactate": "float32"}))
     with pytest.raises(PolicyRefusal, match=FEW):
-        check_apart(node, read_settings(node))
+        compared(node)
 
 
 def test_doctor_says_before_training_what_the_gate_will_and_the_page_what_a_release_was_compared_with(
@@ -297,12 +315,12 @@ def test_of_pictures_the_pixels_count_and_not_how_they_are_written(image_node: P
         return out.getvalue()
 
     hold(node, table.assign(**{picture: table[picture].map(rewritten)}))
-    assert check_apart(node, read_settings(node)) == "the same records as release 1"
+    assert compared(node) == "the same records as release 1"
     table.loc[0, picture] = table.loc[1, picture]
     hold(node, table)
     with pytest.raises(PolicyRefusal, match=FEW):
-        check_apart(node, read_settings(node))
+        compared(node)
     table.loc[0, picture] = b"no picture"
     hold(node, table)
     with pytest.raises(PolicyRefusal, match="not as it was read for release 1"):
-        check_apart(node, read_settings(node))
+        compared(node)

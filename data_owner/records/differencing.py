@@ -92,22 +92,34 @@ def changed(before: Rows, after: Rows) -> int:
     return int(np.abs(np.bincount(place, weights=sign)).sum())
 
 
-def in_words(counts: Mapping[int, int | None], rows: Mapping[int, int], minimum_count: int) -> str:
-    """How many rows were `changed` since releases, by version, of so many of both, none by fewer than the minimum
-    count; None: unknown."""
-    kinds = {
-        "the same records as release": [version for version, count in counts.items() if count == 0],
-        f"{minimum_count} or more records differ from those of release": [
-            version for version, count in counts.items() if count and count < rows[version]
-        ],
-        "no row is the same, as after a change to a whole column, so nothing tells who is missing: release": [
-            version for version, count in counts.items() if count and count == rows[version]
-        ],
-        "not compared, since digests of its records were not kept then: release": [
-            version for version, count in counts.items() if count is None
-        ],
-    }
-    return "; ".join(f"{said} {', '.join(map(str, found))}" for said, found in kinds.items() if found)
+@dataclass(frozen=True)
+class Comparison:
+    """Of the records with those of an earlier release: how many rows `changed`, of how many in both tables together.
+    None: unknown."""
+
+    version: int
+    changed: int | None = None
+    rows: int = 0
+
+    @classmethod
+    def of(cls, version: int, before: Rows, after: Rows) -> Self:
+        return cls(version, changed(before, after), len(before.digests) + len(after.digests))
+
+
+def in_words(comparisons: Iterable[Comparison], minimum_count: int) -> str:
+    """What was found, where no release differs by fewer rows than the minimum count."""
+    found: dict[str, list[str]] = {}
+    for each in comparisons:
+        if each.changed is None:
+            said = "not compared, since digests of its records were not kept then: release"
+        elif each.changed == 0:
+            said = "the same records as release"
+        elif each.changed < each.rows:
+            said = f"{minimum_count} or more records differ from those of release"
+        else:
+            said = "no row is the same, as after a change to a whole column, so nothing tells who is missing: release"
+        found.setdefault(said, []).append(str(each.version))
+    return "; ".join(f"{said} {', '.join(versions)}" for said, versions in found.items())
 
 
 def _cells(values: pd.Series, name: str, kind: Kind) -> Digests:

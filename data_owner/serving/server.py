@@ -51,14 +51,13 @@ from protocol.manifest import Digest
 from protocol.refusals import Expired
 from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
-from shared import folder
+from shared import folder, signals
 from shared.clock import now
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KINDS = {number: kind for kind, number in ARTEFACT_KINDS.items()}
 
 DECISIONS = {
@@ -114,8 +113,8 @@ def serve(
     ready: Callable[[Listening], None] = lambda listening: None,
     stopping: threading.Event | None = None,
 ) -> None:
-    """Serve until `stopping` is set or, in the main thread, one of `STOPPING` comes, then let calls in flight finish.
-    Port 0 takes a free port.
+    """Serve until `stopping` is set or, in the main thread, a signal stops the program, then let calls in flight
+    finish. Port 0 takes a free port.
 
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
@@ -137,12 +136,11 @@ def serve(
 
 @contextmanager
 def _set_by_signals(stopping: threading.Event) -> Iterator[None]:
-    """Signals that are not ignored set `stopping` while the body runs. Python lets the main thread alone say so."""
+    """Signals that stop a program set `stopping` while the body runs. Python lets the main thread alone say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
-    found = {each: signal.signal(each, lambda *_: stopping.set()) for each in heard}
+    found = {each: signal.signal(each, lambda *_: stopping.set()) for each in signals.heard()}
     try:
         yield
     finally:
