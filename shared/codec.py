@@ -219,7 +219,7 @@ def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-distribution draw of a category: logits (n, k), uniform (n,) to positions (n,)."""
     logits = logits.contiguous()
     cumulative = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
-    below = torch.searchsorted(cumulative, uniform.unsqueeze(1) * cumulative[:, -1:]).squeeze(1)
+    below = torch.searchsorted(cumulative, uniform.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
     return below.clamp_max(logits.shape[1] - 1)
 
 

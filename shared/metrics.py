@@ -19,6 +19,8 @@ from shared.schema import CategoricalColumn, Schema
 from shared.scores import Fidelity, Scores
 
 NEIGHBOURS = 5
+EQUAL = 1e-6
+"""Distance below which rows are equal: rounding leaves some between copies."""
 FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
@@ -101,14 +103,17 @@ def predict(train: pd.DataFrame, test: pd.DataFrame, schema: Schema, model: Clas
 def score(truth: Integers, predicted: Integers, groups: Integers, classes: int = 2) -> Scores:
     """Scores of 0/1 arrays (n,) in groups (n,); 1 is the positive class. A ratio of 0 to 0 counts as 1.
 
-    With more classes, each against the rest: their mean, but for accuracy. Ratios are means over the classes that are
-    predicted: what nobody is said to be would count as a fair one.
+    With more classes, each against the rest: their mean, but for accuracy, over the classes that somebody has or is
+    said to have. Ratios are means over the latter alone: what nobody is said to be would count as a fair one.
     """
     if classes > 2:
-        each = [score(_is(truth, index), _is(predicted, index), groups) for index in range(classes)]
+        known = np.union1d(truth, predicted)
+        each = {index: score(_is(truth, index), _is(predicted, index), groups) for index in known}
         said = Scores.mean([each[index] for index in np.unique(predicted)])
         ratios = {name: getattr(said, name) for name in ("demographic_parity_ratio", "equalized_odds_ratio")}
-        return Scores.mean(each).model_copy(update=ratios | {"accuracy": accuracy_score(truth, predicted)})
+        return Scores.mean(list(each.values())).model_copy(
+            update=ratios | {"accuracy": accuracy_score(truth, predicted)}
+        )
     rates = MetricFrame(metrics=RATES, y_true=truth, y_pred=predicted, sensitive_features=groups).by_group
     recorded = pd.Series(truth).groupby(groups)
     # a group has a rate where somebody has that class: fairlearn counts one without for 0
@@ -232,7 +237,7 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
     others = design_matrix(draw_rows(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
     numeric = _numeric_width(schema)
     centre, spread = points[:, :numeric].mean(0), points[:, :numeric].std(0)
-    spread[spread == 0.0] = 1.0
+    spread[points[:, :numeric].max(0) == points[:, :numeric].min(0)] = 1.0  # not by a spread of 0: rounding leaves some
     for matrix in (points, others):
         matrix[:, :numeric] = (matrix[:, :numeric] - centre) / spread
     return nearness(points, others)
@@ -241,16 +246,19 @@ def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, se
 def nearness(points: Floats, others: Floats) -> Fidelity:
     """Density and coverage of `others` (m, d) against the real `points` (n, d), k = 5, or n - 2 if that is less.
 
-    Raises `BadInput` for fewer than three real points.
+    A point that k real ones equal has a ball of no size, in which prdc finds nobody: its equals are counted there, and
+    against as many as are real. Raises `BadInput` for fewer than three real points.
     """
     neighbours = min(NEIGHBOURS, len(points) - 2)
     if neighbours < 1:
         raise BadInput("too few real rows for density and coverage", field="rows", remedy="give more of them")
     # compute_prdc also relates the other rows to each other, for recall: sixteen times the work
-    radii = prdc.compute_nearest_neighbour_distances(points, neighbours)
-    distances = prdc.compute_pairwise_distance(points, others)
-    inside = distances < radii[:, None]
-    return Fidelity(density=float(inside.sum(0).mean() / neighbours), coverage=float((distances.min(1) < radii).mean()))
+    among, distances = prdc.compute_pairwise_distance(points), prdc.compute_pairwise_distance(points, others)
+    radii = prdc.get_kth_value(among, neighbours + 1)
+    of_equals = radii < EQUAL
+    expected = np.where(of_equals, (among < EQUAL).sum(1) - 1, neighbours)
+    inside = distances < np.where(of_equals, EQUAL, radii)[:, None]
+    return Fidelity(density=float((inside.mean(1) / expected).sum()), coverage=float(inside.any(1).mean()))
 
 
 def group_rates(table: pd.DataFrame, positive: Integers, schema: Schema) -> dict[str, float]:

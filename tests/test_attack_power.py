@@ -212,7 +212,7 @@ def blocked(attacked_node: Path, tmp_path: Path) -> Node:
 
 
 def test_the_gate_blocks_a_memorised_release_and_says_which_attack_succeeds(blocked: Node) -> None:
-    with pytest.raises(PolicyRefusal, match="reconstruction, TPR at FPR") as caught:
+    with pytest.raises(PolicyRefusal, match="reconstruction, TPR at 1 % FPR") as caught:
         decisions.approve(blocked.folder, by="Ada")
     assert "override" in caught.value.remedy
     assert "0 did" in caught.value.remedy

@@ -175,7 +175,7 @@ def test_sampled_levels_have_the_softmax_frequencies() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-60.0, 60.0, width=32), min_size=4, max_size=4), min_size=1), st.data())
-def test_a_level_is_the_first_whose_cumulative_share_reaches_the_uniform_number(
+def test_a_level_is_the_first_whose_cumulative_share_exceeds_the_uniform_number(
     rows: list[list[float]], data: st.DataObject
 ) -> None:
     uniform = torch.tensor([data.draw(st.floats(0.0, 1.0, width=32, exclude_max=True)) for _ in rows])
@@ -183,5 +183,10 @@ def test_a_level_is_the_first_whose_cumulative_share_reaches_the_uniform_number(
     shares = (logits - logits.amax(1, keepdim=True)).exp()
     for row, level in enumerate(sample_level(logits, uniform)):
         cumulative = shares[row].cumsum(0)
-        reached = [at for at, share in enumerate(cumulative) if share >= uniform[row] * cumulative[-1]]
-        assert int(level) == reached[0]
+        beyond = [at for at, share in enumerate(cumulative) if share > uniform[row] * cumulative[-1]]
+        assert int(level) == min([*beyond, 3])
+
+
+def test_what_has_no_probability_is_never_drawn_not_even_by_the_lowest_draw() -> None:
+    logits = torch.tensor([[0.0, 0.5, 0.5, 0.0]]).log().repeat(3, 1)
+    assert sample_level(logits, torch.tensor([0.0, 0.5, 1.0 - 2.0**-24])).tolist() == [1, 2, 2]

@@ -151,6 +151,35 @@ def test_rows_far_away_have_no_density_and_no_coverage(disclosed: Disclosed) -> 
     assert density_coverage(table, far, schema, seed=0) == Fidelity(density=0.0, coverage=0.0)
 
 
+def test_of_rows_with_many_equals_real_ones_are_denser_than_any_made_without_looking() -> None:
+    """Eight columns of two values: a ball without a size holds nobody in prdc, and what is rare would look best."""
+    draw = np.random.default_rng(0)
+    shares = np.array([0.1, 0.2, 0.3, 0.5, 0.4, 0.15, 0.5, 0.3])
+    first, second = ((draw.random((rows, 8)) < shares).astype(float) for rows in (1000, 2000))
+    real, chance = nearness(first, second), nearness(first, (draw.random((2000, 8)) < 0.5).astype(float))
+    assert real.density > 0.7 > 0.5 > chance.density
+    assert real.coverage > 0.95
+
+
+def test_copies_of_the_real_rows_are_as_dense_as_they_where_all_have_equals() -> None:
+    points = np.repeat(np.eye(4), 50, axis=0)
+    found = nearness(points, points)
+    assert found.density == pytest.approx(50 / 49)
+    assert found.coverage == 1.0
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.25, 98.6])
+def test_a_column_that_is_constant_among_real_rows_decides_nothing_beside_the_others(
+    disclosed: Disclosed, constant: float
+) -> None:
+    """Its spread is not 0 where rounding leaves some."""
+    schema, table = disclosed
+    real = table.assign(**{"days in ward": constant})
+    other = real.assign(**{"days in ward": constant + 0.001})
+    found = density_coverage(real, other, schema, seed=0)
+    assert found == density_coverage(real, real, schema, seed=0)
+
+
 @pytest.mark.parametrize("rows", [3, 4, 5, 6, 7])
 def test_density_and_coverage_of_few_points_look_at_fewer_neighbours(rows: int) -> None:
     points = np.random.default_rng(0).normal(size=(rows, 2))
@@ -161,6 +190,11 @@ def test_density_and_coverage_of_few_points_look_at_fewer_neighbours(rows: int) 
 def test_density_and_coverage_of_one_or_two_points_are_refused(rows: int) -> None:
     with pytest.raises(BadInput, match="too few real rows"):
         nearness(np.zeros((rows, 2)), np.zeros((9, 2)))
+
+
+def test_a_class_that_nobody_has_or_is_said_to_have_lowers_no_score() -> None:
+    truth, groups = np.array([0, 1] * 20), np.repeat([0, 1], 20)
+    assert score(truth, truth, groups, classes=3) == score(truth, truth, groups)
 
 
 def test_the_ceiling_keeps_accuracy_and_forgets_the_group(disclosed: Disclosed) -> None:

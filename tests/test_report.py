@@ -36,7 +36,7 @@ from shared.generation import group_shares
 from shared.headlines import score_section, score_verdicts
 from shared.metrics import density_coverage, synthetic_only
 from shared.report import Report, shown
-from shared.schema import NumericColumn, Schema
+from shared.schema import NumericColumn, Quantiles, Schema
 from shared.scores import Scores
 from shared.student import Distillation, Student, StudentSettings
 from tests.conftest import patients, settings_for
@@ -273,6 +273,17 @@ def test_quantile_distance_is_small_for_the_table_itself_and_large_for_another(m
     assert quantile_distance(age, held_out["age"]) < 0.15  # type: ignore[index]
     assert quantile_distance(age, held_out["age"] + 40) > 0.4  # type: ignore[index]
     assert quantile_distance(age, pd.Series([], dtype=float)) == 1.0
+
+
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_quantile_distance_of_rows_drawn_from_the_table_and_rounded_is_none(decimals: int) -> None:
+    """A value rounds to a point from half a step above it too."""
+    quantiles = Quantiles(ranks=(0.0, 0.25, 0.5, 1.0), values=(0.0, 0.0, 2.0, 4.0))
+    column = NumericColumn(
+        name="stay", kind="number", dtype="float64", optional=False, decimals=decimals, quantiles=quantiles
+    )
+    drawn = np.interp(np.random.default_rng(0).random(200_000), quantiles.ranks, quantiles.values)
+    assert quantile_distance(column, pd.Series(drawn.round(decimals))) < 0.005
 
 
 def test_released_dependence_is_zero_for_equal_groups_and_known_for_one_that_is_apart(

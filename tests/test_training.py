@@ -25,6 +25,7 @@ from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.scores import Criterion
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
+from shared.statistics import LatentStatistics
 from tests.conftest import QUICK, patients, settings_for
 
 Disclosed = tuple[Schema, pd.DataFrame]
@@ -193,23 +194,43 @@ def test_progress_counts_to_its_total(disclosed: Disclosed) -> None:
     assert len({total for _, total in seen}) == 1
 
 
-def test_a_table_is_trained_on_by_one_thread_however_many_there_are(disclosed: Disclosed) -> None:
+def test_a_table_is_trained_on_and_measured_by_one_thread_however_many_there_are(
+    disclosed: Disclosed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More add up in another order, so the same seed would make other bytes on another machine."""
     schema, table = disclosed
-    seen: set[int] = set()
+    seen: list[int] = []
     encoded, labels, before = encode(schema, table), targets(schema, table), torch.get_num_threads()
+
+    def watched(*of: object) -> LatentStatistics:
+        seen.append(torch.get_num_threads())
+        return latent_statistics(*of)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "latent_statistics", watched)
     torch.set_num_threads(2)
     try:
-        train_teacher(schema, encoded, labels, QUICK, 0, progress=lambda *update: seen.add(torch.get_num_threads()))
-        assert (seen, torch.get_num_threads()) == ({1}, 2)
+        train_teacher(schema, encoded, labels, QUICK, 0, progress=lambda *update: seen.append(torch.get_num_threads()))
+        assert (set(seen), torch.get_num_threads()) == ({1}, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_of_many_records_an_epoch_takes_a_part_so_that_training_is_as_long_and_kept_as_often(
+    disclosed: Disclosed,
+) -> None:
+    schema, table = disclosed
+    settings, kept = replace(QUICK, steps=40, batch=16), list[bytes]()
+    trained = train_teacher(schema, encode(schema, table), targets(schema, table), settings, 0, save=kept.append)
+    assert [epoch.step for epoch in trained.history][:3] == [2, 4, 6]
+    assert trained.history[-1].step <= 40
+    assert len(kept) == len(trained.history)
 
 
 def test_the_barycentre_makes_groups_alike_and_keeps_ranks_within_them() -> None:
     draw = np.random.default_rng(0)
     groups = np.repeat([0, 1], [700, 300])
     scores = np.where(groups == 0, draw.beta(2, 5, 1000), draw.beta(5, 2, 1000))
-    moved = barycentre(scores, groups)
+    moved = barycentre(scores, groups, np.arange(1000))
     for group in (0, 1):
         inside = groups == group
         assert (np.argsort(scores[inside]) == np.argsort(moved[inside], kind="stable")).all()
@@ -221,7 +242,22 @@ def test_the_barycentre_makes_groups_alike_and_keeps_ranks_within_them() -> None
 
 def test_scores_of_groups_already_alike_are_left_as_they_are() -> None:
     scores = np.tile(np.linspace(0.0, 1.0, 500), 2)
-    np.testing.assert_allclose(barycentre(scores, np.repeat([0, 1], 500)), scores, atol=2e-3)
+    moved = barycentre(scores, np.repeat([0, 1], 500), np.arange(1000))
+    np.testing.assert_allclose(moved, scores, atol=1e-12)
+
+
+def test_repaired_labels_are_as_frequent_in_each_group_also_where_many_records_have_the_same_scores(
+    table: pd.DataFrame,
+) -> None:
+    """One feature of two values, recorded by region."""
+    draw = np.random.default_rng(0)
+    coarse = pd.concat([table] * 10, ignore_index=True)[["région", "ventilated"]]
+    likely = 0.15 + 0.2 * coarse["ventilated"].astype(int) + 0.1 * (coarse["région"] == "north")
+    coarse["died"] = (draw.random(len(coarse)) < likely).astype(int)
+    schema, canonical = disclose(ingest(coarse, settings_for(coarse)), 10)
+    found = repaired_targets(schema, canonical, strength=1.0, seed=0)[:, 1]
+    rates = pd.Series(found).groupby(canonical["région"].to_numpy()).mean()
+    assert rates.max() - rates.min() < 0.002
 
 
 def test_repaired_targets_have_equal_rates_in_all_groups(disclosed: Disclosed) -> None:

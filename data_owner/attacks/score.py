@@ -8,7 +8,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Floats, Guesses, Result, outcomes
 from data_owner.attacks.targets import Targets
 
-RATES = {"TPR at FPR ≤ 1 %": 0.01, "TPR at FPR ≤ 0.1 %": 0.001}
+RATES = {"TPR at 1 % FPR": 0.01, "TPR at 0.1 % FPR": 0.001}
 """What counts is how surely some are told, not an average over all (Carlini et al. 2022, section IV)."""
 
 
@@ -56,5 +56,6 @@ def called_members(member: Floats, control: Floats, rate: float, generator: np.r
 
 
 def threshold(control: Floats, rate: float) -> float:
-    """The lowest score that at most `rate` of `control` (n,) exceeds."""
+    """The lowest score that at most `rate` of `control` (n,) exceeds; of others alike 1 / (n + 1) more do, on average:
+    an attack is given the chance, and judged by those others."""
     return float(np.sort(control)[::-1][int(rate * len(control))])

@@ -16,7 +16,7 @@ from shared.codec import Encoded, Layout, dense, encode
 from shared.schema import Schema
 
 MOST = 2000
-"""Members and control records that are attacked, each at most: enough for a false positive rate of .1 %."""
+"""Members and control records that are attacked, each at most: enough for a false positive rate of about .1 %."""
 
 MOST_PICTURES = 300
 """Fewer of pictures, each of which is thousands of numbers."""

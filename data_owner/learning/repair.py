@@ -68,21 +68,21 @@ def _features(schema: Schema, table: pd.DataFrame) -> tuple[NDArray[np.float64],
     return np.column_stack(parts), [False] * len(layout.numeric) + few
 
 
-def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+def barycentre(scores: NDArray[np.float64], groups: NDArray[np.int64], ties: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scores (n,) of records in groups (n,) moved to the barycentre of the groups' distributions.
 
     q_i = Σ_c π_c Q_c(r_i), with r_i the record's rank within its group, from ½/n to 1 - ½/n and tied scores in the
-    order of the records, and Q_c the quantile function of c.
+    order of `ties` (n,), and Q_c the quantile function of c, in which a score has its own rank.
     """
     ranks = np.empty(len(scores))
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        order = np.argsort(scores[members], kind="stable")
+        order = np.lexsort((ties[members], scores[members]))
         ranks[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
     moved = np.zeros(len(scores))
     for group in np.unique(groups):
         inside = groups == group
-        moved += inside.mean() * np.quantile(scores[inside], ranks)
+        moved += inside.mean() * np.quantile(scores[inside], ranks, method="hazen")
     return moved
 
 
@@ -94,7 +94,11 @@ def repaired_targets(schema: Schema, table: pd.DataFrame, strength: float, seed:
     """
     groups = group_positions(schema, table)
     scores = out_of_fold_scores(schema, table, seed)
-    moved = np.column_stack([barycentre(column, groups) for column in scores.T])
+    ties = np.random.default_rng(seed).permutation(len(table))
+    # who is first of equals by one class is last by the next: of two, scores stay one another's complement
+    moved = np.column_stack(
+        [barycentre(column, groups, ties if index % 2 else -ties) for index, column in enumerate(scores.T)]
+    )
     return sharpened((scores + strength * (moved - scores)).clip(LEAST))
 
 

@@ -32,6 +32,9 @@ VALIDATION_SHARE = 0.1
 MOST_PICTURES_VALIDATED = 5000
 """They go through the convolutions at once; a mean over so many is exact enough, and more would need much memory."""
 
+LEAST_EPOCHS = 20
+"""Of records too many for as many passes an epoch takes a part, drawn anew: it is validated and kept as often."""
+
 CHECKPOINTS = 40
 """A run of at least so many epochs saves its state so often, up to nearly twice that; a shorter one every epoch."""
 
@@ -99,7 +102,7 @@ def train_teacher(
     large = are_large(group_shares(schema).to(device), len(training), settings.large_group)
     some_are_small = not bool(large.all())
     batch = min(settings.batch, len(training))
-    per_epoch = len(training) // batch
+    per_epoch = min(len(training) // batch, max(1, settings.steps // LEAST_EPOCHS))
     epochs = min(math.ceil(settings.steps / per_epoch), settings.epochs)
     optimiser = torch.optim.AdamW(teacher.parameters(), settings.learning_rate, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -148,9 +151,10 @@ def train_teacher(
                 save(_checkpoint(teacher, optimiser, schedule, history, best))
             progress(epoch + 1, epochs, f"validation loss {history[-1].total:.3f}, V² {history[-1].dependence:.1e}")
 
-    teacher.load_state_dict(best)
-    teacher.cpu().eval()
-    return Trained(teacher, latent_statistics(teacher, labelled, seed), tuple(history))
+        teacher.load_state_dict(best)
+        teacher.cpu().eval()
+        statistics = latent_statistics(teacher, labelled, seed)
+    return Trained(teacher, statistics, tuple(history))
 
 
 def validation_split(schema: Schema, records: int, seed: int) -> tuple[Tensor, Tensor]:

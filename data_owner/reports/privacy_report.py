@@ -239,8 +239,8 @@ def _attacks(found: Battery, limits: AttackLimits) -> Section:
         "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
         "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
         "does not beat it found nothing, as nothing is there or it is too weak. Risk: what main has beyond control, as "
-        "a share of what control left. Brackets are 95 % Wilson intervals. TPR at FPR ≤ 1 %: the share called trained "
-        "on, by a threshold that calls at most 1 % of other held-out records so; of few control records more may be."
+        "a share of what control left. Brackets are 95 % Wilson intervals. TPR at 1 % FPR: the share called trained "
+        "on, by a threshold that calls about 1 % of other held-out records so; of few control records more may be."
         f"{shadows}",
         (
             Table(("attack", "question"), questions),
