@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from data_owner.benchmark import cells, comparison, private, registry
-from data_owner.benchmark.baselines import fairlearn_methods, trivial
+from data_owner.benchmark.baselines import fairlearn_methods, repaired
 from data_owner.benchmark.baselines.fair_vae import Fitted, kept_as
 from data_owner.benchmark.baselines.matrix import BINS, Bins, Matrix
 from data_owner.benchmark.cells import Cell, Key, Study, cell, content_key, judge, split
@@ -120,15 +120,30 @@ def test_a_cell_is_made_once_and_read_again(tmp_path: Path, monkeypatch: pytest.
     assert cell(key, tmp_path) == first
 
 
-def test_a_changed_system_alone_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    threshold, fairdisco = registry.chosen(("fairdisco", "threshold-parity"))[::-1]
-    keys = [Key(study=COMPAS, system=system.name, seed=0, fold=0) for system in (threshold, fairdisco)]
-    before = [content_key(key, system) for key, system in zip(keys, (threshold, fairdisco), strict=True)]
-    source = cells._source
-    edited = "data_owner.benchmark.baselines.fairdisco"
+OURS = {"fair4free", "fair4free-odds", "fair4free-unbalanced", *(system.name for system in registry.PRIVATE)}
+
+
+@pytest.mark.parametrize(
+    ("edited", "run_again"),
+    [
+        ("data_owner.benchmark.baselines.fairdisco", {"fairdisco"}),
+        ("data_owner.benchmark.baselines.fairgan", {"fairgan"}),
+        ("data_owner.benchmark.fair4free", OURS | {"repaired"}),
+        ("data_owner.learning.teacher", OURS | {"repaired"}),
+        ("shared.student", OURS | {"repaired"}),
+        ("data_owner.attacks.attack", set()),
+        ("data_owner.datasets.colored_mnist", set()),
+    ],
+)
+def test_a_changed_system_alone_is_run_again(edited: str, run_again: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, str]:
+        every = registry.chosen(())
+        return {each.name: content_key(Key(study=COMPAS, system=each.name, seed=0, fold=0), each) for each in every}
+
+    before, source = keys(), cells._source
     monkeypatch.setattr(cells, "_source", lambda name: source(name) + (b"#" if name == edited else b""))
-    after = [content_key(key, system) for key, system in zip(keys, (threshold, fairdisco), strict=True)]
-    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == run_again
 
 
 def test_a_cell_made_on_another_kind_of_device_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +180,7 @@ def test_a_changed_file_that_a_system_names_makes_its_cells_anew(
 @pytest.mark.parametrize(
     ("module", "used"),
     [
-        ("data_owner.benchmark.baselines.trivial", "data_owner.benchmark.fair4free"),
+        ("data_owner.benchmark.baselines.repaired", "data_owner.benchmark.fair4free"),
         ("data_owner.benchmark.portrait", "shared.latent_plots"),
     ],
 )
@@ -322,15 +337,17 @@ def _strange(fold: Fold) -> pd.DataFrame:
     ("generate", "reason"),
     [
         (_nothing, "made no rows"),
-        (_broken, "TypeError while it ran"),
-        (_strange, "KeyError while it ran"),
+        (_broken, "TypeError while it ran: a package's own mistake"),
+        (_strange, "KeyError while it ran: "),
     ],
 )
 def test_a_system_that_fails_in_any_way_shows_it_and_stops_nobody_else(
     generate: Callable[[Fold], pd.DataFrame], reason: str, tmp_path: Path
 ) -> None:
     key = Key(study=COMPAS, system="bad", seed=0, fold=0)
-    assert judge(registry.Generator("bad", "Bad", generate), key, tmp_path).failure == reason
+    failure = judge(registry.Generator("bad", "Bad", generate), key, tmp_path).failure
+    assert failure is not None
+    assert failure.startswith(reason)
 
 
 @pytest.fixture(scope="module")
@@ -361,6 +378,7 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
     assert "On real people, 1 of 5 folds." in found.report.read_text("utf-8")
     assert "positive class 1" in found.markdown
     assert "DPR, s permuted" in found.markdown
+    assert "| age |" in found.markdown.partition("| column | distance |")[2]
     intervals = next(row.resampled for row in found.comparison.systems if row.name == "repaired")
     assert intervals is not None
     assert intervals.accuracy.low < repaired.accuracy.mean < intervals.accuracy.high
@@ -403,11 +421,27 @@ def test_repaired_records_are_as_many_and_as_balanced_as_our_rows(tmp_path: Path
     study = COMPAS.model_copy(update={"sensitive": ("race",)})
     schema, training, held_out = split(study, 0, 0)
     fold = Fold("compas", schema, training, held_out, 0, 0.25, tmp_path)
-    rows = trivial.repaired(fold)
+    rows = repaired.generate(fold)
     shares = group_sizes(schema, training) / len(training)
     assert (len(rows.for_models), len(rows.like_training)) == (fold.rows, len(training))
     assert group_sizes(schema, rows.for_models) / fold.rows == pytest.approx((shares + 0.5) / 2.0, abs=0.01)
     assert group_sizes(schema, rows.like_training).tolist() == group_sizes(schema, training).tolist()
+
+
+@pytest.mark.parametrize(("asked", "budgets"), [((), False), (("fair4free-eps1",), True)])
+def test_a_quick_look_draws_under_no_budget_unless_it_is_asked_to(
+    asked: tuple[str, ...], budgets: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def refuse(study: Study, systems: tuple[registry.System, ...], *of: object, **others: object) -> None:
+        assert any(system in registry.PRIVATE for system in systems) == budgets
+        raise Asked
+
+    monkeypatch.setattr("data_owner.benchmark.run.compare", refuse)
+    with pytest.raises(Asked):
+        run(Request("compas", ("sex",), asked, 5, 1, sweep=False, quick=True), tmp_path, workers=1, progress=quiet)
 
 
 def test_a_look_at_a_few_systems_does_not_take_the_place_of_the_whole() -> None:

@@ -39,7 +39,11 @@ from shared.scores import Fidelity, Scores
 OWN_ROWS = 10_000
 """Rows of the paper's own protocol, of those that are made for models."""
 
+LONGEST_REASON = 200
 PACKAGES = ("data_owner", "shared")
+NOT_COMPUTING = (registry.__name__, "data_owner.attacks.attack", "data_owner.datasets.colored_mnist")
+"""Modules that all systems import and no cell is made by: names of systems and attacks, and a data set of pictures."""
+
 COMPUTING = (
     *("dp-accounting", "fairlearn", "jax", "mbi", "numpy", "opacus", "opendp", "pandas", "prdc", "scikit-learn"),
     *("scipy", "tabfairgan", "torch"),
@@ -146,7 +150,8 @@ def judge(system: System, key: Key, scratch: Path) -> Cell:
     except Unsuitable as reason:
         return Cell(failure=str(reason))
     except Exception as error:  # whatever a package raises, the other systems go on
-        return Cell(failure=f"{type(error).__name__} while it ran")
+        said = str(error).strip().partition("\n")[0][:LONGEST_REASON]  # of public data: nothing in it is secret
+        return Cell(failure=f"{type(error).__name__} while it ran{said and f': {said}'}")
 
 
 def content_key(key: Key, system: System) -> str:
@@ -175,12 +180,12 @@ def sources(module: str) -> bytes:
 
 
 def _imported(module: str) -> set[str]:
-    """`module` and every module of this project that it imports, directly or not, but by the registry of systems."""
+    """`module` and every module of this project that it imports, directly or not, but by those `NOT_COMPUTING`."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name == registry.__name__:
+        if name in found or name in NOT_COMPUTING:
             continue
         found.add(name)
         waiting += _imports(name)

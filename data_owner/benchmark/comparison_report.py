@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_owner.benchmark.column_fidelity import FIGURES
 from data_owner.benchmark.comparison import Comparison, Row
 from data_owner.benchmark.portrait import Portrait
-from data_owner.benchmark.registry import ORIGINAL, OURS
 from data_owner.benchmark.resampling import LEVEL
 from data_owner.benchmark.table import (
     COLUMNS,
+    EACH_COLUMN,
     FIDELITY_COLUMNS,
     RESAMPLED_COLUMNS,
     cell_text,
@@ -70,10 +69,8 @@ def _against_accuracy(found: Comparison, ratio: str, title: str) -> Figure:
 
 def _fidelity(found: Comparison) -> Section:
     tables = [Table(FIDELITY_COLUMNS, tuple(fidelity_rows(found)))]
-    ours, real = found.columns(OURS), found.columns(ORIGINAL)
-    if ours and real:
-        names = ("column", *(name for figure in FIGURES for name in (figure, "real rows")))
-        tables.append(Table(names, tuple(column_rows(ours, real))))
+    if each := column_rows(found):
+        tables.append(Table(EACH_COLUMN, tuple(each)))
     return Section(
         "What is kept of the columns",
         "Against real held-out rows, with original data, the training rows, as the ceiling. Distance is Kolmogorov's "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data_owner.benchmark.column_fidelity import FIGURES, TableFidelity
+from data_owner.benchmark.column_fidelity import FIGURES
 from data_owner.benchmark.comparison import Comparison, Judged, Row, Spread
-from data_owner.benchmark.registry import CONSTANT, ORIGINAL
+from data_owner.benchmark.registry import CONSTANT, ORIGINAL, OURS
 from data_owner.benchmark.resampling import Interval, Resampled
 from shared.report import Cell
 from shared.scores import Scores
@@ -29,6 +29,8 @@ FIDELITY_COLUMNS = (
     *("difference in missing", "difference in missing patterns", "difference in associations"),
 )
 
+EACH_COLUMN = ("column", *(name for figure in FIGURES for name in (figure, "real rows")))
+
 
 def as_markdown(found: Comparison) -> str:
     """The tables of RESULTS.md, with what stands beside every score."""
@@ -40,6 +42,7 @@ def as_markdown(found: Comparison) -> str:
         _table(RESAMPLED_COLUMNS, resampled_rows(found)),
         _table(COLUMNS, sweep_rows(found)),
         _table(FIDELITY_COLUMNS, [tuple(map(cell_text, cells)) for cells in fidelity_rows(found)]),
+        _table(EACH_COLUMN, [tuple(map(cell_text, cells)) for cells in column_rows(found)]),
         [found.protocol],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
@@ -93,8 +96,11 @@ def fidelity_rows(found: Comparison) -> list[tuple[Cell, ...]]:
     ]
 
 
-def column_rows(made: TableFidelity, real: TableFidelity) -> list[tuple[Cell, ...]]:
-    """A row a column: each figure of synthetic rows, with that of real rows beside it."""
+def column_rows(found: Comparison) -> list[tuple[Cell, ...]]:
+    """A row a column: each figure of our rows, with that of real rows beside it; none without either."""
+    made, real = found.columns(OURS), found.columns(ORIGINAL)
+    if made is None or real is None:
+        return []
     return [
         (column.name, *(getattr(each, figure) for figure in FIGURES for each in (column, ceiling)))
         for column, ceiling in zip(made.columns, real.columns, strict=True)

@@ -18,9 +18,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from data_owner.learning.device import trains_on
 from data_owner.learning.repair import repaired_targets
 from data_owner.learning.teacher import TeacherSettings, architecture_for, default_settings
-from data_owner.learning.training import Trained, train_teacher, trains_on, validation_split
+from data_owner.learning.training import Trained, train_teacher, validation_split
 from data_owner.records.disclosure import check_classes, disclose, merge_rare_declared
 from data_owner.records.ingest import MergedGroups, read, with_groups
 from data_owner.settings import ColumnSettings, OwnerSettings, TrainingSettings

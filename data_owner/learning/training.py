@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from data_owner.learning.device import trains_on
 from data_owner.learning.group_weights import are_large, share_weights
 from data_owner.learning.teacher import Losses, Teacher, TeacherSettings
 from data_owner.records.disclosure import shares
@@ -69,11 +70,6 @@ class Trained:
     teacher: Teacher
     statistics: LatentStatistics
     history: tuple[Epoch, ...]
-
-
-def trains_on() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train_teacher(

@@ -22,7 +22,7 @@ from torch.nn.functional import one_hot
 from data_owner.benchmark.baselines.matrix import Matrix
 from data_owner.benchmark.pairwise import dependence_by_kernel
 from data_owner.benchmark.systems import Fold
-from data_owner.learning.training import trains_on
+from data_owner.learning.device import trains_on
 from shared import folder
 from shared.codec import group_positions
 
