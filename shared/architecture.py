@@ -38,11 +38,13 @@ class _Common(Frozen):
 
 
 class Architecture(_Common):
-    """A perceptron whose outputs are the parameters of a table's columns."""
+    """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many columns' gaps are linked;
+    none where at most one has any, and in releases from before they were."""
 
     kind: Literal["tabular"] = "tabular"
     outputs: int = Field(ge=1, le=LIMITS.table_outputs)
     hidden: Widths
+    gaps: int = Field(default=0, ge=0, le=LIMITS.columns)
 
     @model_validator(mode="after")
     def _is_small(self) -> Self:
@@ -51,10 +53,14 @@ class Architecture(_Common):
 
     @property
     def parameters(self) -> int:
-        return _dense([self.latent + self.groups, *self.hidden, self.outputs]) + self.head_parameters
+        body = _dense([self.latent + self.groups, *self.hidden, self.outputs])
+        return body + self.gaps**2 + self.head_parameters
 
     @classmethod
-    def for_schema(cls, schema: Schema, latent: int, hidden: tuple[int, ...], head: tuple[int, ...]) -> Self:
+    def for_schema(
+        cls, schema: Schema, latent: int, hidden: tuple[int, ...], head: tuple[int, ...], *, linked_gaps: bool = True
+    ) -> Self:
+        optional = len(Layout(schema).optional)
         return cls(
             latent=latent,
             groups=len(schema.groups),
@@ -62,10 +68,13 @@ class Architecture(_Common):
             outputs=Layout(schema).width,
             hidden=hidden,
             head=head,
+            gaps=optional if linked_gaps and optional > 1 else 0,
         )
 
     def fits(self, schema: Schema) -> bool:
-        return schema.image is None and self._joins(schema) and self.outputs == Layout(schema).width
+        layout = Layout(schema)
+        sizes = self.outputs == layout.width and self.gaps in (0, len(layout.optional))
+        return schema.image is None and self._joins(schema) and sizes
 
     def body(self) -> nn.Module:
         return perceptron(self.latent + self.groups, self.hidden, self.outputs)

@@ -198,8 +198,14 @@ def dense(layout: Layout, encoded: Encoded) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw feature values from decoder outputs (n, layout.width).
+def gap_logits(absent: Tensor, flags: Tensor, links: Tensor | None) -> Tensor:
+    """Log-odds of each record's gaps (n, optional), given those before them: what is measured together is missing
+    together. absent: what z and s say of them; flags: the gaps, 0 or 1; links: the decoder's `gap_links`."""
+    return absent if links is None else absent + flags @ links.T
+
+
+def sample(layout: Layout, outputs: Tensor, links: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Draw feature values from decoder outputs (n, layout.width) and the decoder's `gap_links`.
 
     Returns (n, numeric + optional + categorical): normal scores, missing flags (0/1) and category positions.
     """
@@ -209,10 +215,21 @@ def sample(layout: Layout, outputs: Tensor, generator: torch.Generator) -> Tenso
     mixtures, absent, levels = layout.split(outputs)
     drawn[:, :numeric] = draw(mixtures, generator)
     flags = len(layout.optional)
-    drawn[:, numeric : numeric + flags] = (uniform[:, :flags] < torch.sigmoid(absent)).float()
+    drawn[:, numeric : numeric + flags] = _draw_gaps(absent, links, uniform[:, :flags])
     for index, logits in enumerate(levels):
         drawn[:, numeric + flags + index] = sample_level(logits, uniform[:, flags + index])
     return drawn
+
+
+def _draw_gaps(absent: Tensor, links: Tensor | None, uniform: Tensor) -> Tensor:
+    """Gaps by their log-odds, 0 or 1, (n, optional): each, where they are linked, after those before it."""
+    if links is None:
+        return (uniform < torch.sigmoid(absent)).float()
+    gaps = torch.zeros_like(absent)
+    for place in range(absent.shape[1]):
+        logit = absent[:, place] + gaps[:, :place] @ links[place, :place]
+        gaps[:, place] = uniform[:, place] < torch.sigmoid(logit)
+    return gaps
 
 
 def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -29,10 +29,17 @@ class Decoder(nn.Module):
         self.architecture = architecture
         self.body = architecture.body()
         self.head = perceptron(architecture.latent, architecture.head, architecture.classes)
+        gaps = architecture.gaps if isinstance(architecture, Architecture) else 0
+        self.links = nn.Parameter(torch.zeros(gaps, gaps)) if gaps else None
 
     def forward(self, z: Tensor, membership: Tensor) -> Tensor:
         """z: (n, latent), membership: one-hot (n, groups). Returns the body's outputs, (n, ...)."""
         return self.body(torch.cat([z, membership.to(z.dtype)], 1))
+
+    @property
+    def gap_links(self) -> Tensor | None:
+        """What each column's gap adds to the log-odds of a gap in each later column, (gaps, gaps), later by earlier."""
+        return None if self.links is None else self.links.tril(-1)
 
     @property
     def group_weights(self) -> Tensor:
@@ -47,7 +54,10 @@ class Decoder(nn.Module):
     def to_bytes(self) -> bytes:
         """safetensors in half precision, half the bytes, with the architecture in the metadata."""
         tensors = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
-        return save(tensors, metadata={"architecture": self.architecture.model_dump_json()})
+        unlinked = (
+            {"gaps"} if self.links is None else set()
+        )  # as it was before there were links: older programs read it
+        return save(tensors, metadata={"architecture": self.architecture.model_dump_json(exclude=unlinked)})
 
     @classmethod
     def from_bytes(cls, data: bytes, schema: Schema) -> Self:

@@ -87,7 +87,8 @@ class Synthesiser:
             return decode_images(self.schema, pictures(self.decoder, z, membership), target, group)
         layout = Layout(self.schema)
         tiles = zip(torch.split(z, TILE), torch.split(membership, TILE), strict=True)
-        drawn = torch.cat([sample(layout, _finite(self.decoder(*tile)), generator) for tile in tiles])
+        links = self.decoder.gap_links
+        drawn = torch.cat([sample(layout, _finite(self.decoder(*tile)), links, generator) for tile in tiles])
         return decode(self.schema, drawn, target, group)
 
     def table(self, seed: int, rows: int, balanced: bool = False) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def test_a_decoder_that_is_certain_gives_the_table_back(disclosed: Disclosed) ->
     absent += 60.0 * encoded.absent[:, list(layout.optional)]
     for index, logits in enumerate(levels):
         logits[torch.arange(len(table)), encoded.levels[:, index]] = 30.0
-    drawn = sample(layout, outputs, torch.Generator().manual_seed(0))
+    drawn = sample(layout, outputs, None, torch.Generator().manual_seed(0))
     back = decode(schema, drawn, encoded.target, encoded.group)
     assert back.columns.tolist() == table.columns.tolist()
     for column in schema.columns:

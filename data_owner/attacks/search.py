@@ -21,7 +21,7 @@ from torch.nn.functional import logsigmoid, one_hot
 
 from data_owner.learning.image_encoder import reconstruction
 from protocol.artefacts import TRAINED, Artefact
-from shared.codec import Encoded, Layout
+from shared.codec import Encoded, Layout, gap_logits
 from shared.decoder import Decoder
 from shared.generation import parse_release
 from shared.logistic import log_mass
@@ -76,9 +76,10 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     numbers = log_mass(mixtures, records.low, records.high).masked_fill(records.absent, 0.0)
     if layout.optional:
         places = list(layout.optional)
-        sign = records.absent[:, places].to(outputs.dtype) * 2.0 - 1.0
-        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid(sign * absent))
-    levels = [_chosen(logits, records.levels[:, index]) for index, logits in enumerate(of_levels)]
+        flags = records.absent[:, places].to(outputs.dtype)
+        logits = gap_logits(absent, flags, released.decoder.gap_links)
+        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid((flags * 2.0 - 1.0) * logits))
+    levels = [_chosen(level, records.levels[:, index]) for index, level in enumerate(of_levels)]
     return torch.cat([numbers, *levels, label], 1)
 
 

@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from data_owner.learning.image_encoder import ImageEncoder, reconstruction
 from shared.architecture import Architecture, ConvolutionalArchitecture, perceptron
-from shared.codec import Encoded, Layout, dense
+from shared.codec import Encoded, Layout, dense, gap_logits
 from shared.decoder import Decoder
 from shared.errors import BadInput
 from shared.frozen import describe
@@ -39,8 +39,9 @@ class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
 
     Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
-    Without `by_class` the prior is N(0, I). A group of fewer records than `large_group`, but for the two
-    largest, shares the weights of larger ones (`group_weights`).
+    Without `by_class` the prior is N(0, I), and without `linked_gaps` each number is missing by itself, given z. A
+    group of fewer records than `large_group`, but for the two largest, shares the weights of larger ones
+    (`group_weights`).
     """
 
     criterion: Criterion = "parity"
@@ -58,6 +59,7 @@ class TeacherSettings:
     learning_rate: float = 8e-3
     maps: tuple[int, ...] = ()
     by_class: bool = True
+    linked_gaps: bool = True
     large_group: float = 500.0
 
 
@@ -83,7 +85,9 @@ def architecture_for(schema: Schema, settings: TeacherSettings) -> Architecture 
     try:
         if schema.image is not None:
             return ConvolutionalArchitecture.for_schema(schema, settings.latent, settings.maps, settings.head)
-        return Architecture.for_schema(schema, settings.latent, settings.hidden, settings.head)
+        return Architecture.for_schema(
+            schema, settings.latent, settings.hidden, settings.head, linked_gaps=settings.linked_gaps
+        )
     except ValidationError as error:
         remedy = (
             "raise minimum_count in [policy], which merges rare categories, or recode or exclude columns that have many"
@@ -182,9 +186,10 @@ class Teacher(nn.Module):
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()
         if self.layout.optional:
             flags = records.absent[:, list(self.layout.optional)].to(outputs.dtype)
-            loss = loss + binary_cross_entropy_with_logits(absent, flags, reduction="none").sum(1).mean()
-        for index, logits in enumerate(levels):
-            loss = loss + cross_entropy(logits, records.levels[:, index])
+            logits = gap_logits(absent, flags, self.decoder.gap_links)
+            loss = loss + binary_cross_entropy_with_logits(logits, flags, reduction="none").sum(1).mean()
+        for index, level in enumerate(levels):
+            loss = loss + cross_entropy(level, records.levels[:, index])
         return loss
 
     def _membership(self, records: Encoded) -> Tensor:

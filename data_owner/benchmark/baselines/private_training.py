@@ -40,8 +40,9 @@ HISTOGRAMS = 0.15
 
 BATCH, EPOCHS, CLIP, RATE = 512, 30, 1.0, 2e-3
 SIZES = TeacherSettings(
-    beta=0.0, kl_weight=1.0, latent=8, encoder_hidden=(64,), hidden=(64,), head=(32,), by_class=False
+    beta=0.0, kl_weight=1.0, latent=8, encoder_hidden=(64,), hidden=(64,), head=(32,), by_class=False, linked_gaps=False
 )
+"""Opacus knows the gradients of layers, and of no parameter beside them: none for means of classes or links of gaps."""
 
 
 def epsilon_1(fold: Fold) -> pd.DataFrame:
@@ -144,5 +145,5 @@ def _from_prior(teacher: Teacher, schema: Schema, fold: Fold) -> pd.DataFrame:
     group = sample_level(shares.log().expand(fold.rows, -1), uniform[0])
     decoder = teacher.decoder.eval()
     target = sample_level(decoder.label(z), uniform[1])
-    drawn = sample(Layout(schema), decoder(z, one_hot(group, len(shares))), generator)
+    drawn = sample(Layout(schema), decoder(z, one_hot(group, len(shares))), None, generator)
     return decode(schema, drawn, target, group)
