@@ -219,6 +219,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         for name, column in zip(found.column_names, found.columns, strict=True):
             if column.type in EXACT_TYPES and column.null_count:
                 table[name] = column.to_pandas(types_mapper=EXACT_TYPES.get)
+            elif pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type):
+                labels = table[name].cat.categories.astype("str")  # of an empty dictionary pandas forgets its type
+                table[name] = table[name].cat.rename_categories(labels)
         return table
     except (pa.ArrowException, ValueError, OSError):
         raise BadInput("cannot be read as Parquet", field=str(path), remedy="write the file again") from None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data_owner.privacy import private_marginals
 from data_owner.records.ingest import read
+from data_owner.records.source import as_parquet
 from data_owner.records.undeclared import undeclared
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy, PrivacySettings
 from shared.table import read_table
@@ -113,6 +114,38 @@ def test_no_gap_of_a_parquet_column_decides_its_type(
     for each in records[1:]:
         kept = each.frame["odd"].notna()
         assert each.frame.loc[kept, "odd"].tolist() == records[0].frame.loc[kept, "odd"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "cell"),
+    [
+        ("category", {"categories": ("0", "1")}, "1"),
+        ("boolean", {"categories": ("0", "1")}, "1"),
+        ("date", DAYS, "1970-01-02"),
+        ("number", {"bounds": (0.0, 9.0)}, "1"),
+    ],
+)
+def test_no_value_of_a_parquet_dictionary_decides_its_type(
+    kind: str, said: dict[str, object], cell: str, tmp_path: Path
+) -> None:
+    """Where nobody has a value the dictionary is empty, and pandas forgets that it is one of text."""
+    found = OwnerSettings(
+        name="hospital",
+        source="visits.parquet",
+        positive="1",
+        policy=Policy(),
+        privacy=PrivacySettings(epsilon=1.0),
+        columns={"odd": ColumnSettings(kind=kind, **said)}
+        | {name: ColumnSettings(**SAID[name]) for name in ("sex", "died")},
+    )
+    columns = []
+    for cells in ([None] * 4, [cell, None, None, None], [cell] * 4):
+        odd = pa.array(cells, pa.string()).dictionary_encode()
+        table = pa.table({"odd": odd, "sex": ["f", "m", "f", "m"], "died": ["0", "1", "0", "1"]})
+        parquet.write_table(table, tmp_path / "visits.parquet")
+        (tmp_path / "records.parquet").write_bytes(as_parquet(read_table(tmp_path / "visits.parquet")))
+        columns.append(read(read_table(tmp_path / "records.parquet"), found, as_declared=True).columns)
+    assert columns[0] == columns[1] == columns[2]
 
 
 def test_a_person_is_one_however_her_id_is_spaced(tmp_path: Path) -> None:
