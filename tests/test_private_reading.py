@@ -1,6 +1,7 @@
 """What a budget's sensitivity of one rests on: each record of a CSV is read by itself."""
 
 import csv
+import unicodedata
 from datetime import date
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_owner.privacy import private_marginals
@@ -153,6 +154,22 @@ def test_a_person_is_one_however_her_id_is_spaced(tmp_path: Path) -> None:
     path.write_text('patient,age\nP12,40\nP12 ,41\np12,42\n\u00a0P\uff11\uff12,43\nP13,44\n" ",45\n', encoding="utf-8")
     once = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=1)
     assert private_marginals.of_each_person(read_table(path, text="all"), once)["age"].tolist() == ["40", "44"]
+
+
+# a dotless i has the capital of another letter
+LETTERS = st.characters(exclude_categories=["Cf", "Cs"], exclude_characters="ı")
+
+
+@settings(deadline=None)
+@given(spelt=st.text(LETTERS, max_size=4), unseen=st.sampled_from("\u200b\u200d\ufeff\u00ad"))
+@example("\u03b0", "\u200b")
+def test_a_person_is_one_in_whichever_case_and_unicode_form_her_id_is_written(spelt: str, unseen: str) -> None:
+    forms = [unicodedata.normalize(form, f"P{spelt}") for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    spellings = [cased for form in forms for cased in (form, form.lower(), form.casefold(), form.upper())]
+    spellings += [unseen.join(("", *form, "")) for form in forms]
+    table = pd.DataFrame({"patient": spellings})
+    once = PrivacySettings(epsilon=1.0, person="patient", rows_per_person=1)
+    assert len(private_marginals.of_each_person(table, once)) == 1
 
 
 @pytest.mark.parametrize("ids", [[1, 1, 2], [1.0, 1.0, 2.0], [0.0, -0.0, 2.0]])

@@ -14,6 +14,7 @@ library mbi) and sampled. Only counts of records with noise added enter it: all 
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -127,15 +128,22 @@ def rho_of(queries: tuple[Query, ...]) -> float:
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:
     """The first rows of each person, as many as are allowed; all rows where a row is a person.
 
-    A person is told by the text of that column, its case and the blanks around it aside: one whose name is typed in two
-    ways would be two. Rows that name no person are left out: of those nobody can say whose they are, or of how many.
+    A person is told by the text of that column, its case, invisible characters and the blanks around it aside: one
+    whose name is typed in two ways would be two. Rows that name no person are left out: of those nobody can say whose
+    they are, or of how many.
     """
     if privacy.person is None:
         return table
     names = canonical(table[privacy.person], privacy.person, "category", gaps=True)
-    names = names.str.normalize("NFKC").str.strip().str.casefold()
+    names = names.map(_one_spelling, na_action="ignore")
     named = table.assign(**{privacy.person: names})[names.notna() & (names != "")]
     return named.groupby(privacy.person, sort=False).head(privacy.rows_per_person).reset_index(drop=True)
+
+
+def _one_spelling(name: str) -> str:
+    """The same for all that look alike. Case folding composes characters anew, so it is normalised before and after."""
+    shown = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", shown).casefold()).strip()
 
 
 def draw(records: Records, settings: OwnerSettings, asked: Plan, progress: Progress) -> pd.DataFrame:

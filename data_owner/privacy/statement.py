@@ -24,8 +24,8 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
         unit = "one record, which the owner vouches is one person"
     else:
         unit = (
-            "all records of one person, told by her identifier in the table, case and blanks around it aside, "
-            f"of which at most {privacy.rows_per_person} are used"
+            "all records of one person, told by her identifier in the table, its case, invisible characters and "
+            f"blanks around it aside, of which at most {privacy.rows_per_person} are used"
         )
     epsilon = ceil(1000.0 * spent.epsilon) / 1000.0
     text = (
