@@ -179,6 +179,7 @@ def attack(
             lines.append("Found on people, in a rehearsal: it stays in this house, off card and gate.")
         if found.exceeded:
             lines.append(f"An attack on people succeeds: deny release {found.version}, and find out what is wrong.")
+            lines.append("Analysts read the reason of a denial: put no figure of the rehearsal into it.")
         out.result(
             {
                 "version": found.version,

@@ -289,6 +289,14 @@ def test_the_page_about_privacy_has_one_name_in_every_result(monkeypatch: pytest
         assert json.loads(done.stdout)["result"]["privacy_report"] == str(page), name
 
 
+def test_who_denies_by_a_rehearsal_is_told_that_analysts_read_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    attacked = SimpleNamespace(version=1, is_rehearsal=True, exceeded=("reconstruction",), verdicts=())
+    monkeypatch.setattr("data_owner.attack_steps.attack", lambda *arguments, **named: attacked)
+    said = CliRunner().invoke(data_owner.cli.app, ["attack", str(HOSPITAL)]).stdout
+    assert "deny release 1" in said
+    assert "put no figure of the rehearsal into it" in said
+
+
 @pytest.mark.parametrize(
     ("app", "line", "step"),
     [

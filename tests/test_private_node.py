@@ -162,6 +162,7 @@ def test_the_privacy_officer_reads_that_a_rehearsal_refuted_the_guarantee(gated:
     said = {each["title"]: each for each in json.loads(gated.privacy_figures.read_text("utf-8"))["verdicts"]}
     assert said["Attacks on people"]["level"] == "bad"
     assert "canaries refute the guarantee" in said["Attacks on people"]["text"]
+    assert "no figure of this in the reason" in said["Attacks on people"]["text"]
 
 
 def test_shadow_releases_are_refused_under_a_budget(gated: Node) -> None:
@@ -354,6 +355,12 @@ def test_a_ledger_that_forgot_what_a_release_was_made_from_is_not_used(gated: No
 def test_the_signed_epsilon_is_the_larger_of_two_accountants_rounded_up(rdp: float, pld: float) -> None:
     spent = Guarantee(rdp=rdp, pld=pld, delta=1e-5)
     assert "ε = 1.001, δ = 1e-05," in statement(declared(people()), PrivacySettings(epsilon=2.0), spent)
+
+
+def test_the_signed_statement_tells_of_every_kind_of_answer_and_of_what_people_decide_by_looking() -> None:
+    said = statement(declared(people()), PrivacySettings(epsilon=2.0), Guarantee(rdp=1.0, pld=1.0, delta=1e-5))
+    assert "counts of records, and sums of absolute differences between counts and a model's, with Gaussian" in said
+    assert "what people decide after looking at the records or at a rehearsal on them" in said
 
 
 def test_without_a_budget_the_release_says_that_nothing_bounds_it_whatever_else_it_says(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What noisy queries cost together: Rényi and privacy-loss-distribution accounting, the larger of the two.
 
-Every query is a vector of counts with Gaussian noise. Neighbours differ by all records of one person, added or
-removed; a query's noise multiplier is its noise scale over how far such a change moves it in L2.
+Every query is a vector of counts, or of sums of absolute differences between counts and a model's, with Gaussian noise.
+Neighbours differ by all records of one person, added or removed; a query's noise multiplier is its noise scale over how
+far such a change moves it in L2.
 """
 
 from __future__ import annotations

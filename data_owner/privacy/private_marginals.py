@@ -8,7 +8,7 @@ Marginals are chosen for what fair synthetic data is for. Measured are
    less one: a tree's worth, so that exact inference stays small.
 
 A graphical model of maximum entropy is fitted to the answers by mirror descent (McKenna et al., arXiv 1901.09136, the
-library mbi) and sampled. Only counts of records with noise added enter it: all of that costs nothing.
+library mbi) and sampled. Only answers with noise added enter it: all of that costs nothing.
 """
 
 from __future__ import annotations

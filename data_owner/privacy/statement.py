@@ -34,13 +34,14 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
         f"Unit: {unit}. Neighbours: tables with and without that person; a number outside its column's bounds counts "
         "as the nearest inside, an undeclared category as missing, and a row without a declared class not at all. "
         "Public: names and types of columns, the positive class, declared categories, bounds and decimals. "
-        "Mechanism: counts of records with Gaussian noise, asked of all records (no sampling, none counted on); "
-        "microdata is drawn from a model of those counts, and decoder, statistics, schema, card and gate are made "
-        "from microdata alone. "
+        "Mechanism: counts of records, and sums of absolute differences between counts and a model's, with Gaussian "
+        "noise, asked of all records (no sampling, none counted on); microdata is drawn from a model of those counts, "
+        "and decoder, statistics, schema, card and gate are made from microdata alone. "
         f"Accountants: Rényi (ε = {spent.rdp:.3f}) and privacy loss distributions (ε = {spent.pld:.3f}) of "
         "dp_accounting; the larger is stated. "
-        "Numerics: whole counts, an exact discrete Gaussian sampler, randomness of the operating system. "
-        "Not covered: how long computations take, and what people decide after looking at the records themselves."
+        "Numerics: whole numbers, an exact discrete Gaussian sampler, randomness of the operating system. "
+        "Not covered: how long computations take, and what people decide after looking at the records or at a "
+        "rehearsal on them."
     )
     return settings.policy.stated(text)
 

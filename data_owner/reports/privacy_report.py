@@ -183,7 +183,8 @@ def _on_people(subject: Subject) -> Verdict:
         return Verdict("caution", "Attacks on people", text, "not made")
     reasons = exceeded_on_people(subject.rehearsal, subject.limits)
     if reasons:
-        return Verdict("bad", "Attacks on people", f"Deny the release: {'; '.join(reasons)}.", "succeeded")
+        text = f"{'; '.join(reasons)}. Deny the release, with no figure of this in the reason: analysts read that."
+        return Verdict("bad", "Attacks on people", text, "succeeded")
     return Verdict("good", "Attacks on people", "None is beyond the limits in the rehearsal.", "within the limits")
 
 
