@@ -17,7 +17,7 @@ from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_apart, check_bounded
 from data_owner.privacy.budget import Budget
 from data_owner.records.records_file import RecordsFile
-from data_owner.records.undeclared import MOST, in_words, undeclared
+from data_owner.records.undeclared import in_words, undeclared
 from data_owner.release_status import next_step
 from data_owner.steps import prepare
 from protocol import identity
@@ -68,7 +68,7 @@ def _records(node: Node, now: datetime) -> str:
             astray = undeclared(read_table(node.records), settings)
             text = f"{len(records.frame):,} rows, {len(records.columns)} columns"
             text += f"; {in_words(astray)}" if astray else ""
-            if len(records.frame) == 0 or max(astray.values(), default=0.0) > MOST:
+            if len(records.frame) == 0 or "most" in astray.values():
                 raise PolicyRefusal(text)
             return text
     on_disk = RecordsFile(node.records)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from data_owner.privacy import private_marginals
 from data_owner.records.ingest import read
 from data_owner.records.source import as_parquet
-from data_owner.records.undeclared import undeclared
+from data_owner.records.undeclared import in_words, undeclared
 from data_owner.settings import ColumnSettings, OwnerSettings, Policy, PrivacySettings
 from shared.table import read_table
 
@@ -180,15 +180,32 @@ def test_a_person_is_one_whatever_the_type_of_her_id(ids: list[float]) -> None:
         assert private_marginals.of_each_person(table.astype({"patient": dtype}), once)["age"].tolist() == [40, 42]
 
 
-def test_cells_that_owner_toml_does_not_declare_are_shown_to_the_owner(tmp_path: Path) -> None:
+def visits(copies: int) -> tuple[pd.DataFrame, OwnerSettings]:
     found = OwnerSettings(
         name="hospital",
         source="visits.csv",
         positive="1",
-        policy=Policy(),
+        policy=Policy(minimum_count=10),
         privacy=PrivacySettings(epsilon=1.0, person="patient"),
         columns={name: ColumnSettings(**SAID[name]) for name in VISITS[0]},
     )
-    table = pd.DataFrame(VISITS[1:], columns=VISITS[0]).replace("", None)
-    table = table.assign(sex=["F", "M", "f", None], ward=["1", "02", "4", "x"])
-    assert undeclared(table, found) == pytest.approx({"ward": 0.5, "admitted": 1 / 3, "sex": 2 / 3, "died": 0.25})
+    table = pd.DataFrame(VISITS[1:] * copies, columns=VISITS[0]).replace("", None)
+    return table, found
+
+
+def test_cells_that_owner_toml_does_not_declare_are_shown_to_the_owner() -> None:
+    table, found = visits(20)
+    table = table.assign(sex=["F", "M", "f", None] * 20, ward=["1", "02", "4", "x"] * 20)
+    said = {"ward": "some", "admitted": "some", "sex": "most", "died": "some"}
+    assert undeclared(table, found) == said
+    assert "some of ward, some of admitted, most of sex, some of died;" in in_words(undeclared(table, found))
+    assert "from public knowledge" in in_words(undeclared(table, found))
+
+
+def test_of_a_few_cells_that_owner_toml_does_not_declare_nothing_is_said() -> None:
+    """Else a bound that follows them would publish the one person beyond it."""
+    table, found = visits(100)
+    within = table.assign(admitted="2021-03-04", died="0")
+    for outside in (0, 1, 15):
+        assert undeclared(within.assign(age=["101"] * outside + ["40"] * (400 - outside)), found) == {}
+    assert undeclared(within.assign(age=["101"] * 9 + [None] * 391), found) == {}, "fewer than the minimum count"

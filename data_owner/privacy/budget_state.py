@@ -9,7 +9,7 @@ from data_owner.node import Node
 from data_owner.privacy import microdata
 from data_owner.privacy.accounting import Guarantee, Query, guarantee
 from data_owner.privacy.budget import Budget, Charge
-from data_owner.records.undeclared import undeclared
+from data_owner.records.undeclared import Share, undeclared
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
 from shared.table import read_table
@@ -22,7 +22,7 @@ class NextDraw:
 
     epsilon: float
     queries: tuple[Query, ...]
-    undeclared: dict[str, float]
+    undeclared: dict[str, Share]
 
 
 @dataclass(frozen=True)
