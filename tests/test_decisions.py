@@ -179,11 +179,20 @@ def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) 
     assert "`" not in node.privacy_report.read_text("utf-8")
 
 
-def test_under_a_budget_the_page_counts_rows_of_microdata(node: Node) -> None:
+def test_under_a_budget_the_page_speaks_of_rows_of_microdata(node: Node) -> None:
     card = on_card(findings.card(node, 1), "ε = 1")
     folder.write(node.release(1) / Artefact.CARD.filename, card.to_bytes())
     decisions.write_privacy_report(node.folder)
-    assert f"{card.records:,} rows of microdata were trained on" in of_node(node)["subtitle"]
+    page = of_node(node)
+    assert f"{card.records:,} rows of microdata were trained on" in page["subtitle"]
+    section = {each["title"]: each for each in page["sections"]}
+    content = {row[0]: row[3] for row in section["What leaves"]["tables"][0]["rows"]}
+    assert content["decoder"] == "weights of a model trained on microdata"
+    assert "minimum count" not in content["schema"], "no people are counted there"
+    assert "a row of microdata, with nobody behind it" in section["Attacks"]["text"]
+    not_covered = {row[0] for row in section["What is not covered"]["tables"][0]["rows"]}
+    assert "people behind the microdata" in not_covered
+    assert not not_covered & {"several releases", "schema and card", "the sketch by group"}, "the guarantee covers them"
 
 
 def test_the_page_names_who_has_overridden_so_far(node: Node) -> None:

@@ -45,6 +45,11 @@ CONTENT = {
     Artefact.CARD: "scores to two decimals, counts to tens, one word for each attack",
 }
 
+CONTENT_OF_MICRODATA = CONTENT | {
+    Artefact.DECODER: "weights of a model trained on microdata",
+    Artefact.SCHEMA: "column names, what owner.toml declares of them, quantile points and group shares of microdata",
+}
+
 QUESTIONS = {
     Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record, or far better in the person's "
     "own group than in another? Searches its latent space.",
@@ -65,6 +70,21 @@ NOT_COVERED = (
         "What is true of members and of others alike can be learned, and may concern a person all the same.",
     ),
     (
+        "one person in several rows",
+        "Where no column says whose a row is, a record counts as a person: rows of one are neither joined nor bounded.",
+    ),
+    (
+        "the sensitive column",
+        "Attackers are taken to know a person's group; it is not among the columns that are guessed.",
+    ),
+    (
+        "the synthetic rows of others",
+        "An analyst's rows follow from the release; what is done with them is not seen here.",
+    ),
+)
+
+OF_RECORDS = (
+    (
         "those who choose when training ends",
         "A tenth of the training records: no weight of the decoder is learned from them, but the latent statistics and "
         "the repair of labels are of them too. They are neither attacked nor a control.",
@@ -74,24 +94,13 @@ NOT_COVERED = (
         "Each is attacked alone. Two from much the same records tell more together, though their records are the same "
         "or differ in as many rows as the minimum count: a row is another once any cell is.",
     ),
-    (
-        "one person in several rows",
-        "Where no column says whose a row is, a record counts as a person: rows of one are neither joined nor bounded.",
-    ),
-    (
-        "the sensitive column",
-        "Attackers are taken to know a person's group; it is not among the columns that are guessed.",
-    ),
     ("schema and card", "They are held to the minimum count and to rounding, and were not attacked."),
     (
         "the sketch by group",
         "Nobody tried to solve it for single records. Small groups share one: it has fewer numbers than unknowns.",
     ),
-    (
-        "the synthetic rows of others",
-        "An analyst's rows follow from the release; what is done with them is not seen here.",
-    ),
 )
+"""What the guarantee of a budget covers: under one, records are read for microdata alone."""
 
 BEHIND_MICRODATA = (
     "people behind the microdata",
@@ -121,7 +130,7 @@ class Subject:
 
 def privacy_report(subject: Subject) -> Report:
     card, found = subject.card, subject.battery
-    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if subject.status.charges else NOT_COVERED
+    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if card.is_of_microdata else (*NOT_COVERED, *OF_RECORDS)
     served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
     refused = ", and the gate refused it" if subject.status.failures else ""
     return Report(
@@ -138,7 +147,7 @@ def privacy_report(subject: Subject) -> Report:
         sections=(
             _left(subject, served),
             _guarantee(subject),
-            _attacks(found, subject.limits),
+            _attacks(subject),
             *_rehearsal(subject),
             _parts(subject),
             _nearest(found),
@@ -196,10 +205,11 @@ def _left_verdict(served: list[Served]) -> Verdict:
 
 
 def _left(subject: Subject, served: list[Served]) -> Section:
+    content = CONTENT_OF_MICRODATA if subject.card.is_of_microdata else CONTENT
     rows: list[tuple[Cell, ...]] = []
     for kind in Artefact:
         sent = sum(each.length for each in served if each.artefact is kind)
-        rows.append((kind.value, subject.lengths.get(kind), sent, CONTENT[kind]))
+        rows.append((kind.value, subject.lengths.get(kind), sent, content[kind]))
     return Section(
         "What leaves",
         "These five and nothing else; no record, no encoder and no value of a single record is among them. Bytes sent "
@@ -231,18 +241,20 @@ def _guarantee(subject: Subject) -> Section:
     )
 
 
-def _attacks(found: Battery, limits: AttackLimits) -> Section:
+def _attacks(subject: Subject) -> Section:
+    found, limits = subject.battery, subject.limits
     results = judged(found)
+    nobody = " A person is here a row of microdata, with nobody behind it." if subject.card.is_of_microdata else ""
     questions = tuple((attack.words, question) for attack, question in QUESTIONS.items() if attack in found.made)
     shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
     return Section(
         "Attacks",
-        "The owner attacked the release with all that an analyst gets. Main: how often a guess about a record that was "
-        "trained on is right. Control: the same about held-out records. Baseline: without the release; an attack that "
-        "does not beat it found nothing, as nothing is there or it is too weak. Risk: what main has beyond control, as "
-        "a share of what control left. Brackets are 95 % Wilson intervals. TPR at 1 % FPR: the share called trained "
-        "on, by a threshold that calls about 1 % of other held-out records so; of few control records more may be."
-        f"{shadows}",
+        f"The owner attacked the release with all that an analyst gets.{nobody} Main: how often a guess about a row "
+        "that was trained on is right. Control: the same about held-out rows. Baseline: without the release; an attack "
+        "that does not beat it found nothing, as nothing is there or it is too weak. Risk: what main has beyond "
+        "control, as a share of what control left. Brackets are 95 % Wilson intervals. TPR at 1 % FPR: the share "
+        "called trained on, by a threshold that calls about 1 % of other held-out rows so; of few control rows more "
+        f"may be.{shadows}",
         (
             Table(("attack", "question"), questions),
             _rates(found, limits),
@@ -284,7 +296,7 @@ def _parts(subject: Subject) -> Section:
                 rows.append((outcome.part, result.name, *_cells(outcome)[:2], _bracketed(outcome), said))
     return Section(
         "Groups, the rarest and columns",
-        "The same for each sensitive group, for the tenth of records that lie farthest from others, and for each "
+        "The same for each sensitive group, for the tenth of rows that lie farthest from others, and for each "
         "hidden column. A part with fewer than ten guesses is left out; groups so small are judged together if that "
         "makes ten, and named below. One that is over the limit beyond chance (5 % over all lines of the gate, or over "
         "those that attack adds) blocks too.",
