@@ -98,6 +98,7 @@ def init(
         if settings.privacy is not None:
             command = f"fair4free-owner budget {shlex.quote(str(node))}"
             text += f" `{command}` says which columns have to declare what they can hold."
+            text += " Kinds were guessed from the records and leave too: see that each is right from public knowledge."
         text += " Next: train."
         skipped = len(steps.skipped(node))
         if skipped:

@@ -21,7 +21,8 @@ A kind of "undecided" stops everything until you decide. Roles: feature, sensiti
 Optional: categories = ["a", "b"], bounds = [0.0, 100.0] and decimals = 1 declare what is public knowledge already.
 
 Without a [privacy] section nothing bounds what a release may have memorised. With epsilon = 1.0 in it, everything that
-leaves is differentially private; then every column must declare its categories or bounds.
+leaves is differentially private; then every column must declare its categories or bounds. Kinds were guessed from the
+records and leave too: see that each is right from public knowledge.
 """
 
 COMMENTS = {

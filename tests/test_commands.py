@@ -268,7 +268,9 @@ def test_what_init_prints_can_be_pasted_and_a_program_hears_it_too(
     with_budget = settings.model_copy(update={"privacy": PrivacySettings(epsilon=1.0)})
     monkeypatch.setattr(steps, "init", lambda *arguments, **named: with_budget)
     node = tmp_path / "sp ace"
-    assert f"`fair4free-owner budget '{node}'`" in CliRunner().invoke(data_owner.cli.app, ["init", str(node)]).stdout
+    said = CliRunner().invoke(data_owner.cli.app, ["init", str(node)]).stdout
+    assert f"`fair4free-owner budget '{node}'`" in said
+    assert "Kinds were guessed from the records" in said, "also where every column is declared"
     found = json.loads(CliRunner().invoke(data_owner.cli.app, ["init", str(node), "--json"]).stdout)["result"]
     assert (found["positive"], found["settings"]) == ("1", str(node / "owner.toml"))
 

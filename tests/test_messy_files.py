@@ -163,8 +163,8 @@ def test_measurements_and_dates_beside_marks_for_gaps_wait_for_a_person(mark: st
     days = [mark if row % every == 0 else f"19{30 + row % 60}-0{1 + row % 9}-11" for row in range(600)]
     columns = settings_for(patients().assign(creatinine=amounts, seen=days, birthday=days)).columns
     assert {columns[name].kind for name in ("creatinine", "seen", "birthday")} == {"undecided"}
-    assert "empty the cells that are no number" in columns["creatinine"].reason
-    assert "empty the cells that are no date" in columns["seen"].reason
+    assert "empty the cells that are no number (with a budget leave them" in columns["creatinine"].reason
+    assert "empty the cells that are no date (with a budget leave them" in columns["seen"].reason
     assert "give an age" in columns["birthday"].reason
 
 

@@ -45,9 +45,9 @@ FIRST_DAY, LAST_DAY = 1800_01_01, 2199_12_31
 """Numbers between may be days, as 20200124 is."""
 SPELT_OTHERWISE = "looks like dates, but not all are written as YYYY-MM-DD"
 WITHOUT_DASHES = "looks like dates written as 20200124: write 2020-01-24"
-BESIDE_DATES = "mixes dates with other text: empty the cells that are no date"
+BESIDE_DATES = "mixes dates with other text: empty the cells that are no date (with a budget leave them)"
 OF_DATES = {SPELT_OTHERWISE, WITHOUT_DASHES, BESIDE_DATES}
-BESIDE_NUMBERS = "mixes numbers with other text: empty the cells that are no number"
+BESIDE_NUMBERS = "mixes numbers with other text: empty the cells that are no number (with a budget leave them)"
 FLAGS = {"1": "True", "0": "False", "True": "1", "False": "0"}
 """What a class is called where its column has flags for numbers, or numbers for flags."""
 TWO_WORDS = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"}, {"0", "1"})
