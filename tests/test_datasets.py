@@ -37,6 +37,17 @@ def test_every_data_set_is_attributed() -> None:
         assert digest in text
 
 
+def test_the_notices_that_licences_ask_for_are_passed_on() -> None:
+    text = (FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for asked in (
+        "https://creativecommons.org/licenses/by/4.0/",
+        "Copyright (c) 2020 Carnegie Mellon University Auton Lab",
+        "Copyright (c) 2018 Shlomi Hod",
+        "The above copyright notice and this permission notice shall be included in all",
+    ):
+        assert asked in text
+
+
 def test_compas_by_race_keeps_its_two_largest_groups() -> None:
     table = load("compas", ("race",))
     assert len(table) == 5278

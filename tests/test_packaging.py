@@ -157,9 +157,19 @@ def test_the_wheel_holds_data_template_and_contract(wheel: Path) -> None:
 
 def test_a_source_distribution_holds_no_test_that_needs_the_repository(distributions: Path) -> None:
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as source:
-        tops = {Path(name).parts[1] for name in source.getnames()}
+        names = [Path(name).relative_to(Path(name).parts[0]) for name in source.getnames()]
     packages = {"consumer", "data_owner", "protocol", "shared"}
-    assert tops == {*packages, "README.md", "PKG-INFO", "pyproject.toml", ".gitignore"}
+    files = {"README.md", "PKG-INFO", "pyproject.toml", ".gitignore", "deploy/LICENSE"}
+    assert {str(name) for name in names if name.parts[0] not in packages} == files
+
+
+def test_the_licence_goes_with_every_distribution(distributions: Path, wheel: Path) -> None:
+    licence = (ROOT / "deploy" / "LICENSE").read_bytes()
+    with zipfile.ZipFile(wheel) as built:
+        (metadata,) = (built.read(name).decode() for name in built.namelist() if name.endswith("dist-info/METADATA"))
+        (copy,) = (built.read(name) for name in built.namelist() if name.endswith("dist-info/licenses/deploy/LICENSE"))
+    assert "License-Expression: Apache-2.0\nLicense-File: deploy/LICENSE\n" in metadata
+    assert copy == licence
 
 
 def closure(declared: list[str]) -> list[Distribution]:
