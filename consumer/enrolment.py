@@ -45,6 +45,8 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     trusted = study.invitation() if invitation is None else _accepted(study, invitation)
     first = not study.invitation_file.is_file()
     if first:
+        if not study.folder.exists():  # another may hold what git is to keep
+            folder.hide_from_git(study.folder)
         folder.write(study.invitation_file, trusted.to_bytes())
     request = _request(study, name)
     fingerprint = identity.request_fingerprint(request)

@@ -8,6 +8,7 @@ releases/N/            the five that crossed, with signatures and the proof of a
 student.safetensors    the distilled student, and how it came to be
 synthetic.parquet      what was generated last, unless elsewhere
 audit.html, .json      the consumer's report
+.gitignore             git takes nothing of it for source, where enrol made the folder
 """
 
 from __future__ import annotations

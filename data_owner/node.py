@@ -21,6 +21,7 @@ attacks/N-shadows/     releases trained to attack release N, until the attack is
 attacks/lock           held by who attacks
 report.html, .json     what the owner measured
 privacy.html, .json    what a privacy officer reads
+.gitignore             git takes nothing of it for source
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ def init(
     with folder.locked(node.lock):
         _check_empty(node)  # reading took minutes
         try:
+            folder.hide_from_git(node.folder)
             authority.create_keys(node, settings.name, datetime.now(UTC))
             roots.create(node, settings.name, now())
             Ledger.create(node.ledger)

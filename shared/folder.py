@@ -80,6 +80,11 @@ def make(path: Path, mode: int = 0o777) -> None:
         path.mkdir(mode, parents=True, exist_ok=True)
 
 
+def hide_from_git(path: Path) -> None:
+    """Have git take nothing in the folder `path` for source, wherever it lies. Raises `Unreachable`."""
+    write(path / ".gitignore", b"*\n")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raises `Unreachable`, which says why `path` cannot be written, where the file system refuses the body."""

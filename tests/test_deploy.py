@@ -11,16 +11,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from typer.main import get_command
 
+import consumer
+import data_owner
 from consumer.cli import app as consumer_app
 from data_owner.cli import app as owner_app
 from data_owner.node import Node
 from data_owner.serving.monitoring import Metrics, MonitoringServer
 from shared import keyring
 from shared.limits import LIMITS
+from tests.conftest import Running
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -78,12 +82,31 @@ def test_a_build_is_sent_what_the_images_are_made_of_and_no_node_that_lies_besid
 def test_what_the_tutorial_makes_is_not_taken_for_source(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    made = ["hospital/records.parquet", "study/client.key", "records.csv", "rows.parquet", "owner.toml", "report.html"]
-    ours = ["data_owner/datasets/a.csv", "README.md", "tests/report.html", "deploy/compose.yaml"]
-    ignored = subprocess.run(
-        ["git", "check-ignore", *made, "invitation.json", *ours], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert ignored.stdout.split() == [*made, "invitation.json"]
+    given = ["records.csv", "scans/1.png", "rows.parquet", "owner.toml", "report.html", "pictures/1.png", "passphrase"]
+    made = [*given, "invitation.json", "ledger.json", "last_seen.json", "root-2.json", "root-2.sig", "ada.pub"]
+    ours = ["data_owner/datasets/a.csv", "README.md", "tests/formats.json", "deploy/compose.yaml"]
+    ignored = subprocess.run(["git", "check-ignore", *made, *ours], cwd=tmp_path, capture_output=True, text=True)
+    assert ignored.stdout.split() == made
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git says what it ignores")
+def test_a_node_and_a_study_are_not_taken_for_source_whatever_they_are_called_and_wherever_they_lie(
+    table: pd.DataFrame, running: Running, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    subprocess.run(["git", "init", "--quiet", theirs], check=True)
+    data_owner.init(theirs / "census", data=table, target="died", sensitive=("région",), positive="1")
+    consumer.enrol(theirs / "pupils", invitation=running.node.invitation)
+    for place in ("census/records.parquet", "pupils/identity/key.pem"):
+        assert (theirs / place).is_file()
+    status = ["git", "-C", str(theirs), "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, capture_output=True, check=True).stdout == b""
+
+
+def test_a_study_in_a_folder_that_was_there_hides_nothing_that_git_may_keep(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    consumer.enrol(tmp_path / "theirs", invitation=running.node.invitation)
+    assert not (tmp_path / "theirs" / ".gitignore").exists()
 
 
 def test_the_consumer_image_never_sees_the_owners_code(tmp_path: Path) -> None:
