@@ -195,7 +195,8 @@ def _explained(error: Exception, running: Shell, extra: str) -> Fair4FreeError:
     if isinstance(error, ModuleNotFoundError):
         module = (error.name or "").partition(".")[0]
         if module not in ("", *OURS):
-            return BadInput("is not installed", field=module, remedy=f"pip install 'fair4free[{extra}]'")
+            remedy = f"pip install -c deploy/constraints.txt -e '.[{extra}]'"  # it is on no index
+            return BadInput("is not installed", field=module, remedy=remedy)
     if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
         with suppress(OSError):
             _to_stdout("")  # it may be what failed, as it does for --help

@@ -196,7 +196,8 @@ def test_a_command_whose_extra_is_not_installed_says_which(
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     extra = {"consumer": "consumer", "data_owner": "owner"}[str(program.__package__)]
-    assert err.splitlines() == ["error tomlkit: is not installed", f"remedy pip install 'fair4free[{extra}]'"]
+    remedy = f"remedy pip install -c deploy/constraints.txt -e '.[{extra}]'"
+    assert err.splitlines() == ["error tomlkit: is not installed", remedy]
     assert [json.loads(line)["command"] for line in out.splitlines()] == ["doctor"] * len(form)
 
 
