@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
+DECAF_VENV := .venv-decaf
 DECAF := data_owner/benchmark/baselines/decaf_requirements.txt
 # modules are compiled when they are first imported, which most never are
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
@@ -28,23 +29,24 @@ stubs: $(VENV)/installed-dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocol/fair4free/v1/release.proto
 
 # DECAF pins packages that clash with ours: an environment of its own, which the comparison starts
-decaf: .venv-decaf/installed
+decaf: $(DECAF_VENV)/installed
 
-.venv-decaf/installed: $(DECAF)
-	$(PYTHON) -m venv .venv-decaf
-	.venv-decaf/bin/pip install --quiet --disable-pip-version-check -r $(DECAF)
+$(DECAF_VENV)/installed: $(DECAF)
+	$(PYTHON) -m venv $(DECAF_VENV)
+	$(DECAF_VENV)/bin/pip install --quiet --disable-pip-version-check -r $(DECAF)
 	touch $@
 
-$(VENV)/bin/python:
+# pip comes last: without it the environment is half made
+$(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	$(PIP) -c $(CONSTRAINTS) torch -e '.[all]'
 	touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	$(PIP) -c $(CONSTRAINTS) torch -e '.[dev]'
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) $(DECAF_VENV) demo dist

@@ -57,6 +57,29 @@ def test_what_the_demo_prints_can_be_pasted() -> None:
     assert shlex.split(done.stdout.removeprefix("\n$")) == words
 
 
+def would_run(target: str, place: Path) -> list[str]:
+    """What `make target` would run in `place`."""
+    say = ["make", "-n", "-f", str(ROOT / "Makefile"), target]
+    alone = {"PATH": os.environ["PATH"]}  # not as a part of the `make test` that may run us
+    return subprocess.run(say, cwd=place, env=alone, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+def test_an_environment_that_was_left_half_made_is_made_again(tmp_path: Path) -> None:
+    for needed in ("pyproject.toml", "deploy/constraints.txt", ".venv/bin/python"):
+        (tmp_path / needed).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / needed).touch()
+    makes = "python3.11 -m venv .venv"
+    assert would_run("demo", tmp_path)[0] == makes
+    (tmp_path / ".venv" / "bin" / "pip").touch()
+    assert makes not in would_run("demo", tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+def test_make_clean_removes_what_make_makes(tmp_path: Path) -> None:
+    assert would_run("clean", tmp_path) == ["rm -rf .venv .venv-decaf demo dist"]
+
+
 def test_the_readme_names_every_step() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     said = readme.partition("The same steps are functions")[2].partition("## ")[0]
