@@ -71,6 +71,14 @@ def test_an_image_copies_what_is_there_and_runs_without_privileges(role: str) ->
     check_command(started(role))
 
 
+@pytest.mark.parametrize("role", ["owner", "consumer"])
+def test_a_second_index_is_asked_for_torch_and_for_nothing_else(role: str) -> None:
+    (install,) = [arguments for name, arguments in instructions(role) if "pip install" in arguments]
+    (asks,) = [words for words in map(shlex.split, install.split("&&")) if "index" in " ".join(words)]
+    assert asks[-2:] == ["--no-deps", "torch"]
+    assert "PIP_EXTRA_INDEX_URL" not in dict(instructions(role))["ARG"]
+
+
 def test_a_build_is_sent_what_the_images_are_made_of_and_no_node_that_lies_beside_it() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()[1:]
     assert lines[0] == "*"
