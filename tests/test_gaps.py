@@ -69,7 +69,7 @@ def test_a_teacher_learns_which_columns_are_missing_together(
     with_a_panel: tuple[Schema, pd.DataFrame], linked: bool
 ) -> None:
     schema, table = with_a_panel
-    settings: TeacherSettings = replace(QUICK, steps=400, kl_weight=4.0, linked_gaps=linked)
+    settings: TeacherSettings = replace(QUICK, latent=1, steps=400, kl_weight=20.0, linked_gaps=linked)
     encoded = encode(schema, table)
     targets = torch.nn.functional.one_hot(encoded.target, 2).float()
     trained = train_teacher(schema, encoded, targets, settings, 0)
