@@ -120,6 +120,7 @@ def test_a_cell_is_made_once_and_read_again(tmp_path: Path, monkeypatch: pytest.
     assert cell(key, tmp_path) == first
 
 
+PARITY = "demographic parity ratio"
 OURS = {"fair4free", "fair4free-odds", "fair4free-unbalanced", *(system.name for system in registry.PRIVATE)}
 
 
@@ -395,17 +396,31 @@ def test_a_quick_comparison_is_written_as_html_json_and_markdown(looked_at: tupl
     assert "http" not in found.report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
 
 
-def test_the_picture_of_the_readme_shows_its_table() -> None:
+def _points(text: str, header: str) -> dict[str, tuple[float, float]]:
+    """Accuracy and DPR of each row of the table under this header."""
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    lines = text.partition(f"{header}\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [dict(zip(columns, (cell.strip() for cell in line.strip("|").split("|")), strict=True)) for line in lines]
+    return {row["trained on"]: (float(row["accuracy"]), float(row["DPR"])) for row in rows}
+
+
+def test_the_pictures_of_readme_and_results_show_their_tables() -> None:
     root = Path(__file__).parent.parent
-    readme = (root / "README.md").read_text("utf-8")
-    table = readme.partition("| trained on | DPR | EOR | accuracy | density | coverage |\n")[2].partition("\n\n")[0]
-    found = {}
-    for line in table.splitlines()[1:]:
-        name, dpr, _, accuracy, *_ = (cell.strip() for cell in line.strip("|").split("|"))
-        found[name] = (float(accuracy), float(dpr))
-    assert len(found) == 14
-    drawn = frontier({}, found, "demographic parity ratio", "").svg
-    assert drawn == (root / "data_owner/benchmark/compas-sex.svg").read_text("utf-8")
+    results = root / "data_owner/benchmark/RESULTS.md"
+    systems = _points(
+        (root / "README.md").read_text("utf-8"), "| trained on | DPR | EOR | accuracy | density | coverage |"
+    )
+    swept = _points(results.read_text("utf-8"), "| trained on | DPR | EOR | accuracy | F1 | density | coverage |")
+    lines = {
+        labels: [place for name, place in swept.items() if name.endswith(labels)]
+        for labels in ("recorded labels", "repaired labels")
+    }
+    assert (len(systems), [len(line) for line in lines.values()]) == (14, [4, 4])
+    for name, drawn in (
+        ("compas-sex", frontier({}, systems, PARITY, "")),
+        ("frontier", frontier(lines, systems, PARITY, "")),
+    ):
+        assert drawn.svg == (results.parent / f"{name}.svg").read_text("utf-8")
 
 
 def test_the_page_says_why_a_system_failed_wherever_its_row_stands(looked_at: tuple[Written, Path]) -> None:
