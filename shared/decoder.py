@@ -54,9 +54,8 @@ class Decoder(nn.Module):
     def to_bytes(self) -> bytes:
         """safetensors in half precision, half the bytes, with the architecture in the metadata."""
         tensors = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
-        unlinked = (
-            {"gaps"} if self.links is None else set()
-        )  # as it was before there were links: older programs read it
+        # without links as it was before there were any: programs from then read it
+        unlinked = {"gaps"} if self.links is None else set()
         return save(tensors, metadata={"architecture": self.architecture.model_dump_json(exclude=unlinked)})
 
     @classmethod

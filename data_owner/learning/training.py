@@ -37,7 +37,7 @@ LINKS_FASTER = 15.0
 """Adam moves each weight by alike steps, and a link is one number that must reach several nats."""
 
 LEAST_EPOCHS = 20
-"""Of records too many for as many passes an epoch takes a part, drawn anew: it is validated and kept as often."""
+"""At least: training is validated and kept so often. Of very many records an epoch takes a part, drawn anew."""
 
 CHECKPOINTS = 40
 """A run of at least so many epochs saves its state so often, up to nearly twice that; a shorter one every epoch."""
