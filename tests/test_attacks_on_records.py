@@ -193,18 +193,6 @@ def judged(people: Targets) -> Result:
     return found
 
 
-def test_all_of_a_small_group_are_attacked_and_of_others_as_many_as_are_drawn() -> None:
-    schema, members, control = with_islands(15)
-    people = draw(schema, members, control, seed=0, most=160)
-    of_all = np.bincount(draw(schema, members, control, seed=0).members.group, minlength=len(schema.groups))
-    attacked = np.bincount(people.members.group, minlength=len(schema.groups))
-    island = [group.label for group in schema.groups].index("island 0")
-    assert attacked[island] == of_all[island] == 15
-    assert (np.delete(attacked, island) < np.delete(of_all, island)).all()
-    assert 160 <= len(people.members) < 175
-    assert len(set(people.member_rows.tolist())) == len(people.members)
-
-
 def test_a_leak_of_groups_too_small_for_lines_of_their_own_is_found_in_one_of_all_of_them() -> None:
     people = draw(*with_islands(7, 8, LEAST_TRIALS), seed=0)
     flags = people.member_parts

@@ -12,12 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 from torch.nn.functional import adaptive_avg_pool2d
 
 from data_owner.attacks.outcome import LEAST_TRIALS, SMALL_GROUPS, Flags, Floats, group_part
-from shared.codec import Encoded, Layout, dense, encode, group_positions
+from shared.codec import Encoded, Layout, dense, encode
 from shared.schema import Schema
 
 MOST = 2000
-"""Members, and control records, that are attacked beside what is more of small groups: enough for a false positive rate
-of about .1 %."""
+"""Members and control records that are attacked, each at most: enough for a false positive rate of about .1 %."""
 
 MOST_PICTURES = 300
 """Fewer of pictures, each of which is thousands of numbers."""
@@ -86,24 +85,15 @@ class Targets:
 
 
 def draw(schema: Schema, training: pd.DataFrame, held_out: pd.DataFrame, seed: int, most: int = MOST) -> Targets:
-    """`most` of each, drawn by seed from canonical tables, and of every group at least a tenth of `most`, or all it
-    has: of a group of sixty a draw in proportion would leave too few to tell what was learned of it."""
+    """At most `most` of each, drawn by seed from canonical tables."""
     most = min(most, MOST_PICTURES) if schema.image is not None else most
     generator = torch.Generator().manual_seed(seed)
-    rows = [_drawn(schema, table, most, generator) for table in (training, held_out)]
+    rows = [torch.randperm(len(table), generator=generator)[:most] for table in (training, held_out)]
     members, control = (
         encode(schema, table.iloc[drawn.numpy()]) for table, drawn in zip((training, held_out), rows, strict=True)
     )
     rare = rarest(np.concatenate([features(schema, members), features(schema, control)]))
     return Targets(schema, members, control, rare[: len(members)], rare[len(members) :], *rows)
-
-
-def _drawn(schema: Schema, table: pd.DataFrame, most: int, generator: torch.Generator) -> torch.Tensor:
-    """Rows of a table, (n,)."""
-    order = torch.randperm(len(table), generator=generator)
-    group = pd.Series(group_positions(schema, table)[order.numpy()])
-    of_its_group = group.groupby(group).cumcount().to_numpy()
-    return order[(np.arange(len(order)) < most) | (of_its_group < most // 10)]
 
 
 def features(schema: Schema, records: Encoded) -> Floats:
