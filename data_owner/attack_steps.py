@@ -77,13 +77,14 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
         raise PolicyRefusal(
             "attacks that train are made on tables alone", field="release", remedy="rely on those that gate makes"
         )
+    linked = Released.of(released).decoder.gap_links is not None  # a release made before gaps were has such shadows
 
     def trained(records: pd.DataFrame, seed: int) -> dict[Artefact, bytes]:
         training = settings.training.model_copy(update={"seed": seed})
         teacher = default_settings(prepared.schema)
         # of fewer records a group is smaller, and yet large where the release's is
         share = len(records) / len(prepared.training)
-        teacher = dataclasses.replace(teacher, large_group=teacher.large_group * share)
+        teacher = dataclasses.replace(teacher, large_group=teacher.large_group * share, linked_gaps=linked)
         return artefacts(prepared.schema, fit(dataclasses.replace(prepared, training=records), training, teacher))
 
     found = with_training(

@@ -38,8 +38,8 @@ class _Common(Frozen):
 
 
 class Architecture(_Common):
-    """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many columns' gaps are linked;
-    none where at most one has any, and in releases from before they were."""
+    """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many numeric columns
+    have gaps that are linked; none where at most one has any, and in releases from before they were."""
 
     kind: Literal["tabular"] = "tabular"
     outputs: int = Field(ge=1, le=LIMITS.table_outputs)
@@ -54,7 +54,7 @@ class Architecture(_Common):
     @property
     def parameters(self) -> int:
         body = _dense([self.latent + self.groups, *self.hidden, self.outputs])
-        return body + self.gaps**2 + self.head_parameters
+        return body + self.gaps * (self.gaps - 1) // 2 + self.head_parameters
 
     @classmethod
     def for_schema(

@@ -199,8 +199,9 @@ def dense(layout: Layout, encoded: Encoded) -> Tensor:
 
 
 def gap_logits(absent: Tensor, flags: Tensor, links: Tensor | None) -> Tensor:
-    """Log-odds of each record's gaps (n, optional), given those before them: what is measured together is missing
-    together. absent: what z and s say of them; flags: the gaps, 0 or 1; links: the decoder's `gap_links`."""
+    """Log-odds of gaps in each record's numbers (n, optional), given those before them: what is measured together is
+    missing together. absent: what z and s say of them; flags: the gaps, 0 or 1, or how likely; links: the decoder's
+    `gap_links`."""
     return absent if links is None else absent + flags @ links.T
 
 

@@ -30,7 +30,7 @@ class Decoder(nn.Module):
         self.body = architecture.body()
         self.head = perceptron(architecture.latent, architecture.head, architecture.classes)
         gaps = architecture.gaps if isinstance(architecture, Architecture) else 0
-        self.links = nn.Parameter(torch.zeros(gaps, gaps)) if gaps else None
+        self.links = nn.Parameter(torch.zeros(gaps * (gaps - 1) // 2)) if gaps else None
 
     def forward(self, z: Tensor, membership: Tensor) -> Tensor:
         """z: (n, latent), membership: one-hot (n, groups). Returns the body's outputs, (n, ...)."""
@@ -38,8 +38,11 @@ class Decoder(nn.Module):
 
     @property
     def gap_links(self) -> Tensor | None:
-        """What each column's gap adds to the log-odds of a gap in each later column, (gaps, gaps), later by earlier."""
-        return None if self.links is None else self.links.tril(-1)
+        """What a gap adds to the log-odds of one in each later numeric column, (gaps, gaps), later by earlier."""
+        if self.links is None or not isinstance(self.architecture, Architecture):
+            return None
+        gaps = self.architecture.gaps
+        return self.links.new_zeros(gaps, gaps).index_put(tuple(torch.tril_indices(gaps, gaps, -1)), self.links)
 
     @property
     def group_weights(self) -> Tensor:

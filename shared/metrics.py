@@ -20,7 +20,7 @@ from shared.scores import Fidelity, Scores
 
 NEIGHBOURS = 5
 EQUAL = 1e-6
-"""Distance below which rows are equal: rounding leaves some between copies."""
+"""Distance, as a share of how far out a row lies, below which another is its equal: rounding leaves some."""
 FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
@@ -255,9 +255,10 @@ def nearness(points: Floats, others: Floats) -> Fidelity:
     # compute_prdc also relates the other rows to each other, for recall: sixteen times the work
     among, distances = prdc.compute_pairwise_distance(points), prdc.compute_pairwise_distance(points, others)
     radii = prdc.get_kth_value(among, neighbours + 1)
-    of_equals = radii < EQUAL
-    expected = np.where(of_equals, (among < EQUAL).sum(1) - 1, neighbours)
-    inside = distances < np.where(of_equals, EQUAL, radii)[:, None]
+    equal = EQUAL * np.maximum(np.linalg.norm(points, axis=1), 1.0)
+    of_equals = radii < equal
+    expected = np.where(of_equals, (among < equal[:, None]).sum(1) - 1, neighbours)
+    inside = distances < np.where(of_equals, equal, radii)[:, None]
     return Fidelity(density=float((inside.mean(1) / expected).sum()), coverage=float(inside.any(1).mean()))
 
 

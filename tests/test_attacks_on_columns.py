@@ -104,7 +104,7 @@ def test_who_is_explained_best_by_her_own_other_file_is_linked(
     released, records = Released.of(artefacts), encode(*disclosed)
     own = dataclasses.replace(records, score=torch.arange(len(records)).float().unsqueeze(1))
 
-    def fit(released: Released, z: torch.Tensor, records: Encoded) -> torch.Tensor:
+    def fit(released: Released, z: torch.Tensor, records: Encoded, known: torch.Tensor) -> torch.Tensor:
         return -(z - records.score).abs().expand(-1, len(released.schema.features) + 1)
 
     monkeypatch.setattr(linkability, "search", lambda released, records, known: SimpleNamespace(z=records.score))

@@ -161,8 +161,10 @@ def test_of_rows_with_many_equals_real_ones_are_denser_than_any_made_without_loo
     assert real.coverage > 0.95
 
 
-def test_copies_of_the_real_rows_are_as_dense_as_they_where_all_have_equals() -> None:
-    points = np.repeat(np.eye(4), 50, axis=0)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_copies_of_the_real_rows_are_as_dense_as_they_where_all_have_equals(scale: float) -> None:
+    """However far out they lie, where rounding leaves more of a distance between copies."""
+    points = np.repeat(np.random.default_rng(0).normal(0.0, scale, (20, 40)), 50, axis=0)
     found = nearness(points, points)
     assert found.density == pytest.approx(50 / 49)
     assert found.coverage == 1.0

@@ -7,6 +7,8 @@ nearest synthetic rows). The baseline picks at random. Groups with fewer than te
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,12 +52,15 @@ def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...
 def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, generator: torch.Generator) -> Tensor:
     """Whether the right one is picked for each record, (n,) bool. known, linked: positions of columns."""
     columns = torch.zeros(len(released.schema.features) + 1, dtype=torch.bool).index_fill(0, known, True)
-    z = search(released, records, columns.expand(len(records), -1)).z
+    told = columns.expand(len(records), -1)
+    z = search(released, records, told).z
+    numbers = columns[: records.absent.shape[1]]
     with torch.no_grad():
-        candidates = torch.cat([torch.arange(len(records)).unsqueeze(1), _decoys(records, generator)], 1)
-        scores = torch.stack(
-            [log_likelihood(released, z, records[each])[:, linked].sum(1) for each in candidates.unbind(1)], 1
-        )
+        others = torch.cat([torch.arange(len(records)).unsqueeze(1), _decoys(records, generator)], 1)
+        candidates = [records[each] for each in others.unbind(1)]
+        # a candidate is weighed with the gaps that the attacker holds of the person
+        held = [replace(each, absent=torch.where(numbers, records.absent, each.absent)) for each in candidates]
+        scores = torch.stack([log_likelihood(released, z, each, told)[:, linked].sum(1) for each in held], 1)
     # decoys with the same values cannot be told apart: one of all that tie is picked
     best = scores.amax(1)
     tied = (scores == best.unsqueeze(1)).sum(1)

@@ -61,11 +61,12 @@ class Found:
         return self.fit.sum(1) + self.prior
 
 
-def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
+def log_likelihood(released: Released, z: Tensor, records: Encoded, known: Tensor | None = None) -> Tensor:
     """log p(column | z, s) of each record at its own z (n, latent): (n, columns).
 
     Columns are the numbers, then the categories, then the target; of pictures, the picture and the target. A missing
-    number counts as its flag alone.
+    number counts as its flag alone. known: columns the attacker knows, (n, columns) bool, all if not given: of others
+    no gap tells of a later one, but how likely it is.
     """
     layout = Layout(released.schema)
     outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
@@ -77,7 +78,8 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded) -> Tensor:
     if layout.optional:
         places = list(layout.optional)
         flags = records.absent[:, places].to(outputs.dtype)
-        logits = gap_logits(absent, flags, released.decoder.gap_links)
+        told = flags if known is None else torch.where(known[:, places], flags, torch.sigmoid(absent))
+        logits = gap_logits(absent, told, released.decoder.gap_links)
         numbers = numbers.index_add(1, torch.tensor(places), logsigmoid((flags * 2.0 - 1.0) * logits))
     levels = [_chosen(level, records.levels[:, index]) for index, level in enumerate(of_levels)]
     return torch.cat([numbers, *levels, label], 1)
@@ -99,7 +101,7 @@ def _search(released: Released, records: Encoded, known: Tensor | None) -> Found
     means = released.statistics.strata.mean
     own = means[records.target]
     if known is None:
-        known = torch.ones(len(records), 1, dtype=torch.bool)
+        known = torch.ones(len(records), len(released.schema.features) + 1, dtype=torch.bool)
     is_told = known[:, -1:]
     starts = [own] if bool(is_told.all()) else [torch.where(is_told, own, mean) for mean in means]
     ends = [_climb(released, records, known, start) for start in starts]
@@ -120,14 +122,14 @@ def _climb(released: Released, records: Encoded, known: Tensor, start: Tensor) -
         parameter.requires_grad_(False)
     for _ in range(STEPS):
         z = start + step @ scale
-        loss = -((log_likelihood(released, z, records) * known).sum() + strata.log_density(z).sum())
+        loss = -((log_likelihood(released, z, records, known) * known).sum() + strata.log_density(z).sum())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():
         z = start + step @ scale
-        return Found(z, log_likelihood(released, z, records), strata.log_density(z))
+        return Found(z, log_likelihood(released, z, records, known), strata.log_density(z))
 
 
 def _chosen(logits: Tensor, position: Tensor) -> Tensor:

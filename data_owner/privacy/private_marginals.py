@@ -125,6 +125,13 @@ def rho_of(queries: tuple[Query, ...]) -> float:
     return queries[0].rho / SHARES["histograms"]
 
 
+UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000))))
+)
+"""Letters and marks that nothing shows: Unicode's Default_Ignorable_Code_Point, and an empty Braille cell."""
+
+
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:
     """The first rows of each person, as many as are allowed; all rows where a row is a person.
 
@@ -142,7 +149,7 @@ def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFram
 
 def _one_spelling(name: str) -> str:
     """The same for all that look alike. Case folding composes characters anew, so it is normalised before and after."""
-    shown = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    shown = "".join(each for each in name if unicodedata.category(each) not in ("Cc", "Cf") and each not in UNSEEN)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", shown).casefold()).strip()
 
 
