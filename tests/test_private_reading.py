@@ -75,6 +75,18 @@ def test_no_cell_of_a_csv_decides_how_another_person_is_read(
     assert records.frame["admitted"].tolist()[:2] == [18690.0, 21915.0]
 
 
+def with_an_odd_column(kind: str, said: dict[str, object]) -> OwnerSettings:
+    columns = {"odd": ColumnSettings(kind=kind, **said)}  # type: ignore[arg-type]
+    return OwnerSettings(
+        name="hospital",
+        source="visits.parquet",
+        positive="1",
+        policy=Policy(),
+        privacy=PrivacySettings(epsilon=1.0),
+        columns=columns | {name: ColumnSettings(**SAID[name]) for name in ("sex", "died")},
+    )
+
+
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 DAYS = {"bounds": (date(1970, 1, 1), date(1970, 1, 9))}
 
@@ -93,15 +105,7 @@ def test_no_gap_of_a_parquet_column_decides_its_type(
     arrow: str, kind: str, said: dict[str, object], tmp_path: Path
 ) -> None:
     """Nor does the only value of a column. pandas makes floats of whole numbers beside a gap."""
-    found = OwnerSettings(
-        name="hospital",
-        source="visits.parquet",
-        positive="1",
-        policy=Policy(),
-        privacy=PrivacySettings(epsilon=1.0),
-        columns={"odd": ColumnSettings(kind=kind, **said)}
-        | {name: ColumnSettings(**SAID[name]) for name in ("sex", "died")},
-    )
+    found = with_an_odd_column(kind, said)
     records = []
     for cells in ([1, 0, 1, 0], [1, 0, 1, None], [1, None, None, None], [None] * 4):
         whole = pa.array(cells, "int64" if arrow.startswith("timestamp") else "int32")
@@ -130,15 +134,7 @@ def test_no_value_of_a_parquet_dictionary_decides_its_type(
     kind: str, said: dict[str, object], cell: str, tmp_path: Path
 ) -> None:
     """Where nobody has a value the dictionary is empty, and pandas forgets that it is one of text."""
-    found = OwnerSettings(
-        name="hospital",
-        source="visits.parquet",
-        positive="1",
-        policy=Policy(),
-        privacy=PrivacySettings(epsilon=1.0),
-        columns={"odd": ColumnSettings(kind=kind, **said)}
-        | {name: ColumnSettings(**SAID[name]) for name in ("sex", "died")},
-    )
+    found = with_an_odd_column(kind, said)
     columns = []
     for cells in ([None] * 4, [cell, None, None, None], [cell] * 4):
         odd = pa.array(cells, pa.string()).dictionary_encode()
