@@ -51,6 +51,7 @@ from protocol.root import KeyRole
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS, MIB
+from shared.signals import STOPPING
 from shared.student import Distillation, Student
 from tests.conftest import Running
 from tests.owner_in_memory import invitation, trusting
@@ -323,7 +324,7 @@ def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: 
 
 
 def test_a_node_is_served_from_any_thread_until_an_event_is_set_and_signals_are_then_as_before(node: Node) -> None:
-    before = {each: signal.getsignal(each) for each in server.STOPPING}
+    before = {each: signal.getsignal(each) for each in STOPPING}
 
     def serve(stop: Callable[[threading.Event], None]) -> None:
         ended = threading.Event()
@@ -331,7 +332,7 @@ def test_a_node_is_served_from_any_thread_until_an_event_is_set_and_signals_are_
 
     with ThreadPoolExecutor(1) as beside:
         beside.submit(serve, threading.Event.set).result(30)
-    for number in server.STOPPING:
+    for number in STOPPING:
         serve(lambda ended, number=number: signal.raise_signal(number))  # type: ignore[misc]
     assert {each: signal.getsignal(each) for each in before} == before
 
