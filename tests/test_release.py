@@ -20,6 +20,7 @@ from data_owner.learning.training import Trained
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
+from data_owner.records.records_file import RecordsFile
 from data_owner.release_status import SERVABLE, State, Status, step
 from data_owner.serving.trust_metadata import TrustMetadata
 from data_owner.settings import OwnerSettings, TrainingSettings
@@ -259,8 +260,8 @@ def test_an_edit_while_it_trains_is_not_taken_for_what_it_was_trained_under(
 def test_records_swapped_while_they_are_read_need_another_training(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = steps.prepare
 
-    def swapped(node: Node, settings: OwnerSettings) -> fitting.Prepared:
-        prepared = prepare(node, settings)
+    def swapped(node: Node, settings: OwnerSettings, records: RecordsFile) -> fitting.Prepared:
+        prepared = prepare(node, settings, records)
         read_table(node.records).iloc[1:].to_parquet(node.records)
         return prepared
 
