@@ -22,6 +22,7 @@ from data_owner.learning.teacher import default_settings
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged
+from data_owner.records.records_file import RecordsFile
 from data_owner.release_status import State
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare
@@ -168,7 +169,9 @@ def _rehearse(
             field="release",
             remedy="read privacy.html; what a later release is made from can be rehearsed again",
         )
-    records, persons, asked = microdata.planned(node, settings, privacy, microdata.charged(node, settings))
+    records, persons, asked = microdata.planned(
+        RecordsFile(node.records), settings, privacy, microdata.charged(node, settings)
+    )
     found = rehearsal.rehearse(records, persons, settings, asked, Released.of(released), privacy, progress)
     found = found.model_copy(update={"release": digest})
     folder.write(node.rehearsal(version), found.to_bytes(), folder.PRIVATE)

@@ -28,7 +28,6 @@ from shared import keyring
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from shared.table import read_table
 
 FREE_BYTES = 1024**3
 SOON = timedelta(days=14)
@@ -58,20 +57,19 @@ def _records(node: Node, now: datetime) -> str:
     becomes of the microdata that is there."""
     settings = read_settings(node)
     check_bounded(node, settings)
-    privacy = settings.privacy
+    privacy, on_disk = settings.privacy, RecordsFile(node.records)
     if privacy is not None:
         from data_owner.privacy import microdata  # brings JAX, which nothing else needs
 
         if microdata.charge_of(node, settings) is None:
             rho = Budget(node.budget).next_rho(privacy)
-            records, _, _ = microdata.planned(node, settings, privacy, rho)
-            astray = undeclared(read_table(node.records), settings)
+            records, _, _ = microdata.planned(on_disk, settings, privacy, rho)
+            astray = undeclared(on_disk.table, settings)
             text = f"{len(records.frame):,} rows, {len(records.columns)} columns"
             text += f"; {in_words(astray)}" if astray else ""
             if len(records.frame) == 0 or "most" in astray.values():
                 raise PolicyRefusal(text)
             return text
-    on_disk = RecordsFile(node.records)
     prepared = prepare(node, settings, on_disk)
     rows, of = len(prepared.training) + len(prepared.held_out), "" if privacy is None else " of microdata"
     earlier = check_apart(node, settings, on_disk)

@@ -20,6 +20,7 @@ from data_owner.privacy import microdata, private_marginals, rehearsal
 from data_owner.privacy.accounting import Guarantee, affordable
 from data_owner.privacy.budget import Budget
 from data_owner.privacy.statement import privacy_statement, statement
+from data_owner.records import records_file
 from data_owner.records.ingest import Records
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
@@ -75,6 +76,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Node, list[Path]
         steps.train(node.folder)
         patch.setattr(microdata, "read_table", noting)
         patch.setattr(steps, "read_table", noting)
+        patch.setattr(records_file, "read_table", noting)
         steps.gate(node.folder)
     return node, read
 

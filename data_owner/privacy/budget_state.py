@@ -9,10 +9,10 @@ from data_owner.node import Node
 from data_owner.privacy import microdata
 from data_owner.privacy.accounting import Guarantee, Query, guarantee
 from data_owner.privacy.budget import Budget, Charge
+from data_owner.records.records_file import RecordsFile
 from data_owner.records.undeclared import Share, undeclared
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared.errors import PolicyRefusal
-from shared.table import read_table
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def state(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> Budg
         rho = ledger.next_rho(privacy)
     except PolicyRefusal as refused:
         return BudgetState(charges, so_far, spent, left, None, refused.remedy)
-    _, _, asked = microdata.planned(node, settings, privacy, rho)
+    records = RecordsFile(node.records)
+    _, _, asked = microdata.planned(records, settings, privacy, rho)
     after = guarantee([*before, *asked.queries], privacy.delta).epsilon
-    astray = undeclared(read_table(node.records), settings)
+    astray = undeclared(records.table, settings)
     return BudgetState(charges, so_far, spent, left, NextDraw(after, asked.queries, astray))

@@ -12,6 +12,7 @@ from data_owner.privacy.budget import Budget, Charge
 from data_owner.privacy.domain import domains
 from data_owner.privacy.private_marginals import Plan, draw, of_each_person, plan, rho_of, varied
 from data_owner.records.ingest import Records, read
+from data_owner.records.records_file import RecordsFile
 from data_owner.settings import OwnerSettings, PrivacySettings
 from shared import folder
 from shared.clock import now
@@ -30,7 +31,7 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
     if charge_of(node, settings) is not None:
         return
     budget = Budget(node.budget)
-    records, _, asked = planned(node, settings, privacy, budget.next_rho(privacy))
+    records, _, asked = planned(RecordsFile(node.records), settings, privacy, budget.next_rho(privacy))
     charge = budget.charge(asked.queries, privacy, key, now())
     data = draw(records, settings, asked, progress).to_parquet(index=False, compression="zstd")
     folder.write(node.microdata(key), data, folder.PRIVATE)
@@ -62,14 +63,14 @@ def charged(node: Node, settings: OwnerSettings) -> float:
 
 
 def planned(
-    node: Node, settings: OwnerSettings, privacy: PrivacySettings, rho: float
+    on_disk: RecordsFile, settings: OwnerSettings, privacy: PrivacySettings, rho: float
 ) -> tuple[Records, pd.Series, Plan]:
     """The records, each person's as many as are allowed, whose each is, and what a draw for `rho` asks of them.
 
     Raises `PolicyRefusal` for a column without a declaration or a CSV read without a budget, `BadInput` for records
     that cannot be read so.
     """
-    table = read_table(node.records)
+    table = on_disk.table
     if settings.source.lower().endswith(".csv") and not all(
         pd.api.types.is_string_dtype(table[name]) for name in table
     ):
