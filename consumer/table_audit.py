@@ -92,11 +92,7 @@ def quantile_distance(column: NumericColumn, values: pd.Series) -> float:
     distinct = np.unique(points)
     # a value is a point or less where it was that, or half a step more at most, before it was rounded
     at = distinct + 0.5 * 10.0**-column.decimals
-    after = np.searchsorted(points, at, "right")
-    before, following = after - 1, np.minimum(after, len(points) - 1)
-    gap = points[following] - points[before]
-    way = np.where(gap > 0.0, (at - points[before]) / np.where(gap > 0.0, gap, 1.0), 0.0)
-    released = ranks[before] + way * (ranks[following] - ranks[before])
+    released = np.interp(at, points, ranks)  # of a repeated point, its highest rank
     empirical = np.searchsorted(present, at, "right") / len(present)
     return float(np.abs(released - empirical).max())
 

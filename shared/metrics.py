@@ -258,7 +258,7 @@ def nearness(points: Floats, others: Floats) -> Fidelity:
     equal = EQUAL * np.maximum(np.linalg.norm(points, axis=1), 1.0)
     of_equals = radii < equal
     expected = np.where(of_equals, (among < equal[:, None]).sum(1) - 1, neighbours)
-    inside = distances < np.where(of_equals, equal, radii)[:, None]
+    inside = distances < np.maximum(radii, equal)[:, None]
     return Fidelity(density=float((inside.mean(1) / expected).sum()), coverage=float(inside.any(1).mean()))
 
 

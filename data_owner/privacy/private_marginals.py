@@ -47,6 +47,12 @@ Clique = tuple[str, ...]
 SHARES = {"histograms": 0.15, "outcome": 0.45, "choice": 0.10, "pairs": 0.30}
 """Of ρ, set on inner splits of COMPAS and Adult."""
 
+UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000))))
+)
+"""Letters and marks that nothing shows: Unicode's Default_Ignorable_Code_Point, and an empty Braille cell."""
+
 MOST_BINS = 24
 CLEAR, LEAST_SHARE = 3.0, 0.1
 """A bin of numbers holds so many noise scales of records even in the smallest group (of this share or more): where a
@@ -123,13 +129,6 @@ def plan(found: tuple[Domain, ...], privacy: PrivacySettings, rho: float) -> Pla
 def rho_of(queries: tuple[Query, ...]) -> float:
     """The ρ for which a plan with these queries was made."""
     return queries[0].rho / SHARES["histograms"]
-
-
-UNSEEN = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000))))
-)
-"""Letters and marks that nothing shows: Unicode's Default_Ignorable_Code_Point, and an empty Braille cell."""
 
 
 def of_each_person(table: pd.DataFrame, privacy: PrivacySettings) -> pd.DataFrame:

@@ -55,9 +55,9 @@ def owner_report(
                 "Demographic parity is the lowest prediction over the highest, where the groups judged together "
                 "count as one: few are held out of each. Groups of fewer than "
                 f"{default_settings(schema).large_group:g} records that were learned from, but for the two largest, "
-                "share the decoder's weights of larger ones, so their rows are more alike. Groups differ by "
-                "chance too: with s permuted, a "
-                f"fairness floor would refuse these predictions {measured.refused_by_chance} of {PERMUTATIONS} times.",
+                "share the decoder's weights of larger ones, so their rows are more alike. Groups differ by chance "
+                "too: with s permuted, a fairness floor would refuse these predictions "
+                f"{measured.refused_by_chance} of {PERMUTATIONS} times.",
                 (
                     Table(
                         ("group", f"training {card.rows} (to tens)", *rates, "judged"),
