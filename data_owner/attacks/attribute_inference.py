@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Guesses, Result, outcomes
-from data_owner.attacks.search import Released, search
+from data_owner.attacks.search import Released, decoded, search
 from data_owner.attacks.targets import Targets
 from shared.codec import FAR, Encoded, Layout
 from shared.logistic import log_mass
@@ -73,9 +73,10 @@ def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     """Whether the decoder's guess of each record's secret column (n,) is right, (n,) bool."""
     layout = Layout(released.schema)
     columns = len(layout.numeric) + len(layout.categorical) + 1
-    z = search(released, records, known=one_hot(secret, columns) == 0).z
+    known = one_hot(secret, columns) == 0
+    z = search(released, records, known).z
     with torch.no_grad():
-        outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+        outputs = decoded(released, z, records, known)
         label = released.decoder.label(z).argmax(1)
         mixtures, _, of_levels = layout.split(outputs)
         edges = bin_edges()
