@@ -39,7 +39,7 @@ class _Common(Frozen):
 
 class Architecture(_Common):
     """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many columns have gaps
-    that are linked; none where at most one has any, and in releases from before they were, or numeric ones alone."""
+    that are linked; none where at most one has any, and in releases from before they were."""
 
     kind: Literal["tabular"] = "tabular"
     outputs: int = Field(ge=1, le=LIMITS.table_outputs)
@@ -73,7 +73,7 @@ class Architecture(_Common):
 
     def fits(self, schema: Schema) -> bool:
         layout = Layout(schema)
-        sizes = self.outputs == layout.width and self.gaps in (0, len(layout.optional), len(layout.gaps))
+        sizes = self.outputs == layout.width and self.gaps in (0, len(layout.gaps))
         return schema.image is None and self._joins(schema) and sizes
 
     def body(self) -> nn.Module:

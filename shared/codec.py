@@ -222,9 +222,7 @@ def gaps_of(layout: Layout, encoded: Encoded) -> Tensor:
 def given_gaps(layout: Layout, outputs: Tensor, gaps: Tensor, links: Tensor) -> Tensor:
     """Decoder outputs (n, layout.width) whose logits of missing values know of the gaps before them: what is measured
     together is missing together. gaps: (n, gaps), 0 or 1, or how likely; links: the decoder's `gap_links`."""
-    linked = len(links)
-    missing = torch.tensor(layout.missing[:linked], device=outputs.device)
-    return outputs.index_add(1, missing, gaps[:, :linked] @ links.T)
+    return outputs.index_add(1, torch.tensor(layout.missing, device=outputs.device), gaps @ links.T)
 
 
 def sample(layout: Layout, outputs: Tensor, links: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -241,7 +239,7 @@ def sample(layout: Layout, outputs: Tensor, links: Tensor | None, generator: tor
 
     def told(place: int) -> Tensor | float:
         """What the gaps before this one add to its logit."""
-        return 0.0 if links is None or place >= len(links) else gaps[:, :place] @ links[place, :place]
+        return 0.0 if links is None else gaps[:, :place] @ links[place, :place]
 
     for place in range(flags):
         gaps[:, place] = uniform[:, place] < torch.sigmoid(absent[:, place] + told(place))
