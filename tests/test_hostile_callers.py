@@ -195,6 +195,26 @@ def test_requests_that_never_come_are_cut_off_in_time(owner: OwnerProcess, study
     assert codes == {grpc.StatusCode.CANCELLED}
 
 
+def test_a_call_that_was_cut_is_logged_as_what_ended_it_and_not_as_answered(owner: OwnerProcess, study: Study) -> None:
+    caller = study.fingerprint.read_text()
+
+    def codes() -> list[str]:
+        return [line["code"] for line in owner.logs() if line.get("caller") == caller and line["event"] == "call"]
+
+    with slow_reader(study) as opened:
+        stub = service.ReleaseServiceStub(opened)
+        streams = leaves, gives_up, stalls = large(stub), large(stub, timeout=1), large(stub)
+        for stream in streams:
+            next(stream)
+        leaves.cancel()
+        until = time.monotonic() + 15
+        while len(codes()) < len(streams):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    assert codes() == ["CANCELLED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"]
+    assert [stream.code().name for stream in (gives_up, stalls)] == ["DEADLINE_EXCEEDED", "CANCELLED"]
+
+
 def test_more_calls_at_once_than_an_identity_may_have_wait_their_turn(owner: OwnerProcess, study: Study) -> None:
     with slow_reader(study) as first, slow_reader(study) as second:
         held = [large(service.ReleaseServiceStub(first)) for _ in range(LIMITS.concurrent_calls_an_identity)]

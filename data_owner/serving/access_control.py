@@ -92,7 +92,9 @@ class AccessControl(grpc.ServerInterceptor):
     def _unary(self, method: str, behaviour: Any) -> Callable[[Iterator[Any], grpc.ServicerContext], Any]:
         def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             self._admit(method, context, LIMITS.call_seconds)
-            return behaviour(_only(requests, context), context)
+            response = behaviour(_only(requests, context), context)
+            context.set_code(grpc.StatusCode.OK)  # a call that is cut does not come here, and has none
+            return response
 
         return call
 
@@ -103,6 +105,7 @@ class AccessControl(grpc.ServerInterceptor):
                 if not self._permits(identity, method, context):
                     self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "withdrawn", NOT_APPROVED)
                 yield chunk
+            context.set_code(grpc.StatusCode.OK)
 
         return call
 
@@ -138,7 +141,8 @@ class AccessControl(grpc.ServerInterceptor):
 
     def _ended(self, call: OpenCall, method: str, start: float, context: Any) -> None:
         self._open.leave(call)
-        taken, code = time.monotonic() - start, (context.code() or grpc.StatusCode.OK).name
+        now = time.monotonic()
+        taken, code = now - start, (context.code() or _cut(now >= call.until, context)).name
         self._metrics.calls.labels(method, code).inc()
         self._metrics.seconds.labels(method).observe(taken)
         if code != grpc.StatusCode.RESOURCE_EXHAUSTED.name:  # a flood must not fill the disk
@@ -172,6 +176,13 @@ def caller_role(node: Node, context: grpc.ServicerContext) -> PartyRole | None:
 @lru_cache(maxsize=1024)
 def _fingerprint(certificate: bytes) -> str:
     return certificate_fingerprint(certificate)
+
+
+def _cut(is_out_of_time: bool, context: grpc.ServicerContext) -> grpc.StatusCode:
+    """Of a call that ended without an answer. Who gives up in time does so a little before that is over here."""
+    if is_out_of_time or context.time_remaining() < LIMITS.watch_seconds:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
 
 
 def _only(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
