@@ -96,6 +96,7 @@ class Limits:
     identities_counted: int = 10_000
     concurrent_calls: int = 64
     concurrent_calls_an_identity: int = 8
+    refusals_at_once: int = 16
     connections: int = 8192
     handshake_seconds: float = 10.0
     keepalive_seconds: float = 30.0

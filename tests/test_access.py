@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +24,7 @@ from data_owner import authority
 from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.serving import server
+from data_owner.serving import open_calls, server
 from data_owner.serving.access_control import AccessControl, EnrolmentPort, ReleasePort, place
 from data_owner.serving.admission import Admission, TokenBucket
 from data_owner.serving.monitoring import Metrics
@@ -152,13 +154,35 @@ def test_calls_out_of_time_or_right_are_ended_and_one_identity_has_only_so_many(
     assert to_end([*mine, sent_away], 9.0) == [sent_away]
     assert to_end([*mine, sent_away], 10.0) == [*mine, sent_away]
     calls = OpenCalls()
-    assert all(calls.enter(call) for call in mine)
-    assert not calls.enter(OpenCall("a", 10.0, lambda: True, Context()))
-    assert calls.enter(sent_away)
+    assert not any(calls.enter(call) for call in mine)
+    assert calls.enter(OpenCall("a", 10.0, lambda: True, Context())) == "concurrency"
+    assert not calls.enter(sent_away)
     for call in mine:
         calls.leave(call)
     calls.leave(mine[0])
     assert len(calls) == 1
+
+
+def test_a_watcher_that_could_not_start_leaves_no_call_behind_and_the_next_call_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(open_calls, "LIMITS", dataclasses.replace(LIMITS, watch_seconds=0.01))
+    calls, context = OpenCalls(), Context()
+    late = OpenCall("a", 0.0, lambda: True, context)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            calls.enter(late)
+    assert len(calls) == 0
+    assert not calls.enter(late)
+    until = time.monotonic() + 5
+    while not context.cancelled:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    calls.leave(late)
 
 
 def enrolled(running: Running, folder: Path, role: PartyRole) -> Study:

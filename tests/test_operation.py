@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,6 +158,35 @@ def test_a_flood_is_told_when_to_come_again_and_who_waits_gets_everything(
     consumer.fetch(flooder.folder)  # waits as told, and gets everything
     assert waited or time.monotonic() - flooded > 3, "two calls a second are let in, and a fetch makes more than six"
     consumer.fetch(other.folder)  # has a bucket of its own
+
+
+def test_who_finds_every_place_taken_is_told_when_to_come_again_and_the_operator_sees_it(
+    node: Node, tmp_path: Path
+) -> None:
+    with owner_process(node, tmp_path / "log", concurrent_calls=2) as owner, ExitStack() as kept:
+        first, other = let_in(owner, tmp_path / "first"), let_in(owner, tmp_path / "other")
+        held, late = (kept.enter_context(channel.mutual(study)) for study in (first, other))
+        never, check = threading.Event(), "/grpc.health.v1.Health/Check"
+
+        def silence() -> Iterator[bytes]:
+            never.wait(20)
+            yield from ()
+
+        silent = [held.stream_unary(check).future(silence(), timeout=20) for _ in range(2)]
+        until = time.monotonic() + 5
+        while owner.metric("fair4free_open_calls") < len(silent):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as refused:
+                late.unary_unary(check)(b"", timeout=5)
+            assert channel.told_to_wait(refused.value) == pytest.approx(1.0, abs=0.01)
+        assert owner.metric('fair4free_refused_total{reason="full"}') == 3
+        let_in(owner, tmp_path / "third")  # the other port has places of its own
+        for call in silent:
+            call.cancel()
+        never.set()
+        consumer.fetch(other.folder)
 
 
 def test_an_analyst_who_waits_to_be_let_in_may_ask_as_often_as_the_consumer_does() -> None:

@@ -121,8 +121,9 @@ class AccessControl(grpc.ServerInterceptor):
                 return False
 
         call = OpenCall(identity, start + seconds, may_stay, context)
-        if not self._open.enter(call):
-            self._come_again(context, "concurrency", 1.0)
+        too_many = answer(context, lambda: self._open.enter(call))
+        if too_many:
+            self._come_again(context, too_many, 1.0)
         if not context.add_callback(lambda: self._ended(call, method, start, context)):
             self._open.leave(call)
         wait = self._admission.seconds_to_wait(identity, start)

@@ -1,4 +1,4 @@
-"""The calls in flight: how many each identity has, and an end to those that lost their right or take too long."""
+"""The calls in flight on a port: how many, how many of each identity, and an end to those out of time or right."""
 
 from __future__ import annotations
 
@@ -45,16 +45,21 @@ class OpenCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def enter(self, call: OpenCall) -> bool:
-        """False, and not entered, when the identity has as many as it may."""
+    def enter(self, call: OpenCall) -> str:
+        """Empty where it entered; else why not: the identity, or all together, have as many as they may.
+
+        Raises `RuntimeError` where there is no thread to watch it, and nothing is entered.
+        """
         with self._lock:
             if sum(other.identity == call.identity for other in self._calls) >= LIMITS.concurrent_calls_an_identity:
-                return False
-            self._calls.append(call)
+                return "concurrency"
+            if len(self._calls) >= LIMITS.concurrent_calls:
+                return "full"
             if not self._watched:
-                self._watched = True
                 threading.Thread(target=self._watch, name="open calls", daemon=True).start()
-            return True
+                self._watched = True  # not before: no call would ever be ended
+            self._calls.append(call)
+            return ""
 
     def leave(self, call: OpenCall) -> None:
         with self._lock:

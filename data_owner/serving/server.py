@@ -100,8 +100,11 @@ class Oversight:
 
     def __init__(self, is_ready: Callable[[], bool]) -> None:
         self.is_ready = is_ready
-        self.calls = OpenCalls()
-        self.metrics = Metrics(self.calls.__len__)
+        self.releases, self.enrolments = OpenCalls(), OpenCalls()  # who fills one port leaves the other open
+        self.metrics = Metrics(self.open_calls)
+
+    def open_calls(self) -> int:
+        return len(self.releases) + len(self.enrolments)
 
 
 def serve(
@@ -191,7 +194,7 @@ def _serve(
     until = time.monotonic() + LIMITS.drain_seconds
     for server in (enrolment, releases):
         server.stop(LIMITS.drain_seconds)
-    while len(oversight.calls) and time.monotonic() < until:
+    while oversight.open_calls() and time.monotonic() < until:
         time.sleep(LIMITS.drain_poll_seconds)
     for stopped in [server.stop(None) for server in (enrolment, releases)]:  # a connection with no call on it is cut
         stopped.wait()
@@ -201,14 +204,14 @@ def _serve(
 
 
 def release_server(node: Node, oversight: Oversight) -> grpc.Server:
-    server = _server(ReleasePort(node), oversight)
+    server = _server(ReleasePort(node), oversight, oversight.releases)
     releases = Releases(node, oversight.metrics)
     service.add_ReleaseServiceServicer_to_server(releases, server)  # type: ignore[no-untyped-call]
     return server
 
 
 def enrolment_server(node: Node, oversight: Oversight) -> grpc.Server:
-    server = _server(EnrolmentPort(), oversight)
+    server = _server(EnrolmentPort(), oversight, oversight.enrolments)
     service.add_EnrolmentServiceServicer_to_server(Enrolments(node, oversight.metrics), server)  # type: ignore[no-untyped-call]
     return server
 
@@ -338,12 +341,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return states(status=states.SERVING if serving else states.NOT_SERVING)
 
 
-def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight) -> grpc.Server:
+def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight, calls: OpenCalls) -> grpc.Server:
+    most = LIMITS.concurrent_calls + LIMITS.refusals_at_once  # what gRPC itself refuses, it neither counts nor explains
     server = grpc.server(
-        futures.ThreadPoolExecutor(LIMITS.concurrent_calls),
-        interceptors=[AccessControl(port, oversight.metrics, oversight.calls)],
+        futures.ThreadPoolExecutor(most),
+        interceptors=[AccessControl(port, oversight.metrics, calls)],
         options=OPTIONS,
-        maximum_concurrent_rpcs=LIMITS.concurrent_calls,
+        maximum_concurrent_rpcs=most,
         compression=grpc.Compression.NoCompression,
     )
     health_pb2_grpc.add_HealthServicer_to_server(Health(oversight.is_ready), server)
