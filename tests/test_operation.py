@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pandas as pd
@@ -37,7 +37,7 @@ from data_owner.cli import app
 from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
-from data_owner.serving import logs, server
+from data_owner.serving import addresses, logs, server
 from data_owner.serving.monitoring import Metrics, MonitoringServer, loopback
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import Policy
@@ -315,6 +315,58 @@ def test_what_is_no_address_to_listen_on_is_bad_usage_whatever_grpc_makes_of_it(
         with pytest.raises(BadInput, match="not host:port") as refused:
             server.serve(Node(tmp_path), *pair)
         assert refused.value.field == option
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "[0::0]"])
+def test_who_listens_on_every_address_says_by_which_name_analysts_reach_it(host: str, tmp_path: Path) -> None:
+    for option, pair in (
+        ("--address", (f"{host}:0", "127.0.0.1:0")),
+        ("--enrolment-address", ("127.0.0.1:0", f"{host}:0")),
+        ("--host-name", ("127.0.0.1:0", "127.0.0.1:0", "", host)),
+    ):
+        with pytest.raises(BadInput, match="none that an analyst can call") as refused:
+            server.serve(Node(tmp_path), *pair)
+        assert refused.value.field == option
+        assert "--host-name" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("listening", "host_name", "called"),
+    [
+        ("127.0.0.1:50443", "", "127.0.0.1:50443"),
+        ("[::1]:50443", "", "[::1]:50443"),
+        ("0.0.0.0:50443", "owner.hospital.example", "owner.hospital.example:50443"),
+        ("[::]:50443", "2001:db8::1", "[2001:db8::1]:50443"),
+        ("[::]:50443", "[2001:db8::1]", "[2001:db8::1]:50443"),
+    ],
+)
+def test_an_invitation_names_the_host_name_that_is_given_and_puts_an_ipv6_address_into_brackets(
+    listening: str, host_name: str, called: str
+) -> None:
+    assert addresses.called(listening, host_name) == called
+    assert host_and_port(called)[1] == 50_443
+
+
+def test_an_owner_is_not_ready_before_it_listens_and_its_invitation_is_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics_address = f"127.0.0.1:{free.getsockname()[1]}"
+    owner = OwnerProcess(node, cast(Any, None), node.folder, {"metrics_address": metrics_address})
+    found, stopping = list[int](), threading.Event()
+
+    def look(*_: object) -> None:
+        found.append(owner.ask("/readyz")[0])
+
+    monkeypatch.setattr(server.tls_version, "check", look)  # the last step of all
+    monkeypatch.setattr(server.authority, "write_invitation", look)
+
+    def ready(listening: server.Listening) -> None:
+        look()
+        stopping.set()
+
+    server.serve(node, "127.0.0.1:0", "127.0.0.1:0", metrics_address, ready=ready, stopping=stopping)
+    assert found == [503, 503, 503, 200]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

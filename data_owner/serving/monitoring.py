@@ -76,7 +76,7 @@ class NodeState(Collector):
 
 
 class MonitoringServer:
-    """GET /metrics, /healthz (the process answers) and /readyz (what is served is whole, in date and can be logged)."""
+    """GET /metrics, /healthz (the process answers) and /readyz (it serves, and that is whole, in date and logged)."""
 
     def __init__(self, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
         """Raises `BadInput` unless the address is loopback and `Unreachable` if it cannot be bound."""

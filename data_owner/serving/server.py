@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from data_owner import authority, release, roots, servable
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from data_owner.serving import tls_version
+from data_owner.serving import addresses, tls_version
 from data_owner.serving.access_control import (
     NOT_APPROVED,
     AccessControl,
@@ -40,7 +40,6 @@ from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.serving.trust_metadata import TrustMetadata
 from protocol import identity
 from protocol.access import may_read
-from protocol.address import host_and_port
 from protocol.artefacts import Artefact
 from protocol.calls import ARTEFACT_KINDS, RELEASE_SERVICE
 from protocol.checkpoint import Checkpoint
@@ -53,7 +52,7 @@ from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
 from shared import folder, signals
 from shared.clock import now
-from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
+from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
 log = logging.getLogger("fair4free.owner")
@@ -121,11 +120,12 @@ def serve(
 
     The invitation names `host_name`, where analysts reach this machine by another than the address listened on.
 
-    Raises `BadInput` for what is no address, `PolicyRefusal` where no consumer would accept what is there and
-    `Unreachable` when an address cannot be bound, or while another process serves the node.
+    Raises `BadInput` for what is no address, or for an invitation none that can be called, `PolicyRefusal` where no
+    consumer would accept what is there and `Unreachable` when an address cannot be bound, or while another process
+    serves the node.
     """
-    _check_address(address, "--address")
-    _check_address(enrolment_address, "--enrolment-address")
+    addresses.check(address, "--address", host_name)
+    addresses.check(enrolment_address, "--enrolment-address", host_name)
     _check_servable(node)
     for fault in servable.faults(node, now(), roots.newest(node)).values():
         log.error("a release cannot be fetched", extra={"problem": str(fault)})
@@ -160,14 +160,18 @@ def _serve(
     ready: Callable[[Listening], None],
     stopping: threading.Event,
 ) -> None:
+    started = threading.Event()
+
     def is_ready() -> bool:
+        if not started.is_set() or stopping.is_set():
+            return False
         try:
             _check_servable(node)
             Ledger.check_writable(node.ledger)
             authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
         except Fair4FreeError:
             return False
-        return not stopping.is_set()
+        return True
 
     oversight = Oversight(is_ready)
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
@@ -178,15 +182,13 @@ def _serve(
         _bind(enrolment, enrolment_address, ServerCertificate(node, mutual=False).credentials()),
         monitoring.address if monitoring else "",
     )
-    reached_at = [
-        f"{host_name or address.rpartition(':')[0]}:{address.rpartition(':')[2]}"
-        for address in (listening.address, listening.enrolment_address)
-    ]
-    authority.write_invitation(node, *reached_at)
+    listeners = listening.address, listening.enrolment_address
+    authority.write_invitation(node, *(addresses.called(each, host_name) for each in listeners))
     releases.start()
     enrolment.start()
-    for each in (listening.address, listening.enrolment_address):
+    for each in listeners:
         tls_version.check(each)
+    started.set()
     log.info("serving", extra=vars(listening))
     ready(listening)
     stopping.wait()
@@ -352,15 +354,6 @@ def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight, calls: Open
     )
     health_pb2_grpc.add_HealthServicer_to_server(Health(oversight.is_ready), server)
     return server
-
-
-def _check_address(address: str, option: str) -> None:
-    """gRPC itself would take a port modulo 65536, a service's name or none at all."""
-    try:
-        host_and_port(address)
-    except ValueError:
-        remedy = "write it as 127.0.0.1:50443 or [::1]:50443, with a port up to 65535"
-        raise BadInput("not host:port", field=option, remedy=remedy) from None
 
 
 def _check_servable(node: Node) -> None:
