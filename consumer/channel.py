@@ -90,6 +90,12 @@ def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4
             field=address,
             remedy="give the owner your fingerprint and ask for approval in the role you need",
         )
+    if code is grpc.StatusCode.NOT_FOUND:
+        return PolicyRefusal(
+            "the owner recalled the release while it was fetched, or its time ended then",
+            field=address,
+            remedy="fetch again, for the newest that is left; or ask the owner, who recalled it",
+        )
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return PolicyRefusal(
             f"the owner refuses this for now: {details}",

@@ -19,6 +19,13 @@ from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, VerificationF
 from shared.limits import LIMITS
 
 
+class NotServed(BadInput):
+    """A release that is not out, or no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such release to serve", field="version", remedy="list the releases")
+
+
 def manifests(node: Node, now: int) -> dict[int, Manifest]:
     """The releases that are out, in date and not from the future, by version, rising: `faults` says why others are not.
 
@@ -83,7 +90,7 @@ def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
         try:
             load(node, version, now, root)
             newer = True
-        except BadInput:  # not out, or over
+        except NotServed:
             continue
         except PolicyRefusal as error:
             if not newer:
@@ -96,12 +103,12 @@ def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:
 def load(node: Node, version: int, now: int, root: Root) -> tuple[bytes, bytes, TrustedRelease]:
     """Manifest, signatures and artefacts of a servable release, verified again from disk.
 
-    Raises `BadInput` if it is not out or over, `PolicyRefusal` if it is from the future, `Unreachable` if a file cannot
-    be read and `VerificationFailure` if one is not what was approved.
+    Raises `NotServed` if it is not out or over, `PolicyRefusal` if it is from the future, `Unreachable` if a file
+    cannot be read and `VerificationFailure` if one is not what was approved.
     """
     manifest = _offered(node, version, now) if version in release.versions(node) else None
     if manifest is None:
-        raise BadInput("there is no such release to serve", field="version", remedy="list the releases")
+        raise NotServed
     place, remedy, signed = node.release(version), release.restore_or_deny(version), manifest.to_bytes()
     signatures = folder.read(place / SIGNATURES, remedy)
     artefacts = {kind: folder.read(place / kind.filename, remedy) for kind in PAYLOAD}

@@ -138,7 +138,7 @@ def test_a_release_that_is_denied_leaves_no_further_by_a_stream_that_is_open(own
         with contextlib.suppress(grpc.RpcError):
             for chunk in stream:
                 received += len(chunk.data)
-        assert stream.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert stream.code() is grpc.StatusCode.NOT_FOUND
     assert received < LARGE / 2
 
 

@@ -236,7 +236,32 @@ def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Stu
                 consumer.fetch(study.folder, version=version)
             with pytest.raises(grpc.RpcError, match="no such release") as caught:
                 stub.GetManifest(wire.GetManifestRequest(version=version), timeout=5)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("at", ["GetManifest", "the log", "StreamArtefact", "a chunk"])
+def test_an_analyst_whose_release_is_recalled_while_it_is_fetched_is_told_so(
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    place, name, calls_before = {
+        "GetManifest": (server.Releases, "_load", 0),
+        "the log": (Ledger, "append", 0),
+        "StreamArtefact": (server.Releases, "_load", 1),
+        "a chunk": (Ledger, "is_denied", 1),
+    }[at]
+    done, calls = getattr(place, name), iter(range(1000))
+
+    def recalled_before(*arguments: object) -> object:
+        if next(calls) == calls_before:
+            monkeypatch.undo()
+            release.deny(running.node, 1, by="Ada", reason="recalled", now=now())
+        return done(*arguments)
+
+    monkeypatch.setattr(place, name, recalled_before)
+    with pytest.raises(PolicyRefusal, match="recalled the release while it was fetched") as refused:
+        consumer.fetch(study.folder)
+    assert "fetch again" in refused.value.remedy
+    assert not study.folder.joinpath("releases").exists()
 
 
 def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:

@@ -8,14 +8,13 @@ from typing import TypeVar
 
 import grpc
 
+from data_owner.servable import NotServed
 from protocol.refusals import NotLogged, Rewritten, RuleBroken
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 
 log = logging.getLogger("fair4free.owner")
 
 Answer = TypeVar("Answer")
-
-WITHDRAWN = "not, or no longer, approved"
 
 
 def answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
@@ -25,9 +24,11 @@ def answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
     """
     try:
         return work()
+    except NotServed as error:
+        context.abort(grpc.StatusCode.NOT_FOUND, f"{error.field}: {error.problem}")
     except RuleBroken as error:
         log.error("refused by the egress log", extra={"problem": str(error)})
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not, or no longer, approved")
     except PolicyRefusal as error:
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{error.field}: {error.problem}")
     except Unreachable as error:

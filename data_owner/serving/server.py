@@ -33,7 +33,7 @@ from data_owner.serving.access_control import (
     caller_role,
     place,
 )
-from data_owner.serving.answers import WITHDRAWN, answer, judge
+from data_owner.serving.answers import answer, judge
 from data_owner.serving.monitoring import Metrics, MonitoringServer, NodeState
 from data_owner.serving.open_calls import OpenCalls
 from data_owner.serving.server_certificate import ServerCertificate
@@ -47,7 +47,7 @@ from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.manifest import Digest
-from protocol.refusals import Expired
+from protocol.refusals import Expired, RuleBroken
 from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
 from shared import folder, signals
@@ -279,9 +279,9 @@ class Releases(service.ReleaseServiceServicer):
             extra={"kind": kind.value, "version": request.version, "caller": caller(context)},
         )
         for start in range(request.offset, len(data), LIMITS.chunk_bytes):
-            is_denied = answer(context, lambda: self._ledger.is_denied(request.version))
-            if is_denied or not may_read(caller_role(self._node, context), kind):
-                context.abort(grpc.StatusCode.PERMISSION_DENIED, WITHDRAWN)
+            answer(context, lambda: self._check_undenied(request.version))
+            if not may_read(caller_role(self._node, context), kind):
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, NOT_APPROVED)
             chunk = data[start : start + LIMITS.chunk_bytes]
             yield wire.Chunk(data=chunk)
             self._metrics.sent.labels(kind.value).inc(len(chunk))
@@ -289,21 +289,28 @@ class Releases(service.ReleaseServiceServicer):
     def _load(self, version: int) -> tuple[bytes, bytes, TrustedRelease]:
         return servable.load(self._node, version, now(), roots.newest(self._node))
 
+    def _check_undenied(self, version: int) -> None:
+        if self._ledger.is_denied(version):
+            raise servable.NotServed
+
     def _log(
         self, context: grpc.ServicerContext, version: int, kind: Artefact, digest: Digest, offset: int, length: int
     ) -> None:
-        self._ledger.append(
-            new_entry(
-                Served,
-                at=now(),
-                party=caller(context),
-                version=version,
-                artefact=kind,
-                sha256=digest.sha256,
-                offset=offset,
-                length=length,
-            )
+        entry = new_entry(
+            Served,
+            at=now(),
+            party=caller(context),
+            version=version,
+            artefact=kind,
+            sha256=digest.sha256,
+            offset=offset,
+            length=length,
         )
+        try:
+            self._ledger.append(entry)
+        except RuleBroken:
+            self._check_undenied(version)  # since it was loaded
+            raise
 
 
 class Enrolments(service.EnrolmentServiceServicer):
