@@ -24,8 +24,11 @@ CLIENT_OPTIONS = (
     ("grpc.max_receive_message_length", LIMITS.message_bytes),
     ("grpc.max_metadata_size", LIMITS.metadata_bytes),
     ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.keepalive_time_ms", int(LIMITS.client_keepalive_seconds * 1000)),
+    ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.enable_channelz", 0),
     ("grpc.enable_http_proxy", 0),
 )
-"""Whoever calls an owner does so directly, and takes in no more than the limits allow."""
+"""Whoever calls an owner does so directly, takes in no more than the limits allow and leaves a connection that died."""

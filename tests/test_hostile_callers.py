@@ -289,6 +289,34 @@ def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(
     assert sum(passed.values()) < LARGE * 1.3
 
 
+def test_a_connection_that_died_without_a_word_is_left_for_another(
+    owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = {name: value for name, value in CLIENT_OPTIONS if "keepalive" in name or "ping" in name}
+    options = [(name, min(value, 1000) if name in at_once else value) for name, value in CLIENT_OPTIONS]
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", options)
+    monkeypatch.setattr(fetching, "LIMITS", dataclasses.replace(LIMITS, stream_seconds=10.0))
+    passed, over = 0, threading.Event()
+
+    def die(number: int, data: bytes, sink: socket.socket) -> bool:
+        nonlocal passed
+        passed += len(data)
+        if number == 0 and passed > 1_000_000:
+            over.wait(60)  # nor does it hear that the owner hangs up
+        sink.sendall(data)
+        return True
+
+    proxy = Proxy(owner.address, die)
+    through(study, proxy)
+    started = time.monotonic()
+    consumer.fetch(study.folder, version=2)
+    taken = time.monotonic() - started
+    over.set()
+    proxy.close()
+    assert proxy.connections == 2
+    assert taken < 10
+
+
 def test_an_owner_that_drips_is_given_up_and_nothing_is_kept(
     owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

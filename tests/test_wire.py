@@ -3,11 +3,13 @@
 import dataclasses
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -511,6 +513,29 @@ def test_an_owner_that_is_not_there_is_said_to_be_so(running: Running, study: St
     running.stop()
     with pytest.raises(Unreachable):
         consumer.fetch(study.folder)
+
+
+def test_who_waits_for_an_owner_that_is_silent_for_long_may_ask_whether_it_is_there(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All times a tenth: a ping a second, six seconds of silence."""
+
+    def sooner(options: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        return [(name, value // 10 if "keepalive" in name or "ping" in name else value) for name, value in options]
+
+    def fall_silent(log: Ledger, version: int) -> bool:
+        time.sleep(6.0)
+        return False
+
+    monkeypatch.setattr(server, "OPTIONS", sooner(server.OPTIONS))
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", [*sooner(CLIENT_OPTIONS), ("grpc.http2.max_pings_without_data", 0)])
+    owner = Running(node)
+    study = let_in(owner, tmp_path / "study")
+    monkeypatch.setattr(Ledger, "is_denied", fall_silent)
+    with channel.mutual(study) as opened:
+        request = wire.StreamArtefactRequest(version=1, kind=wire.ARTEFACT_KIND_CARD)
+        assert list(service.ReleaseServiceStub(opened).StreamArtefact(request, timeout=20))
+    owner.stop()
 
 
 def test_resuming_asks_only_for_what_is_missing(running: Running, study: Study) -> None:

@@ -79,6 +79,8 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", int(LIMITS.keepalive_seconds * 1000)),
     ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
     ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    # who waits for data may ask whether we are there; gRPC would take more than two such pings for an attack
+    ("grpc.http2.min_ping_interval_without_data_ms", int(LIMITS.client_keepalive_seconds * 1000 / 2)),
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.enable_channelz", 0),
     ("grpc.so_reuseport", 0),
