@@ -69,16 +69,27 @@ def told_to_wait(error: grpc.RpcError) -> float | None:
 
 
 def when_admitted(method: Callable[..., Answer], request: object) -> Answer:
-    """Call, again as often as the owner says when to come again, up to the limit of attempts."""
-    for _ in range(LIMITS.attempts - 1):
+    """Call, again when the line is cut or the owner says to come again: every method is safe to repeat."""
+    return until_through(lambda: method(request, timeout=LIMITS.call_seconds), LIMITS.call_seconds)
+
+
+def until_through(attempt: Callable[[], Answer], seconds: float, received: Callable[[], int] = lambda: 0) -> Answer:
+    """The first attempt that succeeds. After a cut it waits twice as long each time, else as long as the owner says.
+
+    Raises grpc's error of the last of `LIMITS.attempts` in a row which add nothing to what was `received`, in bytes, or
+    of one that fails later than `seconds` after the first began, so that no owner keeps a client for ever.
+    """
+    until, failures, before = time.monotonic() + seconds, 0, received()
+    while True:
         try:
-            return method(request, timeout=LIMITS.call_seconds)
+            return attempt()
         except grpc.RpcError as error:
-            wait = told_to_wait(error)
-            if wait is None:
+            failures = 1 if received() > before else failures + 1
+            before = received()
+            wait = LIMITS.first_wait_seconds * 2 ** (failures - 1) if error.code() in CUT else told_to_wait(error)
+            if wait is None or failures == LIMITS.attempts or time.monotonic() >= until:
                 raise
-            time.sleep(wait)
-    return method(request, timeout=LIMITS.call_seconds)
+        time.sleep(wait)
 
 
 def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4FreeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import grpc
@@ -184,18 +183,13 @@ def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefac
     """All bytes of one artefact, going on where a cut transfer stopped; never one more than announced."""
     expected = manifest.artefacts[kind].length
     data = bytearray()
-    for attempt in range(LIMITS.attempts):
+
+    def rest() -> bytes:
         request = wire.StreamArtefactRequest(version=manifest.version, kind=ARTEFACT_KINDS[kind], offset=len(data))
-        try:
-            for chunk in stub.StreamArtefact(request, timeout=LIMITS.stream_seconds):
-                if len(data) + len(chunk.data) > expected:
-                    raise EndlessData("more bytes than the manifest says", field=kind, remedy=AGAIN)
-                data += chunk.data
-            return bytes(data)
-        except grpc.RpcError as error:
-            was_cut = error.code() in channel.CUT
-            wait = LIMITS.first_wait_seconds * 2**attempt if was_cut else channel.told_to_wait(error)
-            if wait is None or attempt == LIMITS.attempts - 1:
-                raise
-            time.sleep(wait)
-    raise AssertionError("the last attempt returns or raises")
+        for chunk in stub.StreamArtefact(request, timeout=LIMITS.stream_seconds):
+            if len(data) + len(chunk.data) > expected:
+                raise EndlessData("more bytes than the manifest says", field=kind, remedy=AGAIN)
+            data.extend(chunk.data)
+        return bytes(data)
+
+    return channel.until_through(rest, LIMITS.transfer_seconds, lambda: len(data))

@@ -24,6 +24,7 @@ CLIENT_OPTIONS = (
     ("grpc.max_receive_message_length", LIMITS.message_bytes),
     ("grpc.max_metadata_size", LIMITS.metadata_bytes),
     ("grpc.absolute_max_metadata_size", LIMITS.metadata_bytes),
+    ("grpc.max_reconnect_backoff_ms", int(LIMITS.reconnect_seconds * 1000)),
     ("grpc.keepalive_time_ms", int(LIMITS.client_keepalive_seconds * 1000)),
     ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
     ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),

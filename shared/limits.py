@@ -87,8 +87,10 @@ class Limits:
     call_seconds: float = 20.0
     stream_seconds: float = 120.0
     connect_seconds: float = 10.0
-    attempts: int = 4
-    first_wait_seconds: float = 0.2
+    transfer_seconds: float = 480.0
+    attempts: int = 7
+    first_wait_seconds: float = 0.25  # doubled six times, so that all waits, 15.75 in all, outlast a restart
+    reconnect_seconds: float = 1.0
     retry_seconds: float = 60.0
     calls_a_minute: int = 60
     calls_at_once: int = 120

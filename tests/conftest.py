@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from consumer import channel
 from data_owner import authority, decisions, digests, release, steps
 from data_owner.attacks.battery import Battery
 from data_owner.learning import fitting
@@ -36,6 +38,7 @@ from data_owner.settings import OwnerSettings
 from protocol.artefacts import Artefact
 from shared import folder, latent_plots, sealed_key
 from shared.clock import now
+from shared.limits import LIMITS
 from shared.schema import Schema
 from shared.student import StudentSettings
 from shared.table import read_table
@@ -96,10 +99,12 @@ def signals_are_heard() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def once_and_few() -> Iterator[None]:
-    """In this process a passphrase is stretched once for each salt, and of latents few are drawn flat."""
+    """In this process a passphrase is stretched once for each salt, of latents few are drawn flat, and who is cut off
+    soon tries again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sealed_key, "_cipher", cache(sealed_key._cipher))
         patch.setattr(latent_plots, "POINTS", 40)
+        patch.setattr(channel, "LIMITS", replace(LIMITS, first_wait_seconds=0.01))
         yield
 
 

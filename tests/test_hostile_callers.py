@@ -266,10 +266,7 @@ def through(study: Study, proxy: Proxy) -> None:
     folder.write(study.invitation_file, study.invitation().model_copy(update={"address": proxy.address}).to_bytes())
 
 
-def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(
-    owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fetching, "LIMITS", dataclasses.replace(LIMITS, first_wait_seconds=0.01))
+def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(owner: OwnerProcess, study: Study) -> None:
     passed: dict[int, int] = {}
 
     def cut(number: int, data: bytes, sink: socket.socket) -> bool:
@@ -320,11 +317,8 @@ def test_a_connection_that_died_without_a_word_is_left_for_another(
 def test_an_owner_that_drips_is_given_up_and_nothing_is_kept(
     owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        fetching,
-        "LIMITS",
-        dataclasses.replace(LIMITS, call_seconds=5.0, stream_seconds=0.5, attempts=2, first_wait_seconds=0.01),
-    )
+    monkeypatch.setattr(fetching, "LIMITS", dataclasses.replace(LIMITS, stream_seconds=0.5))
+    monkeypatch.setattr(channel, "LIMITS", dataclasses.replace(LIMITS, attempts=2, first_wait_seconds=0.01))
     passed: dict[int, int] = {}
 
     def drip(number: int, data: bytes, sink: socket.socket) -> bool:

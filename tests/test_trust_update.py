@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from consumer import enrolment, fetching, trust_update
+from consumer import channel, enrolment, fetching, trust_update
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
@@ -238,6 +240,107 @@ def test_a_study_that_cannot_be_locked_says_so(study: Study) -> None:
     (study.folder / "last_seen.lock").mkdir()
     with pytest.raises(Unreachable, match="cannot be written"):
         fetch(Owner(), study)
+
+
+class Cut(grpc.RpcError):
+    """What a broken connection looks like."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+
+@dataclass
+class Clock:
+    """Stands in for the time of `consumer.channel`; `waits` are those between attempts, in seconds."""
+
+    now: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(channel, "time", found)
+    monkeypatch.setattr(channel, "LIMITS", LIMITS)
+    return found
+
+
+@dataclass(frozen=True)
+class CutStub(Stub):
+    """An owner on a line that is cut `after` so many bytes of every stream, each of which takes `seconds`."""
+
+    clock: Clock
+    after: int
+    seconds: float = 0.0
+
+    def StreamArtefact(self, request: wire.StreamArtefactRequest, timeout: float) -> Iterator[wire.Chunk]:  # noqa: N802
+        whole = b"".join(chunk.data for chunk in super().StreamArtefact(request, timeout))
+        self.clock.now += self.seconds
+        yield wire.Chunk(data=whole[: self.after])
+        if len(whole) > self.after:
+            raise Cut
+
+
+def test_a_line_that_is_cut_often_is_good_enough_as_long_as_more_arrives_each_time(clock: Clock) -> None:
+    owner = Owner()
+    whole = owner.artefacts[Artefact.DECODER]
+    assert len(whole) > 3 * LIMITS.attempts
+    stub = CutStub(owner, clock, after=3)
+    assert fetching._receive(stub, owner.manifest(), Artefact.DECODER) == whole
+    assert set(clock.waits) == {LIMITS.first_wait_seconds}
+
+
+def test_an_owner_that_comes_back_within_a_quarter_of_a_minute_is_waited_for_and_no_longer(clock: Clock) -> None:
+    owner = Owner()
+    with pytest.raises(Cut):
+        fetching._receive(CutStub(owner, clock, after=0), owner.manifest(), Artefact.DECODER)
+    assert 15 < clock.now == sum(clock.waits) < 16
+
+
+def test_an_owner_that_sends_a_byte_at_a_time_keeps_nobody_for_ever(clock: Clock) -> None:
+    owner = Owner()
+    stub = CutStub(owner, clock, after=1, seconds=LIMITS.stream_seconds)
+    with pytest.raises(Cut):
+        fetching._receive(stub, owner.manifest(), Artefact.DECODER)
+    assert clock.now <= LIMITS.transfer_seconds + LIMITS.stream_seconds + LIMITS.first_wait_seconds
+
+
+def test_every_call_of_a_fetch_is_made_again_once_the_line_is_whole(study: Study, clock: Clock) -> None:
+    cut = set[str]()
+
+    class Flaky(Stub):
+        def __getattribute__(self, name: str) -> Any:
+            method = super().__getattribute__(name)
+
+            def call(request: object, timeout: float) -> object:
+                if name not in cut:
+                    cut.add(name)
+                    raise Cut
+                return method(request, timeout)
+
+            return call if name.startswith("Get") else method
+
+    with patch("tests.owner_in_memory.Stub", Flaky):
+        fetch(Owner(), study)
+    assert cut == {"GetRoot", "GetFreshness", "GetManifest", "GetLogProof"}
+    assert study.last_seen().release == 3
+
+
+def test_a_call_that_nobody_answers_in_its_time_is_not_made_again(clock: Clock) -> None:
+    def silence(request: object, timeout: float) -> None:
+        clock.now += timeout
+        raise Cut
+
+    with pytest.raises(Cut):
+        channel.when_admitted(silence, None)
+    assert not clock.waits
 
 
 def test_an_artefact_without_an_end_is_cut_off_within_a_chunk_of_its_announced_length() -> None:
