@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from protocol.root import follow
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 
 
@@ -36,7 +37,8 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     A first `invitation` is kept at once, another once the owner has answered at its addresses.
     Raises `BadInput` for a name that cannot be shown or a wait that is none, `PolicyRefusal` if the owner denied it or
     has too many who wait, `VerificationFailure` if the certificate is for another key or the invitation is
-    not whole or not of the keys this study trusts, and `Unreachable` if the owner is not there.
+    not whole or not of the keys this study trusts, and `Unreachable` if the owner is not there at first or when
+    `wait_seconds` are over.
     """
     if not 0.0 <= wait_seconds < math.inf:  # NaN would never be over, and asks without a pause
         raise BadInput("not a time to wait", field="--wait", remedy="give seconds, 0 or more")
@@ -56,10 +58,16 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     if invitation is not None and not first:
         folder.write(study.invitation_file, trusted.to_bytes())
     while response.state == wire.EnrolResponse.STATE_PENDING:
-        if time.monotonic() >= until:
+        left = until - time.monotonic()
+        if left <= 0:
             return Enrolled("pending", fingerprint, trusted.fingerprint)
-        time.sleep(min(LIMITS.enrolment_poll_seconds, max(0.0, until - time.monotonic())))
-        response = _send(trusted, request)
+        pause = LIMITS.enrolment_poll_seconds * random.uniform(1.0, 1.5)  # they who began together do not go on so
+        time.sleep(min(pause, left))
+        try:
+            response = _send(trusted, request)
+        except Unreachable:  # restarted, or busy: the request still waits there
+            if time.monotonic() >= until:
+                raise
     if response.state != wire.EnrolResponse.STATE_APPROVED:
         raise PolicyRefusal("the owner denied this request", field="enrol", remedy="ask the owner why")
     _keep(study, response.certificate, fingerprint)

@@ -75,7 +75,7 @@ class Limits:
     pending_enrolments: int = 100
     pending_enrolments_an_address: int = 5
     pending_days: int = 14
-    enrolment_poll_seconds: float = 2.0
+    enrolment_poll_seconds: float = 10.0
     enrolments_at_once: int = 10
     enrolments_a_minute: int = 30
     certificate_days: int = 30

@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
 import consumer
-from consumer import channel
+from consumer import channel, enrolment
 from consumer import doctor as consumer_doctor
 from consumer.distillation import said_of
 from consumer.study import Study
@@ -46,6 +46,7 @@ from protocol.access import PartyRole
 from protocol.address import host_and_port
 from protocol.artefacts import Artefact
 from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
+from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared.clock import now
@@ -189,12 +190,13 @@ def test_who_finds_every_place_taken_is_told_when_to_come_again_and_the_operator
         consumer.fetch(other.folder)
 
 
-def test_an_analyst_who_waits_to_be_let_in_may_ask_as_often_as_the_consumer_does() -> None:
-    assert LIMITS.enrolments_a_minute >= 60 / LIMITS.enrolment_poll_seconds
+def test_as_many_as_may_wait_behind_one_address_may_ask_as_often_as_the_consumer_does() -> None:
+    asked = LIMITS.pending_enrolments_an_address * 60 / LIMITS.enrolment_poll_seconds
+    assert LIMITS.enrolments_a_minute >= asked
 
 
 @pytest.mark.parametrize(
-    ("seconds", "state", "asked_after"), [(60.0, "approved", [2.0, 2.0]), (3.0, "pending", [2.0, 1.0])]
+    ("seconds", "state", "asked_after"), [(60.0, "approved", [10.0, 10.0]), (13.0, "pending", [10.0, 3.0])]
 )
 def test_an_analyst_who_waits_asks_again_until_a_person_decides_or_time_is_up(
     seconds: float,
@@ -208,14 +210,40 @@ def test_an_analyst_who_waits_asks_again_until_a_person_decides_or_time_is_up(
 
     def sleep(pause: float) -> None:
         waited.append(pause)
-        if sum(waited) == 4.0:
+        if sum(waited) == 20.0:
             fingerprint = study.fingerprint.read_text()
             authority.decide(running.node, fingerprint, authority.Decision.APPROVED, by="Ada", now=datetime.now(UTC))
 
     clock = SimpleNamespace(monotonic=lambda: sum(waited), sleep=sleep)
     monkeypatch.setattr("consumer.enrolment.time", clock)
+    monkeypatch.setattr("random.uniform", lambda least, most: least)
     enrolled = consumer.enrol(study.folder, invitation=running.node.invitation, wait_seconds=seconds)
     assert (enrolled.state, waited) == (state, asked_after)
+
+
+@pytest.mark.parametrize(("seconds", "comes_back"), [(60.0, True), (13.0, False)])
+def test_an_analyst_who_waits_outlasts_a_restart_of_the_owner_and_a_busy_one(
+    seconds: float, comes_back: bool, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, send, asked = Study(tmp_path / "study"), enrolment._send, list[float]()
+
+    def away_or_busy(trusted: Invitation, request: bytes) -> wire.EnrolResponse:
+        asked.append(sum(waited))
+        if 1 < len(asked) < 4:
+            raise Unreachable("the owner is busy")
+        return send(trusted, request)
+
+    waited = list[float]()
+    monkeypatch.setattr(enrolment, "time", SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append))
+    monkeypatch.setattr(enrolment, "_send", away_or_busy)
+    if comes_back:
+        found = consumer.enrol(study.folder, invitation=running.node.invitation, wait_seconds=seconds)
+        assert found.state == "pending"
+        assert len(asked) >= 4
+    else:
+        with pytest.raises(Unreachable, match="busy"):
+            consumer.enrol(study.folder, invitation=running.node.invitation, wait_seconds=seconds)
+        assert asked[-1] == seconds
 
 
 class Busy(grpc.RpcError):
