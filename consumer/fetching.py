@@ -28,7 +28,7 @@ from protocol.trust import (
     verify_release,
 )
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
@@ -61,32 +61,46 @@ def fetch(
         stub = service.ReleaseServiceStub(open_channel)  # type: ignore[no-untyped-call]
         try:
             witness = trust_update.witness_key(study)  # who cannot open it hears so before anything changes
-            updated = trust_update.update(study, stub, now)
-            version = _chosen(updated, version)
-            answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
-            manifest = verify_manifest(
-                updated.root,
-                answer.manifest,
-                answer.signatures,
-                version=version,
-                last_seen=updated.last_seen,
-                now=now,
-            )
-            updated.freshness.check_listed(version, answer.manifest)
-            kinds = readable(study)
-            total = sum(manifest.artefacts[kind].length for kind in kinds)
-            artefacts: dict[Artefact, bytes] = {}
-            for kind in kinds:
-                progress(sum(map(len, artefacts.values())), total, kind.value)
-                artefacts[kind] = _receive(stub, manifest, kind)
-            trusted = verify_release(manifest, artefacts, kinds)
-            progress(total, total, "verified")
-            last_seen, proof = trust_update.prove_logged(stub, updated, manifest)
-            keep(study, trusted, answer.signatures, proof, last_seen)
+            trust_update.follow_roots(study, stub)
+            try:
+                fetched, last_seen = _fetch(study, stub, version, now, progress)
+            except VerificationFailure:  # what was signed by keys that were replaced meanwhile is no forgery
+                if not trust_update.have_keys_changed(study, stub):
+                    raise
+                fetched, last_seen = _fetch(study, stub, version, now, progress)
             trust_update.countersign(study, stub, last_seen, witness, now)
         except grpc.RpcError as error:
             raise channel.failure(error, address) from error
-    return Fetched(trusted, len(answer.manifest) + total)
+    return fetched
+
+
+def _fetch(
+    study: Study, stub: service.ReleaseServiceStub, version: int | None, now: int, progress: Progress
+) -> tuple[Fetched, LastSeen]:
+    """A release that verifies under the newest root followed, and what the study has seen with it; both are kept."""
+    updated = trust_update.update(study, stub, now)
+    version = _chosen(updated, version)
+    answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
+    manifest = verify_manifest(
+        updated.root,
+        answer.manifest,
+        answer.signatures,
+        version=version,
+        last_seen=updated.last_seen,
+        now=now,
+    )
+    updated.freshness.check_listed(version, answer.manifest)
+    kinds = readable(study)
+    total = sum(manifest.artefacts[kind].length for kind in kinds)
+    artefacts: dict[Artefact, bytes] = {}
+    for kind in kinds:
+        progress(sum(map(len, artefacts.values())), total, kind.value)
+        artefacts[kind] = _receive(stub, manifest, kind)
+    trusted = verify_release(manifest, artefacts, kinds)
+    progress(total, total, "verified")
+    last_seen, proof = trust_update.prove_logged(stub, updated, manifest)
+    keep(study, trusted, answer.signatures, proof, last_seen)
+    return Fetched(trusted, len(answer.manifest) + total), last_seen
 
 
 def keep(study: Study, trusted: TrustedRelease, signatures: bytes, proof: LogProof, last_seen: LastSeen) -> None:

@@ -5,6 +5,7 @@ A thin shell over `protocol`: it calls, verifies and keeps; it decides nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -22,7 +23,7 @@ from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
 from shared import keyring
-from shared.errors import BadInput
+from shared.errors import BadInput, VerificationFailure
 from shared.limits import LIMITS
 from shared.sealed_key import WrongPassphrase
 
@@ -37,11 +38,12 @@ class Updated:
 
 
 def update(study: Study, stub: service.ReleaseServiceStub, now: int) -> Updated:
-    """Follow the owner's roots and take its freshness statement (TUF 5.3 and 5.4); keeps each once it is verified.
+    """Take the owner's freshness statement under the newest root followed (TUF 5.4), and keep it once it is verified.
 
     Raises a `VerificationFailure`, or grpc's error when the line is cut.
     """
-    last_seen, root = _follow_roots(study, stub)
+    last_seen = study.last_seen()
+    root = last_seen.trusted_root()
     check_in_date(root, now)
     answer = channel.when_admitted(stub.GetFreshness, wire.GetFreshnessRequest())
     freshness = verify_freshness(root, answer.freshness, answer.signatures, last_version=last_seen.freshness, now=now)
@@ -71,7 +73,11 @@ def countersign(
     channel.when_admitted(stub.Countersign, request)
 
 
-def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastSeen, Root]:
+def follow_roots(study: Study, stub: service.ReleaseServiceStub) -> None:
+    """Follow the owner's roots one by one (TUF 5.3); keeps each once it is verified.
+
+    Raises a `VerificationFailure`, or grpc's error when the line is cut.
+    """
     last_seen = study.last_seen()
     root = last_seen.trusted_root()
     for _ in range(LIMITS.root_rotations):
@@ -79,7 +85,7 @@ def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastS
             answer = channel.when_admitted(stub.GetRoot, wire.GetRootRequest(version=root.version + 1))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                return last_seen, root
+                return
             raise
         root = rotate(root, answer.root, answer.signatures)
         last_seen = last_seen.after_rotation(answer.root, answer.signatures)
@@ -89,6 +95,15 @@ def _follow_roots(study: Study, stub: service.ReleaseServiceStub) -> tuple[LastS
         field="root",
         remedy="fetch again, which goes on where this stopped; if it stays so, ask the owner by telephone",
     )
+
+
+def have_keys_changed(study: Study, stub: service.ReleaseServiceStub) -> bool:
+    """Whether the owner has a newer root than was followed, which is followed then. One that cannot be asked, or
+    offers what the last root does not allow, has none."""
+    before = study.last_seen().roots
+    with suppress(grpc.RpcError, VerificationFailure):
+        follow_roots(study, stub)
+    return study.last_seen().roots != before
 
 
 def witness_key(study: Study) -> Ed25519PrivateKey:

@@ -176,6 +176,63 @@ def test_a_release_stays_verified_when_the_logs_key_is_replaced_and_the_next_fet
     assert fetching.verify(study, NOW).approval.by == "Ada"
 
 
+class RotatesBeforeItsProof(Owner):
+    """Installs a root with a new key of the log after the freshness statement and before the proof, once.
+
+    `installs` is what it installs.
+    """
+
+    installs: Owner
+    proofs: int = 0
+
+    def checkpoint(self) -> bytes:
+        self.proofs += 1
+        self.roots, self.signers = self.installs.roots, self.installs.signers
+        return super().checkpoint()
+
+
+def test_a_root_installed_during_a_fetch_is_followed_and_raises_no_alarm(study: Study) -> None:
+    fetch(Owner(), study)
+    owner = RotatesBeforeItsProof()
+    owner.installs = rotated_to(NEW_LOG)
+    fetch(owner, study)
+    assert study.last_seen().trusted_root().version == owner.proofs == 2
+    assert fetching.verify(study, NOW).approval.by == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("installs", "proofs"),
+    [
+        pytest.param(Owner(signers=NEW_LOG), 1, id="no newer root"),
+        pytest.param(
+            Owner(roots=[(root_of(NEW_LOG, version=2), [key("mallory")])], signers=NEW_LOG), 1, id="another's root"
+        ),
+        pytest.param(replace(rotated(1), signers=NEW_LOG), 2, id="a newer root of the same keys"),
+    ],
+)
+def test_a_forged_checkpoint_is_refused_whatever_comes_with_it(study: Study, installs: Owner, proofs: int) -> None:
+    fetch(Owner(), study)
+    before = study.last_seen().checkpoint
+    owner = RotatesBeforeItsProof()
+    owner.installs = installs
+    with pytest.raises(UnderThreshold, match="checkpoint") as refused:
+        fetch(owner, study)
+    assert refused.value.remedy.endswith("keep the checkpoint as evidence")
+    assert owner.proofs == proofs
+    assert study.last_seen().checkpoint == before
+
+
+def test_an_owner_that_cannot_be_asked_for_a_newer_root_does_not_hide_its_forgery(study: Study) -> None:
+    class Vanishes(Stub):
+        def GetRoot(self, request: wire.GetRootRequest, timeout: float) -> wire.GetRootResponse:  # noqa: N802
+            if study.last_seen().freshness:
+                raise Cut
+            return super().GetRoot(request, timeout)
+
+    with patch("tests.owner_in_memory.Stub", Vanishes), pytest.raises(UnderThreshold):
+        fetch(Owner(signers=NEW_LOG), study)
+
+
 def test_a_proof_of_the_log_counts_only_under_a_root_that_leads_from_the_invitation(study: Study) -> None:
     fetch(Owner(), study)
     with pytest.raises(Freeze):
