@@ -54,7 +54,8 @@ def fetch(
     Raises a `VerificationFailure` for bytes that are not the owner's, or where the owner finds that its own are not,
     `PolicyRefusal` when not let in or where a release was recalled and none is newer, `BadInput` for a version that is
     older than what the study holds or that the owner does not list and for a damaged key or certificate, and
-    `Unreachable` when cut off for good or while another fetch runs.
+    `Unreachable` when cut off for good or while another fetch runs. Where the release is kept and only the log is not
+    countersigned, the error says so.
     """
     address = study.invitation().address
     with study.locked(), channel.mutual(study) as open_channel:
@@ -68,9 +69,18 @@ def fetch(
                 if not trust_update.have_keys_changed(study, stub):
                     raise
                 fetched, last_seen = _fetch(study, stub, version, now, progress)
-            trust_update.countersign(study, stub, last_seen, witness, now)
         except grpc.RpcError as error:
             raise channel.failure(error, address) from error
+        try:
+            trust_update.countersign(study, stub, last_seen, witness, now)
+        except grpc.RpcError as error:
+            found = channel.failure(error, address)
+            raise type(found)(
+                f"release {fetched.release.manifest.version} is verified and kept, only the log it is in is not yet "
+                f"countersigned: {found.problem}",
+                field=found.field,
+                remedy=f"{found.remedy}; then fetch again, which countersigns",
+            ) from error
     return fetched
 
 

@@ -515,6 +515,23 @@ def test_an_owner_that_is_not_there_is_said_to_be_so(running: Running, study: St
         consumer.fetch(study.folder)
 
 
+def test_a_release_whose_countersignature_fails_is_said_to_be_kept_and_the_next_fetch_makes_up_for_it(
+    running: Running, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise Unreachable("cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.TrustMetadata, "countersign", unreadable)
+        with pytest.raises(Unreachable, match="release 1 is verified and kept") as refused:
+            consumer.fetch(study.folder)
+    assert refused.value.remedy.endswith("then fetch again, which countersigns")
+    assert consumer.verify(study.folder).release.manifest.version == 1
+    assert ledger_export.export(running.node).countersigned == ()
+    consumer.fetch(study.folder)
+    assert len(ledger_export.export(running.node).countersigned) == 1
+
+
 def test_who_waits_for_an_owner_that_is_silent_for_long_may_ask_whether_it_is_there(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
