@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import not_
 from typing import Literal, TypeVar
 
 from pydantic import Field
@@ -44,12 +45,6 @@ def fairness_check(ratio: Criterion, between: str = "") -> str:
     return f"{RATIOS[ratio]}{between}, share of ceiling"
 
 
-ON_MICRODATA = (
-    " Under differential privacy, original and held-out rows are microdata drawn under it, not people's records."
-)
-"""What a protocol ends in where nothing was measured on people."""
-
-
 AttackFinding = Literal["resisted", "inconclusive", "succeeded"]
 
 
@@ -64,7 +59,8 @@ class Card(Judgement, JsonFile):
     """What a judge measured under `protocol`.
 
     `pictures` stands in the card of pictures alone. `attacks` were made by the owner on this release; `overridden`: two
-    people let it out over what they found.
+    people let it out over what they found. `microdata`: the owner has a budget, so original and held-out rows are
+    microdata and nobody is behind them; where it is not so the file is without it, which earlier programs read too.
     """
 
     what = "card"
@@ -86,16 +82,12 @@ class Card(Judgement, JsonFile):
     pictures: PictureScores | None = None
     attacks: tuple[AttackVerdict, ...] = Field(default=(), max_length=32)
     overridden: bool = False
-
-    @property
-    def is_of_microdata(self) -> bool:
-        """Whether the owner has a budget: original and held-out rows are microdata, and nobody is behind them."""
-        return self.protocol.endswith(ON_MICRODATA)
+    microdata: bool = Field(default=False, exclude_if=not_)
 
     @property
     def rows(self) -> str:
         """What original and held-out rows are."""
-        return "rows of microdata" if self.is_of_microdata else "records"
+        return "rows of microdata" if self.microdata else "records"
 
 
 def coarse(part: Part) -> Part:

@@ -48,7 +48,7 @@ def _fairness(card: Card) -> Verdict:
     if not scores.f1:
         level = "caution"
         text += " It finds no positive case, which is fair and useless: nothing is shown."
-    return Verdict(level, "Fair on microdata" if card.is_of_microdata else "Fair to real people", text, f"{ratio:.2f}")
+    return Verdict(level, "Fair on microdata" if card.microdata else "Fair to real people", text, f"{ratio:.2f}")
 
 
 def fairness_shares(card: Card) -> dict[str, float]:
@@ -69,7 +69,7 @@ def _utility(card: Card) -> Verdict:
     )
     return Verdict(
         _level(found.accuracy / max(original, 1e-9), good=0.95, caution=0.9) if learned else "bad",
-        "Useful on microdata" if card.is_of_microdata else "Useful on real people",
+        "Useful on microdata" if card.microdata else "Useful on real people",
         text if found.f1 else f"{text} No positive case is found.",
         f"{found.accuracy:.2f}",
     )
@@ -84,10 +84,10 @@ def _fidelity(card: Card) -> Verdict:
         f"density {found.density:.2f} of {real.density:.2f}": _level(dense, good=0.9, caution=0.6),
     }
     worse = min(levels, key=lambda each: WORST_FIRST.index(levels[each]))
-    real_rows = "microdata itself scores" if card.is_of_microdata else "real rows score"
+    real_rows = "microdata itself scores" if card.microdata else "real rows score"
     return Verdict(
         levels[worse],
-        "Looks like the microdata" if card.is_of_microdata else "Looks like the real thing",
+        "Looks like the microdata" if card.microdata else "Looks like the real thing",
         f"Rows with groups as recorded against held-out {card.rows}: coverage {found.coverage:.2f}, density "
         f"{found.density:.2f}; {real_rows} {real.coverage:.2f} and {real.density:.2f}. The worse of the two counts.",
         worse,
@@ -119,7 +119,7 @@ def attack_verdict(card: Card) -> Verdict:
     level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst
     if STRONGEST not in {each.attack for each in card.attacks}:
         level = _worst(level, "caution")
-        listed += " Attacked were rows of microdata, not people." if card.is_of_microdata else ""
+        listed += " Attacked were rows of microdata, not people." if card.microdata else ""
         listed += " The strongest, membership by shadow releases, is not among these."
     return Verdict(level, "Attacked by the owner", listed, value)
 
@@ -137,7 +137,7 @@ def score_section(card: Card) -> Section:
         f"Trained on synthetic rows a model has a {ratio} ratio of {_ratio(found, card.criterion):.2f} and an accuracy "
         f"of {found.accuracy:.2f}, on originals {_ratio(original, card.criterion):.2f} and {original.accuracy:.2f}."
     )
-    tested_on = f"held-out {card.rows}" if card.is_of_microdata else "real held-out records"
+    tested_on = f"held-out {card.rows}" if card.microdata else "real held-out records"
     model = "random forest" if card.pictures is None else "small convolutional classifier"
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
     return Section(

@@ -27,6 +27,7 @@ from protocol.note import Note
 from protocol.root import KeyRole
 from protocol.signing import Kind
 from shared.architecture import Architecture
+from shared.card import Card
 from shared.decoder import Decoder
 from shared.generation import Synthesiser, block_seed
 from shared.schema import CategoricalColumn, ColumnRole, Group, NumericColumn, Quantiles, Schema
@@ -88,6 +89,13 @@ def test_the_state_of_a_release_is_read_whole(tmp_path: Path) -> None:
         "rows_sha256": "",
         "earlier": "",
     }
+
+
+@pytest.mark.parametrize(("name", "rows"), [("card", "records"), ("card_of_microdata", "rows of microdata")])
+def test_a_card_is_written_as_it_was_and_says_what_its_rows_are(name: str, rows: str) -> None:
+    kept = KEPT[name].encode()
+    assert Card.from_bytes(kept).to_bytes() == kept
+    assert Card.from_bytes(kept).rows == rows
 
 
 @pytest.mark.parametrize(("seed", "index", "drawn"), [(0, 0, 2118916044707905276), (7, 12, 7774470413139617123)])

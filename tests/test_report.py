@@ -92,10 +92,13 @@ def test_under_a_budget_no_headline_speaks_of_real_people(measured: tuple[object
     assert "real people" in str(frame(card, (), ()))
     (bars,) = score_section(card).figures
     assert f"parity ratio of {card.synthetic.demographic_parity_ratio:.2f}" in bars.alt
-    report = frame(on_card(card, "ε = 1"), (), (score_section(on_card(card, "ε = 1")),))
+    under_a_budget = Card.from_bytes(on_card(card, "ε = 1").to_bytes())
+    report = frame(under_a_budget, (), (score_section(under_a_budget),))
     said = str((report.subtitle, report.verdicts, report.sections[0].text)).lower()
     assert not any(word in said for word in ("real", "records"))
     assert all("microdata" in f"{each.title} {each.text}" for each in report.verdicts[1:4])
+    worded = card.model_copy(update={"protocol": under_a_budget.protocol})
+    assert worded.rows == "records", "whatever words a protocol ends in"
 
 
 def test_the_owner_sees_how_much_of_a_column_was_merged() -> None:

@@ -8,7 +8,12 @@ from data_owner.node import Node
 from data_owner.privacy.accounting import Guarantee
 from data_owner.privacy.budget import Budget
 from data_owner.settings import UNBOUNDED, OwnerSettings, PrivacySettings
-from shared.card import ON_MICRODATA, Card
+from shared.card import Card
+
+ON_MICRODATA = (
+    " Under differential privacy, original and held-out rows are microdata drawn under it, not people's records."
+)
+"""What the protocol of a card ends in where nothing was measured on people."""
 
 
 def privacy_statement(node: Node, settings: OwnerSettings) -> str:
@@ -48,4 +53,4 @@ def statement(settings: OwnerSettings, privacy: PrivacySettings, spent: Guarante
 
 def on_card(card: Card, stated: str) -> Card:
     """The card with that statement, saying what its figures were measured on."""
-    return card.model_copy(update={"privacy": stated, "protocol": card.protocol + ON_MICRODATA})
+    return card.model_copy(update={"privacy": stated, "protocol": card.protocol + ON_MICRODATA, "microdata": True})

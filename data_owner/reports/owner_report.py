@@ -41,7 +41,7 @@ def owner_report(
         "predicted": measured.predicted,
     }
     judged = how_judged(schema, held_out)
-    real = "microdata" if card.is_of_microdata else "real"
+    real = "microdata" if card.microdata else "real"
     return frame(
         card,
         failures,

@@ -130,7 +130,7 @@ class Subject:
 
 def privacy_report(subject: Subject) -> Report:
     card, found = subject.card, subject.battery
-    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if card.is_of_microdata else (*NOT_COVERED, *OF_RECORDS)
+    not_covered = (BEHIND_MICRODATA, *NOT_COVERED) if card.microdata else (*NOT_COVERED, *OF_RECORDS)
     served = [each for each in subject.entries if isinstance(each, Served) and each.version == subject.version]
     refused = ", and the gate refused it" if subject.status.failures else ""
     return Report(
@@ -205,7 +205,7 @@ def _left_verdict(served: list[Served]) -> Verdict:
 
 
 def _left(subject: Subject, served: list[Served]) -> Section:
-    content = CONTENT_OF_MICRODATA if subject.card.is_of_microdata else CONTENT
+    content = CONTENT_OF_MICRODATA if subject.card.microdata else CONTENT
     rows: list[tuple[Cell, ...]] = []
     for kind in Artefact:
         sent = sum(each.length for each in served if each.artefact is kind)
@@ -244,7 +244,7 @@ def _guarantee(subject: Subject) -> Section:
 def _attacks(subject: Subject) -> Section:
     found, limits = subject.battery, subject.limits
     results = judged(found)
-    nobody = " A person is here a row of microdata, with nobody behind it." if subject.card.is_of_microdata else ""
+    nobody = " A person is here a row of microdata, with nobody behind it." if subject.card.microdata else ""
     questions = tuple((attack.words, question) for attack, question in QUESTIONS.items() if attack in found.made)
     shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
     return Section(
