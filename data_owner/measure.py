@@ -110,9 +110,7 @@ def measure(
         held_out=tens(len(held_out)),
         groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
         **{name: coarse(getattr(judgement, name)) for name in Judgement.model_fields},
-        checks=tuple(
-            published(check) for check in _checks(settings, schema, training, len(np.unique(groups)), judgement, large)
-        ),
+        checks=_checks(settings, schema, training, len(np.unique(groups)), judgement, large),
         pictures=pictures and _published_pictures(pictures, test, schema, settings.policy.minimum_count),
     )
     progress(4, 4, "measured")
@@ -195,10 +193,3 @@ def _published_pictures(found: PictureScores, test: pd.DataFrame, schema: Schema
     if is_of_many(behind, found.hardest_synthetic, found.hardest_original):
         return published
     return published.model_copy(update={"hardest_synthetic": None, "hardest_original": None})
-
-
-def published(check: Check) -> Check:
-    """A check that passed as coarsely as its figure may leave. A release of which one failed does not leave."""
-    counted = check.required >= 5  # floors are shares
-    coarsely = float(tens(int(check.measured))) if counted else round(check.measured, 2)
-    return check.model_copy(update={"measured": max(coarsely, check.required)}) if check.passed else check

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from data_owner.records.disclosure import tens
 from data_owner.settings import Floors, Policy
 from shared.card import BETWEEN_LARGE, Check, fairness_check
 from shared.scores import Criterion, Judgement, Scores
@@ -20,7 +23,8 @@ def checks(
     judgement: Judgement,
     large: tuple[Scores, Scores] | None,
 ) -> tuple[Check, ...]:
-    """Every check of the policy, passed or not. Counts are of training records, None where there is none to hold to.
+    """Every check of the policy; of one that passed the figure is as coarse as it may leave, of one that did not it is
+    exact, and its release does not leave. Counts are of training records, None where there is none to hold to.
 
     `rarest`: a column, and how many are behind its rarest category or gap. `judged`: between how many groups
     fairness was measured; of one alone nothing can be said. `large`: scores, and their ceiling, between large groups
@@ -33,7 +37,7 @@ def checks(
     if rarest is not None:
         counts[f"records behind the rarest category or gap, of {rarest[0]}"] = rarest[1]
     return (
-        *(_check(name, count, policy.minimum_count) for name, count in counts.items()),
+        *(_check(name, count, policy.minimum_count, tens) for name, count in counts.items()),
         _check("groups with enough held-out records to compare", judged, 2),
         *fairness(floors, criterion, synthetic, judgement.ceiling),
         *(fairness(floors, criterion, *large, between=BETWEEN_LARGE) if large else ()),
@@ -100,8 +104,19 @@ def failures(found: tuple[Check, ...]) -> tuple[str, ...]:
     )
 
 
-def _check(name: str, measured: float, required: float) -> Check:
-    return Check(name=name, measured=round(measured, 4), required=required, passed=measured >= required)
+def _hundredths(figure: float) -> float:
+    """A share to two decimals, a whole number as it is."""
+    return round(figure, 2)
+
+
+def _check(name: str, measured: float, required: float, coarse: Callable[[float], float] = _hundredths) -> Check:
+    passed, figure = measured >= required, round(measured, 4)
+    return Check(
+        name=name,
+        measured=max(coarse(figure), required) if passed else figure,
+        required=required,
+        passed=passed,
+    )
 
 
 def _share(value: float, of: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import not_
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -27,12 +27,16 @@ class GroupSize(Frozen):
     recorded_rate: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
+Figure = Annotated[int, Field(ge=0, le=LIMITS.rows)] | float
+"""A count is whole; a share, or a whole number in the card of an earlier program, is not."""
+
+
 class Check(Frozen):
     """One line of the gate: what was measured, what the policy asks for, and whether it passed."""
 
     name: str = Field(max_length=200 + LIMITS.name_characters)
-    measured: float
-    required: float
+    measured: Figure
+    required: Figure
     passed: bool
 
 

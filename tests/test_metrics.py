@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.base import ClassifierMixin
 
 from data_owner.learning import fitting
-from data_owner.measure import measure, published, reference
+from data_owner.measure import measure, reference
 from data_owner.records.disclosure import disclose, tens
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
@@ -277,7 +277,7 @@ GOOD = Scores(demographic_parity_ratio=0.9, equalized_odds_ratio=0.9, accuracy=0
 REAL = Fidelity(density=0.95, coverage=0.99)
 
 
-def gate(**change: object) -> tuple[str, ...]:
+def checked(policy: Policy, **change: object) -> tuple[Check, ...]:
     values: dict[str, object] = {
         "smallest_group": 40,
         "rarest": ("ward", 12),
@@ -289,7 +289,11 @@ def gate(**change: object) -> tuple[str, ...]:
         **change,
     }
     judgement = Judgement(**{name: values.pop(name) for name in Judgement.model_fields})  # type: ignore[arg-type]
-    return failures(checks(Policy(), judgement=judgement, **values))  # type: ignore[arg-type]
+    return checks(policy, judgement=judgement, **values)  # type: ignore[arg-type]
+
+
+def gate(**change: object) -> tuple[str, ...]:
+    return failures(checked(Policy(), **change))
 
 
 def test_the_gate_passes_what_is_within_the_policy() -> None:
@@ -370,13 +374,21 @@ def test_the_ratio_that_the_criterion_does_not_aim_at_may_give_way() -> None:
         assert gate(synthetic=GOOD.model_copy(update={ratio: 0.5}), criterion=criterion) == ()
 
 
-@given(st.sampled_from([10, 14, 20]), st.integers(0, 40), st.floats(0.0, 1.0))
-def test_a_published_check_passes_by_its_own_figure_or_fails_by_it(required: int, count: int, share: float) -> None:
-    for measured, least in ((float(count), float(required)), (share, 0.8), (share, 0.795)):
-        check = Check(name="a line", measured=measured, required=least, passed=measured >= least)
-        assert (published(check).measured >= least) == check.passed
+@given(st.sampled_from([10, 14, 20]), st.integers(0, 40), st.integers(0, 1000))
+def test_a_check_passes_by_its_own_figure_or_fails_by_it_and_one_that_passes_is_coarse(
+    required: int, count: int, mille: int
+) -> None:
+    policy = Policy(minimum_count=required, floors=Floors(accuracy_of_original=0.795))
+    scores = (GOOD.model_copy(update={"accuracy": each}) for each in (mille / 1000, 1.0))
+    found = checked(policy, smallest_group=count, judged=3, **dict(zip(("synthetic", "original"), scores, strict=True)))
+    size, _, groups = found[:3]
+    (accuracy,) = (each for each in found if each.name.startswith("accuracy"))
+    for check, coarse in ((size, tens(count)), (accuracy, round(mille / 1000, 2))):
+        assert (check.measured >= check.required) == check.passed
         if check.passed:
-            assert published(check).measured in {least, float(tens(count)), round(share, 2)}
+            assert check.measured in {check.required, coarse}
+    assert (size.required, groups.measured, groups.required) == (required, 3, 2)
+    assert all(isinstance(each, int) for each in (size.measured, groups.measured)), "counts are whole"
 
 
 def test_a_gate_that_checked_nothing_has_failed() -> None:

@@ -37,12 +37,12 @@ def test_figures_that_were_published_with_two_decimals_are_printed_with_two() ->
 
 
 def test_a_line_of_the_gate_that_counts_people_is_a_count() -> None:
-    counted = Check(name="records", measured=1.0, required=10.0, passed=False)
-    share = Check(name="accuracy", measured=1.0, required=0.9, passed=True)
+    counted = Check(name="records", measured=1, required=10, passed=False)
+    share = Check(name="accuracy", measured=1.0, required=1.0, passed=True)
     (table,) = gate_section(SimpleNamespace(checks=(counted, share))).tables  # type: ignore[arg-type]
     assert printed(*table.rows) == [
         ["records", "1", "10", "NO"],
-        ["accuracy", "1.00", "0.90", "yes"],
+        ["accuracy", "1.00", "1.00", "yes"],
     ]
 
 

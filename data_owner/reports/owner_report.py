@@ -12,7 +12,7 @@ from data_owner.learning.teacher import default_settings
 from data_owner.measure import Measured
 from data_owner.records.ingest import MergedGroups
 from shared.associations import associations
-from shared.card import Card, Check
+from shared.card import Card
 from shared.clock import minute
 from shared.codec import group_positions
 from shared.generation import Synthesiser
@@ -20,7 +20,7 @@ from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.latent_plots import student_overlay
 from shared.metrics import PERMUTATIONS, group_rates, judged_groups, outcome
 from shared.plots import correlations, curves, group_bars, marginals
-from shared.report import Cell, Report, Section, Table, Verdict
+from shared.report import Report, Section, Table, Verdict
 from shared.schema import MERGED, CategoricalColumn, Schema, joint_label
 
 
@@ -137,7 +137,10 @@ def gate_section(card: Card) -> Section:
         (
             Table(
                 ("check", "measured", "required", "passed"),
-                tuple((check.name, *_figures(check), "yes" if check.passed else "NO") for check in card.checks),
+                tuple(
+                    (check.name, check.measured, check.required, "yes" if check.passed else "NO")
+                    for check in card.checks
+                ),
             ),
         ),
     )
@@ -151,12 +154,6 @@ def how_judged(schema: Schema, held_out: pd.DataFrame) -> dict[str, str]:
         schema.groups[index].label: "together" if index in together else "apart"
         for index in map(int, np.unique(groups))
     }
-
-
-def _figures(check: Check) -> tuple[Cell, Cell]:
-    """What was measured and required: where both are whole they are counts."""
-    found = check.measured, check.required
-    return (int(found[0]), int(found[1])) if all(figure.is_integer() for figure in found) else found
 
 
 def merged_table(schema: Schema, held_out: pd.DataFrame, rows: str = "records") -> tuple[Table, ...]:
