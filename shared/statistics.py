@@ -24,8 +24,8 @@ LEAST_SKETCHED = 2 * FREQUENCIES
 """Over the dimensions d of z, the fewest records of a sketch: their posteriors, 2d numbers each, are then twice as many
 unknowns as it has numbers."""
 
-LARGEST_VARIANCE = math.exp(4.0)
-"""Of a posterior, which a teacher holds its log-variance to."""
+LOG_VARIANCE = (-12.0, 4.0)
+"""Between these a teacher holds the log-variance of a posterior of z, and a student that of its own z."""
 
 ROUNDED = 1.01
 """How far rounding may take moments beyond their bounds."""
@@ -87,7 +87,7 @@ class LatentStatistics:
         if bool((strata.mean.norm(dim=1) > ROUNDED * _radius(latent)).any()):
             raise _refused("a mean is farther out than clipped means are")
         variances = strata.covariance.diagonal(dim1=1, dim2=2)
-        if bool((variances > ROUNDED * (_radius(latent) ** 2 + LARGEST_VARIANCE)).any()):
+        if bool((variances > ROUNDED * (_radius(latent) ** 2 + math.exp(LOG_VARIANCE[1]))).any()):
             raise _refused("a variance is larger than that of clipped means")
         try:
             raw = strata.raw(found.frequencies)

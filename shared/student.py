@@ -21,7 +21,7 @@ from shared.decoder import checked
 from shared.frozen import Frozen
 from shared.progress import Progress, quiet
 from shared.sketch import Characteristic, characteristic_function, distance
-from shared.statistics import LatentStatistics
+from shared.statistics import LOG_VARIANCE, LatentStatistics
 
 NOISE = 64
 HIDDEN = 32
@@ -98,7 +98,7 @@ class Student(nn.Module):
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         hidden = silu(SLOPE * self.hidden(noise))
-        return self.mean(hidden), self.log_variance(hidden).clamp(-12.0, 4.0)
+        return self.mean(hidden), self.log_variance(hidden).clamp(*LOG_VARIANCE)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` whitened latents, (count, latent)."""

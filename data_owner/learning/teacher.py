@@ -32,6 +32,7 @@ from shared.logistic import log_mass
 from shared.schema import Schema
 from shared.scores import Criterion
 from shared.sketch import conditional_dependence, dependence, draw_frequencies, sketch
+from shared.statistics import LOG_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Teacher(nn.Module):
         else:
             found = self.encoder(torch.cat([dense(self.layout, records), target, membership], 1))
         mean, log_variance = found.chunk(2, 1)
-        return mean, log_variance.clamp(-12.0, 4.0).exp()
+        return mean, log_variance.clamp(*LOG_VARIANCE).exp()
 
     def losses(self, records: Encoded, generator: torch.Generator | None = None) -> Losses:
         """One stochastic evaluation: one z a record, fresh frequencies."""
