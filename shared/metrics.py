@@ -25,6 +25,9 @@ FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
 LEAST_COMPARED = 10
+IN_WORDS = {10: "ten"}
+"""Of the protocol: a constant of which it has no word fails here, before a card says another."""
+TREES, LEAST_LEAF = 100, 5
 LARGE = 200
 """Held-out rows of a group that the gate also compares apart from smaller ones."""
 OWN_FOLDS = 5
@@ -39,15 +42,16 @@ Integers = NDArray[np.int64]
 
 JUDGED_TOGETHER = (
     f"Groups with fewer than {LEAST_JUDGED} held-out rows are pooled; a pool under {LEAST_JUDGED} also takes the next "
-    "smallest group if that is at most twice its size, or if the pool is under ten; where fewer than ten are left on "
+    "smallest group if that is at most twice its size, or if the pool is under "
+    f"{IN_WORDS[LEAST_COMPARED]}; where fewer than {IN_WORDS[LEAST_COMPARED]} are left on "
     "either side nothing can be said, and all are one. "
 )
 
 PROTOCOL = (
-    "Trained on synthetic rows, tested on real held-out rows: random forest, 100 trees, min_samples_leaf 5, features "
-    f"x and s; {ROWS_PER_RECORD} synthetic rows for each training record, at most {MOST_ROWS:,}, those of Fair4Free "
-    "with groups halfway to equally often (generate --balanced). The schema (categories, quantile tables, group "
-    "shares) is of all rows. "
+    f"Trained on synthetic rows, tested on real held-out rows: random forest, {TREES} trees, min_samples_leaf "
+    f"{LEAST_LEAF}, features x and s; {ROWS_PER_RECORD} synthetic rows for each training record, at most "
+    f"{MOST_ROWS:,}, those of Fair4Free with groups halfway to equally often (generate --balanced). The schema "
+    "(categories, quantile tables, group shares) is of all rows. "
     + JUDGED_TOGETHER
     + f"Large groups have {LARGE} held-out rows or more. With more than two classes ratios are means over those that "
     f"are predicted, each against the rest. Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
@@ -72,7 +76,7 @@ def numbered(found: Integers, schema: Schema) -> Integers:
 
 def random_forest(seed: int) -> RandomForestClassifier:
     """The downstream model of the protocol."""
-    return RandomForestClassifier(100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+    return RandomForestClassifier(TREES, min_samples_leaf=LEAST_LEAF, random_state=seed, n_jobs=-1)
 
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:
