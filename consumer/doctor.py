@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from consumer import channel, fetching, trust_update
 from consumer.distillation import distillation_of, distilled_from
 from consumer.study import Study
+from protocol.access import RELEASE_SERVICE
 from protocol.artefacts import Artefact
-from protocol.calls import RELEASE_SERVICE
 from protocol.freshness import check_seen
 from protocol.identity import (
     certificate_begins,

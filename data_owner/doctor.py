@@ -21,7 +21,8 @@ from data_owner.records.undeclared import in_words, undeclared
 from data_owner.release_status import next_step
 from data_owner.steps import prepare
 from protocol import identity
-from protocol.calls import CLIENT_OPTIONS, RELEASE_SERVICE
+from protocol.access import RELEASE_SERVICE
+from protocol.calls import CLIENT_OPTIONS
 from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared import keyring

@@ -13,6 +13,9 @@ from shared.limits import LIMITS
 from shared.schema import Label, Name
 from shared.scores import Criterion
 
+MOST_DECIMALS = 9
+"""Of a number, as declared."""
+
 
 class Written(Frozen):
     """Text a person wrote, in TOML, where lists and strings stand for tuples and enums, so types are not strict.
@@ -36,7 +39,7 @@ class ColumnSettings(Written):
     role: Literal["feature", "sensitive", "target"] = "feature"
     categories: tuple[Label, ...] | None = Field(default=None, max_length=LIMITS.categories)
     bounds: tuple[float, float] | tuple[date, date] | None = None
-    decimals: int | None = Field(default=None, ge=0, le=9)
+    decimals: int | None = Field(default=None, ge=0, le=MOST_DECIMALS)
     shape: tuple[int, int, int] | None = None
     reason: str = ""
 

@@ -19,20 +19,23 @@ class PartyRole(StrEnum):
     AUDITOR = "auditor"
 
 
+RELEASE_SERVICE = "fair4free.v1.ReleaseService"
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+
 RELEASE_METHODS = frozenset(
     {
-        "/fair4free.v1.ReleaseService/GetRoot",
-        "/fair4free.v1.ReleaseService/GetFreshness",
-        "/fair4free.v1.ReleaseService/GetLogProof",
-        "/fair4free.v1.ReleaseService/Countersign",
-        "/fair4free.v1.ReleaseService/GetManifest",
-        "/fair4free.v1.ReleaseService/StreamArtefact",
-        "/grpc.health.v1.Health/Check",
+        f"/{RELEASE_SERVICE}/GetRoot",
+        f"/{RELEASE_SERVICE}/GetFreshness",
+        f"/{RELEASE_SERVICE}/GetLogProof",
+        f"/{RELEASE_SERVICE}/Countersign",
+        f"/{RELEASE_SERVICE}/GetManifest",
+        f"/{RELEASE_SERVICE}/StreamArtefact",
+        HEALTH_CHECK,
     }
 )
 """The release port: what a caller in any role may call."""
 
-ENROLMENT_METHODS = frozenset({"/fair4free.v1.EnrolmentService/Enrol", "/grpc.health.v1.Health/Check"})
+ENROLMENT_METHODS = frozenset({"/fair4free.v1.EnrolmentService/Enrol", HEALTH_CHECK})
 """The enrolment port: what a caller whom nobody knows yet may call."""
 
 READABLE: Mapping[PartyRole, frozenset[Artefact]] = {

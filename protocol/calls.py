@@ -7,8 +7,6 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.identity import SERVER_NAME
 from shared.limits import LIMITS
 
-RELEASE_SERVICE = "fair4free.v1.ReleaseService"
-
 ARTEFACT_KINDS = {
     Artefact.DECODER: wire.ARTEFACT_KIND_DECODER,
     Artefact.STATISTICS: wire.ARTEFACT_KIND_STATISTICS,

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
 from protocol.canonical_json import LARGEST_EXACT, Sha256, Version, encode, parse
+from protocol.identity import NAME_BYTES
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.frozen import Frozen
@@ -75,7 +76,7 @@ class Enrolment(_Entry):
     kind: Literal["enrolment"] = "enrolment"
     by: Person
     party: Sha256
-    name: str = Field(max_length=64)
+    name: str = Field(max_length=NAME_BYTES)
     role: PartyRole
 
 

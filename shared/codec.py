@@ -138,9 +138,9 @@ def encode(schema: Schema, table: pd.DataFrame) -> Encoded:
     for index, category in enumerate(layout.categorical):
         levels[:, index] = positions(category, table[category.name])
     return Encoded(
-        _score(low),
-        _score(high),
-        _score((low + high) / 2.0).masked_fill(torch.from_numpy(absent), 0.0),
+        normal_score(low),
+        normal_score(high),
+        normal_score((low + high) / 2.0).masked_fill(torch.from_numpy(absent), 0.0),
         torch.from_numpy(absent),
         torch.from_numpy(levels),
         torch.from_numpy(positions(schema.target, table[schema.target.name])),
@@ -200,7 +200,7 @@ def rank_interval(quantiles: Quantiles, values: NDArray[np.float64]) -> tuple[ND
     return np.minimum(low, middle - LEAST_WIDTH / 2.0), np.maximum(high, middle + LEAST_WIDTH / 2.0)
 
 
-def _score(rank: NDArray[np.float64]) -> Tensor:
+def normal_score(rank: NDArray[np.float64]) -> Tensor:
     """Normal scores of ranks, in single precision, with the two ends `FAR` away."""
     return torch.special.ndtri(torch.from_numpy(rank)).clamp(-FAR, FAR).float()
 

@@ -22,6 +22,7 @@ class Limits:
     name_characters: int = 200
     groups: int = 64
     quantile_points: int = 4096
+    decimals: int = 17
 
     # training: how far a score may be moved, 1 being to the barycentre
     repair: float = 1.5

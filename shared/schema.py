@@ -86,7 +86,7 @@ class NumericColumn(Frozen):
     role: Literal[ColumnRole.FEATURE] = ColumnRole.FEATURE
     optional: bool
     quantiles: Quantiles
-    decimals: int = Field(default=0, ge=0, le=17)
+    decimals: int = Field(default=0, ge=0, le=LIMITS.decimals)
     unit: Literal["D", "s"] = "D"
 
 

@@ -42,10 +42,10 @@ from data_owner.serving.monitoring import Metrics, MonitoringServer, loopback
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.settings import Policy
 from protocol import identity
-from protocol.access import PartyRole
+from protocol.access import RELEASE_SERVICE, PartyRole
 from protocol.address import host_and_port
 from protocol.artefacts import Artefact
-from protocol.calls import RELEASE_SERVICE, RETRY_AFTER
+from protocol.calls import RETRY_AFTER
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.invitation import Invitation
 from protocol.root import KeyRole

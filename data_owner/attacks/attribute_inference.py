@@ -19,7 +19,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Guesses, Result, outcomes
 from data_owner.attacks.search import Released, decoded, search
 from data_owner.attacks.targets import Targets
-from shared.codec import FAR, Encoded, Layout
+from shared.codec import Encoded, Layout, normal_score
 from shared.logistic import log_mass
 from shared.schema import Schema
 
@@ -72,8 +72,7 @@ def secret_parts(schema: Schema, secret: Tensor) -> dict[str, Flags]:
 def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     """Whether the decoder's guess of each record's secret column (n,) is right, (n,) bool."""
     layout = Layout(released.schema)
-    columns = len(layout.numeric) + len(layout.categorical) + 1
-    known = one_hot(secret, columns) == 0
+    known = one_hot(secret, released.columns) == 0
     z = search(released, records, known).z
     with torch.no_grad():
         outputs = decoded(released, z, records, known)
@@ -101,8 +100,7 @@ def guess_commonest(schema: Schema, known: Encoded, records: Encoded, secret: Te
 def bin_edges() -> list[tuple[Tensor, Tensor]]:
     """Normal scores of the rank intervals, low and high."""
     ranks = torch.linspace(0.0, 1.0, BINS + 1, dtype=torch.float64)
-    scores = torch.special.ndtri(ranks).clamp(-FAR, FAR).float()
-    return list(pairwise(scores))
+    return list(pairwise(normal_score(ranks.numpy())))
 
 
 def _right(records: Encoded, secret: Tensor, bins: Tensor, levels: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Guesses, Result, outcomes
 from data_owner.attacks.search import Released, log_likelihood, search
 from data_owner.attacks.targets import Targets
-from shared.codec import Encoded, Layout
+from shared.codec import Encoded
 
 CANDIDATES = 10
 COLUMNS = 6
@@ -28,11 +28,9 @@ AIM = f"one of {CANDIDATES} in another file"
 
 def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...]:
     targets = targets.in_groups_of(CANDIDATES)
-    layout = Layout(released.schema)
-    columns = len(layout.numeric) + len(layout.categorical) + 1
     generator = torch.Generator().manual_seed(seed)
-    width = min(COLUMNS, columns // 2)
-    shuffled = torch.randperm(columns, generator=generator)
+    width = min(COLUMNS, released.columns // 2)
+    shuffled = torch.randperm(released.columns, generator=generator)
     files = shuffled[:width], shuffled[width : 2 * width]
     rights = [link(released, records, *files, generator).numpy() for records in (targets.members, targets.control)]
     random = np.random.default_rng(seed).random(len(rights[0])) < 1.0 / CANDIDATES
@@ -51,7 +49,7 @@ def attack(released: Released, targets: Targets, seed: int) -> tuple[Result, ...
 
 def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, generator: torch.Generator) -> Tensor:
     """Whether the right one is picked for each record, (n,) bool. known, linked: positions of columns."""
-    columns = torch.zeros(len(released.schema.features) + 1, dtype=torch.bool).index_fill(0, known, True)
+    columns = torch.zeros(released.columns, dtype=torch.bool).index_fill(0, known, True)
     told = columns.expand(len(records), -1)
     z = search(released, records, told).z
     count = records.absent.shape[1]

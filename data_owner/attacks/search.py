@@ -41,6 +41,11 @@ class Released:
     decoder: Decoder
     statistics: LatentStatistics
 
+    @property
+    def columns(self) -> int:
+        """How many columns a record is searched by: the features and the target."""
+        return len(self.schema.features) + 1
+
     @classmethod
     def of(cls, artefacts: Mapping[Artefact, bytes]) -> Self:
         """From the bytes that leave. Raises `BadContent` if they do not fit each other."""
@@ -119,7 +124,7 @@ def _search(released: Released, records: Encoded, known: Tensor | None) -> Found
     means = released.statistics.strata.mean
     own = means[records.target]
     if known is None:
-        known = torch.ones(len(records), len(released.schema.features) + 1, dtype=torch.bool)
+        known = torch.ones(len(records), released.columns, dtype=torch.bool)
     is_told = known[:, -1:]
     starts = [own] if bool(is_told.all()) else [torch.where(is_told, own, mean) for mean in means]
     ends = [_climb(released, records, known, start) for start in starts]

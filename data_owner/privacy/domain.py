@@ -15,18 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_owner.records.ingest import ColumnFacts
-from data_owner.settings import ColumnSettings, OwnerSettings
-from shared.canonical import restore_column
+from data_owner.settings import MOST_DECIMALS, ColumnSettings, OwnerSettings
+from shared.canonical import EXACT, restore_column
 from shared.codec import labels
 from shared.errors import PolicyRefusal
 from shared.schema import MISSING, CategoricalColumn, ColumnRole, NumericColumn, Quantiles
 
 STEPS = 1000
 """A number whose decimals are not declared is kept to at least so many steps between its bounds."""
-
-MOST_DECIMALS = 9
-MOST_CELLS = 2**53
-"""Up to here whole numbers are exact in double precision."""
 
 Integers = NDArray[np.int64]
 
@@ -136,11 +132,11 @@ def _domain(facts: ColumnFacts, entry: ColumnSettings) -> Domain:
         return CategoricalDomain(facts, tuple(label for label in entry.categories if label != MISSING))
     assert entry.limits is not None
     low, high = entry.limits
-    width, decimals = min(high - low, 2.0 * MOST_CELLS), 0
+    width, decimals = min(high - low, 2.0 * EXACT), 0
     if facts.kind == "number":
         decimals = enough_decimals(width) if entry.decimals is None else entry.decimals
     cells = round(width * 10**decimals) + 2
-    if cells > MOST_CELLS:
+    if cells > EXACT:
         raise PolicyRefusal(
             "its bounds are too far apart for its decimals",
             field=facts.name,

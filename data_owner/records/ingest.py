@@ -354,7 +354,7 @@ def _decimals_of(
         )
     if entry.decimals is not None:
         return entry.decimals
-    most = min(17, 8 + max(0, -int(np.floor(np.log10(largest)))))
+    most = min(LIMITS.decimals, 8 + max(0, -int(np.floor(np.log10(largest)))))
     enough = (places for places in range(most) if (~_is_kept(present, places, precision)).sum() < minimum_count)
     return next(enough, most)
 

@@ -39,9 +39,9 @@ from data_owner.serving.open_calls import OpenCalls
 from data_owner.serving.server_certificate import ServerCertificate
 from data_owner.serving.trust_metadata import TrustMetadata
 from protocol import identity
-from protocol.access import may_read
+from protocol.access import RELEASE_SERVICE, may_read
 from protocol.artefacts import Artefact
-from protocol.calls import ARTEFACT_KINDS, RELEASE_SERVICE
+from protocol.calls import ARTEFACT_KINDS
 from protocol.checkpoint import Checkpoint
 from protocol.entry import Served
 from protocol.fair4free.v1 import release_pb2 as wire
