@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from data_owner.records.disclosure import tens
 from data_owner.settings import Floors, Policy
-from shared.card import BETWEEN_LARGE, Check, fairness_check
+from shared.card import ACCURACY, BETWEEN_LARGE, COMPARABLE, COVERAGE, DENSITY, F1, Check, fairness_check
 from shared.scores import Criterion, Judgement, Scores
 
-F1 = "F1, share of original"
 NO_POSITIVE = "of whose own model no positive case is found (a commoner target, or f1_of_original = 0),"
 
 
@@ -38,22 +37,22 @@ def checks(
         counts[f"records behind the rarest category or gap, of {rarest[0]}"] = rarest[1]
     return (
         *(_check(name, count, policy.minimum_count, tens) for name, count in counts.items()),
-        _check("groups with enough held-out records to compare", judged, 2),
+        _check(COMPARABLE, judged, 2),
         *fairness(floors, criterion, synthetic, judgement.ceiling),
         *(fairness(floors, criterion, *large, between=BETWEEN_LARGE) if large else ()),
         _check(
-            "accuracy, share of original",
+            ACCURACY,
             _share(synthetic.accuracy, original.accuracy),
             floors.accuracy_of_original,
         ),
         _check(F1 if original.f1 else f"{F1}, {NO_POSITIVE}", _share(synthetic.f1, original.f1), floors.f1_of_original),
         _check(
-            "density, share of real",
+            DENSITY,
             _share(judgement.fidelity.density, judgement.fidelity_ceiling.density),
             floors.density_of_real,
         ),
         _check(
-            "coverage, share of real",
+            COVERAGE,
             _share(judgement.fidelity.coverage, judgement.fidelity_ceiling.coverage),
             floors.coverage_of_real,
         ),

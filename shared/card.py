@@ -42,12 +42,20 @@ class Check(Frozen):
 
 RATIOS: Mapping[Criterion, str] = {"parity": "demographic parity", "odds": "equalized odds"}
 BETWEEN_LARGE = " between large groups"
+COMPARABLE = "groups with enough held-out records to compare"
+ACCURACY = "accuracy, share of original"
+F1 = "F1, share of original"
+DENSITY = "density, share of real"
+COVERAGE = "coverage, share of real"
+"""How the names of checks begin."""
 
 
 def fairness_check(ratio: Criterion, between: str = "") -> str:
     """The name of the check of that ratio, between all groups unless it is `BETWEEN_LARGE`."""
     return f"{RATIOS[ratio]}{between}, share of ceiling"
 
+
+STRONGEST_ATTACK = "membership"
 
 AttackFinding = Literal["resisted", "inconclusive", "succeeded"]
 

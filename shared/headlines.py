@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from shared.card import BETWEEN_LARGE, RATIOS, AttackFinding, Card, fairness_check
+from shared.card import (
+    ACCURACY,
+    BETWEEN_LARGE,
+    COMPARABLE,
+    COVERAGE,
+    DENSITY,
+    F1,
+    RATIOS,
+    STRONGEST_ATTACK,
+    AttackFinding,
+    Card,
+    fairness_check,
+)
 from shared.metrics import PERMUTATIONS
 from shared.plots import score_bars
 from shared.report import Cell, Level, Section, Table, Verdict
@@ -14,14 +27,29 @@ LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "ca
 """How a finding of an attack is shown, worst first."""
 
 WORST_FIRST = tuple(LEVELS.values())
-STRONGEST = "membership"
 RELIABLE = 0.8
 """A ceiling. Below it so few are held out, or so few of them positive, that chance decides how fair a model looks."""
 
 
 def score_verdicts(card: Card) -> tuple[Verdict, ...]:
-    """Headlines of a card, in plain words. Bad is what the floors of a policy refuse unless it says otherwise."""
-    return _fairness(card), _utility(card), _fidelity(card)
+    """Headlines of a card, in plain words. Bad is what a check of the card's own refuses and, however low the owner's
+    floors are, what lies far below the original or the ceiling."""
+    fairness = tuple(fairness_check(ratio, between) for ratio in RATIOS for between in ("", BETWEEN_LARGE))
+    return (
+        _held_to(card, _fairness(card), COMPARABLE, *fairness),
+        _held_to(card, _utility(card), ACCURACY, F1),
+        _held_to(card, _fidelity(card), DENSITY, COVERAGE),
+    )
+
+
+def _held_to(card: Card, verdict: Verdict, *about: str) -> Verdict:
+    """Bad where a check whose name begins so did not pass, which it then names."""
+    failed = [
+        check.name.removesuffix(",") for check in card.checks if check.name.startswith(about) and not check.passed
+    ]
+    if not failed:
+        return verdict
+    return replace(verdict, level="bad", text=f"{verdict.text} Below what the policy asks for: {'; '.join(failed)}.")
 
 
 def _fairness(card: Card) -> Verdict:
@@ -117,7 +145,7 @@ def attack_verdict(card: Card) -> Verdict:
     listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
     worst = next(finding for finding in LEVELS if by[finding])
     level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst
-    if STRONGEST not in {each.attack for each in card.attacks}:
+    if STRONGEST_ATTACK not in {each.attack for each in card.attacks}:
         level = _worst(level, "caution")
         listed += " Attacked were rows of microdata, not people." if card.microdata else ""
         listed += " The strongest, membership by shadow releases, is not among these."

@@ -15,7 +15,7 @@ from data_owner.release_gate import checks
 from data_owner.reports.owner_report import how_judged, named, owner_report
 from data_owner.settings import Policy
 from protocol.artefacts import Artefact
-from shared.card import AttackFinding, AttackVerdict, Card
+from shared.card import AttackFinding, AttackVerdict, Card, Check
 from shared.headlines import attack_verdict, score_section, score_verdicts
 from shared.metrics import Integers
 from shared.report import Report, Verdict
@@ -157,6 +157,37 @@ def test_a_release_that_is_less_fair_between_large_groups_is_not_called_fair(car
     assert "as a share of what chance allows it is 1.00, 0.88 between large groups." in unfair.text
 
 
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("groups with enough held-out records to compare", 0),
+        ("demographic parity, share of ceiling", 0),
+        ("equalized odds between large groups, share of ceiling", 0),
+        ("accuracy, share of original", 1),
+        ("F1, share of original", 1),
+        ("density, share of real", 2),
+        ("coverage, share of real", 2),
+    ],
+)
+def test_what_a_check_of_the_card_refuses_no_headline_calls_good(card: Card, name: str, of: int) -> None:
+    best = ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.9})
+    scores = {"synthetic": best, "original": best, "ceiling": best, "fidelity": card.fidelity_ceiling}
+    scores["floor"] = best.model_copy(update={"accuracy": 0.6})
+    passed = Check(name=name, measured=0.95, required=0.94, passed=True)
+    failed = Check(name=name, measured=0.95, required=0.96, passed=False)
+    good, refused = (
+        score_verdicts(card.model_copy(update={**scores, "checks": (check,)})) for check in (passed, failed)
+    )
+    assert [each.level for each in good] == ["good"] * 3
+    assert [each.level for each in refused] == ["bad" if index == of else "good" for index in range(3)]
+    assert refused[of].text == f"{good[of].text} Below what the policy asks for: {name}."
+
+
+def test_odds_and_cases_that_the_gate_refuses_are_no_good_headlines(card: Card) -> None:
+    fair, useful, _ = headlines(card, ONE_SIDED.model_copy(update={"equalized_odds_ratio": 0.1, "f1": 0.12}))
+    assert (fair.level, useful.level) == ("bad", "bad")
+
+
 def test_the_headline_names_the_other_ratio_where_it_was_given_up(card: Card) -> None:
     given_up = "Equalized odds ratio is 0.40, below the 0.90 of the original records."
     assert given_up in headlines(card, ONE_SIDED)[0].text
@@ -213,7 +244,7 @@ ACCURACIES = {"synthetic": 0.6, "original": 0.62, "floor": 0.61}
 def test_a_release_that_finds_no_positive_case_is_not_called_useful(card: Card) -> None:
     useful = headlines(card, ONE_SIDED.model_copy(update={"recall": 0.0, "f1": 0.0}))[1]
     assert (useful.level, useful.value) == ("bad", "0.80")
-    assert useful.text.endswith("No positive case is found.")
+    assert "No positive case is found." in useful.text
 
 
 @pytest.mark.parametrize(
@@ -230,7 +261,7 @@ def test_rows_look_real_where_they_are_as_dense_as_they_cover_and_the_figure_sho
     card: Card, coverage: float, density: float, level: str, value: str
 ) -> None:
     real = Fidelity(density=0.99, coverage=1.0)
-    found = {"fidelity": Fidelity(density=density, coverage=coverage), "fidelity_ceiling": real}
+    found = {"fidelity": Fidelity(density=density, coverage=coverage), "fidelity_ceiling": real, "checks": ()}
     said = score_verdicts(card.model_copy(update=found))[2]
     assert (said.level, said.value) == (level, value)
     assert said.text.startswith("Rows with groups as recorded against held-out records: ")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from shared.card import STRONGEST_ATTACK
+
 
 class Attack(StrEnum):
     """Those up to `NEAREST_RECORD` need no training and run at every gate."""
@@ -14,7 +16,7 @@ class Attack(StrEnum):
     LINKABILITY = "linkability"
     SINGLING_OUT = "singling_out"
     NEAREST_RECORD = "nearest_record"
-    MEMBERSHIP = "membership"
+    MEMBERSHIP = STRONGEST_ATTACK
     CANARIES = "canaries"
 
     @property
