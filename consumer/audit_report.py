@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import numpy as np
+
 from consumer.image_audit import image_audit
 from consumer.lineage import Lineage, Origin, Run
 from consumer.reading import AUDITED_ROWS, Rows
@@ -51,7 +53,7 @@ def audit_report(
 ) -> Audit:
     """Audit synthetic rows. `real`: rows of the analyst's own, if any."""
     schema = synthesiser.schema
-    rows = conform(schema, drawn_rows(synthetic.table, AUDITED_ROWS, DRAW))
+    rows = conform(schema, drawn_rows(synthetic.table, AUDITED_ROWS, np.random.default_rng(DRAW)))
     own = None if real is None else conform(schema, real.table)
     looked_at = [("Synthetic rows", len(rows), synthetic)]
     looked_at += [] if real is None else [("Your own rows", len(real.table), real)]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
@@ -73,7 +74,7 @@ def read_image_folder(
             "labels.csv has a column named as the pictures are", field=column.name, remedy="rename or remove it"
         )
     held = len(labels)
-    labels = drawn_rows(labels, rows, seed)
+    labels = drawn_rows(labels, rows, np.random.default_rng(seed))
     inside = path.resolve()
     left = len(labels) * (math.prod(column.shape) + LIMITS.beside_pixels_bytes)
     pictures = []

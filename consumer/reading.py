@@ -57,8 +57,8 @@ def read_rows(given: Path | pd.DataFrame, schema: Schema) -> Rows:
     if held < LEAST_ROWS:
         raise BadInput(f"fewer than {LEAST_ROWS} rows", field=source, remedy=f"give {LEAST_ROWS} or more for an audit")
     if schema.image is not None:
-        table = drawn_rows(table, AUDITED_ROWS, draw)
-    places = drawn_rows(pd.DataFrame({"place": np.arange(held)}), len(table), draw)["place"]
+        table = drawn_rows(table, AUDITED_ROWS, np.random.default_rng(draw))
+    places = drawn_rows(pd.DataFrame({"place": np.arange(held)}), len(table), np.random.default_rng(draw))["place"]
     return Rows(table, held, places.to_numpy(), draw)
 
 

@@ -20,6 +20,7 @@ from shared.plots import correlations, group_bars, marginals, score_bars
 from shared.report import Section, Table
 from shared.schema import NumericColumn, Schema
 from shared.scores import Scores
+from shared.table import drawn_rows
 
 LARGEST = 10
 
@@ -103,7 +104,8 @@ ROWS_PER_OWN = 4
 
 def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple[Scores, Section]:
     found, table = scored("synthetic rows", own, predict(rows, own, schema, random_forest(0)), schema)
-    fidelity = density_coverage(own, rows.iloc[: ROWS_PER_OWN * len(own)], schema, seed=0)
+    compared = drawn_rows(rows, ROWS_PER_OWN * len(own), np.random.default_rng(0))
+    fidelity = density_coverage(own, compared, schema, seed=0)
     return found, Section(
         "On your own records",
         f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere. The ceiling is "

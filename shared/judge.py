@@ -22,6 +22,7 @@ from shared.metrics import (
 )
 from shared.schema import Schema
 from shared.scores import Fidelity
+from shared.table import drawn_rows
 
 IMAGE_PROTOCOL = (
     "Trained on synthetic pictures, tested on real held-out ones drawn so that classes are mixed alike in each "
@@ -99,7 +100,7 @@ class ImageJudge:
     def fidelity(self, real: pd.DataFrame, other: pd.DataFrame) -> Fidelity:
         draw = np.random.default_rng(self._seed)
         points, others = (
-            self.classifier.features(metrics.draw_rows(table, rows, draw), self.schema)
+            self.classifier.features(drawn_rows(table, rows, draw), self.schema)
             for table, rows in ((real, FIDELITY_ROWS), (other, 4 * FIDELITY_ROWS))
         )
         return metrics.nearness(points, others)

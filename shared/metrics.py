@@ -17,6 +17,7 @@ from shared.codec import Layout, group_positions, positions
 from shared.errors import BadInput
 from shared.schema import CategoricalColumn, Schema
 from shared.scores import Fidelity, Scores
+from shared.table import drawn_rows
 
 NEIGHBOURS = 5
 EQUAL = 1e-6
@@ -237,8 +238,8 @@ def design_matrix(table: pd.DataFrame, schema: Schema, *, with_target: bool = Fa
 def density_coverage(real: pd.DataFrame, other: pd.DataFrame, schema: Schema, seed: int) -> Fidelity:
     """Of `other` against `real`, on at most `FIDELITY_ROWS` real and four times as many other rows, drawn by seed."""
     generator = np.random.default_rng(seed)
-    points = design_matrix(draw_rows(real, FIDELITY_ROWS, generator), schema, with_target=True)
-    others = design_matrix(draw_rows(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
+    points = design_matrix(drawn_rows(real, FIDELITY_ROWS, generator), schema, with_target=True)
+    others = design_matrix(drawn_rows(other, 4 * FIDELITY_ROWS, generator), schema, with_target=True)
     numeric = _numeric_width(schema)
     centre, spread = points[:, :numeric].mean(0), points[:, :numeric].std(0)
     spread[points[:, :numeric].max(0) == points[:, :numeric].min(0)] = 1.0  # not by a spread of 0: rounding leaves some
@@ -274,13 +275,6 @@ def group_rates(table: pd.DataFrame, positive: Integers, schema: Schema) -> dict
         for index, group in enumerate(schema.groups)
         if (groups == index).any()
     }
-
-
-def draw_rows(table: pd.DataFrame, rows: int, generator: np.random.Generator) -> pd.DataFrame:
-    """At most `rows` rows, in their order."""
-    if len(table) <= rows:
-        return table
-    return table.iloc[np.sort(generator.choice(len(table), rows, replace=False))]
 
 
 def _categorical(schema: Schema, with_target: bool) -> tuple[CategoricalColumn, ...]:

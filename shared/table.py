@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
@@ -65,9 +66,11 @@ def read_table(path: Path, *, text: Collection[str] | Literal["codes", "all"] = 
     return table
 
 
-def drawn_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """At most `rows` rows in their order, drawn by `seed`: not the first ones, for a table may be sorted by class."""
-    return table.sample(min(rows, len(table)), random_state=seed).sort_index().reset_index(drop=True)
+def drawn_rows(table: pd.DataFrame, rows: int, generator: np.random.Generator) -> pd.DataFrame:
+    """At most `rows` rows in their order, drawn at random: not the first ones, for a table may be sorted by class."""
+    if len(table) > rows:
+        table = table.iloc[np.sort(generator.choice(len(table), rows, replace=False))]
+    return table.reset_index(drop=True)
 
 
 def written_as_codes(cells: pd.Series) -> bool:

@@ -39,6 +39,7 @@ from shared.report import Report, shown
 from shared.schema import NumericColumn, Quantiles, Schema
 from shared.scores import Scores
 from shared.student import Distillation, Student, StudentSettings
+from shared.table import drawn_rows
 from tests.conftest import patients, settings_for
 
 ROOT = Path(__file__).parent.parent
@@ -317,6 +318,19 @@ def test_an_analyst_is_told_how_synthetic_rows_do_on_her_own_records_and_how_muc
     assert 0.0 < coverage < 0.5  # type: ignore[operator]
 
 
+def test_density_and_coverage_of_own_records_do_not_hang_on_the_order_of_the_synthetic_file(
+    disclosed: tuple[Schema, pd.DataFrame],
+) -> None:
+    schema, table = disclosed
+    own = table.sample(60, random_state=0)
+
+    def fidelity(rows: pd.DataFrame) -> tuple[object, ...]:
+        return _own_section(schema, rows, own)[1].tables[1].rows[0]
+
+    as_generated = fidelity(table.sample(frac=1.0, random_state=1))
+    assert fidelity(table.sort_values(["died", "age"])) == pytest.approx(as_generated, abs=0.1)
+
+
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/2", "1/2/3", "1/" + "9" * 5000])
 def test_a_shard_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="shard"):
@@ -370,7 +384,9 @@ def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_f
     own, rows = table.iloc[:50].reset_index(drop=True), table.iloc[50:].reset_index(drop=True)
     _, section = _own_section(schema, rows, own)
     assert [row[0] for row in section.tables[0].rows] == BESIDE
-    few, every = (density_coverage(own, each, schema, seed=0) for each in (rows.iloc[:200], rows))
+    few, every = (
+        density_coverage(own, each, schema, seed=0) for each in (drawn_rows(rows, 200, np.random.default_rng(0)), rows)
+    )
     assert few.density != every.density
     assert section.tables[1].rows == ((few.density, few.coverage),)
 
