@@ -240,13 +240,6 @@ def decide(
     `Unreachable` for a request whose file is damaged.
     """
     person, at = named(by), int(now.timestamp())
-    if decision not in (Decision.APPROVED, Decision.DENIED) or role not in tuple(PartyRole):
-        raise BadInput(
-            "not a decision, or not a role",
-            field="enrol",
-            remedy=f"choose {Decision.APPROVED} or {Decision.DENIED}, and {' or '.join(PartyRole)}",
-        )
-    decision, role = Decision(decision), PartyRole(role)  # a caller may give them as text
     granted = decision is Decision.APPROVED
     with folder.locked(node.lock), Ledger(node.ledger) as log:
         let_in = {} if granted else log.parties()

@@ -22,7 +22,6 @@ from consumer import channel
 from consumer.study import Study
 from data_owner import authority
 from data_owner.cli import app
-from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.serving import open_calls, server
 from data_owner.serving.access_control import AccessControl, EnrolmentPort, ReleasePort, place
@@ -34,7 +33,7 @@ from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyR
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.errors import PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 from tests.conftest import Running
 
@@ -236,22 +235,6 @@ def test_the_role_that_counts_is_the_owners_word_not_the_certificate(running: Ru
         consumer.fetch(study.folder)
     consumer.enrol(study.folder)
     assert set(consumer.fetch(study.folder).release.artefacts) == {Artefact.CARD}
-
-
-def test_a_decision_and_a_role_given_as_text_are_what_they_say_and_no_other_word_is_one(
-    running: Running, tmp_path: Path
-) -> None:
-    party = consumer.enrol(tmp_path / "study", invitation=running.node.invitation).fingerprint
-    before = Ledger.size(running.node.ledger)
-    for decision, role in (("aproved", "analyst"), ("pending", "analyst"), ("approved", "nurse"), (None, "analyst")):
-        with pytest.raises(BadInput, match="not a decision, or not a role"):
-            authority.decide(running.node, party, decision, by="Ada", now=datetime.now(UTC), role=role)  # type: ignore[arg-type]
-    assert Ledger.size(running.node.ledger) == before
-    decided = authority.decide(running.node, party, "approved", by="Ada", now=datetime.now(UTC), role="auditor")  # type: ignore[arg-type]
-    assert authority.role(running.node, party) is PartyRole.AUDITOR is decided.role
-    with Ledger(running.node.ledger) as log:
-        *_, last = log.entries()
-    assert json.loads(last)["kind"] == "enrolment"
 
 
 def test_keys_are_files_of_their_owner_alone(node: Node) -> None:
