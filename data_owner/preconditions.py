@@ -90,17 +90,13 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     """
     if settings.privacy is not None:
         return ""
-    if own is not None and _rows(node, own) is None:
-        raise PolicyRefusal(
-            "an older version of this program made it and kept no digests of its rows to hold later ones against",
-            field=f"release {own}",
-            remedy="train again",
-        )
+    if own is not None:
+        _rows(node, own)
     with Ledger(node.ledger) as log:
         kept = {version: _rows(node, version) for version in log.approved()}
     minimum_count = settings.policy.minimum_count
     compared = [_comparison(version, before, records) for version, before in kept.items()]
-    few = [each.version for each in compared if 0 < (each.changed or 0) < minimum_count]
+    few = [each.version for each in compared if 0 < each.changed < minimum_count]
     if few:
         raise PolicyRefusal(
             f"fewer than {minimum_count} records differ from those of release {few[0]}, which was approved before: "
@@ -112,9 +108,7 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     return in_words(compared, minimum_count)
 
 
-def _comparison(version: int, before: Rows | None, records: RecordsFile) -> Comparison:
-    if before is None:
-        return Comparison(version)
+def _comparison(version: int, before: Rows, records: RecordsFile) -> Comparison:
     try:
         return Comparison.of(version, before, records.rows(before.view))
     except BadInput as error:
@@ -126,11 +120,9 @@ def _comparison(version: int, before: Rows | None, records: RecordsFile) -> Comp
         ) from None
 
 
-def _rows(node: Node, version: int) -> Rows | None:
-    """What is kept of the rows of a release: None of one whose state says that it was made before anything was."""
+def _rows(node: Node, version: int) -> Rows:
+    """What is kept of the rows of a release."""
     path, state = node.rows(version), release.written(node, version)
-    if state is not None and state.rows_sha256 == "":
-        return None
     remedy = f"restore it from its backup, or {WITH_A_BUDGET}"
     data = folder.read(path, remedy)
     with suppress(BadInput):

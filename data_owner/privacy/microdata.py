@@ -27,7 +27,6 @@ def make(node: Node, settings: OwnerSettings, privacy: PrivacySettings, progress
     Raises `PolicyRefusal` if the budget does not allow it, or a column does not declare what it can hold.
     """
     key = microdata_key(node, settings)  # before the records are read: others that take their place are not charged for
-    _take_over(node, key)
     if charge_of(node, settings) is not None:
         return
     budget = Budget(node.budget)
@@ -83,16 +82,6 @@ def planned(
     records = read(table, settings, as_declared=True)
     persons = table[privacy.person] if privacy.person else table.index.to_series()
     return records, persons.loc[records.frame.index], plan(domains(records.columns, settings), privacy, rho)
-
-
-def _take_over(node: Node, key: str) -> None:
-    """Give microdata its place by `key` that was drawn when a node had room for one draw: it is paid for."""
-    before = node.folder / "microdata.parquet"
-    if before.is_file():
-        data = before.read_bytes()
-        if hashlib.sha256(data).hexdigest() in Budget(node.budget).made(key):
-            folder.write(node.microdata(key), data, folder.PRIVATE)
-            before.unlink()
 
 
 def charge_of(node: Node, settings: OwnerSettings) -> Charge | None:

@@ -94,12 +94,12 @@ def changed(before: Rows, after: Rows) -> int:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the records with those of an earlier release: how many rows `changed`, of how many in both tables together.
-    None: unknown."""
+    """Of the records with those of an earlier release: how many rows `changed`, of how many in both tables
+    together."""
 
     version: int
-    changed: int | None = None
-    rows: int = 0
+    changed: int
+    rows: int
 
     @classmethod
     def of(cls, version: int, before: Rows, after: Rows) -> Self:
@@ -110,9 +110,7 @@ def in_words(comparisons: Iterable[Comparison], minimum_count: int) -> str:
     """What was found, where no release differs by fewer rows than the minimum count."""
     found: dict[str, list[str]] = {}
     for each in comparisons:
-        if each.changed is None:
-            said = "not compared, since digests of its records were not kept then: release"
-        elif each.changed == 0:
+        if each.changed == 0:
             said = "the same records as release"
         elif each.changed < each.rows:
             said = f"{minimum_count} or more records differ from those of release"
