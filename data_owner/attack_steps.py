@@ -23,7 +23,7 @@ from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.preconditions import check_unchanged
 from data_owner.records.records_file import RecordsFile
-from data_owner.release_status import State
+from data_owner.release_status import State, check_policy
 from data_owner.settings import OwnerSettings, PrivacySettings
 from data_owner.steps import prepare
 from protocol.artefacts import TRAINED, Artefact, release_digest
@@ -97,13 +97,13 @@ def _attack(node: Node, shadows: int | None, progress: Progress) -> Attacked:
         settings.training.seed,
         progress,
     )
-    limits = settings.policy.attacks
     if release.status(node, version).state is State.MEASURED:  # as it is after hours of training
-        findings.keep(node, version, findings.card(node, version), found, limits, policy_id(settings), now())
+        findings.keep(node, version, findings.card(node, version), found, settings, now())
     else:
         folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     shutil.rmtree(node.shadows(version), ignore_errors=True)
     findings.write_page(node, version, found)
+    limits = settings.policy.attacks
     return Attacked(version, found, verdicts(found, limits), exceeded(found, limits))
 
 
@@ -117,10 +117,7 @@ def _attackable(node: Node, settings: OwnerSettings, shadows: int) -> tuple[int,
         raise PolicyRefusal(
             f"a release that is {status.state} is not attacked", field="release", remedy="run gate first"
         )
-    if status.policy_id != policy_id(settings):
-        raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
-        )
+    check_policy(status, policy_id(settings))
     if status.state is State.MEASURED:
         release.check_whole(node, version)
     released = release.trained_artefacts(node, version)

@@ -11,11 +11,10 @@ from data_owner.attacks.battery import Battery
 from data_owner.digests import policy_id
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.owner_toml import read_settings
 from data_owner.release_gate import failures
 from data_owner.release_status import Status
 from data_owner.reports.privacy_report import Subject, privacy_report
-from data_owner.settings import AttackLimits
+from data_owner.settings import OwnerSettings
 from protocol.artefacts import Artefact
 from protocol.entry import parse_entry
 from shared import folder
@@ -29,16 +28,14 @@ def keep(
     version: int,
     card: Card,
     found: Battery,
-    limits: AttackLimits,
-    policy: str,
+    settings: OwnerSettings,
     at: int,
     *,
     earlier: str | None = None,
 ) -> Status:
-    """Keep findings, a card that says them in a word each, and all that the gate has against the release.
-
-    `policy` is the digest of the one that `limits` are of. `earlier`: see `record_measured`.
-    """
+    """Keep findings, a card that says them in a word each, and all that the gate has against the release under the
+    policy of these settings. `earlier`: see `record_measured`."""
+    limits, policy = settings.policy.attacks, policy_id(settings)
     folder.write(node.attacks(version), found.to_bytes(), folder.PRIVATE)
     card = card.model_copy(update={"attacks": verdicts(found, limits), "overridden": False})
     return release.record_measured(
@@ -87,22 +84,12 @@ def rehearsed(node: Node, digest: str) -> Battery | None:
     return None
 
 
-def _limits(node: Node, status: Status) -> AttackLimits:
-    """Those that what was found is judged by. Raises `PolicyRefusal` if they were not kept, and may have changed."""
-    if status.limits is not None:
-        return status.limits
-    settings = read_settings(node)
-    if status.policy_id != policy_id(settings):
-        raise PolicyRefusal(
-            "the policy changed since this release was measured", field="owner.toml", remedy=release.POLICY_BACK
-        )
-    return settings.policy.attacks
-
-
 def write_page(node: Node, version: int, found: Battery) -> None:
     """Write the privacy officer's page and its figures, for the owner's eyes, judged by the policy it was measured
-    under."""
+    under. Raises `PolicyRefusal` if it was not."""
     status = release.status(node, version)
+    if status.limits is None:  # findings are written before the state is
+        raise PolicyRefusal("the gate was cut off before it was done", field="release", remedy="run gate again")
     files = {kind: node.release(version) / kind.filename for kind in Artefact}
     with Ledger(node.ledger) as log:
         entries = tuple(map(parse_entry, log.entries()))
@@ -113,7 +100,7 @@ def write_page(node: Node, version: int, found: Battery) -> None:
             status=status,
             card=card(node, version),
             battery=found,
-            limits=_limits(node, status),
+            limits=status.limits,
             rehearsal=rehearsed(node, found.release),
             lengths={kind: file.stat().st_size for kind, file in files.items() if file.is_file()},
             entries=entries,

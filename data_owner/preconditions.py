@@ -71,8 +71,7 @@ def check_bounded(node: Node, settings: OwnerSettings) -> None:
 
 def check_teacher(node: Node, version: int) -> None:
     """Raises `VerificationFailure` if encoder and history are of another training: one that was cut off left them."""
-    kept = release.status(node, version).teacher_sha256
-    if kept and kept != teacher_digest(node):
+    if release.status(node, version).teacher_sha256 != teacher_digest(node):
         raise VerificationFailure(
             "the encoder and the history are not of this release", field=str(node.encoder.parent), remedy="train again"
         )

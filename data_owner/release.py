@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
-from data_owner.release_status import NEXT, SERVABLE, State, Status, step
+from data_owner.release_status import NEXT, SERVABLE, State, Status, check_policy, step
 from data_owner.settings import AttackLimits
 from protocol.artefacts import PAYLOAD, SIGNATURES, TRAINED, Artefact, release_digest
 from protocol.entry import Approval, Denial
@@ -26,9 +26,6 @@ from shared.card import Card
 from shared.errors import PolicyRefusal, Unreachable
 
 STATE = "state.json"
-
-POLICY_BACK = "put the policy in owner.toml back as it was, or, if the release is not approved yet, run gate again"
-"""A release that is out is not measured again."""
 
 
 def versions(node: Node) -> list[int]:
@@ -108,13 +105,14 @@ def write_draft(
     settings_sha256: str,
     now: int,
     *,
-    teacher_sha256: str = "",
-    rows: bytes = b"",
-    charges: int = 0,
+    teacher_sha256: str,
+    rows: bytes,
+    charges: int,
 ) -> int:
     """Add a draft of decoder, statistics and schema made under the given settings. Returns its version.
 
-    `rows` tells the records it was trained on apart from others; none without them. They are kept before it is there.
+    `rows` tells the records it was trained on apart from others, empty under a budget. They are kept before it is
+    there.
     """
     first = Status(
         state=State.DRAFT,
@@ -146,12 +144,11 @@ def record_measured(
     *,
     exceeded: tuple[str, ...],
     findings: str,
-    limits: AttackLimits | None = None,
+    limits: AttackLimits,
     earlier: str | None = None,
 ) -> Status:
     """Keep the card, then what the gate found under which policy. `records` is the number on the card, `findings` the
-    digest of what attacks found, `limits` of that policy judged them, if there was anything to judge; `earlier` stays
-    as it was unless it is given."""
+    digest of what attacks found, `limits` of that policy judged them; `earlier` stays as it was unless it is given."""
     found: dict[str, object] = {"policy_id": policy_id, "records": records, "exceeded": exceeded}
     found |= {"findings": findings, "limits": limits}
     found |= {} if earlier is None else {"earlier": earlier}
@@ -186,10 +183,7 @@ def approve(
         people = log.overrides(version, before.findings)
         after = step(before, State.APPROVED, at=now, by=by, overridden_by=people)
         check_not_denied(node, version)
-        if before.policy_id != policy_id:
-            raise PolicyRefusal(
-                "the policy changed since this release was measured", field="owner.toml", remedy="run gate again"
-            )
+        check_policy(before, policy_id)
         artefacts = check_whole(node, version)
         after = after.model_copy(update={"earlier": compared()})
         signing_key = key()

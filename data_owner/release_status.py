@@ -117,6 +117,17 @@ def step(
     return status.model_copy(update={"state": to, "at": at, "by": by, "reason": reason, "failures": failures})
 
 
+def check_policy(status: Status, policy_id: str) -> None:
+    """Raises `PolicyRefusal` if the policy is no longer the one that the release was measured under."""
+    if status.policy_id != policy_id:
+        raise PolicyRefusal(
+            "the policy changed since this release was measured",
+            field="owner.toml",
+            remedy="put the policy in owner.toml back as it was, or, if the release is not approved yet, run gate "
+            "again",  # what is out is not measured again
+        )
+
+
 def next_step(of: Status, overridden_by: Collection[str] = ()) -> str:
     """What a person does about a release that is not served. `overridden_by`: who overrode what attacks found."""
     if of.state in SERVABLE:

@@ -19,7 +19,7 @@ from data_owner import authority, findings, release, roots
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.run import at_every_gate
 from data_owner.datasets import codebook
-from data_owner.digests import policy_id, settings_digest, teacher_digest
+from data_owner.digests import settings_digest, teacher_digest
 from data_owner.learning.fitting import Prepared, artefacts, fit, recipe, split, with_refused_undecided
 from data_owner.ledger import Ledger
 from data_owner.measure import Measured, measure, reference
@@ -262,8 +262,7 @@ def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     found = at_every_gate(
         drafted, measured.synthetic, prepared.learned(seed), prepared.held_out, seed, progress
     ).with_training_of(findings.of_training(node, release_digest(drafted)))
-    limits = settings.policy.attacks
-    status = findings.keep(node, version, measured.card, found, limits, policy_id(settings), now(), earlier=earlier)
+    status = findings.keep(node, version, measured.card, found, settings, now(), earlier=earlier)
     measured = dataclasses.replace(measured, card=findings.card(node, version))
     history = json.loads(folder.read(node.history, "train again"))
     failures = (*status.failures, *status.exceeded)

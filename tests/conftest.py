@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -194,7 +194,7 @@ def approve(path: Path, artefacts: dict[Artefact, bytes]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.image_classifier.STEPS", QUICK_CLASSIFIER)
         measured = measure(synthesiser, distillation, prepared.training, prepared.held_out, settings)
-    version = release.write_draft(node, artefacts, digests.settings_digest(node, settings), now(), rows=rows_of(node))
+    version = write_draft(node, artefacts)
     record_measured(node, version, measured.card.to_bytes(), measured.card.records)
     decisions.approve(path, by="Dr. Test")
     return version
@@ -205,15 +205,35 @@ def rows_of(node: Node) -> bytes:
     return Rows.of(read_table(node.records), view_of(read_settings(node))).to_bytes()
 
 
+def write_draft(node: Node, artefacts: Mapping[Artefact, bytes]) -> int:
+    """As training does that made them of the node's records and settings as they are, without a budget."""
+    for path in (node.encoder, node.history):
+        if not path.is_file():
+            folder.write(path, b"[]", folder.PRIVATE)
+    run, teacher = digests.settings_digest(node, read_settings(node)), digests.teacher_digest(node)
+    return release.write_draft(node, artefacts, run, now(), teacher_sha256=teacher, rows=rows_of(node), charges=0)
+
+
 def record_measured(
     node: Node, version: int, card: bytes, records: int = 600, exceeded: tuple[str, ...] = ()
 ) -> Status:
     """As a gate does that made no attack, under the node's policy as it is now."""
-    policy = digests.policy_id(read_settings(node))
+    settings = read_settings(node)
+    policy = digests.policy_id(settings)
     found = Battery(release=release.status(node, version).made_sha256, results=()).to_bytes()
     folder.write(node.attacks(version), found, folder.PRIVATE)
-    digest = release.findings_digest(found, policy)
-    return release.record_measured(node, version, card, records, (), policy, now(), exceeded=exceeded, findings=digest)
+    return release.record_measured(
+        node,
+        version,
+        card,
+        records,
+        (),
+        policy,
+        now(),
+        exceeded=exceeded,
+        findings=release.findings_digest(found, policy),
+        limits=settings.policy.attacks,
+    )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from consumer.study import Study
 from data_owner import authority, release, roots, servable
 from data_owner.ledger import Ledger, new_entry
 from data_owner.node import Node
+from data_owner.settings import AttackLimits
 from protocol import identity
 from protocol.artefacts import PAYLOAD, Artefact
 from protocol.checkpoint import Checkpoint, origin
@@ -57,12 +58,14 @@ def owner_writes(node: Node, keys: Keys, acknowledge: Acknowledge) -> None:
     """A release from draft to served and denied, and a party let in and sent away, each step acknowledged when done."""
     draft = {kind: data for kind, data in ARTEFACTS.items() if kind is not Artefact.CARD}
     draft[Artefact.DECODER] += bytes(len(release.versions(node)))  # what was denied is never approved again
-    version = release.write_draft(node, draft, "", NOW)
+    version = release.write_draft(node, draft, "cd" * 32, NOW, teacher_sha256="ef" * 32, rows=b"rows", charges=0)
     acknowledge(f"draft {version}")
     folder.write(node.attacks(version), ATTACKS, folder.PRIVATE)
     found = release.findings_digest(ATTACKS, POLICY)
     card = ARTEFACTS[Artefact.CARD]
-    release.record_measured(node, version, card, 600, (), POLICY, NOW, exceeded=(), findings=found)
+    release.record_measured(
+        node, version, card, 600, (), POLICY, NOW, exceeded=(), findings=found, limits=AttackLimits()
+    )
     release.approve(
         node,
         version,

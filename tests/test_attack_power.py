@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from data_owner import attack_gate, attack_steps, decisions, digests, findings, ledger_export, release, steps
+from data_owner import attack_gate, attack_steps, decisions, findings, ledger_export, release, steps
 from data_owner.attacks import canaries, membership, reconstruction, run
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
@@ -37,7 +37,7 @@ from data_owner.privacy import private_marginals
 from data_owner.privacy.noise import Counts
 from data_owner.privacy.recoding import recoded
 from data_owner.release_status import State
-from data_owner.settings import AttackLimits, TrainingSettings
+from data_owner.settings import AttackLimits, OwnerSettings, TrainingSettings
 from protocol.artefacts import TRAINED, Artefact
 from protocol.entry import Override, parse_entry
 from shared import folder
@@ -48,8 +48,9 @@ from shared.generation import Synthesiser
 from shared.headlines import attack_verdict
 from shared.progress import quiet
 from shared.student import Student
-from tests.conftest import QUICK, rows_of, settings_for, short_training
+from tests.conftest import QUICK, record_measured, settings_for, short_training, write_draft
 from tests.overfitted import by_heart, canonical, laboratory_patients
+from tests.test_private_node import edit
 
 Artefacts = dict[Artefact, bytes]
 ROOT = Path(__file__).parent.parent
@@ -195,7 +196,7 @@ def attacked_node(tmp_path_factory: pytest.TempPathFactory, prepared: fitting.Pr
     node.settings.write_text("\n".join(lines))
     node.history.parent.mkdir()
     node.history.write_text(json.dumps([{"step": 1, "reconstruction": 1.0, "divergence": 1.0, "target": 1.0}]))
-    release.write_draft(node, memorised, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node))
+    write_draft(node, memorised)
     folder.write(node.attacks(1), b"{", folder.PRIVATE)  # damaged findings are found anew
     with short_training():
         gated = steps.gate(path)
@@ -252,10 +253,8 @@ def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
     """Findings, card and state are three files; an earlier gate had found nothing."""
     found, card = findings.last(blocked, 1), findings.card(blocked, 1)
     assert found is not None
-    policy = digests.policy_id(read_settings(blocked))
-    harmless = found.model_copy(update={"results": ()})
-    lenient = AttackLimits(required=())
-    assert findings.keep(blocked, 1, card, harmless, lenient, policy, now()).exceeded == ()
+    harmless, judged_by = found.model_copy(update={"results": ()}), requiring(blocked)
+    assert findings.keep(blocked, 1, card, harmless, judged_by, now()).exceeded == ()
     write, done = folder.write, []
 
     def cut_off(path: Path, *content: object) -> None:
@@ -266,7 +265,7 @@ def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
 
     monkeypatch.setattr(folder, "write", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        findings.keep(blocked, 1, card, found, AttackLimits(), policy, now())
+        findings.keep(blocked, 1, card, found, judged_by, now())
     monkeypatch.undo()
     assert release.status(blocked, 1).exceeded == ()
     with pytest.raises(PolicyRefusal, match="cut off") as caught:
@@ -274,17 +273,22 @@ def test_a_gate_that_is_cut_off_between_its_files_lets_nobody_approve(
     assert caught.value.remedy == "run gate again"
 
 
+def requiring(node: Node, *attacks: Attack) -> OwnerSettings:
+    """The settings once owner.toml requires these attacks and no others."""
+    policy = read_settings(node).policy
+    limits = policy.attacks.model_copy(update={"required": attacks})
+    edit(node, policy=policy.model_copy(update={"attacks": limits}))
+    return read_settings(node)
+
+
 def harmless_release(node: Node) -> int:
     """A newer release of other bytes, measured, against which nothing was found."""
     found = findings.last(node, 1)
     assert found is not None
     made = dict.fromkeys(TRAINED, b"{}")
-    version = release.write_draft(
-        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
-    )
-    policy = digests.policy_id(read_settings(node))
+    version = write_draft(node, made)
     nothing = found.model_copy(update={"results": ()})
-    findings.keep(node, version, findings.card(node, 1), nothing, AttackLimits(required=()), policy, now())
+    findings.keep(node, version, findings.card(node, 1), nothing, requiring(node), now())
     return version
 
 
@@ -310,8 +314,7 @@ def test_a_new_finding_is_not_overridden_though_an_approval_was_begun(blocked: N
     folder.write(path, findings.card(blocked, 1).model_copy(update={"overridden": True}).to_bytes())
     found = findings.last(blocked, 1)
     assert found is not None
-    policy = digests.policy_id(read_settings(blocked))
-    findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
+    findings.keep(blocked, 1, findings.card(blocked, 1), found, read_settings(blocked), now())
     assert not findings.card(blocked, 1).overridden
 
 
@@ -320,26 +323,27 @@ def test_an_override_does_not_hold_for_another_policy(blocked: Node) -> None:
         decisions.override(blocked.folder, by=person, reason="urgent")
     found = findings.last(blocked, 1)
     assert found is not None
-    for policy, people in (("ab" * 32, 0), (release.status(blocked, 1).policy_id, 2)):
-        status = findings.keep(blocked, 1, findings.card(blocked, 1), found, AttackLimits(), policy, now())
+    settings = read_settings(blocked)
+    other = settings.model_copy(update={"policy": settings.policy.model_copy(update={"release_days": 9})})
+    for judged_by, people in ((other, 0), (settings, 2)):
+        status = findings.keep(blocked, 1, findings.card(blocked, 1), found, judged_by, now())
         with Ledger(blocked.ledger) as log:
             assert len(log.overrides(1, status.findings)) == people
 
 
 def test_nothing_is_overridden_where_no_attack_succeeded(blocked: Node) -> None:
-    release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())
+    write_draft(blocked, dict.fromkeys(TRAINED, b"{}"))
     for _ in range(2):  # a draft, then measured without a finding
         with pytest.raises(PolicyRefusal, match="no attack blocks"):
             decisions.override(blocked.folder, by="Ada", reason="in case")
-        release.record_measured(blocked, 2, b"{}", 600, (), "ab" * 32, now(), exceeded=(), findings="")
+        record_measured(blocked, 2, b"{}")
 
 
 def test_a_required_attack_that_was_not_made_fails_and_cannot_be_overridden(blocked: Node) -> None:
     found = findings.last(blocked, 1)
     assert found is not None
-    limits = AttackLimits(required=(*AT_EVERY_GATE, Attack.MEMBERSHIP))
-    policy = digests.policy_id(read_settings(blocked))
-    status = findings.keep(blocked, 1, findings.card(blocked, 1), found, limits, policy, now())
+    judged_by = requiring(blocked, *AT_EVERY_GATE, Attack.MEMBERSHIP)
+    status = findings.keep(blocked, 1, findings.card(blocked, 1), found, judged_by, now())
     (said,) = status.failures
     assert "membership" in said
     assert "fair4free-owner attack" in said
@@ -364,7 +368,7 @@ def test_commands_refuse_what_the_gate_refused_and_say_what_is_left_to_do(
     for person in ("Ada", "Ben"):
         assert run("override", "--by", person, "--reason", "urgent").exit_code == 0
     assert run("approve", "--by", "Ada").exit_code == 0
-    release.write_draft(blocked, dict.fromkeys(TRAINED, b"{}"), "", now())  # trained while the attack ran
+    write_draft(blocked, dict.fromkeys(TRAINED, b"{}"))  # trained while the attack ran
     assert "deny release 1" in run("attack").stderr
     assert run("deny", "--by", "Ada", "--reason", "recalled", "--version", "1").exit_code == 0
     assert release.status(blocked, 1).state is State.DENIED
@@ -436,8 +440,8 @@ def test_the_full_battery_goes_on_where_it_was_stopped_and_its_verdicts_reach_th
     assert full.shadows == 2
     members = {each.attack: each.overall.main.trials for each in full.results}
     assert members[Attack.MEMBERSHIP] == members[Attack.RECONSTRUCTION] == 180, "of 200, a tenth only validated"
-    more, policy = full.model_copy(update={"shadows": 16}), release.status(blocked, 1).policy_id
-    findings.keep(blocked, 1, findings.card(blocked, 1), more, AttackLimits(required=()), policy, now())
+    more = full.model_copy(update={"shadows": 16})
+    findings.keep(blocked, 1, findings.card(blocked, 1), more, read_settings(blocked), now())
     with pytest.raises(BadInput, match="attacked with 16"):
         attack_steps.attack(blocked.folder, shadows=2)
     done = CliRunner().invoke(app, ["privacy", str(blocked.folder), "--json"])
@@ -446,9 +450,7 @@ def test_the_full_battery_goes_on_where_it_was_stopped_and_its_verdicts_reach_th
 
     # the same records trained again give the same release under another version
     quick = Battery(release=full.release, results=tuple(each for each in full.results if each.attack in AT_EVERY_GATE))
-    version = release.write_draft(
-        blocked, memorised, release.status(blocked, 1).settings_sha256, now(), rows=rows_of(blocked)
-    )
+    version = write_draft(blocked, memorised)
     monkeypatch.setattr(steps, "at_every_gate", lambda *given: quick)
     with short_training():
         gated = steps.gate(blocked.folder)

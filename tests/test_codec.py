@@ -78,7 +78,7 @@ def test_zeros_come_back_as_zeros_in_their_own_share(disclosed: Disclosed) -> No
     )
 )
 def test_every_atom_of_a_quantile_table_decodes_from_its_whole_interval(values: np.ndarray) -> None:
-    table = quantile_table(values, 10, 3)
+    table = quantile_table(values, 10, 3, None, beyond=10)
     points = np.asarray(table.values)
     atoms = np.unique(points[:-1][points[:-1] == points[1:]])
     low, high = rank_interval(table, atoms)
@@ -92,7 +92,7 @@ def test_every_atom_of_a_quantile_table_decodes_from_its_whole_interval(values: 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50))
 def test_rank_intervals_are_ordered_and_inside_zero_and_one(values: list[float]) -> None:
-    table = quantile_table(np.linspace(-3.0, 3.0, 500), 10, 3)
+    table = quantile_table(np.linspace(-3.0, 3.0, 500), 10, 3, None, beyond=10)
     low, high = rank_interval(table, np.asarray(values))
     assert (low < high).all()
     assert (low >= -1e-12).all()

@@ -24,14 +24,12 @@ from protocol.ledger_file import verify_ledger
 from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal
-from tests.conftest import record_measured, rows_of
+from tests.conftest import record_measured, write_draft
 
 
 def another(node: Node, made: dict[Artefact, bytes]) -> int:
     """A newer release of these bytes, measured, with the card of the first."""
-    version = release.write_draft(
-        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
-    )
+    version = write_draft(node, made)
     record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
     return version
 
@@ -53,17 +51,13 @@ GUESSED = {"main": 3, "control": 0, "baseline": 0}
 
 def attacked(node: Node, guessed: dict[str, int] = GUESSED, trials: int = 20) -> int:
     """A newer release, measured under the node's policy, about which so many of `trials` guesses were right."""
-    version = release.write_draft(
-        node, release.trained_artefacts(node, 1), digests.settings_digest(node, read_settings(node)), now()
-    )
-    settings = read_settings(node)
+    version = write_draft(node, release.trained_artefacts(node, 1))
     outcome = Outcome(part=EVERYONE, **{name: Rate(successes=of, trials=trials) for name, of in guessed.items()})
     battery = Battery(
         release=release.status(node, version).made_sha256,
         results=(Result(attack=Attack.ATTRIBUTE_INFERENCE, aim="a rate", outcomes=(outcome,)),),
     )
-    card, limits = findings.card(node, 1), settings.policy.attacks
-    findings.keep(node, version, card, battery, limits, digests.policy_id(settings), now())
+    findings.keep(node, version, findings.card(node, 1), battery, read_settings(node), now())
     return version
 
 
@@ -97,8 +91,8 @@ def test_a_recall_takes_out_every_release_of_the_same_bytes_and_logs_each(node: 
 
 
 def test_whoever_denies_an_idle_release_takes_out_the_same_that_is_served(node: Node) -> None:
-    draft = release.write_draft(node, release.trained_artefacts(node, 1), "", now())
-    idle = release.write_draft(node, dict.fromkeys(TRAINED, b"d"), "", now())
+    draft = write_draft(node, release.trained_artefacts(node, 1))
+    idle = write_draft(node, dict.fromkeys(TRAINED, b"d"))
     assert decisions.deny(node.folder, by="Ada", reason="recalled", version=idle).same == ()
     assert list(servable.manifests(node, now())) == [1]
     assert "and with it 1, which is the same byte for byte" in said(node, "--version", str(draft))
@@ -156,11 +150,11 @@ def test_an_attack_that_is_no_better_than_guessing_is_resisted_and_named(
     assert "says nothing" not in str(of_node(node)["sections"])
 
 
-def test_a_page_whose_limits_nobody_kept_is_not_judged_by_those_of_another_policy(node: Node) -> None:
-    decisions.write_privacy_report(node.folder, version=1)
-    loosen(node)
-    with pytest.raises(PolicyRefusal, match="policy changed since this release was measured"):
-        decisions.write_privacy_report(node.folder, version=1)
+def test_of_a_release_whose_gate_was_cut_off_there_is_no_page(node: Node) -> None:
+    version = write_draft(node, release.trained_artefacts(node, 1))
+    folder.write(node.attacks(version), node.attacks(1).read_bytes(), folder.PRIVATE)
+    with pytest.raises(PolicyRefusal, match="cut off before it was done"):
+        decisions.write_privacy_report(node.folder)
 
 
 def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_owner import decisions, digests, release, steps
+from data_owner import decisions, release, steps
 from data_owner.cli import app
 from data_owner.learning import fitting
 from data_owner.ledger import Ledger
@@ -26,10 +26,9 @@ from data_owner.records.source import as_parquet
 from data_owner.settings import ColumnSettings, OwnerSettings, PrivacySettings
 from protocol.artefacts import Artefact
 from shared import folder
-from shared.clock import now
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.table import read_table
-from tests.conftest import QUICK, patients, record_measured, rows_of
+from tests.conftest import QUICK, patients, record_measured, rows_of, write_draft
 from tests.pictures import pictures
 from tests.test_decisions import of_node
 from tests.test_doctor import found_at
@@ -47,8 +46,7 @@ def drafted(node: Node, table: pd.DataFrame) -> int:
     """A release of these records, as training and the gate leave it; it differs from any other by its decoder."""
     hold(node, table)
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: repr(release.versions(node)).encode()}
-    run = digests.settings_digest(node, read_settings(node))
-    version = release.write_draft(node, made, run, now(), rows=rows_of(node))
+    version = write_draft(node, made)
     record_measured(node, version, folder.read(node.release(1) / Artefact.CARD.filename, ""))
     return version
 

@@ -42,11 +42,17 @@ def test_no_category_is_left_with_fewer_records_than_the_minimum(labels: list[st
     assert (merged[common] == values[common]).all(), "what enough records have stays what it is"
 
 
+def table_of(
+    values: np.ndarray, decimals: int, bounds: tuple[float, float] | None = None, beyond: int = MINIMUM
+) -> Quantiles:
+    return quantile_table(values, MINIMUM, decimals, bounds, beyond)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=40, max_size=400, unique=True))
 def test_the_ends_of_a_table_are_means_of_ten_records_with_ten_beyond_them(values: list[float]) -> None:
     ordered = np.sort(values)
-    table = quantile_table(np.asarray(values), MINIMUM, 8)
+    table = table_of(np.asarray(values), 8)
     assert table.values[0] == pytest.approx(ordered[MINIMUM : 2 * MINIMUM].mean(), rel=1e-4, abs=1e-4)
     assert table.values[-1] == pytest.approx(ordered[-2 * MINIMUM : -MINIMUM].mean(), rel=1e-4, abs=1e-4)
 
@@ -57,9 +63,7 @@ def test_what_the_ten_outermost_records_hold_moves_nothing(values: list[float], 
     kept = np.sort(values)[:-MINIMUM]
     highest, outliers = st.floats(10.0, 99.0), st.floats(10.0, 1e9)
     one, other = (
-        quantile_table(
-            np.append(kept, data.draw(st.lists(drawn, min_size=MINIMUM, max_size=MINIMUM, unique=True))), MINIMUM, 6
-        )
+        table_of(np.append(kept, data.draw(st.lists(drawn, min_size=MINIMUM, max_size=MINIMUM, unique=True))), 6)
         for drawn in (highest, outliers)
     )
     assert one == other
@@ -68,7 +72,7 @@ def test_what_the_ten_outermost_records_hold_moves_nothing(values: list[float], 
 @pytest.mark.parametrize("few", [1, 2, 9, 19])
 def test_fewer_than_twenty_beyond_the_last_shared_value_join_it(few: int) -> None:
     values = np.append(np.zeros(2000), 1000.0 + np.arange(few))
-    assert set(quantile_table(values, MINIMUM, 6).values) == {0.0}
+    assert set(table_of(values, 6).values) == {0.0}
 
 
 @settings(max_examples=100, deadline=None)
@@ -77,7 +81,7 @@ def test_no_record_is_behind_two_means(count: int, zeros: int, ends: int, data: 
     values = np.concatenate([np.zeros(zeros), 1.0 + np.arange(count), np.full(ends, count + 9.0)])
     moved = values.copy()
     moved[zeros + data.draw(st.integers(0, count - 1))] += 0.5
-    before, after = (np.array(quantile_table(each, MINIMUM, 9).values) for each in (values, moved))
+    before, after = (np.array(table_of(each, 9).values) for each in (values, moved))
     assert len(before) == len(after)
     assert len(set(before[before != after])) <= 1
 
@@ -85,7 +89,7 @@ def test_no_record_is_behind_two_means(count: int, zeros: int, ends: int, data: 
 def test_a_unique_value_is_not_in_the_table_but_a_shared_one_is() -> None:
     draw = np.random.default_rng(0)
     values = np.concatenate([draw.normal(50.0, 9.0, 500), np.full(40, 33.3), [777.777]])
-    table = quantile_table(values, MINIMUM, 6)
+    table = table_of(values, 6)
     assert 33.3 in table.values
     assert 777.777 not in table.values
     assert not set(table.values) & set(np.round(values[:500], 6))
@@ -93,7 +97,7 @@ def test_a_unique_value_is_not_in_the_table_but_a_shared_one_is() -> None:
 
 def test_the_table_of_twice_the_records_is_the_same_table() -> None:
     values = np.concatenate([np.random.default_rng(0).gamma(2.0, 5.0, 9_000).round(2), np.zeros(2_000)])
-    once, twice = quantile_table(values, MINIMUM, 2), quantile_table(np.repeat(values, 2), MINIMUM, 2)
+    once, twice = table_of(values, 2), table_of(np.repeat(values, 2), 2)
     assert len(once.ranks) == len(twice.ranks)
 
 
@@ -105,7 +109,7 @@ def _decoded(table: Quantiles) -> np.ndarray:
 @pytest.mark.parametrize("sentinel", [-1.0, 999.0])
 def test_nothing_is_made_up_between_a_sentinel_and_the_rest(sentinel: float) -> None:
     weights = np.random.default_rng(0).normal(75.0, 15.0, 900).clip(40.0, 140.0).round(1)
-    decoded = _decoded(quantile_table(np.concatenate([weights, np.full(39, sentinel)]), MINIMUM, 1))
+    decoded = _decoded(table_of(np.concatenate([weights, np.full(39, sentinel)]), 1))
     rest = decoded[np.round(decoded, 1) != sentinel]
     assert (rest >= weights.min()).all()
     assert (rest <= weights.max()).all()
@@ -114,31 +118,31 @@ def test_nothing_is_made_up_between_a_sentinel_and_the_rest(sentinel: float) -> 
 
 def test_a_heavy_tail_keeps_its_shape() -> None:
     charges = np.random.default_rng(0).lognormal(9.0, 2.0, 9_000)
-    assert ks_2samp(charges, _decoded(quantile_table(charges, MINIMUM, 2))).statistic < 0.008
+    assert ks_2samp(charges, _decoded(table_of(charges, 2))).statistic < 0.008
 
 
 def test_too_few_sentinels_to_be_told_stretch_no_table() -> None:
     weights = np.random.default_rng(0).normal(75.0, 15.0, 5_000).clip(40.0, 140.0).round(1)
-    decoded = _decoded(quantile_table(np.concatenate([weights, np.full(9, 999.0)]), MINIMUM, 1))
+    decoded = _decoded(table_of(np.concatenate([weights, np.full(9, 999.0)]), 1))
     assert decoded.max() <= weights.max()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(40, 40_000))
 def test_points_within_a_table_stand_for_records_of_their_own(count: int) -> None:
-    table = quantile_table(np.arange(count, dtype=float), MINIMUM, 9)
+    table = table_of(np.arange(count, dtype=float), 9)
     inner = np.array(table.values[1:-1])
     assert (np.diff(inner) >= MINIMUM - 1).all(), "the value of a point is its place among the records"
 
 
 def test_fewer_than_the_minimum_before_a_sentinel_join_the_value_that_is_near() -> None:
     years = np.concatenate([np.repeat(np.arange(18.0, 86.0), 12), [86.0, 87.0, 90.0], np.full(40, 999.0)])
-    assert set(np.round(_decoded(quantile_table(years, MINIMUM, 0)))) == {*np.arange(18.0, 86.0), 999.0}
+    assert set(np.round(_decoded(table_of(years, 0)))) == {*np.arange(18.0, 86.0), 999.0}
 
 
 def test_fewer_than_the_minimum_that_lie_evenly_between_two_shared_values_stay_there() -> None:
     hours = np.concatenate([np.full(60, 40.0), [41.0] * 4, [42.0] * 4, np.full(60, 43.0)])
-    decoded = np.round(_decoded(quantile_table(hours, MINIMUM, 0)))
+    decoded = np.round(_decoded(table_of(hours, 0)))
     assert 0.0 < np.isin(decoded, [41.0, 42.0]).mean() < 0.08
 
 
@@ -146,14 +150,14 @@ def test_fewer_than_the_minimum_that_lie_evenly_between_two_shared_values_stay_t
 @given(st.lists(st.floats(1.0, 99.0), min_size=30, max_size=200, unique=True), st.integers(0, 29))
 def test_the_points_beside_a_shared_value_are_means_of_the_ten_next_to_it(values: list[float], more: int) -> None:
     others = np.sort(values)
-    table = quantile_table(np.concatenate([np.zeros(10 + more), others, np.full(10 + more, 1e3)]), MINIMUM, 8)
+    table = table_of(np.concatenate([np.zeros(10 + more), others, np.full(10 + more, 1e3)]), 8)
     inner = [value for value in table.values if 0.0 < value < 1e3]
     assert inner[0] == pytest.approx(others[:MINIMUM].mean(), rel=1e-4)
     assert inner[-1] == pytest.approx(others[-MINIMUM:].mean(), rel=1e-4)
 
 
 def test_declared_bounds_are_the_ends_of_the_table() -> None:
-    table = quantile_table(np.random.default_rng(0).uniform(10.0, 90.0, 500), MINIMUM, 3, (0.0, 100.0))
+    table = table_of(np.random.default_rng(0).uniform(10.0, 90.0, 500), 3, (0.0, 100.0))
     assert (table.values[0], table.values[-1]) == (0.0, 100.0)
 
 
@@ -162,16 +166,14 @@ def test_declared_bounds_are_the_ends_of_the_table() -> None:
 def test_one_extreme_record_moves_no_point_though_bounds_are_declared(zeros: int, others: int, high: int) -> None:
     """Only the bound itself is public: a run of few records beyond the last shared value has its largest in it."""
     values = np.concatenate([np.zeros(zeros + 20), 80.0 + np.arange(others)])
-    one, other = (
-        quantile_table((2 * high - 1) * np.append(values, extreme), MINIMUM, 0, (-1e6, 1e6)) for extreme in (200.0, 9e5)
-    )
+    one, other = (table_of((2 * high - 1) * np.append(values, extreme), 0, (-1e6, 1e6)) for extreme in (200.0, 9e5))
     assert one == other
 
 
 def test_of_microdata_a_declared_range_is_used_to_its_last_row() -> None:
     """Nobody is behind its rows, and figures under a budget were measured so."""
     values = np.append(np.zeros(985), np.arange(15.0))
-    assert len(quantile_table(values, MINIMUM, 0, (0.0, 100.0), beyond=0).ranks) == 4
+    assert len(table_of(values, 0, (0.0, 100.0), beyond=0).ranks) == 4
 
 
 def test_a_rare_category_is_merged_in_schema_and_table(records: Records) -> None:
@@ -219,7 +221,7 @@ def test_what_has_no_record_has_no_share() -> None:
 def test_how_often_a_shared_value_occurs_is_told_to_ten(zeros: int, others: int, more: int, fewer: int) -> None:
     def table(zeros: int, others: int) -> list[float]:
         values = np.concatenate([np.zeros(zeros), np.full(others, 7.0)])
-        return list(quantile_table(values, MINIMUM, 0).ranks)
+        return list(table_of(values, 0).ranks)
 
     zeros, others = tens(zeros), tens(others)
     assert table(zeros, others) == table(zeros + more, others - min(more, others - 10))
@@ -230,10 +232,10 @@ def test_how_often_a_shared_value_occurs_is_told_to_ten(zeros: int, others: int,
 @given(st.lists(st.floats(0.0, 1.0), min_size=60, max_size=300, unique=True))
 def test_no_point_of_a_table_moves_far_with_one_record(values: list[float]) -> None:
     ordered = np.sort(np.array(values))
-    before = quantile_table(ordered, MINIMUM, 9)
+    before = table_of(ordered, 9)
     moved = ordered.copy()
     moved[len(moved) // 2] = min(moved[len(moved) // 2] + 1e-3, moved[len(moved) // 2 + 1])
-    after = quantile_table(moved, MINIMUM, 9)
+    after = table_of(moved, 9)
     assert np.abs(np.array(before.values) - np.array(after.values)).max() <= 1e-3 / MINIMUM + 1e-6
 
 
@@ -273,7 +275,7 @@ def test_what_is_left_of_a_column_beside_any_category_stands_for_ten_or_is_nothi
 @pytest.mark.parametrize("offset", [20_190_000, 1_700_000_000])
 def test_no_point_is_a_value_that_one_record_holds_however_far_from_zero(offset: int, unit: float) -> None:
     values = offset * unit + np.random.default_rng(0).choice(9_000, 600, replace=False) * unit
-    table = quantile_table(values, MINIMUM, 12)
+    table = table_of(values, 12)
     assert values.min() < table.values[0]
     assert table.values[-1] < values.max()
     assert len(set(table.values) & set(values)) <= 5, "means hit some by chance"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_owner import decisions, digests, doctor, release, steps
+from data_owner import decisions, doctor, release, steps
 from data_owner.node import Node
 from data_owner.owner_toml import read_settings
 from data_owner.privacy.accounting import Query, affordable
@@ -20,7 +20,7 @@ from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import Fair4FreeError
 from shared.limits import LIMITS
-from tests.conftest import patients, record_measured, rows_of
+from tests.conftest import patients, record_measured, write_draft
 from tests.test_private_marginals import PUBLIC, people
 from tests.test_private_node import COLUMNS, edit, of_records
 
@@ -65,9 +65,7 @@ def test_what_ends_soon_is_found_in_time(
 def test_a_release_ends_after_the_days_that_owner_toml_says(node: Node) -> None:
     edit(node, policy=read_settings(node).policy.model_copy(update={"release_days": 10}))
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
-    version = release.write_draft(
-        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
-    )
+    version = write_draft(node, made)
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     manifest = decisions.approve(node.folder, by="Dr. Test")
     assert manifest.expires - manifest.created == 10 * 86_400
@@ -89,9 +87,8 @@ def found_at(node: Node, name: str) -> Diagnosis:
 
 def test_of_a_release_that_attacks_block_the_doctor_says_what_lets_it_be_approved(node: Node) -> None:
     decisions.deny(node.folder, by="Ada", reason="recalled")
-    version = release.write_draft(node, release.trained_artefacts(node, 1), "", now(), rows=rows_of(node))
-    found, card = {"exceeded": ("reconstruction",), "findings": "ab" * 32}, b"{}"
-    release.record_measured(node, version, card, 600, (), "cd" * 32, now(), **found)  # type: ignore[arg-type]
+    version = write_draft(node, release.trained_artefacts(node, 1))
+    record_measured(node, version, b"{}", exceeded=("reconstruction",))
     assert "train again, or let 2 people `fair4free-owner override` it (0 did)" in found_at(node, "releases").text
     for person in ("Ada", "Ben"):
         decisions.override(node.folder, by=person, reason="urgent")

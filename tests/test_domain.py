@@ -77,7 +77,7 @@ def test_what_no_draw_can_count_is_refused_before_one_is_charged(column: str, ch
 
 def test_a_quantile_table_stays_within_bounds_that_are_finer_than_its_decimals() -> None:
     values = np.random.default_rng(0).uniform(0.2, 99.8, 500).round(1)
-    heights = quantile_table(values, 10, 1, (0.14, 99.95)).values
+    heights = quantile_table(values, 10, 1, (0.14, 99.95), beyond=10).values
     assert (heights[0], heights[-1]) == (0.2, 99.9)
 
 

@@ -16,10 +16,9 @@ import pytest
 import consumer
 from consumer import channel, fetching
 from consumer.study import Study
-from data_owner import authority, decisions, digests, release
+from data_owner import authority, decisions, release
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.owner_toml import read_settings
 from protocol import identity
 from protocol.access import RELEASE_METHODS
 from protocol.artefacts import PAYLOAD, Artefact
@@ -31,7 +30,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
-from tests.conftest import record_measured, rows_of
+from tests.conftest import record_measured, write_draft
 from tests.owner_process import OwnerProcess, let_in, owner_process
 
 LARGE = 3_000_064
@@ -55,9 +54,7 @@ def hospital(approved_node: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     card = artefacts.pop(Artefact.CARD)
     for first in (0, 1):  # LARGE_RELEASE and TO_BE_DENIED are not the same bytes, or the denial would be of both
         artefacts[Artefact.DECODER] = bytes((first + byte) % 256 for byte in range(256)) * (LARGE // 256)
-        version = release.write_draft(
-            node, artefacts, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
-        )
+        version = write_draft(node, artefacts)
         record_measured(node, version, card)
         decisions.approve(node.folder, by="Dr. Test")
     return node.folder

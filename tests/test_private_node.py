@@ -25,12 +25,11 @@ from data_owner.records.ingest import Records
 from data_owner.settings import UNBOUNDED, AttackLimits, Floors, PrivacySettings
 from protocol.artefacts import Artefact
 from shared.card import Card
-from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, PolicyRefusal, Unreachable
 from shared.progress import quiet
 from shared.table import read_table
-from tests.conftest import QUICK, QUICK_STUDENT, patients, record_measured, rows_of, short_training
+from tests.conftest import QUICK, QUICK_STUDENT, patients, record_measured, short_training, write_draft
 from tests.test_private_marginals import PUBLIC, declared, people
 
 COLUMNS = ["age", "gain", "sex", "died"]
@@ -289,9 +288,8 @@ def test_all_that_who_serves_needs_not_is_readable_by_its_owner_alone(gated: Nod
 
 
 def test_what_was_made_without_a_budget_is_never_signed_as_private(node: Node) -> None:
-    found = read_settings(node)
     made, card = release.trained_artefacts(node, 1), (node.releases / "1" / Artefact.CARD.filename).read_bytes()
-    version = release.write_draft(node, made, digests.settings_digest(node, found), now(), rows=rows_of(node))
+    version = write_draft(node, made)
     record_measured(node, version, card)
     edit(node, privacy=PrivacySettings(epsilon=1.0))
     with pytest.raises(PolicyRefusal, match="changed since this release was trained"):

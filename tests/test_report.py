@@ -106,9 +106,9 @@ def test_the_owner_sees_how_much_of_a_column_was_merged() -> None:
     codes = [f"code {row // 10 % 30}" if row % 10 < 3 else "a" if row % 2 else "b" for row in range(600)]
     table = patients(600).assign(ward=codes)
     schema, disclosed = disclose(ingest(table, settings_for(table)), 10)
-    (shown,) = merged_table(schema, disclosed)
+    (shown,) = merged_table(schema, disclosed, "records")
     assert shown.rows == (("ward", 2, 0.3),)
-    assert merged_table(*disclose(ingest(patients(600), settings_for(patients(600))), 10)) == ()
+    assert merged_table(*disclose(ingest(patients(600), settings_for(patients(600))), 10), "records") == ()
 
 
 def test_the_owner_sees_where_groups_that_were_too_small_are_counted(measured: tuple[object, ...]) -> None:

@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import consumer
 from consumer import channel, doctor, trust_update
 from consumer.study import Study
-from data_owner import authority, decisions, digests, ledger_export, release, roots, servable
+from data_owner import authority, decisions, ledger_export, release, roots, servable
 from data_owner.ledger import Ledger
 from data_owner.node import Node
-from data_owner.owner_toml import read_settings
 from data_owner.release_status import State
 from data_owner.serving import server
 from protocol import identity
@@ -38,7 +37,7 @@ from shared import folder
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
-from tests.conftest import Running, record_measured, rows_of
+from tests.conftest import Running, record_measured, write_draft
 from tests.owner_process import let_in
 
 
@@ -230,7 +229,7 @@ def test_a_release_that_was_denied_can_no_longer_be_fetched(running: Running, st
 
 
 def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Study) -> None:
-    release.write_draft(running.node, dict.fromkeys(TRAINED, b"secret draft"), "", now())
+    write_draft(running.node, dict.fromkeys(TRAINED, b"secret draft"))
     with channel.mutual(study) as opened:
         stub = service.ReleaseServiceStub(opened)
         for version in (2, 7):
@@ -269,9 +268,7 @@ def test_an_analyst_whose_release_is_recalled_while_it_is_fetched_is_told_so(
 def test_consumer_refuses_a_release_older_than_the_last_one_it_saw(running: Running, study: Study) -> None:
     node = running.node
     made = {**release.trained_artefacts(node, 1), Artefact.DECODER: b"another"}
-    version = release.write_draft(
-        node, made, digests.settings_digest(node, read_settings(node)), now(), rows=rows_of(node)
-    )
+    version = write_draft(node, made)
     record_measured(node, version, (node.releases / "1" / Artefact.CARD.filename).read_bytes())
     decisions.approve(node.folder, by="Dr. Test")
     assert consumer.fetch(study.folder).release.manifest.version == 2

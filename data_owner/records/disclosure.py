@@ -161,26 +161,25 @@ def quantile_table(
     values: NDArray[np.float64],
     minimum_count: int,
     decimals: int,
-    bounds: tuple[float, float] | None = None,
-    beyond: int | None = None,
+    bounds: tuple[float, float] | None,
+    beyond: int,
 ) -> Quantiles:
     """The inverse distribution function of `values` (n,) with no point that stands for too few records.
 
     Each point is an atom or a mean of records that no other point is made of, so points tell no record between them.
-    Beyond either end lie `beyond` records (the minimum count unless given) that no point is made of: a few outliers
-    move nothing, for of declared bounds only the end is public. Beside an atom the table jumps, so that nothing is made
-    up between weights and a 999 for those who were not weighed.
+    Beyond either end lie `beyond` records that no point is made of: a few outliers move nothing, for of declared
+    `bounds` only the end is public. Beside an atom the table jumps, so that nothing is made up between weights and a
+    999 for those who were not weighed.
     """
     ordered = np.sort(values)
     count = len(ordered)
     need = max(minimum_count, int(np.ceil(ATOM_SHARE * count)))
-    outermost = minimum_count if beyond is None else beyond
-    ordered = _few_join_an_atom(ordered, need, outermost)
+    ordered = _few_join_an_atom(ordered, need, beyond)
     atoms = _atoms(ordered, need)
     points: list[tuple[float, float]] = []
     last = 0
     for start, stop in [*atoms, (count, count)]:
-        points += _between_atoms(ordered, last, start, need, outermost)
+        points += _between_atoms(ordered, last, start, need, beyond)
         if start < stop:
             points += [(place, float(ordered[start])) for place in (start, stop)]
         last = stop

@@ -156,7 +156,7 @@ def how_judged(schema: Schema, held_out: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def merged_table(schema: Schema, held_out: pd.DataFrame, rows: str = "records") -> tuple[Table, ...]:
+def merged_table(schema: Schema, held_out: pd.DataFrame, rows: str) -> tuple[Table, ...]:
     """Each column with merged categories, if any: how many are left beside, and of how many held-out `rows`."""
     found = [
         (column.name, len(column.categories) - 1, round(float((held_out[column.name] == MERGED).mean()), 2))
