@@ -9,7 +9,7 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, 
 from numpy.typing import NDArray
 from prdc import prdc
 from sklearn.base import ClassifierMixin
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -80,11 +80,6 @@ def random_forest(seed: int) -> RandomForestClassifier:
     return RandomForestClassifier(TREES, min_samples_leaf=LEAST_LEAF, random_state=seed, n_jobs=-1)
 
 
-def boosting(seed: int) -> HistGradientBoostingClassifier:
-    """A second downstream model, to show that nothing is tuned to the first."""
-    return HistGradientBoostingClassifier(random_state=seed)
-
-
 def downstream_rows(records: int) -> int:
     """Synthetic rows that stand in for so many training records."""
     return min(MOST_ROWS, ROWS_PER_RECORD * records)
@@ -136,11 +131,6 @@ def scores(test: pd.DataFrame, predicted: Integers, schema: Schema, *, large: bo
     """Between all judged groups, or the large ones."""
     groups = judged_groups(group_positions(schema, test))
     return _score_between(outcome(test, schema), predicted, groups, len(schema.target.categories), large)
-
-
-def synthetic_only(rows: pd.DataFrame, schema: Schema) -> Scores:
-    """Trained and tested on synthetic rows, five folds pooled: the Fair4Free paper's own protocol, kept apart."""
-    return scores(rows, out_of_fold(rows, schema), schema)
 
 
 def out_of_fold(rows: pd.DataFrame, schema: Schema) -> Integers:

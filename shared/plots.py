@@ -32,7 +32,6 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
 """Of bars, by the first word of what they are named; all others are of real rows."""
 CATEGORIES = 8
 """Of a column, shown in a panel."""
-MARKERS = "osD^vP*X"
 REFERENCE = re.compile(r'(href="|url\()#([^")]+)')
 """In SVG, to an id of the same picture."""
 METRICS = {
@@ -177,19 +176,14 @@ def curves(
 
 def group_bars(rates: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
     """Positive rate in each group: {series: {group: rate}}. The words say the lowest and the highest."""
-    canvas, axes = _horizontal_bars(rates, "%.2f", "share that is positive")
+    canvas, axes = horizontal_bars(rates, "%.2f", "share that is positive")
     axes.set_xlim(0, 1)
     ends = [(name, each.values()) for name, each in rates.items() if each]
     said = ", ".join(f"{name} {min(values):.2f} and {max(values):.2f}" for name, values in ends)
     return as_svg(canvas, f"{alt} Lowest and highest: {said}." if said else alt)
 
 
-def importance_bars(importance: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
-    """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}."""
-    return as_svg(_horizontal_bars(importance, "%.3f", "accuracy lost when the column is permuted")[0], alt)
-
-
-def _horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str, value: str) -> tuple[Canvas, Axes]:
+def horizontal_bars(named: Mapping[str, Mapping[str, float]], label: str, value: str) -> tuple[Canvas, Axes]:
     """{series: {name: value}}, a bar for each series under each name."""
     names = list(dict.fromkeys(name for series in named.values() for name in series))
     canvas = Canvas(figsize=(9.2, 0.9 + (0.1 + 0.16 * len(named)) * len(names)))
@@ -225,30 +219,6 @@ def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[s
     if found:
         worst = max(found, key=lambda name: found[name][0])
         alt += f" The highest is {found[worst][0]:z.3f}, {worst}; its limit is {limits[worst]:.3f}."
-    return as_svg(canvas, alt)
-
-
-def frontier(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    points: Mapping[str, tuple[float, float]],
-    ratio: str,
-    alt: str,
-) -> Figure:
-    """Fairness (up, a `ratio`) against accuracy (right): named lines and named points of (accuracy, ratio)."""
-    canvas = Canvas(figsize=(9.2, 4.6))
-    axes = canvas.subplots()
-    for colour, (name, places) in zip(cycle(COLOURS), lines.items(), strict=False):
-        axes.plot(*zip(*places, strict=True), color=colour, marker=".", markersize=4, linewidth=1.2, label=name)
-    for index, (name, (across, up)) in enumerate(points.items()):
-        marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # no two of 32 look alike
-        axes.scatter([across], [up], s=46, marker=marker, color=COLOURS[index % len(COLOURS)], label=name)
-    axes.set_xlabel("accuracy on real held-out rows", fontsize=8)
-    axes.set_ylabel(ratio, fontsize=8)
-    axes.set_ylim(top=1.02)
-    axes.tick_params(labelsize=8)
-    plain(axes)
-    if lines or points:
-        axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return as_svg(canvas, alt)
 
 

@@ -26,6 +26,7 @@ from data_owner.benchmark.comparison import Row, Spread
 from data_owner.benchmark.comparison_report import as_report
 from data_owner.benchmark.pairwise import dependence_by_blocks, dependence_by_kernel
 from data_owner.benchmark.penalty import batch, exact
+from data_owner.benchmark.plots import frontier
 from data_owner.benchmark.portrait import importance
 from data_owner.benchmark.run import Request, Written, run
 from data_owner.benchmark.speed import measured
@@ -36,7 +37,6 @@ from data_owner.settings import Policy
 from shared.codec import group_positions, group_sizes
 from shared.errors import BadInput
 from shared.metrics import Integers, design_matrix, outcome, scores
-from shared.plots import frontier
 from shared.progress import quiet
 from shared.schema import MERGED, Schema
 from shared.sketch import draw_frequencies, plug_in_dependence, sketch

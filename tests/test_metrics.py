@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import ClassifierMixin
 
+from data_owner.benchmark.cells import boosting, synthetic_only
 from data_owner.learning import fitting
 from data_owner.measure import measure, reference
 from data_owner.records.disclosure import disclose, tens
@@ -20,7 +21,6 @@ from shared.card import Check
 from shared.codec import group_positions
 from shared.errors import BadInput
 from shared.metrics import (
-    boosting,
     by_chance,
     ceiling,
     density_coverage,
@@ -34,7 +34,6 @@ from shared.metrics import (
     random_forest,
     score,
     scores,
-    synthetic_only,
 )
 from shared.schema import Group, Schema
 from shared.scores import Fidelity, Judgement, Scores

@@ -34,7 +34,7 @@ from shared.card import Card, Check
 from shared.errors import BadInput, VerificationFailure
 from shared.generation import group_shares
 from shared.headlines import score_section, score_verdicts
-from shared.metrics import density_coverage, synthetic_only
+from shared.metrics import density_coverage, out_of_fold, scores
 from shared.report import Report, shown
 from shared.schema import NumericColumn, Quantiles, Schema
 from shared.scores import Scores
@@ -397,7 +397,7 @@ def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(disclosed: tuple[
     synthetic, ceiling, floor = section.tables[0].rows
     assert [synthetic[0], ceiling[0], floor[0]] == BESIDE
     assert synthetic[1:] == found.cells()
-    assert found == synthetic_only(table, schema)
+    assert found == scores(table, out_of_fold(table, schema), schema)
     assert synthetic[3:] == pytest.approx(ceiling[3:]), "who is in which group changes nothing but the ratios"
     assert synthetic[1:3] != ceiling[1:3]
     assert floor[1:3] == (1.0, 1.0)

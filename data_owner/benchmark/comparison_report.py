@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_owner.benchmark.comparison import Comparison, Row
+from data_owner.benchmark.plots import frontier, importance_bars
 from data_owner.benchmark.portrait import Portrait
 from data_owner.benchmark.resampling import LEVEL
 from data_owner.benchmark.table import (
@@ -21,7 +22,6 @@ from data_owner.benchmark.table import (
     sweep_rows,
 )
 from shared.latent_plots import overlay
-from shared.plots import frontier, importance_bars
 from shared.report import Figure, Report, Section, Table, Verdict
 
 
