@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -21,6 +19,7 @@ from protocol.identity import (
     needs_renewal,
 )
 from shared import folder
+from shared.clock import moment
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import BadInput, Unreachable
 from shared.limits import LIMITS
@@ -29,7 +28,7 @@ from shared.limits import LIMITS
 def diagnose(study: Study) -> list[Diagnosis]:
     """Every check, in the order a person would fix them. Raises `BadInput` where there is no study."""
     study.check()
-    now = datetime.now(UTC)
+    now = moment()
 
     def invitation() -> str:
         found = study.invitation()

@@ -26,6 +26,7 @@ from protocol.calls import CLIENT_OPTIONS
 from protocol.invitation import Invitation
 from protocol.root import KeyRole
 from shared import keyring
+from shared.clock import moment
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
@@ -36,7 +37,7 @@ SOON = timedelta(days=14)
 
 def diagnose(node: Node) -> list[Diagnosis]:
     """Every check, in the order a person would fix them."""
-    now = datetime.now(UTC)
+    now = moment()
     checks = {
         "records": _records,
         "policy": _policy,

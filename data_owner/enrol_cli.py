@@ -21,10 +21,9 @@ def enrol(
     json: Json = False,
 ) -> None:
     """List requests to enrol; approve or deny one by fingerprint."""
-    from datetime import UTC, datetime
-
     from data_owner import authority
     from data_owner.node import Node
+    from shared.clock import moment
 
     with shell("enrol", json) as out:
         opened = Node.open(node)
@@ -38,7 +37,7 @@ def enrol(
         if fingerprint is not None:
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
             role = role or PartyRole.ANALYST
-            authority.decide(opened, fingerprint, decision, by=by, now=datetime.now(UTC), role=role)
+            authority.decide(opened, fingerprint, decision, by=by, now=moment(), role=role)
         found = authority.enrolments(opened)
         damaged = [str(error) for error in authority.damaged(opened)]
         lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.invitation import Invitation
 from shared import folder
+from shared.clock import moment, now
 from shared.errors import PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
@@ -101,7 +101,7 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
 
     Raises `PolicyRefusal` where there is none, `Unreachable` where a copy cannot be made or served.
     """
-    versions = list(servable.manifests(node, int(time.time())))
+    versions = list(servable.manifests(node, now()))
     if not versions:
         raise PolicyRefusal("nothing is approved and in date", field="release", remedy="run gate and approve")
     with _copied(node) as copy, _served(copy):
@@ -178,12 +178,12 @@ def _served(copy: Node) -> Iterator[None]:
 
 
 def _let_in(node: Node, invitation: Invitation, name: str) -> Caller:
-    key, now = identity.new_key(), datetime.now(UTC)
+    key, at = identity.new_key(), moment()
     request = identity.new_request(key, name)
-    authority.receive(node, request, now)
+    authority.receive(node, request, at)
     fingerprint = identity.request_fingerprint(request)
-    authority.decide(node, fingerprint, authority.Decision.APPROVED, by=name, now=now)
-    _, certificate = authority.receive(node, request, now)
+    authority.decide(node, fingerprint, authority.Decision.APPROVED, by=name, now=at)
+    _, certificate = authority.receive(node, request, at)
     return Caller(invitation.address, invitation.certificate_authority.encode(), key, certificate)
 
 

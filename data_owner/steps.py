@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +41,7 @@ from data_owner.settings import OwnerSettings
 from protocol.artefacts import release_digest
 from shared import folder
 from shared.canonical import canonical
-from shared.clock import now
+from shared.clock import moment, now
 from shared.errors import BadInput
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
@@ -123,7 +122,7 @@ def init(
         _check_empty(node)  # reading took minutes
         try:
             folder.hide_from_git(node.folder)
-            authority.create_keys(node, settings.name, datetime.now(UTC))
+            authority.create_keys(node, settings.name, moment())
             roots.create(node, settings.name, now())
             Ledger.create(node.ledger)
             Budget.create(node.budget)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
+def moment() -> datetime:
+    """In UTC, as what deals with certificates takes it."""
+    return datetime.now(UTC)
+
+
 def now() -> int:
     """Whole seconds since 1970-01-01 UTC."""
-    return int(datetime.now(UTC).timestamp())
+    return int(moment().timestamp())
 
 
 def minute(at: int) -> str:

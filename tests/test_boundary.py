@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -331,6 +332,15 @@ def test_the_recorder_would_find_a_canary(planted_node: Path, case: Case) -> Non
 in_a_clone = pytest.mark.skipif(
     not (shutil.which("git") and (ROOT / ".git").exists()), reason="the list of files comes from git, for a clone"
 )
+
+
+def test_what_decides_takes_the_time_as_a_value() -> None:
+    """It is read in one place alone."""
+    sources = [
+        path for part in ("consumer", "data_owner", "protocol", "shared") for path in (ROOT / part).rglob("*.py")
+    ]
+    reading = [path for path in sources if re.search(r"datetime\.now\(|\btime\.time\(", path.read_text("utf-8"))]
+    assert reading == [ROOT / "shared" / "clock.py"]
 
 
 @in_a_clone

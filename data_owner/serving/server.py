@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -51,7 +50,7 @@ from protocol.refusals import Expired, RuleBroken
 from protocol.root import check_in_date
 from protocol.trust import TrustedRelease
 from shared import folder, signals
-from shared.clock import now
+from shared.clock import moment, now
 from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
 from shared.limits import LIMITS
 
@@ -170,7 +169,7 @@ def _serve(
         try:
             _check_servable(node)
             Ledger.check_writable(node.ledger)
-            authority.server_certificate(node, datetime.now(UTC))  # no handshake renews it while nobody calls
+            authority.server_certificate(node, moment())  # no handshake renews it while nobody calls
         except Fair4FreeError:
             return False
         return True
@@ -332,7 +331,7 @@ class Enrolments(service.EnrolmentServiceServicer):
 
     def _receive(self, request: bytes, address: str) -> tuple[authority.Decision, bytes]:
         try:
-            return authority.receive(self._node, request, datetime.now(UTC), address)
+            return authority.receive(self._node, request, moment(), address)
         except PolicyRefusal:
             self._metrics.refused.labels("pending").inc()
             raise

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import grpc
 
 from data_owner import authority
 from data_owner.node import Node
+from shared.clock import moment
 
 
 class ServerCertificate:
@@ -29,7 +28,7 @@ class ServerCertificate:
         return self._load(current) if current != self._loaded else None  # type: ignore[return-value]
 
     def _current(self) -> bytes:
-        return authority.server_certificate(self._node, datetime.now(UTC))
+        return authority.server_certificate(self._node, moment())
 
     def _load(self, certificate: bytes) -> grpc.ServerCertificateConfiguration:
         self._loaded = certificate
