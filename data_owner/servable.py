@@ -16,7 +16,6 @@ from protocol.signing import Kind
 from protocol.trust import TrustedRelease, verify_release
 from shared import folder
 from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, VerificationFailure
-from shared.limits import LIMITS
 
 
 class NotServed(BadInput):
@@ -58,7 +57,7 @@ def _offered(node: Node, version: int, now: int) -> Manifest | None:
     if release.status(node, version).state not in SERVABLE:
         return None
     manifest = read_manifest(node, version)
-    if manifest.created > now + LIMITS.clock_skew_seconds:
+    if manifest.is_from_the_future(now):
         raise PolicyRefusal(
             f"approved while the clock was ahead: no consumer accepts it before "
             f"{datetime.fromtimestamp(manifest.created, UTC):%Y-%m-%d %H:%M} UTC",
@@ -66,7 +65,7 @@ def _offered(node: Node, version: int, now: int) -> Manifest | None:
             remedy="set the clock if it is wrong now; else run train, gate, approve, and leave this one undenied: "
             "a denial covers the same bytes",
         )
-    return manifest if now < manifest.expires else None
+    return None if manifest.has_expired(now) else manifest
 
 
 def faults(node: Node, now: int, root: Root) -> dict[int, Fair4FreeError]:

@@ -49,3 +49,10 @@ class Manifest(Document):
         if not 0 < self.expires - self.created <= LIMITS.release_days * 86_400:
             raise ValueError(f"expires must follow created by {LIMITS.release_days} days at most")
         return self
+
+    def has_expired(self, now: int) -> bool:
+        return now >= self.expires
+
+    def is_from_the_future(self, now: int) -> bool:
+        """Whether it was made later than clocks that differ a little explain."""
+        return self.created > now + LIMITS.clock_skew_seconds

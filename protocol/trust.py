@@ -150,9 +150,9 @@ def verify_manifest(
     found = Manifest.from_bytes(manifest)
     if found.node != root.node or found.version != version:
         raise WrongNode("not the release that was asked for", field="manifest", remedy=AGAIN)
-    if now >= found.expires:
+    if found.has_expired(now):
         raise Expired("the release has expired", field="manifest", remedy="ask the owner for a new release")
-    if found.created > now + LIMITS.clock_skew_seconds:
+    if found.is_from_the_future(now):
         raise Expired("the release is from the future", field="manifest", remedy=CLOCK)
     if found.version < last_seen.release:
         raise Rollback("older than a release already seen", field="manifest", remedy=ASK_OWNER)
