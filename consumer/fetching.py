@@ -23,12 +23,13 @@ from protocol.trust import (
     LastSeen,
     LogProof,
     TrustedRelease,
+    choose_version,
     verify_logged,
     verify_manifest,
     verify_release,
 )
 from shared import folder
-from shared.errors import BadInput, PolicyRefusal, VerificationFailure
+from shared.errors import BadInput, VerificationFailure
 from shared.limits import LIMITS
 from shared.progress import Progress, quiet
 
@@ -89,7 +90,7 @@ def _fetch(
 ) -> tuple[Fetched, LastSeen]:
     """A release that verifies under the newest root followed, and what the study has seen with it; both are kept."""
     updated = trust_update.update(study, stub, now)
-    version = _chosen(updated, version)
+    version = choose_version(updated.freshness, updated.last_seen, version)
     answer = channel.when_admitted(stub.GetManifest, wire.GetManifestRequest(version=version))
     manifest = verify_manifest(
         updated.root,
@@ -172,35 +173,6 @@ def readable(study: Study) -> tuple[Artefact, ...]:
     """What the manifest names and this study's role may read."""
     role = certificate_role(study.read_certificate())
     return tuple(kind for kind in PAYLOAD if may_read(role, kind))
-
-
-def _chosen(updated: trust_update.Updated, asked: int | None) -> int:
-    """The release that was asked for, or the newest. Raises unless the owner lists it and the study may go on to it."""
-    listed = [each.version for each in updated.freshness.releases]
-    newest, held = max(listed, default=0), updated.last_seen.release
-    if newest < held:
-        raise PolicyRefusal(
-            f"the owner no longer serves release {held}, which this study holds, nor a newer one: it was recalled or "
-            "has ended",
-            field="version",
-            remedy="ask the owner, by telephone, whether what was made from it may be used",
-        )
-    if not newest:
-        raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
-    if asked is None:
-        return newest
-    if asked < held:
-        raise BadInput(
-            f"this study holds release {held}, and goes back to no older one",
-            field="--version",
-            remedy="leave it out, or fetch the older release into a new study",
-        )
-    if asked not in listed:
-        there = ", ".join(str(version) for version in listed if version >= held)
-        raise BadInput(
-            f"the owner serves no release {asked}", field="--version", remedy=f"give one that it serves: {there}"
-        )
-    return asked
 
 
 def _receive(stub: service.ReleaseServiceStub, manifest: Manifest, kind: Artefact) -> bytes:

@@ -1,6 +1,6 @@
 """Bringing what a study trusts up to date: roots one by one, what is fresh, and how the egress log has grown.
 
-A thin shell over `protocol`: it calls, verifies and keeps; it decides nothing.
+A thin shell over `protocol`: it calls, has what comes verified and keeps it. Of its own it only limits how much comes.
 """
 
 from __future__ import annotations

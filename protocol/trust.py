@@ -1,7 +1,8 @@
-"""Every rule by which a consumer trusts a release. Pure: bytes and what was last seen in, verified values out.
+"""The rules by which a consumer trusts a release. Pure: bytes and what was last seen in, verified values out.
 
-Order matters: length before digest, digest and signature before parsing, parsing before use. After The Update
-Framework, specification 1.0 section 5: root, then freshness, then manifest, then artefacts; then the egress log.
+Those for roots and for freshness are in the modules of that name. Order matters: length before digest, digest and
+signature before parsing, parsing before use. After The Update Framework, specification 1.0 section 5: root, then
+freshness, then manifest, then artefacts; then the egress log.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import HEX, LARGEST_EXACT, LAST_VERSION, Document, Sha256
 from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.entry import Approval, parse_entry
+from protocol.freshness import Freshness
 from protocol.manifest import Digest, Manifest
 from protocol.merkle import EMPTY, verify_consistency, verify_inclusion
 from protocol.refusals import (
@@ -38,7 +40,7 @@ from protocol.refusals import (
 )
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, PolicyRefusal, VerificationFailure
 from shared.limits import LIMITS
 
 
@@ -140,6 +142,39 @@ class LogProof(Document):
                 verify_checkpoint(root, self.checkpoint.encode())
                 return root
         raise UnderThreshold("not signed by the log's keys of any root since the invitation", field="log", remedy=AGAIN)
+
+
+def choose_version(freshness: Freshness, last_seen: LastSeen, asked: int | None) -> int:
+    """The release that was asked for, the newest if None.
+
+    Raises `PolicyRefusal` where what the study holds was recalled and none is newer, `BadInput` for a release that is
+    older than that or that the owner does not list.
+    """
+    listed = [each.version for each in freshness.releases]
+    newest, held = max(listed, default=0), last_seen.release
+    if newest < held:
+        raise PolicyRefusal(
+            f"the owner no longer serves release {held}, which this study holds, nor a newer one: it was recalled or "
+            "has ended",
+            field="version",
+            remedy="ask the owner, by telephone, whether what was made from it may be used",
+        )
+    if not newest:
+        raise BadInput("the owner serves no release", field="version", remedy="ask the owner to approve one")
+    if asked is None:
+        return newest
+    if asked < held:
+        raise BadInput(
+            f"this study holds release {held}, and goes back to no older one",
+            field="--version",
+            remedy="leave it out, or fetch the older release into a new study",
+        )
+    if asked not in listed:
+        there = ", ".join(str(version) for version in listed if version >= held)
+        raise BadInput(
+            f"the owner serves no release {asked}", field="--version", remedy=f"give one that it serves: {there}"
+        )
+    return asked
 
 
 def verify_manifest(
