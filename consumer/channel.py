@@ -84,9 +84,14 @@ def until_through(attempt: Callable[[], Answer], seconds: float, received: Calla
         try:
             return attempt()
         except grpc.RpcError as error:
-            failures = 1 if received() > before else failures + 1
-            before = received()
-            wait = LIMITS.first_wait_seconds * 2 ** (failures - 1) if error.code() in CUT else told_to_wait(error)
+            nothing_new = received() == before
+            failures, before = failures + 1 if nothing_new else 1, received()
+            if error.code() is grpc.StatusCode.INTERNAL and nothing_new:  # the owner's own word, not a cut
+                raise
+            if error.code() in CUT:
+                wait = LIMITS.first_wait_seconds * 2 ** (failures - 1)
+            elif (wait := told_to_wait(error)) is not None:
+                until += wait
             if wait is None or failures == LIMITS.attempts or time.monotonic() >= until:
                 raise
         time.sleep(wait)

@@ -119,7 +119,7 @@ def deny(path: Path | str, *, by: str, reason: str, version: int | None = None) 
 def write_privacy_report(path: Path | str, *, version: int | None = None) -> Path:
     """Write what a privacy officer reads about a release, the newest unless named. Returns the page.
 
-    Raises `BadInput` if there is none of that number, `PolicyRefusal` if it was not attacked.
+    Raises `BadInput` if there is none of that number, `PolicyRefusal` if it was not attacked or its gate was cut off.
     """
     node = Node.open(path)
     chosen = _known(node, version)

@@ -26,6 +26,8 @@ CLIENT_OPTIONS = (
     ("grpc.keepalive_time_ms", int(LIMITS.client_keepalive_seconds * 1000)),
     ("grpc.keepalive_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
     ("grpc.http2.ping_timeout_ms", int(LIMITS.unanswered_seconds * 1000)),
+    # without it no more is under way than a slow line brings before a ping's answer is due
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.enable_channelz", 0),
     ("grpc.enable_http_proxy", 0),

@@ -104,7 +104,7 @@ class Limits:
     handshake_seconds: float = 10.0
     keepalive_seconds: float = 30.0
     client_keepalive_seconds: float = 10.0
-    unanswered_seconds: float = 5.0
+    unanswered_seconds: float = 20.0
     connection_idle_seconds: float = 300.0
     connection_age_seconds: float = 3600.0
     watch_seconds: float = 0.5

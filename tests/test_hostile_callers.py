@@ -311,6 +311,25 @@ def test_a_connection_that_died_without_a_word_is_left_for_another(
     assert taken < 10
 
 
+def test_a_slow_line_is_not_taken_for_a_dead_one(
+    owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = {name: value for name, value in CLIENT_OPTIONS if "keepalive" in name or "ping" in name}
+    options = [(name, min(value, 500) if name in at_once else value) for name, value in CLIENT_OPTIONS]
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", options)
+
+    def slowly(number: int, data: bytes, sink: socket.socket) -> bool:
+        sink.sendall(data)
+        time.sleep(len(data) / 1_200_000)
+        return True
+
+    proxy = Proxy(owner.address, slowly)
+    through(study, proxy)
+    consumer.fetch(study.folder, version=2)
+    proxy.close()
+    assert proxy.connections == 1
+
+
 def test_an_owner_that_drips_is_given_up_and_nothing_is_kept(
     owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def called(address: str, host_name: str) -> str:
 
 def _is_every_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+        found = ipaddress.ip_address(host.strip("[]"))
     except ValueError:  # a name
         return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_unspecified

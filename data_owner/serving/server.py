@@ -164,7 +164,7 @@ def _serve(
     started = threading.Event()
 
     def is_ready() -> bool:
-        if not started.is_set() or stopping.is_set():
+        if not started.is_set():
             return False
         try:
             _check_servable(node)
@@ -172,7 +172,7 @@ def _serve(
             authority.server_certificate(node, moment())  # no handshake renews it while nobody calls
         except Fair4FreeError:
             return False
-        return True
+        return not stopping.is_set()
 
     oversight = Oversight(is_ready)
     releases, enrolment = release_server(node, oversight), enrolment_server(node, oversight)
