@@ -263,6 +263,14 @@ def through(study: Study, proxy: Proxy) -> None:
     folder.write(study.invitation_file, study.invitation().model_copy(update={"address": proxy.address}).to_bytes())
 
 
+def asks_after(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """A consumer that asks whether the owner is there, and waits for the answer, for so many milliseconds."""
+    options = [
+        (name, min(value, most) if "keepalive" in name or "ping" in name else value) for name, value in CLIENT_OPTIONS
+    ]
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", options)
+
+
 def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(owner: OwnerProcess, study: Study) -> None:
     passed: dict[int, int] = {}
 
@@ -286,9 +294,7 @@ def test_a_transfer_cut_mid_stream_is_taken_up_where_it_stopped(owner: OwnerProc
 def test_a_connection_that_died_without_a_word_is_left_for_another(
     owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = {name: value for name, value in CLIENT_OPTIONS if "keepalive" in name or "ping" in name}
-    options = [(name, min(value, 1000) if name in at_once else value) for name, value in CLIENT_OPTIONS]
-    monkeypatch.setattr(channel, "CLIENT_OPTIONS", options)
+    asks_after(monkeypatch, 1000)
     monkeypatch.setattr(fetching, "LIMITS", dataclasses.replace(LIMITS, stream_seconds=10.0))
     passed, over = 0, threading.Event()
 
@@ -314,9 +320,7 @@ def test_a_connection_that_died_without_a_word_is_left_for_another(
 def test_a_slow_line_is_not_taken_for_a_dead_one(
     owner: OwnerProcess, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = {name: value for name, value in CLIENT_OPTIONS if "keepalive" in name or "ping" in name}
-    options = [(name, min(value, 500) if name in at_once else value) for name, value in CLIENT_OPTIONS]
-    monkeypatch.setattr(channel, "CLIENT_OPTIONS", options)
+    asks_after(monkeypatch, 500)
 
     def slowly(number: int, data: bytes, sink: socket.socket) -> bool:
         sink.sendall(data)
