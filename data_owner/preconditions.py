@@ -90,7 +90,7 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     if settings.privacy is not None:
         return ""
     if own is not None:
-        _rows(node, own)
+        _rows(node, own)  # damaged, they could not be held against later ones
     with Ledger(node.ledger) as log:
         kept = {version: _rows(node, version) for version in log.approved()}
     minimum_count = settings.policy.minimum_count

@@ -71,13 +71,12 @@ def secret_parts(schema: Schema, secret: Tensor) -> dict[str, Flags]:
 
 def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     """Whether the decoder's guess of each record's secret column (n,) is right, (n,) bool."""
-    layout = Layout(released.schema)
     known = one_hot(secret, released.columns) == 0
     z = search(released, records, known).z
     with torch.no_grad():
         outputs = decoded(released, z, records, known)
         label = released.decoder.label(z).argmax(1)
-        mixtures, _, of_levels = layout.split(outputs)
+        mixtures, _, of_levels = released.layout.split(outputs)
         edges = bin_edges()
         mass = torch.stack(
             [log_mass(mixtures, *(edge.expand(mixtures.shape[:2]) for edge in pair)) for pair in edges], 2

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -40,6 +41,10 @@ class Released:
     schema: Schema
     decoder: Decoder
     statistics: LatentStatistics
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout(self.schema)
 
     @property
     def columns(self) -> int:
@@ -72,7 +77,7 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded, known: Tenso
     Columns are the numbers, then the categories, then the target; of pictures, the picture and the target. A missing
     number counts as its flag alone. known: columns the attacker knows, (n, columns) bool, all if not given.
     """
-    layout = Layout(released.schema)
+    layout = released.layout
     outputs = decoded(released, z, records, known)
     label = _chosen(released.decoder.label(z), records.target)
     if released.schema.image is not None:
@@ -94,7 +99,7 @@ def decoded(released: Released, z: Tensor, records: Encoded, known: Tensor | Non
     links = released.decoder.gap_links
     if links is None:
         return outputs
-    layout = Layout(released.schema)
+    layout = released.layout
     gaps = gaps_of(layout, records)
     if known is not None:
         gaps = torch.where(known[:, list(layout.gaps)], gaps, _chances(layout, outputs))
