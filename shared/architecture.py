@@ -38,8 +38,8 @@ class _Common(Frozen):
 
 
 class Architecture(_Common):
-    """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many columns have gaps
-    that are linked; none where at most one has any, and in releases from before they were."""
+    """A perceptron whose outputs are the parameters of a table's columns. `gaps`: how many numeric columns
+    have gaps that are linked; none where at most one has any, and in releases from before they were."""
 
     kind: Literal["tabular"] = "tabular"
     outputs: int = Field(ge=1, le=LIMITS.table_outputs)
@@ -60,7 +60,7 @@ class Architecture(_Common):
     def for_schema(
         cls, schema: Schema, latent: int, hidden: tuple[int, ...], head: tuple[int, ...], *, linked_gaps: bool = True
     ) -> Self:
-        gaps = len(Layout(schema).gaps)
+        optional = len(Layout(schema).optional)
         return cls(
             latent=latent,
             groups=len(schema.groups),
@@ -68,12 +68,12 @@ class Architecture(_Common):
             outputs=Layout(schema).width,
             hidden=hidden,
             head=head,
-            gaps=gaps if linked_gaps and gaps > 1 else 0,
+            gaps=optional if linked_gaps and optional > 1 else 0,
         )
 
     def fits(self, schema: Schema) -> bool:
         layout = Layout(schema)
-        sizes = self.outputs == layout.width and self.gaps in (0, len(layout.gaps))
+        sizes = self.outputs == layout.width and self.gaps in (0, len(layout.optional))
         return schema.image is None and self._joins(schema) and sizes
 
     def body(self) -> nn.Module:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -53,20 +52,6 @@ class Layout:
     def optional(self) -> tuple[int, ...]:
         """Positions, among the numeric columns, of those that may be missing."""
         return tuple(index for index, column in enumerate(self.numeric) if column.optional)
-
-    @cached_property
-    def gaps(self) -> tuple[int, ...]:
-        """Positions, among the numeric columns and then the categorical ones, of all that may be missing."""
-        first = len(self.numeric)
-        return (*self.optional, *(first + place for place, column in enumerate(self.categorical) if column.optional))
-
-    @cached_property
-    def missing(self) -> tuple[int, ...]:
-        """Which output says of each of `gaps` that it is missing."""
-        flags, *ends = accumulate(self.widths)
-        first = len(self.numeric)
-        of_numbers = range(flags, flags + len(self.optional))
-        return (*of_numbers, *(ends[1 + place - first] - 1 for place in self.gaps if place >= first))
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -213,16 +198,11 @@ def dense(layout: Layout, encoded: Encoded) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def gaps_of(layout: Layout, encoded: Encoded) -> Tensor:
-    """Which of `layout.gaps` each record has, (n, gaps), 0 or 1."""
-    missing = torch.tensor(layout.widths[2:], device=encoded.levels.device) - 1
-    return torch.cat([encoded.absent, encoded.levels == missing], 1)[:, list(layout.gaps)].float()
-
-
-def given_gaps(layout: Layout, outputs: Tensor, gaps: Tensor, links: Tensor) -> Tensor:
-    """Decoder outputs (n, layout.width) whose logits of missing values know of the gaps before them: what is measured
-    together is missing together. gaps: (n, gaps), 0 or 1, or how likely; links: the decoder's `gap_links`."""
-    return outputs.index_add(1, torch.tensor(layout.missing, device=outputs.device), gaps @ links.T)
+def gap_logits(absent: Tensor, flags: Tensor, links: Tensor | None) -> Tensor:
+    """Log-odds of gaps in each record's numbers (n, optional), given those before them: what is measured together is
+    missing together. absent: what z and s say of them; flags: the gaps, 0 or 1, or how likely; links: the decoder's
+    `gap_links`."""
+    return absent if links is None else absent + flags @ links.T
 
 
 def sample(layout: Layout, outputs: Tensor, links: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -230,31 +210,27 @@ def sample(layout: Layout, outputs: Tensor, links: Tensor | None, generator: tor
 
     Returns (n, numeric + optional + categorical): normal scores, missing flags (0/1) and category positions.
     """
-    numeric, flags = len(layout.numeric), len(layout.optional)
-    uniform = torch.rand(len(outputs), flags + len(layout.categorical), generator=generator)
+    numeric = len(layout.numeric)
+    uniform = torch.rand(len(outputs), len(layout.optional) + len(layout.categorical), generator=generator)
     drawn = torch.empty(len(outputs), numeric + uniform.shape[1])
     mixtures, absent, levels = layout.split(outputs)
     drawn[:, :numeric] = draw(mixtures, generator)
-    gaps = outputs.new_zeros(len(outputs), len(layout.gaps))
-
-    def told(place: int) -> Tensor | float:
-        """What the gaps before this one add to its logit."""
-        return 0.0 if links is None else gaps[:, :place] @ links[place, :place]
-
-    for place in range(flags):
-        gaps[:, place] = uniform[:, place] < torch.sigmoid(absent[:, place] + told(place))
-    drawn[:, numeric : numeric + flags] = gaps[:, :flags]
-    place = flags
-    for index, (column, logits) in enumerate(zip(layout.categorical, levels, strict=True), flags):
-        if column.optional:
-            logits = logits.clone()
-            logits[:, -1] += told(place)
-        level = sample_level(logits, uniform[:, index])
-        if column.optional:
-            gaps[:, place] = level == len(column.categories)
-            place += 1
-        drawn[:, numeric + index] = level
+    flags = len(layout.optional)
+    drawn[:, numeric : numeric + flags] = _draw_gaps(absent, links, uniform[:, :flags])
+    for index, logits in enumerate(levels):
+        drawn[:, numeric + flags + index] = sample_level(logits, uniform[:, flags + index])
     return drawn
+
+
+def _draw_gaps(absent: Tensor, links: Tensor | None, uniform: Tensor) -> Tensor:
+    """Gaps by their log-odds, 0 or 1, (n, optional): each, where they are linked, after those before it."""
+    if links is None:
+        return (uniform < torch.sigmoid(absent)).float()
+    gaps = torch.zeros_like(absent)
+    for place in range(absent.shape[1]):
+        logit = absent[:, place] + gaps[:, :place] @ links[place, :place]
+        gaps[:, place] = uniform[:, place] < torch.sigmoid(logit)
+    return gaps
 
 
 def sample_level(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Decoder(nn.Module):
 
     @property
     def gap_links(self) -> Tensor | None:
-        """What a gap adds to the log-odds of one in each later column, (gaps, gaps), later by earlier."""
+        """What a gap adds to the log-odds of one in each later numeric column, (gaps, gaps), later by earlier."""
         if self.links is None or not isinstance(self.architecture, Architecture):
             return None
         gaps = self.architecture.gaps

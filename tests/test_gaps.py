@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import logsigmoid
 
 from data_owner.attacks import linkability
 from data_owner.attacks.search import Released, log_likelihood
@@ -16,8 +17,9 @@ from data_owner.learning.teacher import TeacherSettings
 from data_owner.learning.training import train_teacher
 from data_owner.records.disclosure import disclose
 from data_owner.records.ingest import ingest
+from protocol.artefacts import Artefact
 from shared.architecture import Architecture
-from shared.codec import Encoded, Layout, encode, given_gaps, sample
+from shared.codec import Encoded, Layout, encode, gap_logits, sample
 from shared.decoder import Decoder
 from shared.errors import VerificationFailure
 from shared.generation import Synthesiser
@@ -28,57 +30,42 @@ from shared.student import Student
 from tests.conftest import QUICK, patients, settings_for
 
 PANEL = ("sodium", "potassium", "urea")
-Pattern = tuple[bool, ...]
 
 
 @pytest.fixture(scope="module")
 def with_a_panel() -> tuple[Schema, pd.DataFrame]:
-    """Of each patient all three of a panel were measured and the ward written down, or nothing was, and nothing else
-    tells of whom."""
+    """Of each patient all three of a panel were measured or none was, and nothing else tells of whom."""
     table, draw = patients(1500), np.random.default_rng(0)
     absent = draw.random(len(table)) < 0.4
     for name in PANEL:
         table[name] = np.where(absent, np.nan, draw.normal(5.0, 1.0, len(table)).round(1))
-    table["ward"] = pd.Series(draw.choice(["surgery", "medicine"], len(table)), dtype="str").mask(absent)
     return disclose(ingest(table, settings_for(table)), 10)
 
 
-def _chances_of_patterns(layout: Layout, outputs: torch.Tensor, links: torch.Tensor) -> dict[Pattern, float]:
-    """How likely each pattern of gaps is, by outputs (1, width)."""
-    patterns = torch.tensor(list(product((0.0, 1.0), repeat=len(layout.gaps))), dtype=outputs.dtype)
-    told = given_gaps(layout, outputs.expand(len(patterns), -1), patterns, links)
-    _, absent, levels = layout.split(told)
-    optional = [level for level, column in zip(levels, layout.categorical, strict=True) if column.optional]
-    chances = torch.cat([absent.sigmoid(), *(level.softmax(1)[:, -1:] for level in optional)], 1)
-    likely = torch.where(patterns > 0, chances, 1.0 - chances).prod(1)
-    return {tuple(map(bool, pattern)): float(each) for pattern, each in zip(patterns, likely, strict=True)}
+@given(
+    st.lists(st.floats(-5.0, 5.0), min_size=3, max_size=3),
+    st.lists(st.lists(st.floats(-5.0, 5.0), min_size=3, max_size=3), min_size=3, max_size=3),
+)
+def test_the_probabilities_of_all_patterns_add_up_to_one(absent: list[float], links: list[list[float]]) -> None:
+    patterns = torch.tensor(list(product((0.0, 1.0), repeat=3)), dtype=torch.float64)
+    logits = gap_logits(
+        torch.tensor(absent, dtype=torch.float64).expand(8, 3), patterns, torch.tensor(links).double().tril(-1)
+    )
+    assert float(logsigmoid((2.0 * patterns - 1.0) * logits).sum(1).exp().sum()) == pytest.approx(1.0)
 
 
-@given(st.integers(0, 2**32), st.floats(0.0, 3.0))
-def test_the_probabilities_of_all_patterns_add_up_to_one(
-    with_a_panel: tuple[Schema, pd.DataFrame], seed: int, strength: float
-) -> None:
-    layout, draw = Layout(with_a_panel[0]), torch.Generator().manual_seed(seed)
-    outputs = strength * torch.randn(1, layout.width, generator=draw, dtype=torch.float64)
-    links = strength * torch.randn(5, 5, generator=draw, dtype=torch.float64).tril(-1)
-    assert sum(_chances_of_patterns(layout, outputs, links).values()) == pytest.approx(1.0)
-
-
-def test_gaps_of_numbers_and_of_text_are_drawn_as_often_as_their_probabilities_say(
-    with_a_panel: tuple[Schema, pd.DataFrame],
-) -> None:
-    layout, draw = Layout(with_a_panel[0]), torch.Generator().manual_seed(0)
-    assert (len(layout.gaps), len(layout.optional)) == (5, 4)
-    links = 2.0 * torch.randn(5, 5, generator=draw).tril(-1)
-    outputs = torch.randn(1, layout.width, generator=draw)
-    drawn = sample(layout, outputs.expand(200_000, -1), links, draw)
-    numeric, flags = len(layout.numeric), len(layout.optional)
-    ward = layout.gaps[-1] + flags
-    of_ward = drawn[:, ward : ward + 1] == len(layout.categorical[0].categories)
-    missing = torch.cat([drawn[:, numeric : numeric + flags] > 0, of_ward], 1)
-    for pattern, expected in _chances_of_patterns(layout, outputs, links).items():
-        found = (missing == torch.tensor(pattern)).all(1).float().mean()
-        assert float(found) == pytest.approx(expected, abs=0.005)
+def test_gaps_are_drawn_as_often_as_their_probabilities_say(with_a_panel: tuple[Schema, pd.DataFrame]) -> None:
+    layout = Layout(with_a_panel[0])
+    count = len(layout.optional)
+    draw = torch.Generator().manual_seed(0)
+    links = torch.randn(count, count, generator=draw).tril(-1) * 2.0
+    outputs = torch.zeros(200_000, layout.width)
+    numeric = len(layout.numeric)
+    flags = sample(layout, outputs, links, draw)[:, numeric : numeric + count]
+    for pattern in torch.tensor(list(product((0.0, 1.0), repeat=count))):
+        logits = gap_logits(torch.zeros(1, count), pattern.unsqueeze(0), links)
+        expected = float(logsigmoid((2.0 * pattern - 1.0) * logits).sum().exp())
+        assert float((flags == pattern).all(1).float().mean()) == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize("linked", [True, False])
@@ -93,7 +80,7 @@ def test_a_teacher_learns_which_columns_are_missing_together(
     decoder = Decoder.from_bytes(trained.teacher.decoder.to_bytes(), schema)
     torch.manual_seed(0)
     rows = Synthesiser(schema, decoder, trained.statistics, Student(settings.latent).eval()).table(seed=0, rows=2000)
-    absent = rows[[*PANEL, "ward"]].isna()
+    absent = rows[list(PANEL)].isna()
     together = float((absent.all(axis=1) | ~absent.any(axis=1)).mean())
     assert (together > 0.95) == linked
     assert float(absent["urea"].mean()) == pytest.approx(0.4, abs=0.08)
@@ -111,7 +98,7 @@ def linked(with_a_panel: tuple[Schema, pd.DataFrame]) -> tuple[Released, Encoded
         weights.detach().zero_()
     first, second = (_flag(layout, name) for name in PANEL[:2])
     assert first < second
-    places = torch.tril_indices(len(layout.gaps), len(layout.gaps), -1)
+    places = torch.tril_indices(len(layout.optional), len(layout.optional), -1)
     assert decoder.links is not None
     decoder.links.detach()[(places[0] == second) & (places[1] == first)] = 8.0
     decoder.body[-1].bias.detach()[_absent(layout)[second]] = -4.0  # type: ignore[index, union-attr]
@@ -163,8 +150,8 @@ def test_no_unknown_gap_tells_of_a_known_one(linked: tuple[Released, Encoded]) -
 def test_links_fit_the_schema_or_are_none(with_a_panel: tuple[Schema, pd.DataFrame]) -> None:
     schema, _ = with_a_panel
     made = Architecture.for_schema(schema, 4, (8,), (8,))
-    assert made.gaps == len(Layout(schema).gaps) == 5
-    for gaps, fits in ((5, True), (0, True), (4, False), (6, False)):
+    assert made.gaps == len(Layout(schema).optional) == 4
+    for gaps, fits in ((4, True), (0, True), (3, False), (5, False)):
         decoder = Decoder(made.model_copy(update={"gaps": gaps}))
         if fits:
             assert Decoder.from_bytes(decoder.to_bytes(), schema).architecture.gaps == gaps
@@ -174,10 +161,7 @@ def test_links_fit_the_schema_or_are_none(with_a_panel: tuple[Schema, pd.DataFra
 
 
 def test_a_decoder_without_links_is_as_programs_read_it_before_there_were_any(
-    with_a_panel: tuple[Schema, pd.DataFrame],
+    artefacts: dict[Artefact, bytes], with_a_panel: tuple[Schema, pd.DataFrame]
 ) -> None:
-    made = (
-        Decoder(Architecture.for_schema(with_a_panel[0], 4, (8,), (8,), linked_gaps=linked)).to_bytes()
-        for linked in (False, True)
-    )
-    assert [b"gaps" in each for each in made] == [False, True]
+    linked = Decoder(Architecture.for_schema(with_a_panel[0], 4, (8,), (8,))).to_bytes()
+    assert (b"gaps" in artefacts[Artefact.DECODER], b"gaps" in linked) == (False, True)

@@ -311,12 +311,10 @@ def test_a_decoder_of_another_schema_is_refused(artefacts: dict[Artefact, bytes]
         Decoder.from_bytes(artefacts[Artefact.DECODER], fewer)
 
 
-def test_the_decoder_holds_its_body_a_head_that_reads_z_alone_and_links_of_gaps(
-    artefacts: dict[Artefact, bytes],
-) -> None:
+def test_the_decoder_holds_its_body_and_a_head_that_reads_z_alone(artefacts: dict[Artefact, bytes]) -> None:
     schema = Schema.from_bytes(artefacts[Artefact.SCHEMA])
     decoder = Decoder.from_bytes(artefacts[Artefact.DECODER], schema)
-    assert {name.split(".")[0] for name in decoder.state_dict()} == {"body", "head", "links"}
+    assert {name.split(".")[0] for name in decoder.state_dict()} == {"body", "head"}
     first: Tensor = decoder.head[0].weight  # type: ignore[assignment, union-attr]
     assert first.shape[1] == decoder.architecture.latent
     assert sum(value.numel() for value in decoder.state_dict().values()) == decoder.architecture.parameters

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from data_owner.attacks.attack import Attack
 from data_owner.attacks.outcome import Flags, Guesses, Result, outcomes
-from data_owner.attacks.search import Released, decoded, search
+from data_owner.attacks.search import Released, search
 from data_owner.attacks.targets import Targets
 from shared.codec import Encoded, Layout, normal_score
 from shared.logistic import log_mass
@@ -74,7 +74,7 @@ def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     known = one_hot(secret, released.columns) == 0
     z = search(released, records, known).z
     with torch.no_grad():
-        outputs = decoded(released, z, records, known)
+        outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
         label = released.decoder.label(z).argmax(1)
         mixtures, _, of_levels = released.layout.split(outputs)
         edges = bin_edges()

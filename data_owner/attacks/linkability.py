@@ -52,20 +52,12 @@ def link(released: Released, records: Encoded, known: Tensor, linked: Tensor, ge
     columns = torch.zeros(released.columns, dtype=torch.bool).index_fill(0, known, True)
     told = columns.expand(len(records), -1)
     z = search(released, records, told).z
-    count = records.absent.shape[1]
-    numbers, levels = columns[:count], columns[count:-1]
+    numbers = columns[: records.absent.shape[1]]
     with torch.no_grad():
         others = torch.cat([torch.arange(len(records)).unsqueeze(1), _decoys(records, generator)], 1)
         candidates = [records[each] for each in others.unbind(1)]
         # a candidate is weighed with the gaps that the attacker holds of the person
-        held = [
-            replace(
-                each,
-                absent=torch.where(numbers, records.absent, each.absent),
-                levels=torch.where(levels, records.levels, each.levels),
-            )
-            for each in candidates
-        ]
+        held = [replace(each, absent=torch.where(numbers, records.absent, each.absent)) for each in candidates]
         scores = torch.stack([log_likelihood(released, z, each, told)[:, linked].sum(1) for each in held], 1)
     # decoys with the same values cannot be told apart: one of all that tie is picked
     best = scores.amax(1)

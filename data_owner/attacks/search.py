@@ -22,7 +22,7 @@ from torch.nn.functional import logsigmoid, one_hot
 
 from data_owner.learning.image_encoder import reconstruction
 from protocol.artefacts import TRAINED, Artefact
-from shared.codec import Encoded, Layout, gaps_of, given_gaps
+from shared.codec import Encoded, Layout, gap_logits
 from shared.decoder import Decoder
 from shared.generation import parse_release
 from shared.logistic import log_mass
@@ -75,10 +75,11 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded, known: Tenso
     """log p(column | z, s) of each record at its own z (n, latent): (n, columns).
 
     Columns are the numbers, then the categories, then the target; of pictures, the picture and the target. A missing
-    number counts as its flag alone. known: columns the attacker knows, (n, columns) bool, all if not given.
+    number counts as its flag alone. known: columns the attacker knows, (n, columns) bool, all if not given: of others
+    no gap tells of a later one, but how likely it is.
     """
     layout = released.layout
-    outputs = decoded(released, z, records, known)
+    outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
     label = _chosen(released.decoder.label(z), records.target)
     if released.schema.image is not None:
         return torch.cat([-reconstruction(outputs, records.pixels).unsqueeze(1), label], 1)
@@ -87,30 +88,11 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded, known: Tenso
     if layout.optional:
         places = list(layout.optional)
         flags = records.absent[:, places].to(outputs.dtype)
-        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid((flags * 2.0 - 1.0) * absent))
+        told = flags if known is None else torch.where(known[:, places], flags, torch.sigmoid(absent))
+        logits = gap_logits(absent, told, released.decoder.gap_links)
+        numbers = numbers.index_add(1, torch.tensor(places), logsigmoid((flags * 2.0 - 1.0) * logits))
     levels = [_chosen(level, records.levels[:, index]) for index, level in enumerate(of_levels)]
     return torch.cat([numbers, *levels, label], 1)
-
-
-def decoded(released: Released, z: Tensor, records: Encoded, known: Tensor | None) -> Tensor:
-    """The decoder's outputs, (n, ...), with what gaps tell of later ones: those of columns the attacker knows, (n,
-    columns) bool, all if not given, and of others how likely they are."""
-    outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
-    links = released.decoder.gap_links
-    if links is None:
-        return outputs
-    layout = released.layout
-    gaps = gaps_of(layout, records)
-    if known is not None:
-        gaps = torch.where(known[:, list(layout.gaps)], gaps, _chances(layout, outputs))
-    return given_gaps(layout, outputs, gaps, links)
-
-
-def _chances(layout: Layout, outputs: Tensor) -> Tensor:
-    """How likely each gap is by itself, (n, gaps)."""
-    _, absent, levels = layout.split(outputs)
-    optional = [level for level, column in zip(levels, layout.categorical, strict=True) if column.optional]
-    return torch.cat([absent.sigmoid(), *(level.softmax(1)[:, -1:] for level in optional)], 1)
 
 
 def search(released: Released, records: Encoded, known: Tensor | None = None) -> Found:

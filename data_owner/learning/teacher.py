@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from data_owner.learning.image_encoder import ImageEncoder, reconstruction
 from shared.architecture import Architecture, ConvolutionalArchitecture, perceptron
-from shared.codec import Encoded, Layout, dense, gaps_of, given_gaps
+from shared.codec import Encoded, Layout, dense, gap_logits
 from shared.decoder import Decoder
 from shared.errors import BadInput
 from shared.frozen import describe
@@ -40,7 +40,7 @@ class TeacherSettings:
     """Sizes and weights of the teacher. One default for every table, and `IMAGE_TEACHER` for pictures.
 
     Training ends after `steps` or `epochs`, whichever comes first: few records seen too often are learned by heart.
-    Without `by_class` the prior is N(0, I), and without `linked_gaps` each value is missing by itself, given z. A
+    Without `by_class` the prior is N(0, I), and without `linked_gaps` each number is missing by itself, given z. A
     group of fewer records than `large_group`, but for the two largest, shares the weights of larger ones
     (`group_weights`).
     """
@@ -182,15 +182,13 @@ class Teacher(nn.Module):
         """Negative log-likelihood of the features that are present, mean over records."""
         if self.shows_pictures:
             return reconstruction(outputs, records.pixels).mean()
-        links = self.decoder.gap_links
-        if links is not None:
-            outputs = given_gaps(self.layout, outputs, gaps_of(self.layout, records), links)
         mixtures, absent, levels = self.layout.split(outputs)
         mass = log_mass(mixtures, records.low, records.high)
         loss = -mass.masked_fill(records.absent, 0.0).sum(1).mean()
         if self.layout.optional:
             flags = records.absent[:, list(self.layout.optional)].to(outputs.dtype)
-            loss = loss + binary_cross_entropy_with_logits(absent, flags, reduction="none").sum(1).mean()
+            logits = gap_logits(absent, flags, self.decoder.gap_links)
+            loss = loss + binary_cross_entropy_with_logits(logits, flags, reduction="none").sum(1).mean()
         for index, level in enumerate(levels):
             loss = loss + cross_entropy(level, records.levels[:, index])
         return loss
