@@ -26,8 +26,6 @@ FIDELITY_ROWS = 5000
 PERMUTATIONS = 20
 LEAST_JUDGED = 50
 LEAST_COMPARED = 10
-IN_WORDS = {10: "ten"}
-"""Of the protocol: a constant of which it has no word fails here, before a card says another."""
 TREES, LEAST_LEAF = 100, 5
 LARGE = 200
 """Held-out rows of a group that the gate also compares apart from smaller ones."""
@@ -43,9 +41,8 @@ Integers = NDArray[np.int64]
 
 JUDGED_TOGETHER = (
     f"Groups with fewer than {LEAST_JUDGED} held-out rows are pooled; a pool under {LEAST_JUDGED} also takes the next "
-    "smallest group if that is at most twice its size, or if the pool is under "
-    f"{IN_WORDS[LEAST_COMPARED]}; where fewer than {IN_WORDS[LEAST_COMPARED]} are left on "
-    "either side nothing can be said, and all are one. "
+    f"smallest group if that is at most twice its size, or if the pool is under {LEAST_COMPARED}; where fewer than "
+    f"{LEAST_COMPARED} are left on either side nothing can be said, and all are one. "
 )
 
 PROTOCOL = (
