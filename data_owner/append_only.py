@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from shared import folder
 from shared.errors import BadInput, Unreachable, VerificationFailure
 
 _REMEDY, _RESTORE = "free space or fix permissions", "restore it from its backup"
@@ -25,6 +26,7 @@ def create(path: Path, tables: str, name: str) -> None:
         with closing(sqlite3.connect(fresh)) as database:
             database.executescript(tables)
         fresh.rename(path)
+        folder.flush(path.parent)
     except (OSError, sqlite3.Error) as error:
         raise Unreachable(f"{name} cannot be made", field=str(path), remedy=_REMEDY) from error
 

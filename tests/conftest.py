@@ -6,6 +6,8 @@ import os
 
 # several processes share the cores here
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what is printed is folded at the terminal's width
+os.environ["COLUMNS"] = "80"
 
 import shutil
 import signal

@@ -15,9 +15,10 @@ from PIL import Image
 
 from data_owner import steps
 from data_owner.node import Node
-from data_owner.records.images import read_labelled
+from data_owner.records.images import LARGEST_SIDE, read_labelled
 from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.image_codec import as_png, read_image
+from shared.limits import LIMITS
 from tests.pictures import SIDE, pictures, write_folder
 
 
@@ -50,6 +51,13 @@ def test_pictures_are_cropped_at_the_centre_and_resized() -> None:
     found = read_image(as_png(wide), "wide", 20)
     assert found.shape == (20, 20, 3)
     assert (found == 255).all()
+
+
+@pytest.mark.parametrize("size", [LIMITS.least_image_side - 1, LARGEST_SIDE + 1])
+def test_a_size_that_no_model_takes_is_refused(size: int, place: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_labelled(place / "images", place / "labels.csv", size=size)
+    assert caught.value.field == "--size"
 
 
 def test_a_picture_is_turned_as_its_orientation_says() -> None:

@@ -4,11 +4,14 @@ import errno
 import json
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,11 +20,15 @@ from consumer import fetching
 from data_owner import roots
 from data_owner.ledger import Ledger
 from data_owner.node import Node
+from data_owner.privacy.accounting import Query
+from data_owner.privacy.budget import Budget
+from data_owner.settings import PrivacySettings
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint
 from protocol.merkle import EMPTY
 from protocol.root import KeyRole
 from protocol.trust import TrustedRelease
+from shared import folder
 from shared.errors import Unreachable
 from shared.table import TableWriter
 from tests.kills import NOW, PROOF, SIGNATURES, TRUSTED, Keys, check_owner, make_node, make_study, owner_writes
@@ -109,6 +116,49 @@ def test_a_disk_that_fills_up_while_a_release_is_approved_refuses_cleanly_and_re
     acknowledged.clear()
     owner_writes(node, keys, acknowledged.append)
     assert len(acknowledged) == 9
+
+
+def test_a_file_is_forced_to_the_disk_before_it_takes_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, done = tmp_path / "file", list[str]()
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        done.append("names" if stat.S_ISDIR(os.fstat(handle).st_mode) else "bytes")
+        fsync(handle)
+
+    def replaced(source: Path, target: Path) -> Path:
+        done.append("replaced")
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    folder.write(path, b"bytes")
+    assert done == ["bytes", "replaced", "names"]
+
+
+def test_what_the_log_and_the_budget_acknowledge_is_forced_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[str, int]] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                ((_, _, path),) = super().execute("PRAGMA database_list")
+                ((synchronous,),) = super().execute("PRAGMA synchronous")
+                kept.append((Path(path).name, synchronous))
+            return super().execute(sql, *parameters)
+
+    node = make_node(tmp_path / "node")
+    keys = {role: roots.signing_key(node, role) for role in (KeyRole.RELEASE, KeyRole.LOG)}
+    Budget.create(node.budget)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    owner_writes(node, keys, lambda what: None)
+    Budget(node.budget).charge([Query(what="all of it", noise_multiplier=9.0)], PrivacySettings(epsilon=1.0), "", 0)
+    full = 2
+    assert set(kept) == {(node.ledger.name, full), (node.budget.name, full)}
 
 
 def test_rows_are_forced_to_the_disk_before_they_are_given_their_name(tmp_path: Path) -> None:

@@ -115,6 +115,23 @@ def test_the_frequencies_that_a_student_is_judged_by_are_not_those_it_was_traine
     assert not trained_on & judged_by
 
 
+def test_the_noise_by_which_a_student_is_scored_is_not_that_by_which_its_best_step_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int] = []
+    held_out = student._held_out
+
+    def noting(judged: Student, frequencies: Tensor, target: Characteristic, noise: torch.Generator) -> float:
+        seeds.append(noise.initial_seed())
+        return held_out(judged, frequencies, target, noise)
+
+    monkeypatch.setattr(student, "_held_out", noting)
+    distil(five_modes(500), HALVES, StudentSettings(steps=100))
+    chosen_by, scored_by = seeds[:2], seeds[2:]
+    assert len(scored_by) == student.REPEATS
+    assert set(chosen_by).isdisjoint(scored_by)
+
+
 def test_a_student_is_distilled_by_one_thread_however_many_there_are() -> None:
     seen: list[int] = []
     settings, before = StudentSettings(steps=50), torch.get_num_threads()

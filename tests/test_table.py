@@ -22,8 +22,9 @@ from shared.canonical import canonical, plain, restore, restore_column
 from shared.conform import conform
 from shared.errors import BadInput, Unreachable
 from shared.folder import PUBLIC
+from shared.limits import LIMITS
 from shared.schema import MERGED, CategoricalColumn, ColumnRole, Schema
-from shared.table import TableWriter, read_table
+from shared.table import TableWriter, check_names, read_table
 from tests.conftest import patients, settings_for
 
 
@@ -480,3 +481,10 @@ def test_a_pipe_is_called_one_and_not_an_empty_file(tmp_path: Path, name: str) -
     finally:
         os.close(held)
     assert caught.value.remedy == "save it as a file first"
+
+
+def test_as_many_columns_as_the_limit_are_taken_and_no_more() -> None:
+    names = [f"c{number}" for number in range(LIMITS.columns + 1)]
+    check_names(names[:-1])
+    with pytest.raises(BadInput, match="more columns than the limit"):
+        check_names(names)
