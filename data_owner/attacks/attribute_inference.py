@@ -74,7 +74,7 @@ def guess(released: Released, records: Encoded, secret: Tensor) -> Tensor:
     known = one_hot(secret, released.columns) == 0
     z = search(released, records, known).z
     with torch.no_grad():
-        outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+        outputs = released.outputs(z, records)
         label = released.decoder.label(z).argmax(1)
         mixtures, _, of_levels = released.layout.split(outputs)
         edges = bin_edges()

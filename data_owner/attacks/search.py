@@ -51,6 +51,10 @@ class Released:
         """How many columns a record is searched by: the features and the target."""
         return len(self.schema.features) + 1
 
+    def outputs(self, z: Tensor, records: Encoded) -> Tensor:
+        """What the decoder says of each record's features at its own z (n, latent) and group: (n, ...)."""
+        return self.decoder(z, one_hot(records.group, self.decoder.architecture.groups))
+
     @classmethod
     def of(cls, artefacts: Mapping[Artefact, bytes]) -> Self:
         """From the bytes that leave. Raises `BadContent` if they do not fit each other."""
@@ -79,7 +83,7 @@ def log_likelihood(released: Released, z: Tensor, records: Encoded, known: Tenso
     no gap tells of a later one, but how likely it is.
     """
     layout = released.layout
-    outputs = released.decoder(z, one_hot(records.group, released.decoder.architecture.groups))
+    outputs = released.outputs(z, records)
     label = _chosen(released.decoder.label(z), records.target)
     if released.schema.image is not None:
         return torch.cat([-reconstruction(outputs, records.pixels).unsqueeze(1), label], 1)
