@@ -32,7 +32,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
 
     def invitation() -> str:
         found = study.invitation()
-        return f"{found.node} at {found.address}, fingerprint {found.fingerprint}"
+        return f"fingerprint {found.fingerprint}, of {found.node} at {found.address}"  # first: a name can say anything
 
     def clock() -> str:
         check_seen(study.last_seen().freshness, int(now.timestamp()))
@@ -42,7 +42,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
         fingerprint = key_fingerprint(study.read_key())
         if study.key.stat().st_mode & 0o077:
             raise Unreachable("others can read it", field=str(study.key), remedy="run chmod 600 on it")
-        return f"readable by you only, fingerprint {fingerprint}"
+        return f"fingerprint {fingerprint}, readable by you only"
 
     def certificate() -> str:
         data = study.read_certificate()

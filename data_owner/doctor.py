@@ -190,7 +190,7 @@ def _listening(node: Node, now: datetime) -> str:
                 continue
         if status != health_pb2.HealthCheckResponse.SERVING:
             raise Unreachable("not ready: it is stopping, or another line says what is wrong", field=address)
-        return f"{address} ready; invitation {invitation.fingerprint}"
+        return f"fingerprint {invitation.fingerprint}, of the invitation; {address} is ready"
     raise Unreachable("nobody answers", field=" or ".join(places), remedy=start)
 
 

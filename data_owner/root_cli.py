@@ -113,7 +113,7 @@ def sign(
         folder.write(place, roots.add_signature(proposed, signed, unseal(sealed, passphrase, str(key))))
         values, words = _described(root)
         out.result(
-            values | {"signatures": str(place)}, f"root {root.version} of {root.node}, {words}, signed in {place}."
+            values | {"signatures": str(place)}, f"root {root.version}, {words}: signed in {place}, of {root.node}."
         )
 
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Label, Name
+from shared.schema import Label, Name, PrintableName
 from shared.scores import Criterion
 
 MOST_DECIMALS = 9
@@ -179,7 +179,7 @@ class OwnerSettings(Written):
     """The whole of `owner.toml`."""
 
     version: Literal[1] = 1
-    name: Name
+    name: PrintableName
     source: Name
     positive: Label
     policy: Policy

@@ -18,7 +18,7 @@ from protocol.root import KeyRole, Root
 from protocol.signing import Kind
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Name
+from shared.schema import PrintableName
 
 
 class Listed(Frozen):
@@ -35,7 +35,7 @@ class Freshness(Document):
     what = "freshness"
 
     format: Literal[1] = 1
-    node: Name
+    node: PrintableName
     version: int = Field(ge=1, le=LARGEST_EXACT)
     expires: int = Field(ge=1, le=LARGEST_EXACT)
     root_version: Version

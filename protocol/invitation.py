@@ -13,7 +13,7 @@ from protocol.root import Root, anchor
 from shared.errors import BadInput
 from shared.frozen import JsonFile
 from shared.limits import LIMITS
-from shared.schema import Name
+from shared.schema import PrintableName
 
 
 class Invitation(JsonFile):
@@ -27,7 +27,7 @@ class Invitation(JsonFile):
     indent = 2
 
     format: Literal[1] = 1
-    node: Name
+    node: PrintableName
     address: Address
     enrolment_address: Address
     certificate_authority: str = Field(max_length=LIMITS.request_bytes)

@@ -11,7 +11,7 @@ from protocol.artefacts import PAYLOAD, Artefact
 from protocol.canonical_json import LARGEST_EXACT, Document, Sha256, Version
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Name
+from shared.schema import PrintableName
 
 
 class Digest(Frozen):
@@ -31,7 +31,7 @@ class Manifest(Document):
     what = "manifest"
 
     format: Literal[1] = 1
-    node: Name
+    node: PrintableName
     version: Version
     created: int = Field(ge=0, le=LARGEST_EXACT)
     expires: int = Field(ge=0, le=LARGEST_EXACT)

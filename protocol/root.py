@@ -30,7 +30,7 @@ from protocol.refusals import (
 from protocol.signing import Kind, check_threshold
 from shared.frozen import Frozen
 from shared.limits import LIMITS
-from shared.schema import Name
+from shared.schema import PrintableName
 
 
 class KeyRole(StrEnum):
@@ -63,7 +63,7 @@ class Root(Document):
     what = "root"
 
     format: Literal[1] = 1
-    node: Name
+    node: PrintableName
     version: Version
     expires: int = Field(ge=0, le=LARGEST_EXACT)
     keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)

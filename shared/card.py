@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.frozen import Frozen, JsonFile
 from shared.limits import LIMITS
-from shared.schema import JointLabel, Label, Name
+from shared.schema import JointLabel, Label, Name, PrintableName
 from shared.scores import Criterion, Judgement, PictureScores
 
 Part = TypeVar("Part", bound=Frozen)
@@ -79,7 +79,7 @@ class Card(Judgement, JsonFile):
     remedy = "ask the owner for a new release"
 
     format: Literal[1] = 1
-    node: Name
+    node: PrintableName
     target: Name
     positive: Label
     sensitive: tuple[Name, ...]

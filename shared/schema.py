@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from shared.frozen import Frozen, JsonFile
 from shared.limits import LIMITS
+from shared.printable import PRINTABLE
 
 MERGED = "(merged)"
 """The category that stands for all categories with fewer records than the policy's minimum."""
@@ -30,6 +31,10 @@ ROUNDED = 1.01
 """The factor by which rounding to decimals may take a number beyond `LARGEST`."""
 
 Name = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
+
+PrintableName = Annotated[Name, PRINTABLE]
+"""Of a node or a person: it stands in lines that people go by, and must neither end one nor turn it about."""
+
 DTYPES = (
     r"^(u?int(8|16|32|64)|float(32|64)|bool|str|category|date|date32\[day\]\[pyarrow\]"
     r"|datetime64\[(s|ms|us|ns)(, [A-Za-z0-9_/+:-]{1,64})?\])$"

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+import rfc8785
 import torch
 from grpc_health.v1 import health_pb2
 from hypothesis import HealthCheck, given, settings
@@ -282,6 +284,15 @@ def test_what_is_trusted_by_a_new_study_is_the_invitation_alone(tmp_path: Path) 
     assert study.last_seen().trusted_root() == ROOT
 
 
+@pytest.mark.parametrize("name", ["a\npassed  copy: b", "a\u202e", "a\x1b[2J", "a\0"])
+@pytest.mark.parametrize("document", [ROOT, INVITATION, OWNER.freshness(), MANIFEST], ids=lambda each: each.what)
+def test_a_name_of_a_node_neither_ends_the_line_it_stands_in_nor_steers_it(document: Any, name: str) -> None:
+    content = json.loads(document.to_bytes())
+    type(document).from_bytes(rfc8785.dumps(content))
+    with pytest.raises(BadContent, match="node: Value error, must be one line of characters"):
+        type(document).from_bytes(rfc8785.dumps({**content, "node": name}))
+
+
 def test_the_doctors_of_both_sides_tell_the_whole_fingerprint_of_the_invitation(tmp_path: Path) -> None:
     study, node = study_at(tmp_path / "study", SEEN), Node(tmp_path / "hospital")
     folder.write(node.invitation, INVITATION.to_bytes())
@@ -289,4 +300,5 @@ def test_the_doctors_of_both_sides_tell_the_whole_fingerprint_of_the_invitation(
         stub.return_value.Check.return_value.status = health_pb2.HealthCheckResponse.SERVING
         told = (consumer.doctor.diagnose(study), data_owner.doctor.diagnose(node))
     for name, found in zip(("invitation", "listening"), told, strict=True):
-        assert next(each.text for each in found if each.name == name).endswith(INVITATION.fingerprint)
+        said = next(each.text for each in found if each.name == name)
+        assert said.startswith(f"fingerprint {INVITATION.fingerprint}, of "), "before what the file's author may choose"

@@ -58,7 +58,7 @@ def owner_settings(draw: st.DrawFn) -> OwnerSettings:
         floors=st.builds(Floors, accuracy_of_original=SHARES, coverage_of_real=SHARES),
     )
     return OwnerSettings(
-        name=draw(NAMES),
+        name=draw(NAMES.filter(str.isprintable)),
         source=draw(NAMES),
         positive=draw(LABELS),
         policy=draw(policy),

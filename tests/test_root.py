@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -198,6 +199,7 @@ def test_a_holder_sees_how_many_root_keys_the_root_asks_for_before_and_when_she_
     for each in words:
         done = CliRunner().invoke(app, list(map(str, each)), env={keyring.VARIABLE: STICK, keyring.FILE_VARIABLE: None})
         assert "2 of 3 root keys must sign" in done.stdout
+        assert re.match("root 3( proposed)?, sha256 [0-9a-f]{64}, ", done.stdout), "before the name of the node"
 
 
 @pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
