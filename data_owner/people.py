@@ -6,16 +6,19 @@ from shared.errors import BadInput
 
 
 def named(by: str) -> str:
-    """The person who decides, without space around the name. Raises `BadInput` if nobody is named."""
+    """The person who decides, without space around the name. Raises `BadInput` if nobody is named in plain text."""
     return _said(by, "a person must be named", "--by", "give your name with --by")
 
 
 def reasoned(reason: str) -> str:
-    """The reason of a decision, without space around it. Raises `BadInput` if there is none."""
+    """The reason of a decision, without space around it. Raises `BadInput` if there is none in plain text."""
     return _said(reason, "a reason must be given", "--reason", "say why with --reason")
 
 
 def _said(text: str, problem: str, option: str, remedy: str) -> str:
     if not text.strip():
         raise BadInput(problem, field=option, remedy=remedy)
+    if not text.strip().isprintable():  # others read it in a line of its own, which it is not to end or turn about
+        problem = "it holds the end of a line, or another character that cannot be printed"
+        raise BadInput(problem, field=option, remedy="give it as one line of plain text")
     return text.strip()

@@ -18,8 +18,10 @@ from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
 from shared.frozen import Frozen
 from shared.limits import LIMITS
+from shared.printable import PRINTABLE
+from shared.schema import PrintableName
 
-Person = Annotated[str, Field(min_length=1, max_length=LIMITS.name_characters)]
+Reason = Annotated[str, Field(min_length=1, max_length=LIMITS.reason_characters), PRINTABLE]
 
 
 class _Entry(Frozen):
@@ -37,7 +39,7 @@ class Approval(_Entry):
     """A named person let a release out, under a policy. `records` is how many it was made from, as on its card."""
 
     kind: Literal["approval"] = "approval"
-    by: Person
+    by: PrintableName
     version: Version
     manifest: Digest
     policy_id: Sha256
@@ -49,9 +51,9 @@ class Denial(_Entry):
     """A named person took a release out, or never let it out."""
 
     kind: Literal["denial"] = "denial"
-    by: Person
+    by: PrintableName
     version: Version
-    reason: str = Field(min_length=1, max_length=LIMITS.reason_characters)
+    reason: Reason
 
 
 class Override(_Entry):
@@ -59,10 +61,10 @@ class Override(_Entry):
     with the owner."""
 
     kind: Literal["override"] = "override"
-    by: Person
+    by: PrintableName
     version: Version
     findings: Sha256
-    reason: str = Field(min_length=1, max_length=LIMITS.reason_characters)
+    reason: Reason
 
     @property
     def person(self) -> str:
@@ -74,9 +76,9 @@ class Enrolment(_Entry):
     """A named person let a party in. `party` is the fingerprint of its key."""
 
     kind: Literal["enrolment"] = "enrolment"
-    by: Person
+    by: PrintableName
     party: Sha256
-    name: str = Field(max_length=NAME_BYTES)
+    name: Annotated[str, Field(max_length=NAME_BYTES), PRINTABLE]
     role: PartyRole
 
 
@@ -84,7 +86,7 @@ class Revocation(_Entry):
     """A named person turned a party away, for now or from now on."""
 
     kind: Literal["revocation"] = "revocation"
-    by: Person
+    by: PrintableName
     party: Sha256
 
 

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from shared import signals
 from shared.errors import BadInput, Fair4FreeError, Unreachable
 from shared.folder import permitted
+from shared.printable import one_line, printable
 from shared.progress import Pace
 
 LINE_EVERY_SECONDS = 5.0
@@ -74,7 +75,7 @@ class Shell:
     def result(self, values: dict[str, Any], text: str) -> None:
         """End of a command that went well. Raises `Unreachable` where stdout takes nothing."""
         try:
-            _to_stdout((self._envelope(0, {"result": values}) if self.as_json else _printable(text)) + "\n")
+            _to_stdout((self._envelope(0, {"result": values}) if self.as_json else printable(text)) + "\n")
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -90,9 +91,9 @@ class Shell:
             with suppress(OSError):  # stderr says it all the same
                 _to_stdout(self._envelope(error.exit_code, {"error": error.as_json()}) + "\n")
         where = f"{error.field}: " if error.field else ""
-        self._say(f"[bold red]error[/] {_plain(where + error.problem)}")
+        self._say(f"[bold red]error[/] {_plain(one_line(where + error.problem))}")
         if error.remedy:
-            self._say(f"[bold]remedy[/] {_plain(error.remedy)}")
+            self._say(f"[bold]remedy[/] {_plain(one_line(error.remedy))}")
         return error.exit_code
 
     def note(self, text: str) -> None:
@@ -154,14 +155,9 @@ def _to_stdout(text: str) -> None:
         raise
 
 
-def _printable(text: str) -> str:
-    """Text that may be the other side's, for a terminal: no character that could steer it."""
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
-
-
 def _plain(text: str) -> str:
-    """The same where markup counts: it has none."""
-    return escape(_printable(text))
+    """Text that may be the other side's, for a terminal: nothing in it steers that or is markup."""
+    return escape(printable(text))
 
 
 def run(app: typer.Typer, extra: str) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.errors import Fair4FreeError
 from shared.limits import LIMITS
+from shared.printable import one_line
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def _examined(name: str, check: Callable[[], str]) -> Diagnosis:
 
 def as_text(diagnoses: Sequence[Diagnosis]) -> str:
     """A line each."""
-    return "\n".join(f"{'passed ' if each.passed else 'problem'}  {each.name}: {each.text}" for each in diagnoses)
+    return "\n".join(
+        f"{'passed ' if each.passed else 'problem'}  {each.name}: {one_line(each.text)}" for each in diagnoses
+    )
 
 
 def as_values(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:

@@ -20,5 +20,10 @@ def printable(text: str) -> str:
     return "\n".join(line if line.isprintable() else _replaced(line) for line in text.split("\n"))
 
 
+def one_line(text: str) -> str:
+    """The same text, where each is to be a line: what of it came from elsewhere begins none."""
+    return text.replace("\n", " ")
+
+
 def _replaced(line: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)

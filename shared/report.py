@@ -11,6 +11,8 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from shared.printable import one_line
+
 Level = Literal["good", "caution", "bad", "neutral"]
 Cell = str | float | int | None
 
@@ -39,7 +41,7 @@ class Verdict:
 
     def as_line(self) -> str:
         """For a terminal."""
-        return f"{self.title}: {f'{self.value} ' if self.value else ''}({self.word}). {self.text}"
+        return one_line(f"{self.title}: {f'{self.value} ' if self.value else ''}({self.word}). {self.text}")
 
 
 @dataclass(frozen=True)

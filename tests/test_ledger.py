@@ -22,7 +22,7 @@ from data_owner.reports.ledger_report import ledger_report
 from protocol import access, identity
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
-from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing
+from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing, parse_entry
 from protocol.ledger_file import Countersigned, LedgerFile, verify_ledger, witness_name
 from protocol.manifest import Digest
 from protocol.merkle import Tree
@@ -197,7 +197,7 @@ def test_words_that_a_log_cannot_take_are_refused_before_anything_is_done(node: 
 
 
 def test_the_longest_words_a_log_takes_can_be_read_back(log: Ledger, tmp_path: Path) -> None:
-    log.append(ledger.new_entry(Denial, at=NOW, by="\x01" * 200, version=1, reason="\x01" * 1000))
+    log.append(ledger.new_entry(Denial, at=NOW, by="\U00020000" * 200, version=1, reason="\U00020000" * 1000))
     assert len(Ledger(tmp_path / "ledger.sqlite").entries()) == 1
 
 
@@ -359,6 +359,15 @@ def test_a_ledger_that_denies_the_release_a_study_holds_is_true_and_says_who_den
     values, text = said_of(study, exported([*log, DENIAL, again]))
     assert values["denial"] == DENIAL.model_dump(mode="json")
     assert "DENIED since: release 3, by Ada: recalled" in text
+
+
+@pytest.mark.parametrize("entry", [APPROVAL, DENIAL, OVERRIDE, LET_IN, GONE], ids=lambda entry: entry.kind)
+def test_an_entry_in_whose_words_a_line_ends_is_in_no_log(entry: Entry) -> None:
+    for name in {"by", "name", "reason"} & set(type(entry).model_fields):
+        for forged in ("Ada\nNOT DENIED", "Ada\u2028NOT DENIED", "Ada\u202e"):
+            data = entry.model_copy(update={name: forged}).to_bytes()
+            with pytest.raises(VerificationFailure, match=f"{name}: Value error, must be one line of characters"):
+                parse_entry(data)
 
 
 def test_a_ledger_that_approves_another_release_under_the_version_a_study_holds_is_refused() -> None:

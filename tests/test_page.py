@@ -12,6 +12,7 @@ from data_owner.attacks.outcome import EVERYONE, Outcome, Rate
 from data_owner.reports.owner_report import gate_section
 from data_owner.reports.privacy_report import _bracketed
 from shared.card import Check
+from shared.diagnosis import Diagnosis, as_text
 from shared.report import WORDS, Cell, Level, Report, Section, Table, Verdict
 from shared.scores import Scores
 
@@ -52,6 +53,12 @@ def test_the_level_of_a_verdict_is_a_word_on_the_page_and_in_a_terminal(level: L
     assert f">{WORDS[level]}<" in page(verdicts=(verdict,))
     assert verdict.as_line() == f"Origin: verified ({WORDS[level]}). Signed."
     assert len(set(WORDS.values())) == len(WORDS)
+
+
+def test_a_line_of_a_verdict_or_a_doctor_is_one_whatever_stands_in_it() -> None:
+    forged = "Signed.\npassed   invitation: fingerprint"
+    assert "\n" not in Verdict("good", forged, forged, forged).as_line()
+    assert "\n" not in as_text([Diagnosis("release", True, forged)])
 
 
 def test_a_terminal_reads_out_the_audit_with_the_word_of_each_level(monkeypatch: pytest.MonkeyPatch) -> None:

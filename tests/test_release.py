@@ -92,9 +92,13 @@ def test_what_blocks_a_release_is_not_called_a_success_of_an_attack() -> None:
         (("override", "--by", "Ada", "--reason", " "), "--reason"),
         (("deny", "--version", "2", "--by", " ", "--reason", "recalled"), "--by"),
         (("deny", "--version", "2", "--by", "Ada", "--reason", " "), "--reason"),
+        (("approve", "--by", "Ada\nrelease 2 is verified"), "--by"),
+        (("override", "--by", "Ada\u202e", "--reason", "urgent"), "--by"),
+        (("override", "--by", "Ada", "--reason", "urgent\x1b[2J"), "--reason"),
+        (("deny", "--version", "2", "--by", "Ada", "--reason", "recalled\nDENIED since: release 1"), "--reason"),
     ],
 )
-def test_a_decision_by_nobody_or_for_no_reason_is_bad_usage_and_changes_nothing(
+def test_a_decision_by_nobody_or_for_no_reason_or_that_forges_a_line_is_bad_usage_and_changes_nothing(
     node: Node, words: tuple[str, ...], option: str
 ) -> None:
     version = write_draft(node, dict.fromkeys(TRAINED, b"d"))
