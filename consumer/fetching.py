@@ -73,7 +73,7 @@ def fetch(
         except grpc.RpcError as error:
             raise channel.failure(error, address) from error
         try:
-            trust_update.countersign(study, stub, last_seen, witness, now)
+            trust_update.countersign(study, stub, last_seen, witness)
         except grpc.RpcError as error:
             found = channel.failure(error, address)
             raise type(found)(

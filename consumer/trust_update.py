@@ -22,7 +22,7 @@ from protocol.note import Note
 from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
-from shared import keyring
+from shared import clock, keyring
 from shared.errors import BadInput, VerificationFailure
 from shared.limits import LIMITS
 from shared.sealed_key import WrongPassphrase
@@ -64,12 +64,12 @@ def prove_logged(stub: service.ReleaseServiceStub, updated: Updated, manifest: M
     return updated.last_seen.model_copy(update={"checkpoint": proof.checkpoint}), proof
 
 
-def countersign(
-    study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, key: Ed25519PrivateKey, now: int
-) -> None:
+def countersign(study: Study, stub: service.ReleaseServiceStub, last_seen: LastSeen, key: Ed25519PrivateKey) -> None:
     """Tell the owner, so that anyone can hold it to it, which log this study has seen and kept."""
-    note = Note.from_bytes(last_seen.checkpoint.encode()).cosigned(witness_name(study.party()), key, now).to_bytes()
-    request = wire.CountersignRequest(checkpoint=note, key=key.public_key().public_bytes_raw())
+    note = Note.from_bytes(last_seen.checkpoint.encode())
+    # the time of this call, which the owner compares with its own: a fetch over a slow line began long before
+    cosigned = note.cosigned(witness_name(study.party()), key, clock.now()).to_bytes()
+    request = wire.CountersignRequest(checkpoint=cosigned, key=key.public_key().public_bytes_raw())
     channel.when_admitted(stub.Countersign, request)
 
 

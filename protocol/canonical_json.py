@@ -19,7 +19,10 @@ HEX = r"^[0-9a-f]{64}$"
 Sha256 = Annotated[str, Field(pattern=HEX)]
 
 LARGEST_EXACT = 2**53 - 1
-"""The largest whole number, of seconds since 1970-01-01 UTC or of things, that every JSON reader reads exactly."""
+"""The largest whole number that every JSON reader reads exactly."""
+
+Moment = Annotated[int, Field(ge=0, le=LIMITS.last_second)]
+"""In seconds since 1970-01-01 UTC."""
 
 LAST_VERSION = 2**31 - 1
 Version = Annotated[int, Field(ge=1, le=LAST_VERSION)]

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from protocol.access import PartyRole, may_read
 from protocol.artefacts import Artefact
-from protocol.canonical_json import LARGEST_EXACT, Sha256, Version, encode, parse
+from protocol.canonical_json import LARGEST_EXACT, Moment, Sha256, Version, encode, parse
 from protocol.identity import NAME_BYTES
 from protocol.manifest import Digest
 from protocol.refusals import RuleBroken
@@ -28,7 +28,7 @@ class _Entry(Frozen):
     """`at` is in seconds since 1970-01-01 UTC; `nonce` is 16 random bytes, hex."""
 
     format: Literal[1] = 1
-    at: int = Field(ge=0, le=LARGEST_EXACT)
+    at: Moment
     nonce: str = Field(pattern=r"^[0-9a-f]{32}$")
 
     def to_bytes(self) -> bytes:

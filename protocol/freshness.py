@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import LARGEST_EXACT, Document, Sha256, Version
+from protocol.canonical_json import Document, Moment, Sha256, Version
 from protocol.refusals import AGAIN, ASK_OWNER, CLOCK, FastForward, Freeze, MixAndMatch, Rollback, WrongNode
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind
@@ -36,8 +36,8 @@ class Freshness(Document):
 
     format: Literal[1] = 1
     node: PrintableName
-    version: int = Field(ge=1, le=LARGEST_EXACT)
-    expires: int = Field(ge=1, le=LARGEST_EXACT)
+    version: Moment = Field(ge=1)
+    expires: Moment
     root_version: Version
     releases: tuple[Listed, ...] = Field(max_length=LIMITS.releases_listed)
 

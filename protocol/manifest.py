@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical_json import LARGEST_EXACT, Document, Sha256, Version
+from protocol.canonical_json import Document, Moment, Sha256, Version
 from shared.frozen import Frozen
 from shared.limits import LIMITS
 from shared.schema import PrintableName
@@ -33,8 +33,8 @@ class Manifest(Document):
     format: Literal[1] = 1
     node: PrintableName
     version: Version
-    created: int = Field(ge=0, le=LARGEST_EXACT)
-    expires: int = Field(ge=0, le=LARGEST_EXACT)
+    created: Moment
+    expires: Moment
     schema_id: Sha256
     policy_id: Sha256
     privacy: str = Field(min_length=1, max_length=LIMITS.statement_characters)

@@ -96,6 +96,8 @@ class Note:
             raise BadSignature("a cosignature is not 72 bytes", field="note", remedy=_REMEDY)
         at = int(struct.unpack(">Q", line.signature[:8])[0])
         _verify(key, line.signature[8:], _cosigned_message(self.text, at))
+        if at > LIMITS.last_second:
+            raise BadSignature("a cosignature is of a time that no clock shows", field="note", remedy=_REMEDY)
         return at
 
     def _line(self, name: str, algorithm: Algorithm, key: Ed25519PublicKey) -> Line | None:

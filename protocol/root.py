@@ -15,7 +15,7 @@ from typing import Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, model_validator
 
-from protocol.canonical_json import HEX, LARGEST_EXACT, Document, Sha256, Version
+from protocol.canonical_json import HEX, Document, Moment, Sha256, Version
 from protocol.refusals import (
     AGAIN,
     ASK_OWNER,
@@ -65,7 +65,7 @@ class Root(Document):
     format: Literal[1] = 1
     node: PrintableName
     version: Version
-    expires: int = Field(ge=0, le=LARGEST_EXACT)
+    expires: Moment
     keys: dict[str, str] = Field(min_length=1, max_length=4 * LIMITS.signatures)
     roles: dict[KeyRole, RoleKeys]
 

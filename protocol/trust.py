@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import Field
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical_json import HEX, LARGEST_EXACT, LAST_VERSION, Document, Sha256
+from protocol.canonical_json import HEX, LARGEST_EXACT, LAST_VERSION, Document, Moment, Sha256
 from protocol.checkpoint import Checkpoint, origin, verify_checkpoint
 from protocol.entry import Approval, parse_entry
 from protocol.freshness import Freshness
@@ -55,7 +55,7 @@ class LastSeen(Document):
     most_bytes = LIMITS.roots_followed * LIMITS.manifest_bytes
 
     roots: tuple[SignedRoot, ...] = Field(min_length=1, max_length=LIMITS.roots_followed)
-    freshness: int = Field(default=0, ge=0, le=LARGEST_EXACT)
+    freshness: Moment = 0
     release: int = Field(default=0, ge=0, le=LAST_VERSION)
     manifest_sha256: str = Field(default="", pattern=rf"{HEX}|^$")
     checkpoint: str = Field(default="", max_length=LIMITS.note_bytes)

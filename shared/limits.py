@@ -52,6 +52,7 @@ class Limits:
     roots_followed: int = 500
     freshness_seconds: int = 86_400
     clock_skew_seconds: int = 300
+    last_second: int = 253_402_300_799  # since 1970-01-01 UTC: the last of year 9999, beyond which no date is shown
     version_step: int = 1000
 
     # the egress log

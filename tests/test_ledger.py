@@ -222,8 +222,8 @@ def exported(entries: list[Entry], log_key: Ed25519PrivateKey = KEYS[KeyRole.LOG
     return file.model_copy(update=change)
 
 
-def countersigned(checkpoint: str, party: str) -> Countersigned:
-    note = Note.from_bytes(checkpoint.encode()).cosigned(witness_name(party), key("witness"), NOW)
+def countersigned(checkpoint: str, party: str, at: int = NOW) -> Countersigned:
+    note = Note.from_bytes(checkpoint.encode()).cosigned(witness_name(party), key("witness"), at)
     public = key("witness").public_key().public_bytes_raw().hex()
     return Countersigned(party=party, key=public, note=note.to_bytes().decode())
 
@@ -359,6 +359,23 @@ def test_a_ledger_that_denies_the_release_a_study_holds_is_true_and_says_who_den
     values, text = said_of(study, exported([*log, DENIAL, again]))
     assert values["denial"] == DENIAL.model_dump(mode="json")
     assert "DENIED since: release 3, by Ada: recalled" in text
+
+
+def test_every_time_in_a_log_that_is_verified_can_be_shown() -> None:
+    def shown(entries: list[Entry], at: int) -> str:
+        file = exported(entries)
+        seen = countersigned(file.checkpoint, PARTY, at)
+        file = LedgerFile.from_bytes(file.model_copy(update={"countersigned": (seen,)}).to_bytes())
+        return ledger_report(verify_ledger(file, Owner().first_root())).to_html()
+
+    last, log = LIMITS.last_second, honest_log(MANIFEST)
+    late = DENIAL.model_copy(update={"at": last})
+    assert shown([*log, late], last).count("9999-12-31 23:59:59") == 2
+    for at in (last + 1, 2**63, 2**64 - 1):
+        with pytest.raises(VerificationFailure, match="a time that no clock shows"):
+            shown(log, at)
+    with pytest.raises(VerificationFailure, match="at: Input should be less than or equal to 253402300799"):
+        shown([*log, late.model_copy(update={"at": last + 1})], last)
 
 
 @pytest.mark.parametrize("entry", [APPROVAL, DENIAL, OVERRIDE, LET_IN, GONE], ids=lambda entry: entry.kind)

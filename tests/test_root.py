@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -406,7 +407,9 @@ def test_a_study_that_fetched_while_both_clocks_were_ahead_goes_on_once_the_fres
     consumer.fetch(study.folder)
     assert found_by_doctor().passed
     ahead = now() + 60 * 86_400
-    with patch("data_owner.serving.server.now", lambda: ahead), patch("consumer.receiving_steps.now", lambda: ahead):
+    with ExitStack() as clocks:
+        for clock in ("data_owner.serving.server.now", "consumer.receiving_steps.now", "shared.clock.now"):
+            clocks.enter_context(patch(clock, lambda: ahead))
         consumer.fetch(study.folder)
     with pytest.raises(FastForward, match="last seen was signed in the future Remedy: check this machine's clock"):
         consumer.fetch(study.folder)

@@ -8,7 +8,6 @@ import pytest
 import rfc8785
 
 from protocol.artefacts import PAYLOAD, Artefact
-from protocol.canonical_json import LARGEST_EXACT
 from protocol.manifest import Digest, Manifest
 from protocol.refusals import (
     BadSignature,
@@ -373,7 +372,7 @@ def test_a_release_that_would_hold_for_longer_than_the_limit_is_refused() -> Non
     content = json.loads(Owner().manifest().to_bytes())
     last = content["created"] + LIMITS.release_days * 86_400
     assert signed_as_is(rfc8785.dumps({**content, "expires": last})).expires == last
-    for expires in (last + 1, LARGEST_EXACT, content["created"]):
+    for expires in (last + 1, LIMITS.last_second, content["created"]):
         with pytest.raises(VerificationFailure, match="365 days at most"):
             signed_as_is(rfc8785.dumps({**content, "expires": expires}))
 

@@ -324,7 +324,7 @@ def test_an_owner_that_restored_an_older_log_is_refused_as_having_rewritten_it(
             consumer.fetch(study.folder)
         key = trust_update.witness_key(study)
         with channel.mutual(study) as opened, pytest.raises(grpc.RpcError) as caught:
-            trust_update.countersign(study, service.ReleaseServiceStub(opened), study.last_seen(), key, now())
+            trust_update.countersign(study, service.ReleaseServiceStub(opened), study.last_seen(), key)
     assert caught.value.code() is grpc.StatusCode.DATA_LOSS
     assert study.last_seen().checkpoint == before
     assert "a caller says to have seen a longer log" in caplog.messages
@@ -471,16 +471,28 @@ def test_bad_arguments_are_refused(running: Running, study: Study) -> None:
 def test_only_a_countersigned_checkpoint_of_the_owners_log_is_kept(running: Running, study: Study) -> None:
     """Another would be in every export from then on."""
     witness = Ed25519PrivateKey.generate()
+
+    def refused(note: bytes) -> grpc.RpcError:
+        request = wire.CountersignRequest(checkpoint=note, key=witness.public_key().public_bytes_raw())
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Countersign(request, timeout=5)
+        return caught.value
+
     with channel.mutual(study) as opened:
         stub = service.ReleaseServiceStub(opened)
         true = stub.GetLogProof(wire.GetLogProofRequest(version=1), timeout=5).checkpoint
         forged = Checkpoint.from_note(true).signed(Ed25519PrivateKey.generate())
         party = witness_name(study.fingerprint.read_text())
         for note in (b"no note", true, Note.from_bytes(forged).cosigned(party, witness, now()).to_bytes()):
-            request = wire.CountersignRequest(checkpoint=note, key=witness.public_key().public_bytes_raw())
-            with pytest.raises(grpc.RpcError) as caught:
-                stub.Countersign(request, timeout=5)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert refused(note).code() is grpc.StatusCode.INVALID_ARGUMENT
+        for at in (now() - 320, now() + 320):
+            said = refused(Note.from_bytes(true).cosigned(party, witness, at).to_bytes())
+            assert said.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "300 seconds from the owner's time: one clock is wrong" in said.details()
+        assert (
+            "time that no clock shows"
+            in refused(Note.from_bytes(true).cosigned(party, witness, 2**63).to_bytes()).details()
+        ), "it would stop every page that shows it"
     assert ledger_export.export(running.node).countersigned == ()
 
 

@@ -245,7 +245,7 @@ class Releases(service.ReleaseServiceServicer):
 
     def Countersign(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         party = caller(context)
-        judge(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key))
+        judge(context, lambda: self._metadata.countersign(party, request.checkpoint, request.key, now()))
         return wire.CountersignResponse()
 
     def GetManifest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802

@@ -12,7 +12,7 @@ from data_owner.node import Node
 from protocol import checkpoint
 from protocol.freshness import Freshness, Listed
 from protocol.ledger_file import Countersigned
-from protocol.refusals import Rewritten
+from protocol.refusals import CLOCK, Rewritten
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from shared.errors import BadInput, Unreachable
@@ -69,13 +69,19 @@ class TrustMetadata:
             root, _, key = self._unsealed()
         return self._ledger.prove(version, last_size, checkpoint.origin(root.node), key)
 
-    def countersign(self, party: str, note: bytes, key: bytes) -> None:
-        """Keep a consumer's countersignature, if it is one of a checkpoint of this log by its own witness key."""
+    def countersign(self, party: str, note: bytes, key: bytes, now: int) -> None:
+        """Keep a consumer's countersignature, if it is one made now of a checkpoint of this log by its own witness
+        key."""
         found = _countersigned(party, note, key)
         if self._ledger.witness_key(party) not in (None, found.key):
             raise BadInput("another witness key is known for this party", field="key", remedy="enrol a new study")
         signed = checkpoint.verify_checkpoint(roots.newest(self._node), note)
-        found.verify()
+        _, at = found.verify()
+        if abs(at - now) > LIMITS.clock_skew_seconds:
+            problem = (
+                f"countersigned over {LIMITS.clock_skew_seconds} seconds from the owner's time: one clock is wrong"
+            )
+            raise BadInput(problem, field="checkpoint", remedy=CLOCK)
         if not self._ledger.continues(signed):
             raise Rewritten("a checkpoint that this log does not continue", field="checkpoint", remedy="tell the owner")
         self._ledger.keep_countersigned(found)
