@@ -4,7 +4,7 @@ that lead to its key, and what consumers have countersigned. Verified without a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,12 @@ class VerifiedLedger:
     countersigned: tuple[tuple[str, int, int], ...]
     """Party, size of the log it has seen, and when (seconds since 1970-01-01 UTC)."""
 
+    def different_bytes(self, version: int) -> int:
+        """Bytes of a release that are logged as having left, each once, to however many parties it went."""
+        served = [entry for entry in self.entries if isinstance(entry, Served) and entry.version == version]
+        stretches = (_stretches(each for each in served if each.artefact is kind) for kind in Artefact)
+        return sum(stop - start for found in stretches for start, stop in found)
+
     def bytes_served(self, version: int, party: str) -> int:
         """Bytes of a release that are logged as having gone to the party with this fingerprint."""
         return sum(entry.length for entry in self._served(version, party))
@@ -77,16 +83,23 @@ class VerifiedLedger:
 
     def _reached(self, version: int, party: str, kind: Artefact) -> int:
         """How far from its first byte an artefact is logged without a gap, however often a transfer was resumed."""
-        spans = sorted((each.offset, each.length) for each in self._served(version, party) if each.artefact is kind)
-        reached = 0
-        for offset, length in spans:
-            if offset <= reached:
-                reached = max(reached, offset + length)
-        return reached
+        found = _stretches(each for each in self._served(version, party) if each.artefact is kind)
+        return found[0][1] if found and found[0][0] == 0 else 0
 
     def _served(self, version: int, party: str) -> Iterator[Served]:
         served = (entry for entry in self.entries if isinstance(entry, Served))
         return (entry for entry in served if (entry.version, entry.party) == (version, party))
+
+
+def _stretches(served: Iterable[Served]) -> list[tuple[int, int]]:
+    """Where the bytes of one artefact that are logged begin and end, rising, with a gap between any two stretches."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted((each.offset, each.offset + each.length) for each in served):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def witness_name(party: str) -> str:

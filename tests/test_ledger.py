@@ -470,11 +470,22 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
     found = verify_ledger(exported(honest_log(MANIFEST, served=3)), Owner().first_root())
     report = ledger_report(found)
     assert report.sections[0].tables[0].rows == ((PARTY, "analyst", "2027-01-15", "card", 21),)
-    assert report.sections[1].tables[0].rows == ((3, 600, 36, 36 / 600, 21),)
+    assert report.sections[1].tables[0].rows == ((3, 600, 7, 7 / 600, 21),)
     assert "21" in report.to_html()
     assert "`" not in report.to_html()
     unrecorded = replace(found, standing=Standing())
     assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
+
+
+def test_different_bytes_are_those_that_left_once_whoever_fetched_them_and_however_often() -> None:
+    ben = "ef" * 32
+    parts = [sent(Artefact.CARD, *part) for part in ((0, 7), (5, 5), (20, 1), (20, 1), (0, 10))]
+    to_ben = [sent(Artefact.CARD, 9, 3).model_copy(update={"party": ben}), sent(Artefact.SCHEMA, 35, 1)]
+    log = [*honest_log(MANIFEST), LET_IN.model_copy(update={"party": ben}), *parts, *to_ben]
+    found = verify_ledger(exported(log), Owner().first_root())
+    assert found.different_bytes(3) == 12 + 1 + 1, "of the card 0 to 12 and 20, of the schema the last"
+    assert ledger_report(found).sections[1].tables[0].rows == ((3, 600, 14, 14 / 600, 28),)
+    assert found.different_bytes(2) == 0
 
 
 def bad_news(*entries: Entry) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from data_owner.release_status import OVERRIDES
-from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
 from protocol.ledger_file import VerifiedLedger
 from shared.report import Cell, Report, Section, Table, Verdict
@@ -112,10 +111,7 @@ def _released(ledger: VerifiedLedger, served: list[Served]) -> tuple[tuple[Cell,
     rows: list[tuple[Cell, ...]] = []
     for version, approval in sorted(ledger.standing.approved.items()):
         left = [entry for entry in served if entry.version == version]
-        kinds = {entry.artefact for entry in left}
-        lengths = {Artefact.MANIFEST: approval.manifest.length}
-        lengths |= {kind: digest.length for kind, digest in approval.artefacts.items()}
-        different = sum(lengths[kind] for kind in kinds)
+        different = ledger.different_bytes(version)
         per_record = different / approval.records if approval.records else None
         rows.append((version, approval.records, different, per_record, sum(entry.length for entry in left)))
     return tuple(rows)
