@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from shared.printable import printable
 from shared.report import Figure
 from shared.schema import CategoricalColumn, NumericColumn, Schema
 from shared.scores import Scores
@@ -235,6 +236,7 @@ def plain(axes: Axes) -> None:
 
 def short(text: str, characters: int = 24) -> str:
     """A name of somebody's column, class or group as it stands in a picture; a dollar sign begins no formula."""
+    text = printable(text)
     text = text if len(text) <= characters else text[: characters - 1] + "…"
     return text.replace("$", r"\$")
 

@@ -11,7 +11,7 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from shared.printable import one_line
+from shared.printable import one_line, printable
 
 Level = Literal["good", "caution", "bad", "neutral"]
 Cell = str | float | int | None
@@ -93,6 +93,7 @@ class Report:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            finalize=_finalized,
         )
         environment.filters |= {"number": shown, "breakable": breakable}
         return environment.get_template("report.html.j2").render(report=self)
@@ -103,6 +104,13 @@ class Report:
         for section in content["sections"]:
             section["figures"] = [figure["alt"] for figure in section["figures"]]
         return json.dumps(content, indent=1)
+
+
+def _finalized(value: object) -> object:
+    """What stands on the page for a value of the template: nothing that turns the rest of a paragraph about."""
+    if isinstance(value, Markup):
+        return Markup(printable(value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def breakable(text: str) -> Markup:

@@ -13,7 +13,8 @@ from data_owner.reports.owner_report import gate_section
 from data_owner.reports.privacy_report import _bracketed
 from shared.card import Check
 from shared.diagnosis import Diagnosis, as_text
-from shared.report import WORDS, Cell, Level, Report, Section, Table, Verdict
+from shared.plots import short
+from shared.report import WORDS, Cell, Figure, Level, Report, Section, Table, Verdict
 from shared.scores import Scores
 
 
@@ -94,6 +95,18 @@ def test_on_paper_nothing_is_cut_off_at_the_margin() -> None:
     assert "@media screen and (prefers-color-scheme: dark)" in html, "light ink is not for paper"
     (key, number), *_ = printed(("0123456789abcdef" * 4, "121,724"))
     assert (key.count("<wbr>"), key.replace("<wbr>", ""), number) == (8, "0123456789abcdef" * 4, "121,724")
+
+
+def test_no_character_that_does_not_show_is_on_the_page() -> None:
+    """One of another direction would turn the rest of its paragraph about, a zero end it for some readers."""
+    nasty = "Ada \u202eAda\u2066\0\x1b\nnext"
+    figure = Figure(f"<svg><!-- {nasty} --></svg>", nasty)
+    section = Section(nasty, nasty, (Table((nasty, nasty), ((nasty, nasty),)),), (figure,))
+    html = Report(nasty, nasty, (Verdict("good", nasty, nasty, nasty),), ((nasty, nasty),), (section,)).to_html()
+    assert all(line.isprintable() for line in html.split("\n"))
+    assert html.count("Ada \N{REPLACEMENT CHARACTER}Ada") > 10
+    assert "<svg><!-- Ada " in html
+    assert short(nasty).split("\n")[0].isprintable(), "in a picture it would be a blank"
 
 
 def test_what_a_report_says_is_escaped() -> None:
