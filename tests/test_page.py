@@ -90,7 +90,8 @@ def test_on_paper_nothing_is_cut_off_at_the_margin() -> None:
     html = page()
     on_paper = html[html.index("@media print") : html.index("</style>")]
     assert re.search(r"\.scroll \{[^}]*overflow:visible", on_paper)
-    assert re.search(r"header p \{[^}]*overflow-wrap:anywhere", html)
+    assert re.search(r"main \{[^}]*overflow-wrap:anywhere", html), "headings, verdicts and captions hold names too"
+    assert re.search(r"\.scroll \{[^}]*overflow-wrap:normal", html), "cells break where they are marked"
     assert re.search(r"\.wide thead th \{[^}]*hyphens:auto", on_paper)
     assert "@media screen and (prefers-color-scheme: dark)" in html, "light ink is not for paper"
     (key, number), *_ = printed(("0123456789abcdef" * 4, "121,724"))
