@@ -29,6 +29,7 @@ from shared.limits import LIMITS
 
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.crt"
 SERVER_KEY, SERVER = "server.key", "server.crt"
+NEW_NODE = "make a new node and invite everyone anew: see Rotation in the runbook"
 _RESTORE = "restore the node's keys folder from its backup"
 
 
@@ -85,6 +86,19 @@ def server_certificate(node: Node, now: datetime) -> bytes:
 def issuer(node: Node) -> tuple[bytes, bytes]:
     """The authority's key and certificate. Raises `Unreachable` unless both are there and belong together."""
     return _pair(node, AUTHORITY_KEY, AUTHORITY)
+
+
+def check_in_date(node: Node, now: datetime) -> datetime:
+    """When the authority ends. Raises `PolicyRefusal` outside of its time, when TLS refuses everyone it let in."""
+    certificate = key_file(node, AUTHORITY)
+    begins, ends = identity.certificate_begins(certificate), identity.certificate_expires(certificate)
+    remedy = "set the clock if it is wrong now; else"
+    if now < begins:
+        problem, remedy = f"not valid before {begins:%Y-%m-%d %H:%M} UTC", f"{remedy} wait until then, or {NEW_NODE}"
+        raise PolicyRefusal(problem, field="authority", remedy=remedy)
+    if now >= ends:
+        raise PolicyRefusal(f"ended {ends:%Y-%m-%d %H:%M} UTC", field="authority", remedy=f"{remedy} {NEW_NODE}")
+    return ends
 
 
 def key_file(node: Node, name: str) -> bytes:

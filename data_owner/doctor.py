@@ -20,7 +20,6 @@ from data_owner.records.records_file import RecordsFile
 from data_owner.records.undeclared import in_words, undeclared
 from data_owner.release_status import next_step
 from data_owner.steps import prepare
-from protocol import identity
 from protocol.access import RELEASE_SERVICE
 from protocol.calls import CLIENT_OPTIONS
 from protocol.invitation import Invitation
@@ -111,11 +110,11 @@ def _privacy(node: Node, now: datetime) -> str:
 
 
 def _keys(node: Node, now: datetime) -> str:
-    _, certificate = authority.issuer(node)
+    authority.issuer(node)
     authority.key_file(node, authority.SERVER_KEY)
-    ends = identity.certificate_expires(certificate)
-    if ends - now < timedelta(days=LIMITS.certificate_days):
-        raise Unreachable(f"the authority ends {ends:%Y-%m-%d}", remedy="make a new node and invite everyone anew")
+    ends = authority.check_in_date(node, now)
+    if ends - now < timedelta(days=LIMITS.authority_warning_days):
+        raise PolicyRefusal(f"ends {ends:%Y-%m-%d}", field="authority", remedy=authority.NEW_NODE)
     return f"authority until {ends:%Y-%m-%d}; `serve` makes and renews the server's certificate"
 
 
@@ -191,6 +190,7 @@ def _listening(node: Node, now: datetime) -> str:
         if status != health_pb2.HealthCheckResponse.SERVING:
             raise Unreachable("not ready: it is stopping, or another line says what is wrong", field=address)
         return f"fingerprint {invitation.fingerprint}, of the invitation; {address} is ready"
+    authority.check_in_date(node, now)  # else whoever is there cannot be heard
     raise Unreachable("nobody answers", field=" or ".join(places), remedy=start)
 
 

@@ -62,7 +62,7 @@ def new_authority(key: bytes, node: str, now: datetime) -> bytes:
         decipher_only=False,
     )
     return (
-        _builder(name, name, private.public_key(), now, LIMITS.authority_days)
+        _builder(name, name, private.public_key(), now, now + timedelta(days=LIMITS.authority_days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .sign(private, hashes.SHA256())
@@ -72,7 +72,8 @@ def new_authority(key: bytes, node: str, now: datetime) -> bytes:
 
 def issue_server_certificate(key: bytes, authority_key: bytes, authority: bytes, now: datetime) -> bytes:
     """A certificate for the node's own server key."""
-    builder = _end_certificate(_private(key).public_key(), SERVER_NAME, authority, now)
+    ends = now + timedelta(days=LIMITS.certificate_days)
+    builder = _end_certificate(_private(key).public_key(), _name(SERVER_NAME), authority, now, ends)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
@@ -92,9 +93,11 @@ def issue_client_certificate(
 ) -> bytes:
     """A short-lived client certificate for the key of a request, under the name and in the role that a person approved.
 
-    Raises `VerificationFailure` for a bad request.
+    It ends with the authority, at the latest: its holder is told that date. Raises `VerificationFailure` for a bad
+    request.
     """
-    builder = _end_certificate(_public(read_request(request)), name, authority, now, role)
+    ends = min(now + timedelta(days=LIMITS.certificate_days), certificate_expires(authority))
+    builder = _end_certificate(_public(read_request(request)), _name(name, role), authority, now, ends)
     return (
         builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(_private(authority_key), hashes.SHA256())
@@ -185,16 +188,16 @@ def _read_certificate(certificate: bytes) -> x509.Certificate:
 
 
 def _end_certificate(
-    key: ec.EllipticCurvePublicKey, name: str, authority: bytes, now: datetime, role: PartyRole | None = None
+    key: ec.EllipticCurvePublicKey, name: x509.Name, authority: bytes, now: datetime, ends: datetime
 ) -> x509.CertificateBuilder:
     issuer = x509.load_pem_x509_certificate(authority).subject
-    return _builder(_name(name, role), issuer, key, now, LIMITS.certificate_days).add_extension(
+    return _builder(name, issuer, key, now, ends).add_extension(
         x509.BasicConstraints(ca=False, path_length=None), critical=True
     )
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, ends: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -203,7 +206,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(seconds=LIMITS.clock_skew_seconds))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(ends)
     )
 
 

@@ -83,6 +83,7 @@ class Limits:
     certificate_days: int = 30
     renewal_days: int = 10
     authority_days: int = 3650
+    authority_warning_days: int = 365
     release_days: int = 365
 
     # calls

@@ -18,6 +18,7 @@ import consumer
 from consumer import channel, doctor, fetching
 from consumer.study import Study
 from data_owner import authority
+from data_owner import doctor as owner_doctor
 from data_owner.node import Node
 from data_owner.serving import server, tls_version
 from protocol import identity, transport
@@ -27,6 +28,8 @@ from shared import folder, keyring
 from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import BadInput, PolicyRefusal, Unreachable
+from shared.limits import LIMITS
+from tests.conftest import Running
 from tests.owner_process import ROOT, OwnerProcess, let_in, owner_process
 
 CHECK = "/grpc.health.v1.Health/Check"
@@ -174,6 +177,59 @@ def test_a_certificate_out_of_its_time_gets_no_connection(
     assert not found.passed
     assert said in found.text
     assert "check this machine's clock; if it is right, run `fair4free enrol`" in found.text
+
+
+def date_authority(node: Node, begins: datetime) -> None:
+    """Give the node's authority a certificate of the same key that was made then."""
+    key = (node.keys / authority.AUTHORITY_KEY).read_bytes()
+    folder.write(node.keys / authority.AUTHORITY, identity.new_authority(key, "hospital", begins), folder.PRIVATE)
+
+
+ENDED = timedelta(days=-LIMITS.authority_days, hours=-1)
+AHEAD = timedelta(days=2)
+
+
+def test_an_owner_whose_authority_is_out_of_its_time_is_not_ready_and_does_not_start(
+    node: Node, tmp_path: Path
+) -> None:
+    def never(listening: server.Listening) -> None:
+        raise AssertionError("it serves")
+
+    moment = datetime.now(UTC)
+    with owner_process(node, tmp_path / "log") as owner:
+        for since, ready in ((ENDED, 503), (timedelta(), 200), (AHEAD, 503)):
+            date_authority(node, moment + since)
+            assert owner.ask("/readyz")[0] == ready
+            ends = (moment + since + timedelta(days=LIMITS.authority_days)).timestamp()
+            assert owner.metric("fair4free_authority_expires_timestamp_seconds") == int(ends)
+    for since, said in ((ENDED, "authority: ended .* make a new node"), (AHEAD, "authority: not valid before .* wait")):
+        date_authority(node, moment + since)
+        with pytest.raises(PolicyRefusal, match=said):
+            server.serve(node, "127.0.0.1:0", "127.0.0.1:0", ready=never)
+
+
+def test_the_doctor_names_an_authority_out_of_its_time_and_asks_nobody_to_start_the_server(node: Node) -> None:
+    moment = datetime.now(UTC)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    authority.write_invitation(node, nobody, nobody)
+    for since, said in ((ENDED, "authority: ended"), (AHEAD, "authority: not valid before")):
+        date_authority(node, moment + since)
+        for check in (owner_doctor._keys, owner_doctor._listening):
+            with pytest.raises(PolicyRefusal, match=said):
+                check(node, moment)
+
+
+def test_a_certificate_ends_with_the_authority_and_none_is_issued_after_that(running: Running, tmp_path: Path) -> None:
+    node, moment = running.node, datetime.now(UTC)
+    study = let_in(running, tmp_path / "study")
+    date_authority(node, moment - timedelta(days=LIMITS.authority_days - 5))
+    consumer.enrol(study.folder)
+    ends = identity.certificate_expires((node.keys / authority.AUTHORITY).read_bytes())
+    assert identity.certificate_expires(study.certificate.read_bytes()) == ends
+    date_authority(node, moment + ENDED)
+    with pytest.raises(PolicyRefusal, match="the owner refuses this for now: authority: ended"):
+        consumer.enrol(study.folder)
 
 
 def test_who_cannot_reach_the_owner_to_enrol_is_not_told_to_enrol(study: Study) -> None:

@@ -51,7 +51,7 @@ def test_before_a_draw_the_doctor_finds_what_would_refuse_it_and_charges_nothing
     [
         (doctor._releases, 90, 14, "run train, gate, approve"),
         (doctor._root, LIMITS.root_days, 14, "propose, sign and install the next"),
-        (doctor._keys, LIMITS.authority_days, LIMITS.certificate_days, "make a new node"),
+        (doctor._keys, LIMITS.authority_days, LIMITS.authority_warning_days, "make a new node"),
     ],
 )
 def test_what_ends_soon_is_found_in_time(

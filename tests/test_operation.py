@@ -509,6 +509,9 @@ def test_the_documents_name_the_limits_as_they_are() -> None:
         f"less than {LIMITS.ledger_free_bytes // MIB} MiB free",
         f"{LIMITS.calls_a_minute} calls a minute",
         f"{LIMITS.root_days} days after it was proposed",
+        f"{LIMITS.authority_days:,} days after `init`",
+        f"In its last {LIMITS.authority_warning_days} days",
+        f"is less than {LIMITS.authority_warning_days} days away",
         f"`release_days`, {Policy().release_days} if owner.toml says nothing else",
     ):
         assert said in runbook

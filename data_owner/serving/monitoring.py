@@ -61,6 +61,11 @@ class NodeState(Collector):
                 lambda: roots.newest(node).expires,
             ),
             (
+                "authority_expires_timestamp_seconds",
+                "When the certificate authority expires.",
+                lambda: certificate_expires(authority.key_file(node, authority.AUTHORITY)).timestamp(),
+            ),
+            (
                 "server_certificate_expires_timestamp_seconds",
                 "When the server's certificate expires.",
                 lambda: certificate_expires(authority.key_file(node, authority.SERVER)).timestamp(),

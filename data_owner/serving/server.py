@@ -330,6 +330,7 @@ class Enrolments(service.EnrolmentServiceServicer):
         return wire.EnrolResponse(state=DECISIONS[decision], certificate=certificate)
 
     def _receive(self, request: bytes, address: str) -> tuple[authority.Decision, bytes]:
+        authority.check_in_date(self._node, moment())
         try:
             return authority.receive(self._node, request, moment(), address)
         except PolicyRefusal:
@@ -366,6 +367,7 @@ def _server(port: ReleasePort | EnrolmentPort, oversight: Oversight, calls: Open
 
 def _check_servable(node: Node) -> None:
     """Raises `PolicyRefusal`, or what is wrong, unless consumers would accept a release as it lies here today."""
+    authority.check_in_date(node, moment())
     root = roots.newest(node)
     try:
         check_in_date(root, now())
