@@ -51,10 +51,16 @@ def new_passphrase_of(keys: Path) -> bytes:
     return passphrase_of(keys)
 
 
+def named_file() -> Path | None:
+    """Where a passphrase from outside is said to lie, if in a file."""
+    name = os.environ.get(FILE_VARIABLE)
+    return Path(name) if name else None
+
+
 def given() -> bytes | None:
     """The passphrase from outside, if there is one. Raises `Unreachable` or `BadInput` for a file that holds none."""
-    name = os.environ.get(FILE_VARIABLE)
-    found = folder.read(Path(name), f"correct {FILE_VARIABLE}") if name else os.environ.get(VARIABLE, "").encode()
-    if name and not found.strip():
+    path = named_file()
+    found = folder.read(path, f"correct {FILE_VARIABLE}") if path else os.environ.get(VARIABLE, "").encode()
+    if path and not found.strip():
         raise BadInput("is empty", field=FILE_VARIABLE, remedy="write a passphrase into that file")
     return found.strip() or None

@@ -16,6 +16,7 @@ from data_owner.privacy.budget import Budget
 from data_owner.release_status import State, Status, next_step, step
 from data_owner.settings import PrivacySettings
 from protocol.artefacts import Artefact
+from shared import keyring
 from shared.clock import now
 from shared.diagnosis import Diagnosis
 from shared.errors import Fair4FreeError
@@ -127,6 +128,23 @@ def test_a_folder_in_which_others_may_write_is_found(node: Node) -> None:
     assert not found.passed
     assert "others can write there" in found.text
     assert f"run chmod 700 on {node.folder}" in found.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [(0o400, ""), (0o440, ""), *((mode, "others can read or change it") for mode in (0o444, 0o602, 0o460))],
+)
+def test_a_passphrase_that_was_moved_away_is_held_to_be_private_too(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, said: str
+) -> None:
+    moved = tmp_path / "passphrase"
+    (node.keys / keyring.BESIDE).rename(moved)
+    monkeypatch.setenv(keyring.FILE_VARIABLE, str(moved))
+    moved.chmod(mode)
+    found = found_at(node, "private files")
+    assert found.passed is (said == "")
+    assert said in found.text
+    assert (f"{moved}: " in found.text and "run chmod 400 on it" in found.text) is (said != "")
 
 
 @pytest.mark.parametrize(("free", "passed"), [(2**30, True), (2**30 - 1, False)])
