@@ -44,14 +44,12 @@ def key(
 @app.command()
 def show(node: NodePath, json: Json = False) -> None:
     """The root in force: version, expiry, and which keys speak for the node."""
-    from datetime import UTC, datetime
-
     from data_owner import roots
     from data_owner.node import Node
 
     with shell("root show", json) as out:
         root = roots.newest(Node.open(node))
-        lines = [f"version {root.version}, expires {datetime.fromtimestamp(root.expires, UTC):%Y-%m-%d}"]
+        lines = [f"version {root.version}, expires {root.last_day}"]
         for role, keys in root.roles.items():
             lines.append(f"{role}: {keys.threshold} of {len(keys.key_ids)}")
             lines += [f"  {root.keys[identifier]}" for identifier in keys.key_ids]
@@ -96,20 +94,20 @@ def sign(
     key: Annotated[Path, typer.Option(help="Sealed root key.")],
     json: Json = False,
 ) -> None:
-    """Sign a proposed root. Compare the digest it prints with the one that `root propose` printed."""
+    """Sign a proposed root. Compare the digest it prints with the one that `root propose` printed, and see when it
+    ends."""
     from data_owner import roots
     from protocol.root import Root
     from shared import folder, keyring
     from shared.sealed_key import unseal
 
     with shell("root sign", json) as out:
-        proposed = folder.read(document, "give the document that `root propose` wrote")
+        proposed, place = _proposed(document), document.with_suffix(".sig")
+        signed = _signatures(place) if place.is_file() else None
         root = Root.from_bytes(proposed)
         sealed = keyring.sealed(key)  # before a person is asked for its passphrase
         beside = (key.parent / keyring.BESIDE).is_file()
         passphrase = keyring.passphrase_of(key.parent) if keyring.given() or beside else _ask(confirm=False)
-        place = document.with_suffix(".sig")
-        signed = place.read_bytes() if place.is_file() else None
         folder.write(place, roots.add_signature(proposed, signed, unseal(sealed, passphrase, str(key))))
         values, words = _described(root)
         out.result(
@@ -122,17 +120,37 @@ def install(node: NodePath, document: Document, json: Json = False) -> None:
     """Make a signed root the one in force: old and new thresholds must have signed it."""
     from data_owner import roots
     from data_owner.node import Node
-    from shared import folder
+    from shared.clock import now
 
     with shell("root install", json) as out:
-        root = roots.install(
-            Node.open(node),
-            folder.read(document, "give the document that `root propose` wrote"),
-            folder.read(document.with_suffix(".sig"), "sign the document with `root sign`"),
-        )
+        signatures = _signatures(document.with_suffix(".sig"))
+        root = roots.install(Node.open(node), _proposed(document), signatures, now())
         out.result(
             {"version": root.version}, f"root {root.version} is in force. Consumers follow with their next fetch."
         )
+
+
+def _proposed(document: Path) -> bytes:
+    """A root to be signed or installed. Raises `Unreachable` for one that is not there, or that a medium damaged."""
+    from protocol.root import Root
+    from shared import folder
+
+    proposed = folder.read(document, "give the document that `root propose` wrote")
+    with folder.intact(document, f"copy {document.name} again"):
+        Root.from_bytes(proposed)
+    return proposed
+
+
+def _signatures(place: Path) -> bytes:
+    """Those beside a root. Raises `Unreachable` where none are, or a medium damaged them."""
+    from protocol.signing import Signatures
+    from shared import folder
+
+    again = f"copy {place.name} again"
+    signatures = folder.read(place, f"sign the document with `root sign`, or {again}")
+    with folder.intact(place, f"{again}, or remove it and let every holder sign again"):
+        Signatures.from_bytes(signatures)
+    return signatures
 
 
 def _described(root: Root) -> tuple[dict[str, int | str], str]:
@@ -146,8 +164,9 @@ def _described(root: Root) -> tuple[dict[str, int | str], str]:
         "sha256": root.digest,
         "threshold": needed,
         "root_keys": held,
+        "expires": root.expires,
     }
-    return values, f"sha256 {root.digest}, {needed} of {held} root keys must sign"
+    return values, f"sha256 {root.digest}, {needed} of {held} root keys must sign, ends {root.last_day}"
 
 
 def _refuse_to_replace(*paths: Path, remedy: str) -> None:

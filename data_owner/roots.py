@@ -18,17 +18,22 @@ from data_owner import release, servable
 from data_owner.node import Node
 from data_owner.release_status import SERVABLE
 from protocol.artefacts import SIGNATURES
-from protocol.refusals import DuplicateKey, UnderThreshold
+from protocol.refusals import BadSignature, DuplicateKey, Expired, Rollback, UnderThreshold
 from protocol.root import KeyRole, RoleKeys, Root, anchor, rotate
 from protocol.signing import Kind, Signatures, key_id, sign
 from shared import folder, keyring
-from shared.errors import BadInput, Unreachable
+from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 from shared.sealed_key import WrongPassphrase
 
 ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
-_ANOTHER_SIGNS = "let another holder run `fair4free-owner root sign` on this file and its .sig, then install again"
+_RESTORE = "restore the node's root folder from its backup"
+_PROPOSE_AGAIN = "propose a root again"
+_REMEDIES = {
+    UnderThreshold: "let another holder run `fair4free-owner root sign` on this file and its .sig, then install again",
+    BadSignature: "copy the document and its .sig again, or remove the .sig and let every holder sign again",
+}
 _KEY_NAME = re.compile(rf"({'|'.join(KeyRole)})-[0-9a-f]{{16}}\.key")
 
 
@@ -50,22 +55,27 @@ def read(node: Node, version: int) -> tuple[bytes, bytes] | None:
     place = node.roots / f"{version}.json"
     if not place.is_file():
         return None
-    signed, remedy = place.with_suffix(".sig"), "restore the node's root folder from its backup"
-    document, signatures = folder.read(place, remedy), folder.read(signed, remedy)
-    with folder.intact(place, remedy):
+    signed = place.with_suffix(".sig")
+    document, signatures = folder.read(place, _RESTORE), folder.read(signed, _RESTORE)
+    with folder.intact(place, _RESTORE):
         Root.from_bytes(document)
-    with folder.intact(signed, remedy):
+    with folder.intact(signed, _RESTORE):
         Signatures.from_bytes(signatures)
-    with folder.intact(node.roots, remedy):  # either of the two may have changed
+    with folder.intact(node.roots, _RESTORE):  # either of the two may have changed
         anchor(document, signatures)
     return document, signatures
 
 
 def chain(node: Node) -> list[tuple[bytes, bytes]]:
-    """Every root with its signatures, from the first."""
+    """Every root with its signatures, from the first. Raises `Unreachable` where one is gone from among them."""
     found: list[tuple[bytes, bytes]] = []
     while (pair := read(node, len(found) + 1)) is not None:
         found.append(pair)
+    next_version = len(found) + 1
+    if any(path.stem.isdecimal() and int(path.stem) > next_version for path in node.roots.glob("*.json")):
+        raise Unreachable(
+            "is gone, newer ones are here", field=str(node.roots / f"{next_version}.json"), remedy=_RESTORE
+        )
     if not found:
         raise Unreachable("has no root document", field=str(node.roots), remedy="restore it from its backup")
     return found
@@ -79,7 +89,8 @@ def signing_key(node: Node, role: KeyRole) -> Ed25519PrivateKey:
     """The private key of a role that is at this node. Raises `Unreachable` if none is, `BadInput` if it stays shut."""
     for path in _here(node, newest(node), role):
         return _opened(path, role, keyring.passphrase_of(node.keys))
-    raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy="restore it from its backup")
+    remedy = f"restore it from its backup, or {_renewed(role)}"
+    raise Unreachable(f"the {role} key is not here", field=str(node.keys), remedy=remedy)
 
 
 def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, renew: Iterable[str]) -> Root:
@@ -132,26 +143,32 @@ def add_signature(document: bytes, signatures: bytes | None, key: Ed25519Private
     return Signatures(signatures=(*kept, *new)).to_bytes()
 
 
-def install(node: Node, document: bytes, signatures: bytes) -> Root:
-    """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed, and
-    `BadInput` unless one passphrase opens the online keys of both.
+def install(node: Node, document: bytes, signatures: bytes, now: int) -> Root:
+    """Make a signed root the node's newest. Raises a `VerificationFailure` unless old and new thresholds signed and it
+    has not ended, and `BadInput` unless one passphrase opens the online keys of both.
 
     Releases that are out are first signed by the new release key too, so that a stop at any point leaves every
     release valid under the root that is in force. No release is approved meanwhile.
     """
     with folder.locked(node.lock):
-        return _install(node, document, signatures)
+        return _install(node, document, signatures, now)
 
 
-def _install(node: Node, document: bytes, signatures: bytes) -> Root:
+def _install(node: Node, document: bytes, signatures: bytes, now: int) -> Root:
     before = newest(node)
+    if Root.from_bytes(document).version <= before.version:  # whoever signed it
+        raise Rollback(f"version {before.version} is in force already", field="root", remedy=_PROPOSE_AGAIN)
     try:
         root = rotate(before, document, signatures)
-    except UnderThreshold as error:
-        raise UnderThreshold(error.problem, field=error.field, remedy=_ANOTHER_SIGNS) from error
+    except VerificationFailure as error:  # its own remedy is for who fetches
+        remedy = _REMEDIES.get(type(error), _PROPOSE_AGAIN)
+        raise type(error)(error.problem, field=error.field, remedy=remedy) from error
+    if now >= root.expires:
+        remedy = f"set the clock if it is wrong now; else {_PROPOSE_AGAIN}"
+        raise Expired(f"version {root.version} ended {root.last_day}", field="root", remedy=remedy)
     for role in ONLINE:
         if not _here(node, root, role):
-            raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy="propose a root again")
+            raise Unreachable(f"the new {role} key is not here", field=str(node.keys), remedy=_PROPOSE_AGAIN)
     for each in (before, root):
         _check_opened(node, each)
     for path in _here(node, root, KeyRole.RELEASE):
@@ -185,8 +202,12 @@ def _opened(path: Path, role: KeyRole, passphrase: bytes) -> Ed25519PrivateKey:
     except WrongPassphrase:
         raise
     except BadInput as error:
-        remedy = f"{error.remedy}, or remove it and renew its role with `root propose --renew {role}`"
+        remedy = f"{error.remedy}, or remove it and {_renewed(role)}"
         raise BadInput(error.problem, field=error.field, remedy=remedy) from error
+
+
+def _renewed(role: KeyRole) -> str:
+    return f"renew its role with `root propose --renew {role}`"
 
 
 def _here(node: Node, root: Root, role: KeyRole) -> list[Path]:

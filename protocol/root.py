@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, Self
@@ -81,6 +82,11 @@ class Root(Document):
         if {identifier for role in self.roles.values() for identifier in role.key_ids} != set(self.keys):
             raise ValueError("keys and roles do not name the same keys")
         return self
+
+    @property
+    def last_day(self) -> str:
+        """The day on which it ends, in UTC, whatever the year."""
+        return time.strftime("%Y-%m-%d", time.gmtime(self.expires))
 
     def public_keys(self, role: KeyRole) -> Mapping[str, Ed25519PublicKey]:
         return {

@@ -414,9 +414,10 @@ def test_an_address_is_a_name_or_an_ipv4_address_or_an_ipv6_address_in_brackets(
 
 def test_an_owner_whose_root_has_expired_is_not_ready_and_does_not_start(owner: OwnerProcess) -> None:
     assert owner.ask("/readyz")[0] == 200
-    ended = roots.propose(owner.node, now() - LIMITS.root_days * 86_400, [], None, []).to_bytes()
+    then = now() - LIMITS.root_days * 86_400
+    ended = roots.propose(owner.node, then, [], None, []).to_bytes()
     signed = roots.add_signature(ended, None, roots.signing_key(owner.node, KeyRole.ROOT))
-    roots.install(owner.node, ended, signed)
+    roots.install(owner.node, ended, signed, then)
     assert owner.ask("/readyz")[0] == 503
     assert owner.ask("/healthz")[0] == 200
     assert owner.metric("fair4free_ready") == 0

@@ -24,7 +24,7 @@ from data_owner.node import Node
 from data_owner.serving import server
 from protocol.invitation import Invitation
 from protocol.refusals import FastForward, UnderThreshold
-from protocol.root import KeyRole
+from protocol.root import KeyRole, Root
 from shared import folder, keyring
 from shared.clock import now
 from shared.diagnosis import Diagnosis
@@ -129,7 +129,7 @@ def two_of_three(node: Node) -> list[Ed25519PrivateKey]:
     for key in (roots.signing_key(node, KeyRole.ROOT), *holders[:2]):
         signed = roots.add_signature(document, signed, key)
     assert signed is not None
-    roots.install(node, document, signed)
+    roots.install(node, document, signed, NOW)
     return holders
 
 
@@ -203,6 +203,50 @@ def test_a_holder_sees_how_many_root_keys_the_root_asks_for_before_and_when_she_
         assert re.match("root 3( proposed)?, sha256 [0-9a-f]{64}, ", done.stdout), "before the name of the node"
 
 
+def test_a_root_that_has_ended_is_not_put_in_force_and_a_holder_sees_when_one_ends(tmp_path: Path) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    with patch("shared.clock.moment", lambda: datetime(2001, 1, 1, tzinfo=UTC)):
+        proposed = CliRunner().invoke(app, ["root", "propose", str(node.folder), "--out", str(document)])
+    key = only_key(node, KeyRole.ROOT)
+    signed = CliRunner().invoke(app, ["root", "sign", str(document), "--key", str(key)])
+    for said in (proposed.stdout, signed.stdout):
+        assert "ends 2003-01-01" in said
+    assert run("root", "sign", document, "--key", key)["expires"] == Root.from_bytes(document.read_bytes()).expires
+    refused = run("root", "install", node.folder, document, code=1)
+    assert (refused["kind"], refused["problem"]) == ("Expired", "version 2 ended 2003-01-01")
+    assert "propose a root again" in refused["remedy"]
+    assert run("root", "show", node.folder)["version"] == 1
+
+
+def test_the_version_in_force_is_not_installed_again_and_no_owner_is_told_to_ask_the_owner(tmp_path: Path) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    run("root", "propose", node.folder, "--out", document)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    rotate(node, KeyRole.LOG)
+    refused = run("root", "install", node.folder, document, code=1)
+    assert (refused["kind"], refused["problem"]) == ("Rollback", "version 2 is in force already")
+    assert refused["remedy"] == "propose a root again"
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+@pytest.mark.parametrize("suffix", [".json", ".sig"])
+def test_what_a_medium_damaged_is_named_and_no_signature_on_it_is_forgotten(
+    tmp_path: Path, suffix: str, kept: int
+) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    run("root", "propose", node.folder, "--out", document)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    damaged = document.with_suffix(suffix)
+    left = damaged.read_bytes()[:kept]
+    damaged.write_bytes(left)
+    for words in (["sign", document, "--key", only_key(node, KeyRole.ROOT)], ["install", node.folder, document]):
+        refused = run("root", *words, code=3)
+        assert (refused["field"], refused["problem"]) == (str(damaged), "damaged: not canonical JSON")
+        assert f"copy {damaged.name} again" in refused["remedy"]
+        assert ("every holder sign again" in refused["remedy"]) is (suffix == ".sig")
+        assert damaged.read_bytes() == left
+
+
 @pytest.mark.parametrize("change", [{"threshold": 2}, {"root_keys": ["ab" * 32] * 2}, {"root_keys": ["nonsense"]}])
 def test_keys_that_do_not_make_a_root_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     node = make_node(tmp_path / "node")
@@ -250,7 +294,7 @@ def test_nobody_is_asked_for_the_passphrase_of_a_key_that_is_not_there_or_withou
 def rotate(node: Node, *renew: KeyRole) -> None:
     proposed = roots.propose(node, now(), [], None, renew).to_bytes()
     old = roots.signing_key(node, KeyRole.ROOT)
-    roots.install(node, proposed, roots.add_signature(proposed, None, old))
+    roots.install(node, proposed, roots.add_signature(proposed, None, old), now())
 
 
 def test_releases_stay_valid_when_the_release_key_is_renewed_and_the_old_key_is_gone(tmp_path: Path) -> None:
@@ -331,6 +375,8 @@ def test_a_damaged_key_is_restored_or_removed_and_its_role_renewed_and_no_passph
         assert remedy.startswith("restore it from its backup, or remove it and renew its role")
         assert keyring.VARIABLE not in remedy
     damaged.unlink()
+    with pytest.raises(Unreachable, match=f"from its backup, or renew its role with `root propose --renew {role}`"):
+        roots.signing_key(node, role)
     run(*propose)
     run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
     run("root", "install", node.folder, document)
@@ -351,7 +397,7 @@ def test_a_node_whose_passphrase_is_lost_gets_new_keys_from_who_holds_the_root(
     for key in holders[1:]:
         signed = roots.add_signature(document, signed, key)
     assert signed is not None
-    assert roots.install(node, document, signed).version == 3
+    assert roots.install(node, document, signed, now()).version == 3
     server.release_server(node, server.Oversight(lambda: True))
 
 
@@ -371,6 +417,20 @@ def test_a_root_that_the_disk_lost_is_named_by_its_path_and_restored_and_no_owne
         assert said["remedy"] == "restore the node's root folder from its backup"
     with pytest.raises(Unreachable, match="damaged"):
         ledger_export.export(node)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_root_that_is_gone_from_among_others_is_named_and_no_older_one_is_in_force(
+    tmp_path: Path, missing: int
+) -> None:
+    node = make_node(tmp_path / "node")
+    rotate(node)
+    rotate(node)
+    (node.roots / f"{missing}.json").unlink()
+    said = run("root", "propose", node.folder, "--out", tmp_path / "next.json", code=3)
+    assert said["field"] == str(node.roots / f"{missing}.json")
+    assert said["remedy"] == "restore the node's root folder from its backup"
+    assert not (tmp_path / "next.json").exists()
 
 
 def stop_when_approved(line: str) -> None:
