@@ -123,8 +123,8 @@ def install(node: NodePath, document: Document, json: Json = False) -> None:
     from shared.clock import now
 
     with shell("root install", json) as out:
-        signatures = _signatures(document.with_suffix(".sig"))
-        root = roots.install(Node.open(node), _proposed(document), signatures, now())
+        opened, proposed = Node.open(node), _proposed(document)
+        root = roots.install(opened, proposed, _signatures(document.with_suffix(".sig")), now())
         out.result(
             {"version": root.version}, f"root {root.version} is in force. Consumers follow with their next fetch."
         )

@@ -23,7 +23,7 @@ from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
 from protocol.invitation import Invitation
-from protocol.refusals import FastForward, UnderThreshold
+from protocol.refusals import FastForward, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root
 from shared import folder, keyring
 from shared.clock import now
@@ -226,6 +226,21 @@ def test_the_version_in_force_is_not_installed_again_and_no_owner_is_told_to_ask
     refused = run("root", "install", node.folder, document, code=1)
     assert (refused["kind"], refused["problem"]) == ("Rollback", "version 2 is in force already")
     assert refused["remedy"] == "propose a root again"
+
+
+def test_what_no_holder_signed_or_is_another_nodes_sends_nobody_to_the_owner(tmp_path: Path) -> None:
+    node, document = make_node(tmp_path / "node"), tmp_path / "root-2.json"
+    run("root", "propose", node.folder, "--out", document)
+    run("root", "sign", document, "--key", only_key(node, KeyRole.ROOT))
+    root = Root.from_bytes(document.read_bytes())
+    document.write_bytes(root.model_copy(update={"expires": root.expires + 1}).to_bytes())
+    refused = run("root", "install", node.folder, document, code=1)
+    assert refused["kind"] == "BadSignature"
+    assert refused["remedy"].startswith("copy the document and its .sig again")
+    foreign = root.model_copy(update={"node": "clinic"}).to_bytes()
+    with pytest.raises(WrongNode, match="Remedy: propose a root again"):
+        roots.install(node, foreign, roots.add_signature(foreign, None, roots.signing_key(node, KeyRole.ROOT)), now())
+    assert run("root", "show", node.folder)["version"] == 1
 
 
 @pytest.mark.parametrize("kept", [0, 100])
