@@ -84,16 +84,17 @@ def _request(study: Study, name: str) -> bytes:
 
 
 def _accepted(study: Study, path: Path) -> Invitation:
-    """What is offered, if this study may take it: it never changes its root of trust but by rotation."""
+    """What is offered, if this study may take it: but for the first it takes the addresses alone, where the owner has
+    to show the authority that is trusted, and its root of trust changes only by rotation."""
     offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
     offered.trusted_root()
     known = study.invitation_file.is_file()
-    if known and not _is_known(study, offered):
+    if known and not _may_be_known(study, offered):
         raise VerificationFailure(
             "names other keys than the invitation this study trusts",
             field=str(path),
-            remedy="fetch, which follows the owner to new keys, then enrol again; if it stays so, start a new study, "
-            "after comparing what `doctor` says of the invitation on both sides by telephone",
+            remedy="run `fair4free enrol` without it, which asks the owner this study trusts; if the owner says by "
+            "telephone that it is theirs, start a new study with it",
         )
     if known:  # what was verified since the first root still leads back to it
         kept = study.invitation()
@@ -101,12 +102,13 @@ def _accepted(study: Study, path: Path) -> Invitation:
     return offered
 
 
-def _is_known(study: Study, offered: Invitation) -> bool:
-    """Whether it names the keys this study trusts: those it was invited with, or those it has followed since."""
-    kept = study.invitation()
+def _may_be_known(study: Study, offered: Invitation) -> bool:
+    """Whether it names the authority this study trusts, and a root that it has followed or may yet: a newer one."""
+    kept, root = study.invitation(), offered.trusted_root()
+    if (offered.node, offered.certificate_authority) != (kept.node, kept.certificate_authority):
+        return False
     followed = follow(kept.trusted_root(), study.last_seen().roots)
-    known = (kept.model_copy(update={"root": root.to_bytes().decode()}) for root in followed)
-    return offered.fingerprint in {each.fingerprint for each in known}
+    return root in followed or root.version > followed[-1].version
 
 
 def _send(invitation: Invitation, request: bytes) -> wire.EnrolResponse:

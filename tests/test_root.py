@@ -472,6 +472,22 @@ def test_a_consumer_follows_a_rotation_while_the_owner_serves(running: Running, 
     assert new.last_seen().trusted_root().version == 3
 
 
+def test_a_study_that_was_away_while_roots_were_rotated_and_the_owner_moved_goes_on_by_the_new_invitation(
+    running: Running, tmp_path: Path
+) -> None:
+    study = let_in(running, tmp_path / "study")
+    old = study.invitation().model_copy(update={"address": "localhost:1", "enrolment_address": "localhost:1"})
+    folder.write(study.invitation_file, old.to_bytes())
+    rotate(running.node, *roots.ONLINE)
+    rotate(running.node)
+    with pytest.raises(Unreachable):
+        consumer.fetch(study.folder)
+    assert consumer.enrol(study.folder, invitation=running.invite(running.address)).state == "approved"
+    assert study.invitation().root == old.root
+    consumer.fetch(study.folder)
+    assert study.last_seen().trusted_root().version == 3
+
+
 def test_a_study_that_fetched_while_both_clocks_were_ahead_goes_on_once_the_freshness_key_is_renewed(
     running: Running, tmp_path: Path
 ) -> None:

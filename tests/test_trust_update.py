@@ -15,6 +15,7 @@ from consumer import channel, enrolment, fetching, trust_update
 from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
+from protocol.invitation import Invitation
 from protocol.refusals import EndlessData, Freeze, UnderThreshold
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
@@ -130,25 +131,25 @@ def test_a_study_is_verified_from_whichever_of_the_followed_roots_its_invitation
         fetch(owner, study)
 
 
-def test_an_invitation_to_a_root_that_the_study_followed_is_taken_and_one_to_another_is_not(
+def test_an_invitation_to_a_root_that_the_study_followed_or_may_yet_follow_brings_its_addresses_alone(
     study: Study, tmp_path: Path
 ) -> None:
-    offered = tmp_path / "invitation.json"
+    kept, offered = study.invitation(), tmp_path / "invitation.json"
+    moved = {"address": "localhost:3", "enrolment_address": "localhost:4"}
 
-    def offer(root: SignedRoot) -> None:
-        offered.write_bytes(invitation_to(root))
-        study.invitation_file.write_bytes(enrolment._accepted(study, offered).to_bytes())
+    def accepted(root: SignedRoot, **change: str) -> Invitation:
+        offered.write_bytes(Invitation.from_bytes(invitation_to(root)).model_copy(update=moved | change).to_bytes())
+        return enrolment._accepted(study, offered)
 
     fetch(rotated(2), study)
-    for root in study.last_seen().roots:
-        offer(root)
-    assert study.invitation() == invitation(trusting()), "what was verified under the first root leads back to it"
-    unseen = signed(rotated(3))
-    with pytest.raises(VerificationFailure, match="names other keys") as refused:
-        offer(unseen)
-    assert refused.value.remedy.startswith("fetch")
-    fetch(rotated(3), study)
-    offer(unseen)
+    *followed, unseen = *study.last_seen().roots, signed(rotated(3))
+    for root in (*followed, unseen):
+        assert accepted(root) == kept.model_copy(update=moved), "what was verified leads back to the first root"
+    another = signed(Owner(roots=[(root_of(NEW_LOG, version=3), KEYS[KeyRole.ROOT])]))
+    for root, change in ((another, {}), (unseen, {"certificate_authority": "another"})):
+        with pytest.raises(VerificationFailure, match="names other keys") as refused:
+            accepted(root, **change)
+        assert refused.value.remedy.startswith("run `fair4free enrol` without it")
 
 
 def test_a_study_follows_no_more_roots_than_it_can_read_again() -> None:
