@@ -104,7 +104,8 @@ def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4
         return PolicyRefusal(
             "the owner has not approved this key for this, or has withdrawn it",
             field=address,
-            remedy="give the owner your fingerprint and ask for approval in the role you need",
+            remedy="run `fair4free enrol`, which collects a certificate for another role; if it stays so, give the "
+            "owner your fingerprint and ask for approval in the role you need",
         )
     if code is grpc.StatusCode.NOT_FOUND:
         return PolicyRefusal(

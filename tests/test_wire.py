@@ -507,6 +507,18 @@ def test_doctor_misses_no_student_in_the_study_of_an_auditor(running: Running, s
     assert student()
 
 
+def test_an_analyst_who_was_made_an_auditor_is_told_to_enrol_again_and_then_fetches_as_one(
+    running: Running, study: Study
+) -> None:
+    party, decision = study.fingerprint.read_text(), authority.Decision.APPROVED
+    authority.decide(running.node, party, decision, by="Ada", now=datetime.now(UTC), role=PartyRole.AUDITOR)
+    with pytest.raises(PolicyRefusal, match="not approved this key for this") as refused:
+        consumer.fetch(study.folder)
+    assert refused.value.remedy.startswith("run `fair4free enrol`")
+    consumer.enrol(study.folder)
+    assert Artefact.DECODER not in consumer.fetch(study.folder).release.artefacts
+
+
 def test_a_request_that_is_none_is_refused_and_not_kept(running: Running, study: Study) -> None:
     before = sorted(running.node.enrolments.iterdir())
     with channel.enrolment(study.invitation()) as opened:
