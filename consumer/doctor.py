@@ -34,6 +34,10 @@ def diagnose(study: Study) -> list[Diagnosis]:
         found = study.invitation()
         return f"fingerprint {found.fingerprint}, of {found.node} at {found.address}"  # first: a name can say anything
 
+    def root() -> str:
+        found = study.last_seen().trusted_root()
+        return f"version {found.version}, sha256 {found.digest}"
+
     def clock() -> str:
         check_seen(study.last_seen().freshness, int(now.timestamp()))
         return "not behind what was seen"
@@ -87,5 +91,5 @@ def diagnose(study: Study) -> list[Diagnosis]:
         distillation_of(fitted, str(study.student))
         return "distilled from the release last fetched"
 
-    checks = (invitation, clock, key, certificate, witness, owner, release, student)
+    checks = (invitation, root, clock, key, certificate, witness, owner, release, student)
     return examine({check.__name__: check for check in checks})

@@ -129,7 +129,8 @@ def _root(node: Node, now: datetime) -> str:
     if ends - now < SOON:
         raise PolicyRefusal(f"ends {ends:%Y-%m-%d}", remedy="propose, sign and install the next with `root`")
     held = root.roles[KeyRole.ROOT]
-    text = f"version {root.version} until {ends:%Y-%m-%d}, {held.threshold} of {len(held.key_ids)} root keys must sign"
+    text = f"version {root.version}, sha256 {root.digest}, until {ends:%Y-%m-%d}"
+    text += f", {held.threshold} of {len(held.key_ids)} root keys must sign"
     if list(node.keys.glob(f"{KeyRole.ROOT}-*.key")):
         text += "; the root key is on this machine: for service, rotate to keys kept off line"
     if keyring.given() is None:

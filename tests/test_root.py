@@ -19,12 +19,14 @@ import consumer
 from consumer import doctor as consumer_doctor
 from consumer.study import Study
 from data_owner import authority, ledger_export, release, roots, servable
+from data_owner import doctor as owner_doctor
 from data_owner.cli import app
 from data_owner.node import Node
 from data_owner.serving import server
 from protocol.invitation import Invitation
 from protocol.refusals import FastForward, UnderThreshold, WrongNode
 from protocol.root import KeyRole, Root
+from protocol.signing import Kind, check_threshold, sign
 from shared import folder, keyring
 from shared.clock import now
 from shared.diagnosis import Diagnosis
@@ -470,6 +472,22 @@ def test_a_consumer_follows_a_rotation_while_the_owner_serves(running: Running, 
     new = Study(tmp_path / "new")
     consumer.enrol(new.folder, invitation=running.node.invitation)
     assert new.last_seen().trusted_root().version == 3
+
+
+def test_doctor_tells_the_same_digest_of_the_root_on_both_sides_once_the_study_has_followed_a_rotation(
+    running: Running, tmp_path: Path
+) -> None:
+    def told(findings: list[Diagnosis]) -> str:
+        return next(each.text for each in findings if each.name == "root").partition(" until")[0].rstrip(",")
+
+    study = let_in(running, tmp_path / "study")
+    rotate(running.node, KeyRole.FRESHNESS)
+    assert told(consumer_doctor.diagnose(study)) != told(owner_doctor.diagnose(running.node))
+    consumer.fetch(study.folder)
+    assert told(consumer_doctor.diagnose(study)) == told(owner_doctor.diagnose(running.node))
+    assert told(owner_doctor.diagnose(running.node)) == f"version 2, sha256 {roots.newest(running.node).digest}"
+    with pytest.raises(UnderThreshold, match="compare by telephone the root's sha256, which `doctor` tells"):
+        check_threshold(Kind.ROOT, b"", sign(Kind.ROOT, b"", [Ed25519PrivateKey.generate()]).to_bytes(), {}, 1)
 
 
 def test_a_study_that_was_away_while_roots_were_rotated_and_the_owner_moved_goes_on_by_the_new_invitation(
