@@ -113,6 +113,12 @@ def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4
             field=address,
             remedy="fetch again, for the newest that is left; or ask the owner, who recalled it",
         )
+    if code is grpc.StatusCode.ALREADY_EXISTS:
+        return BadInput(
+            "the owner knows another witness key of this study, and takes no other",
+            field=address,
+            remedy="restore identity/witness.key from its backup, or start a new study",
+        )
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return PolicyRefusal(
             f"the owner refuses this for now: {details}",

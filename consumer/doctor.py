@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -18,7 +20,7 @@ from protocol.identity import (
     key_fingerprint,
     needs_renewal,
 )
-from shared import folder
+from shared import folder, keyring
 from shared.clock import moment
 from shared.diagnosis import Diagnosis, examine
 from shared.errors import BadInput, Unreachable
@@ -44,8 +46,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
 
     def key() -> str:
         fingerprint = key_fingerprint(study.read_key())
-        if study.key.stat().st_mode & 0o077:
-            raise Unreachable("others can read it", field=str(study.key), remedy="run chmod 600 on it")
+        _check_private(study.key)
         return f"fingerprint {fingerprint}, readable by you only"
 
     def certificate() -> str:
@@ -61,9 +62,12 @@ def diagnose(study: Study) -> list[Diagnosis]:
         return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
 
     def witness() -> str:
-        if not study.witness_key.is_file():
+        if not study.witness_key.is_file() and not study.last_seen().checkpoint:
             return "its key is made at the first fetch"
         trust_update.witness_key(study)
+        _check_private(study.witness_key)
+        if (passphrase := study.witness_key.with_name(keyring.BESIDE)).is_file():
+            _check_private(passphrase)
         return "its key opens"
 
     def owner() -> str:
@@ -93,3 +97,8 @@ def diagnose(study: Study) -> list[Diagnosis]:
 
     checks = (invitation, root, clock, key, certificate, witness, owner, release, student)
     return examine({check.__name__: check for check in checks})
+
+
+def _check_private(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        raise Unreachable("others can read it", field=str(path), remedy="run chmod 600 on it")

@@ -23,7 +23,7 @@ from protocol.refusals import ASK_OWNER, EndlessData, Freeze
 from protocol.root import Root, check_in_date, rotate
 from protocol.trust import LastSeen, LogProof, verify_growth, verify_logged
 from shared import clock, keyring
-from shared.errors import BadInput, VerificationFailure
+from shared.errors import BadInput, Unreachable, VerificationFailure
 from shared.limits import LIMITS
 from shared.sealed_key import WrongPassphrase
 
@@ -107,9 +107,12 @@ def have_keys_changed(study: Study, stub: service.ReleaseServiceStub) -> bool:
 
 
 def witness_key(study: Study) -> Ed25519PrivateKey:
-    """The key this study countersigns with; made when it is first needed. Raises `BadInput` if it cannot be opened."""
+    """The key this study countersigns with; made when it is first needed. Raises `BadInput` if it cannot be opened,
+    `Unreachable` if it is gone."""
     path = study.witness_key
     if not path.is_file():
+        if study.last_seen().checkpoint:  # countersigned with it, and the owner takes no other
+            raise Unreachable("is gone", field=str(path), remedy="restore it from its backup, or start a new study")
         keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
     try:
         return keyring.read(path, keyring.passphrase_of(path.parent))

@@ -282,6 +282,11 @@ def test_the_doctor_finds_a_witness_key_that_does_not_open(study: Study) -> None
         assert not witness().passed
         assert "or start a new study" in witness().text
         path.write_bytes(was)
+        path.chmod(0o644)
+        assert not witness().passed
+        assert f"{path}: others can read it" in witness().text
+        path.chmod(0o600)
+    assert witness().passed
 
 
 def test_a_clock_some_minutes_off_is_borne_and_a_worse_one_is_named(owner: OwnerProcess, study: Study) -> None:

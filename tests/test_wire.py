@@ -33,7 +33,7 @@ from protocol.fair4free.v1 import release_pb2_grpc as service
 from protocol.ledger_file import witness_name
 from protocol.note import Note
 from protocol.refusals import EndlessData, Rewritten
-from shared import folder
+from shared import folder, keyring
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
@@ -164,11 +164,25 @@ def test_a_key_that_was_lost_or_replaced_is_followed_by_a_request_for_the_new_on
     assert asked.fingerprint != identity.certificate_fingerprint(study.certificate.read_bytes())
 
 
-def test_a_study_with_a_new_witness_key_is_told_so(running: Running, study: Study) -> None:
+def test_a_study_whose_witness_key_was_replaced_is_told_what_helps(study: Study) -> None:
+    consumer.fetch(study.folder)
+    first = study.witness_key.read_bytes()
+    study.witness_key.unlink()
+    keyring.create(study.witness_key, Ed25519PrivateKey.generate(), keyring.passphrase_of(study.key.parent))
+    with pytest.raises(BadInput, match="knows another witness key of this study") as refused:
+        consumer.fetch(study.folder)
+    assert refused.value.remedy.startswith("restore identity/witness.key from its backup, or start a new study")
+    study.witness_key.write_bytes(first)
+    consumer.fetch(study.folder)
+
+
+def test_a_witness_key_that_is_gone_is_missed_by_doctor_and_fetch_and_no_other_takes_its_place(study: Study) -> None:
     consumer.fetch(study.folder)
     study.witness_key.unlink()
-    with pytest.raises(BadInput, match="another witness key is known"):
+    assert not {finding.name: finding.passed for finding in doctor.diagnose(study)}["witness"]
+    with pytest.raises(Unreachable, match="is gone Remedy: restore it from its backup, or start a new study"):
         consumer.fetch(study.folder)
+    assert not study.witness_key.exists()
 
 
 def test_an_invitation_is_not_written_for_what_is_no_address(running: Running) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import grpc
 
 from data_owner.servable import NotServed
+from data_owner.serving.trust_metadata import AnotherWitness
 from protocol.refusals import NotLogged, Rewritten, RuleBroken
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 
@@ -34,6 +35,8 @@ def answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
     except Unreachable as error:
         log.error("cannot answer", extra={"problem": str(error)})
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
+    except AnotherWitness as error:
+        context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{error.field}: {error.problem}")
     except (BadInput, NotLogged) as error:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}")
     except VerificationFailure as error:

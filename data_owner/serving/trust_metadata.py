@@ -21,6 +21,10 @@ from shared.limits import LIMITS
 RENEWED_SECONDS = LIMITS.freshness_seconds // 24
 
 
+class AnotherWitness(BadInput):
+    """A party countersigns with another key than at first."""
+
+
 class TrustMetadata:
     """Signs with the node's freshness and log keys, which are unsealed once for each root."""
 
@@ -74,7 +78,7 @@ class TrustMetadata:
         key."""
         found = _countersigned(party, note, key)
         if self._ledger.witness_key(party) not in (None, found.key):
-            raise BadInput("another witness key is known for this party", field="key", remedy="enrol a new study")
+            raise AnotherWitness("another is known for this party", field="witness key", remedy="enrol a new study")
         signed = checkpoint.verify_checkpoint(roots.newest(self._node), note)
         _, at = found.verify()
         if abs(at - now) > LIMITS.clock_skew_seconds:
