@@ -14,6 +14,7 @@ from protocol.calls import ARTEFACT_KINDS
 from protocol.entry import Approval
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
+from protocol.freshness import check_seen
 from protocol.identity import certificate_role
 from protocol.ledger_file import LedgerFile, VerifiedLedger, verify_ledger
 from protocol.manifest import Manifest
@@ -141,6 +142,7 @@ def verify(study: Study, now: int) -> Verified:
     seen = study.last_seen()
     if not seen.release:
         raise BadInput("nothing was fetched yet", field=str(study.folder), remedy="run `fair4free fetch`")
+    check_seen(seen.freshness, now)  # by a clock that is behind, what has expired is in date
     place = study.release(seen.release)
     kinds = readable(study)
     files = {

@@ -16,7 +16,7 @@ from consumer.study import Study
 from protocol.artefacts import Artefact
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.invitation import Invitation
-from protocol.refusals import EndlessData, Freeze, UnderThreshold
+from protocol.refusals import EndlessData, Expired, FastForward, Freeze, UnderThreshold
 from protocol.root import KeyRole, Root, SignedRoot
 from protocol.signing import Kind, sign
 from protocol.trust import LastSeen
@@ -49,6 +49,15 @@ def test_more_roots_than_are_followed_at_once_are_followed_by_the_next_fetch(stu
         fetch(owner, study)
     fetch(owner, study)
     assert study.last_seen().trusted_root() == owner.roots[-1][0]
+
+
+def test_a_clock_that_is_behind_what_was_seen_makes_no_expired_release_valid(study: Study) -> None:
+    fetch(Owner(), study)
+    expired = NOW + 1000
+    with pytest.raises(Expired):
+        fetch(Owner(fresh_at=expired + 900, fresh_until=expired + 2000), study, now=expired + 1000)
+    with pytest.raises(FastForward, match="last seen was signed in the future"):
+        fetching.verify(study, expired - 1)
 
 
 def test_who_holds_a_release_that_was_recalled_is_told_so(study: Study) -> None:
