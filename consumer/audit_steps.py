@@ -48,8 +48,9 @@ def audit(
     progress(1, 3, "models on synthetic rows")
     found = audit_report(synthesiser, card, trusted.manifest, rows, distillation, origin, own)
     progress(2, 3, "report")
-    folder.write(study.report, found.report.to_html().encode())
-    folder.write(study.figures, found.report.to_json().encode())
+    # the analyst's own records, where given, are drawn there
+    folder.write(study.report, found.report.to_html().encode(), folder.PRIVATE)
+    folder.write(study.figures, found.report.to_json().encode(), folder.PRIVATE)
     progress(3, 3, "done")
     return found
 

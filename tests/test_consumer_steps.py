@@ -28,6 +28,7 @@ from data_owner.records.disclosure import disclose
 from data_owner.records.infer import infer
 from data_owner.records.ingest import ingest
 from protocol.artefacts import Artefact
+from shared import folder
 from shared.canonical import restore
 from shared.card import Card
 from shared.codec import group_positions
@@ -353,6 +354,8 @@ def test_too_few_rows_are_refused_and_the_fewest_are_audited(study: Study, tmp_p
     assert found.on_own_records is not None
     assert len(repr(found)) < 1000, "the report's pictures are not printed"
     assert consumer.audit(study.folder, synthetic=enough, real=patients(LEAST_ROWS)).on_own_records is not None
+    for path in (study.report, study.figures):
+        assert path.stat().st_mode & 0o777 == folder.PRIVATE, "the analyst's own rows are drawn there"
     with pytest.raises(BadInput, match=f"fewer than {LEAST_ROWS} rows"):
         consumer.audit(study.folder, synthetic=enough, real=patients(LEAST_ROWS - 1))
 
