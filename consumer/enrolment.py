@@ -86,7 +86,8 @@ def _request(study: Study, name: str) -> bytes:
 def _accepted(study: Study, path: Path) -> Invitation:
     """What is offered, if this study may take it: but for the first it takes the addresses alone, where the owner has
     to show the authority that is trusted, and its root of trust changes only by rotation."""
-    offered = Invitation.from_bytes(folder.read(path, "give the path of the owner's invitation.json"))
+    remedy = "give the path of the owner's invitation.json"
+    offered = Invitation.from_bytes(folder.read(path, remedy, LIMITS.invitation_bytes))
     offered.trusted_root()
     known = study.invitation_file.is_file()
     if known and not _may_be_known(study, offered):

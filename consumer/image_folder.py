@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from shared.errors import BadInput, Unreachable
-from shared.folder import appearing, there_already, writing
+from shared.folder import appearing, read, there_already, writing
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
 from shared.table import drawn_rows, read_table
@@ -75,14 +75,13 @@ def read_image_folder(
         )
     held = len(labels)
     labels = drawn_rows(labels, rows, np.random.default_rng(seed))
-    inside = path.resolve()
     left = len(labels) * (math.prod(column.shape) + LIMITS.beside_pixels_bytes)
     pictures = []
     for name in labels["file"].astype("str"):
         try:
-            place = (path / name).resolve()
-            if not place.is_relative_to(inside):
-                raise BadInput("a file outside of the folder", field=str(path / LABELS), remedy="remove that row")
+            place = _file(path, name)
+            if place is None:
+                raise BadInput("there is a label but no such file", field=name, remedy="remove its row from labels.csv")
             size = place.stat().st_size
             if size > LIMITS.source_bytes:
                 raise BadInput("the file is larger than the limit", field=name, remedy="give a smaller one")
@@ -105,8 +104,20 @@ def read_image_folder(
 
 def read_lineage(path: Path) -> dict[str, str]:
     """What `lineage.json` says; empty where there is none that can be read."""
+    place = _file(path, LINEAGE)
+    if place is None:
+        return {}
     try:
-        found = json.loads((path / LINEAGE).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(read(place, "", LIMITS.lineage_bytes))
+    except (BadInput, Unreachable, ValueError, RecursionError):
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _file(path: Path, name: str) -> Path | None:
+    """The file of this name that lies in a folder; None where there is none, or a link leads out or round."""
+    try:
+        place = (path / name).resolve()
+    except RuntimeError:  # links in a circle
+        return None
+    return place if place.is_relative_to(path.resolve()) and place.is_file() else None

@@ -9,7 +9,7 @@ from consumer import enrolment, fetching
 from consumer.enrolment import Enrolled
 from consumer.study import Study
 from protocol.canonical_json import LAST_VERSION
-from protocol.ledger_file import VerifiedLedger
+from protocol.ledger_file import LedgerFile, VerifiedLedger
 from shared import folder
 from shared.clock import now
 from shared.errors import BadInput
@@ -47,4 +47,5 @@ def verify_ledger(path: Path | str, exported: Path | str) -> VerifiedLedger:
 
     Raises `VerificationFailure` unless it does.
     """
-    return fetching.verify_exported(Study(Path(path)), folder.read(Path(exported), "give the file the owner exported"))
+    data = folder.read(Path(exported), "give the file the owner exported", LedgerFile.most_bytes)
+    return fetching.verify_exported(Study(Path(path)), data)

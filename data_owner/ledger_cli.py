@@ -103,5 +103,13 @@ def _check_may_write(path: Path, of_ours: str) -> None:
     check_is_file_name(path, "--out")
     if any(Node(parent).settings.is_file() for parent in path.resolve().parents):
         raise BadInput("it is inside a node", field=str(path), remedy="choose a path outside of it")
-    if os.path.lexists(path) and not (path.is_file() and of_ours.encode() in path.read_bytes()):
+    if os.path.lexists(path) and not (path.is_file() and of_ours.encode() in _start(path)):
         raise folder.there_already(path, "choose another path, or remove it first")
+
+
+def _start(path: Path) -> bytes:
+    """Of any file, however long, where one of ours says what it is."""
+    from shared.limits import LIMITS
+
+    with path.open("rb") as stream:
+        return stream.read(LIMITS.manifest_bytes)

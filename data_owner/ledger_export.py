@@ -15,6 +15,7 @@ from protocol.root import KeyRole, SignedRoot
 from protocol.trust import LastSeen
 from shared import folder
 from shared.errors import BadInput
+from shared.limits import LIMITS
 
 
 def export(node: Node) -> LedgerFile:
@@ -36,11 +37,12 @@ def export(node: Node) -> LedgerFile:
 
 def verified(file: Path, invitation: Path, seen: Path | None) -> VerifiedLedger:
     """Read and verify an exported log. Raises a `VerificationFailure` for one that proves nothing."""
-    trusted = Invitation.from_bytes(folder.read(invitation, "give the node's invitation.json")).trusted_root()
+    invited = folder.read(invitation, "give the node's invitation.json", LIMITS.invitation_bytes)
+    trusted = Invitation.from_bytes(invited).trusted_root()
     last = None
     if seen is not None:
-        last = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json"))
+        last = LastSeen.from_bytes(folder.read(seen, "give a study's last_seen.json", LastSeen.most_bytes))
         if not last.checkpoint:
             raise BadInput("that study has seen no checkpoint yet", field=str(seen), remedy="leave --seen out")
-    exported = folder.read(file, "give a file that `ledger export` wrote")
+    exported = folder.read(file, "give a file that `ledger export` wrote", LedgerFile.most_bytes)
     return verify_ledger(LedgerFile.from_bytes(exported), trusted, last)

@@ -70,6 +70,7 @@ def propose(
     from data_owner.node import Node
     from shared import folder
     from shared.clock import now
+    from shared.limits import LIMITS
 
     with shell("root propose", json) as out:
         check_is_file_name(document, "--out")
@@ -79,9 +80,9 @@ def propose(
             document.with_suffix(".sig"),
             remedy="choose another path, or remove it and its .sig first",
         )
-        keys = [
-            folder.read(path, "give the .pub file of a root key").decode(errors="replace").strip() for path in key or ()
-        ]
+        remedy = "give the .pub file of a root key"
+        given = [folder.read(path, remedy, LIMITS.public_key_bytes) for path in key or ()]
+        keys = [each.decode(errors="replace").strip() for each in given]
         root = roots.propose(Node.open(node), now(), keys, threshold, renew or ())
         folder.write(document, root.to_bytes())
         values, words = _described(root)
@@ -103,7 +104,7 @@ def sign(
 
     with shell("root sign", json) as out:
         proposed, place = _proposed(document), document.with_suffix(".sig")
-        signed = _signatures(place) if place.is_file() else None
+        signed = _signatures(place) if place.exists() else None
         root = Root.from_bytes(proposed)
         sealed = keyring.sealed(key)  # before a person is asked for its passphrase
         beside = (key.parent / keyring.BESIDE).is_file()
@@ -131,11 +132,12 @@ def install(node: NodePath, document: Document, json: Json = False) -> None:
 
 
 def _proposed(document: Path) -> bytes:
-    """A root to be signed or installed. Raises `Unreachable` for one that is not there, or that a medium damaged."""
+    """A root to be signed or installed. Raises `Unreachable` for one that is not there or that a medium damaged,
+    `BadInput` for no document at all."""
     from protocol.root import Root
     from shared import folder
 
-    proposed = folder.read(document, "give the document that `root propose` wrote")
+    proposed = folder.read(document, "give the document that `root propose` wrote", Root.most_bytes)
     with folder.intact(document, f"copy {document.name} again"):
         Root.from_bytes(proposed)
     return proposed
@@ -147,7 +149,7 @@ def _signatures(place: Path) -> bytes:
     from shared import folder
 
     again = f"copy {place.name} again"
-    signatures = folder.read(place, f"sign the document with `root sign`, or {again}")
+    signatures = folder.read(place, f"sign the document with `root sign`, or {again}", Signatures.most_bytes)
     with folder.intact(place, f"{again}, or remove it and let every holder sign again"):
         Signatures.from_bytes(signatures)
     return signatures

@@ -115,12 +115,29 @@ def there_already(path: Path, remedy: str) -> BadInput:
     return BadInput("it is there already", field=str(path), remedy=remedy)
 
 
-def read(path: Path, remedy: str) -> bytes:
-    """All bytes of a file of ours. Raises `Unreachable` with `remedy` if it is not there."""
+def read(path: Path, remedy: str, most: int | None = None) -> bytes:
+    """All bytes of a file of ours, or of one that somebody handed over and that holds at most `most`.
+
+    Raises `Unreachable` with `remedy` if it is not there. Of a file handed over no more is read than one byte beyond
+    `most`: raises `BadInput` if it is longer, or a pipe or a device.
+    """
     try:
-        return path.read_bytes()
+        if most is None:
+            return path.read_bytes()
+        check_no_pipe(path)
+        with path.open("rb") as stream:
+            data = stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
     except OSError as error:
         raise Unreachable("cannot be read", field=str(path), remedy=remedy) from error
+    if len(data) > most:
+        raise BadInput("the file is larger than the limit", field=str(path), remedy=remedy)
+    return data
+
+
+def check_no_pipe(path: Path) -> None:
+    """Raises `BadInput` for a pipe or a device: to open it may wait, and to read it never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadInput("is a pipe or a device, not a file", field=str(path), remedy="save it as a file first")
 
 
 @contextmanager

@@ -73,6 +73,8 @@ class Limits:
     parameters: int = 1_000_000
 
     # enrolment and identity
+    invitation_bytes: int = MIB
+    public_key_bytes: int = KIB
     request_bytes: int = 16 * KIB
     pending_enrolments: int = 100
     pending_enrolments_an_address: int = 5
@@ -117,6 +119,7 @@ class Limits:
     # generation
     block_rows: int = 65_536
     image_block_rows: int = 1024
+    lineage_bytes: int = 16 * KIB
     rows: int = 10_000_000_000
 
 

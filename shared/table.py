@@ -23,7 +23,7 @@ import pyarrow.parquet as parquet
 
 from shared.canonical import EXACT, EXACT_TYPES
 from shared.errors import BadInput, Unreachable
-from shared.folder import PUBLIC, flush, there_already, writing
+from shared.folder import PUBLIC, check_no_pipe, flush, there_already, writing
 from shared.limits import LIMITS
 
 SUFFIXES = (".csv", ".parquet")
@@ -45,8 +45,7 @@ def read_table(path: Path, *, text: Collection[str] | Literal["codes", "all"] = 
     Raises `Unreachable` when it cannot be read and `BadInput`, with the line or column, when it is no good table.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise BadInput("is a pipe or a device, not a file", field=str(path), remedy="save it as a file first")
+        check_no_pipe(path)
         if path.suffix.lower() not in SUFFIXES:
             raise BadInput("not a .csv or .parquet file", field=str(path), remedy="convert it to CSV or Parquet")
         size = path.stat().st_size

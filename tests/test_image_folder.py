@@ -1,7 +1,9 @@
 """The analyst's folder of pictures: read as it was written, and refused by name where it cannot be."""
 
 import errno
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -101,3 +103,55 @@ def test_a_folder_that_cannot_be_written_says_why(image_records: fitting.Prepare
     ):
         writer.write(image_records.training.iloc[:4])
     assert not list(tmp_path.iterdir())
+
+
+def a_pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def links_in_a_circle(place: Path) -> None:
+    place.symlink_to(place)
+
+
+def a_folder(place: Path) -> None:
+    place.mkdir()
+
+
+def nothing(place: Path) -> None:
+    assert not place.exists()
+
+
+def a_link_to_an_endless_file(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+def too_long_a_file(place: Path) -> None:
+    place.touch()
+    os.truncate(place, 8 * 2**20)
+
+
+NO_FILES = [a_pipe, links_in_a_circle, a_folder, nothing, a_link_to_an_endless_file]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", NO_FILES)
+def test_a_label_of_what_is_no_file_in_the_folder_is_refused_as_the_owner_s_is(
+    damage: Callable[[Path], None], image_records: fitting.Prepared, tmp_path: Path
+) -> None:
+    column = image_records.schema.image
+    assert column is not None
+    folder, labels = write_folder(pictures(4), tmp_path)
+    labels.rename(folder / "labels.csv")
+    (folder / "0002.png").unlink()
+    damage(folder / "0002.png")
+    with pytest.raises(BadInput, match="there is a label but no such file") as caught:
+        read_image_folder(folder, column, 4, seed=0)
+    assert caught.value.field == "0002.png"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", [*NO_FILES, too_long_a_file])
+def test_a_lineage_that_is_no_short_file_in_the_folder_is_none(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    damage(tmp_path / LINEAGE)
+    with patch.object(json, "loads", side_effect=AssertionError):
+        assert read_lineage(tmp_path) == {}

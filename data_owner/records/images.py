@@ -21,6 +21,7 @@ import pandas as pd
 
 from data_owner.settings import ColumnSettings
 from shared.errors import BadInput, Unreachable
+from shared.folder import check_no_pipe, read
 from shared.image_codec import Pixels, as_png, centre_of, read_image
 from shared.limits import LIMITS
 from shared.schema import ImageColumn
@@ -195,6 +196,7 @@ def _source(path: Path, wanted: list[str]) -> Iterator[_Source]:
 
 
 def _open(path: Path, wanted: list[str], opened: ExitStack) -> _Source:
+    check_no_pipe(path)
     if path.is_dir():
         # a name that is no UTF-8 can be in no CSV of labels: it is told as well as UTF-8 can
         names = {
@@ -315,9 +317,7 @@ def _file_column(rows: pd.DataFrame, labels: Path) -> str:
 def _celeba_list(path: Path) -> pd.DataFrame:
     """list_attr_celeba.txt: a count, the names of the attributes, then a file name and 1 or -1 for each attribute."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise Unreachable("cannot be read", field=str(path), remedy="check the path and its permissions") from error
+        lines = read(path, "check the path and its permissions", LIMITS.table_bytes).decode().splitlines()
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", field=str(path), remedy="save it as UTF-8") from None
     names = lines[1].split() if len(lines) > 1 else []
