@@ -148,9 +148,7 @@ class TableWriter:
                 if self._part is not None and error is None:
                     self._stream.flush()
                     os.fsync(self._stream.fileno())
-                    if not self._replaces:
-                        self._claim()
-                    self._part.replace(self._path)
+                    self._publish(self._part)
                     flush(self._path.parent)
         finally:
             if self._part is not None:
@@ -158,11 +156,19 @@ class TableWriter:
                     self._part.unlink(missing_ok=True)
                     self._stream.close()
 
-    def _claim(self) -> None:
+    def _publish(self, part: Path) -> None:
+        """Rename into place: where nothing may be replaced, over an empty file that only one run can make."""
+        if not self._replaces:
+            try:
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, PUBLIC))
+            except FileExistsError:  # somebody else's by now
+                raise there_already(self._path, ANOTHER_PATH) from None
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:  # somebody else's by now
-            raise there_already(self._path, ANOTHER_PATH) from None
+            part.replace(self._path)
+        except BaseException:
+            if not self._replaces:  # or it would be in the way of the next run
+                self._path.unlink(missing_ok=True)
+            raise
 
 
 def _read_csv(path: Path, text: Collection[str] | Literal["codes", "all"]) -> pd.DataFrame:

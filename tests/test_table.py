@@ -1,11 +1,13 @@
 """Tables keep their types through the canonical form, and files appear whole or not at all."""
 
 import datetime
+import errno
 import json
 import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -313,6 +315,21 @@ def test_of_two_runs_to_one_path_the_first_to_end_stays_whole_and_the_other_says
     assert len(pd.read_parquet(path)) == 300
     assert [found.name for found in tmp_path.iterdir()] == ["rows.parquet"]
     assert path.stat().st_mode & 0o777 == PUBLIC
+
+
+def test_a_file_that_cannot_be_put_in_its_place_leaves_the_place_free(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    full = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    with (
+        patch.object(Path, "replace", side_effect=full),
+        pytest.raises(Unreachable, match="quota"),
+        TableWriter(path, {}) as writer,
+    ):
+        writer.write(patients(5))
+    assert not list(tmp_path.iterdir())
+    with TableWriter(path, {}) as writer:
+        writer.write(patients(5))
+    assert len(pd.read_parquet(path)) == 5
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
