@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -21,6 +22,9 @@ from shared.printable import printable
 from shared.report import Figure
 from shared.schema import CategoricalColumn, NumericColumn, Schema
 from shared.scores import Scores
+
+# of names in letters that its font lacks, which would be quoted; tables beside the pictures have them whole
+warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
 
 REAL, SYNTHETIC, FAINT, INK = "#8a93a0", "#1f5f8b", "#d4d8dd", "#1c2430"
 COLOURS = (SYNTHETIC, "#b8741a", "#1b7f5c", "#8a5fb0")
