@@ -1,6 +1,9 @@
 """Pictures of the reports say what they show, to every eye and to none, and are the same each time."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,7 @@ from shared.plots import (
 from shared.report import Figure, Report, Section
 from shared.schema import NumericColumn, Schema
 
+ROOT = Path(__file__).parent.parent
 RATES = {"recorded": {"a": 0.5, "b": 0.25}, "predicted": {"b": 0.75}}
 
 
@@ -44,6 +48,12 @@ def test_no_two_pictures_of_a_page_share_an_id_and_each_refers_to_its_own() -> N
         referred = re.findall(r'(?:href="|url\()#([^")]+)', picture.svg)
         assert referred
         assert set(referred) <= set(own)
+
+
+def test_letters_that_the_font_lacks_make_no_warning_that_quotes_them() -> None:
+    code = "from shared.plots import group_bars; group_bars({'recorded': {'病院': 0.5}}, 'Rates.')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_the_same_picture_is_the_same_text() -> None:
