@@ -119,11 +119,17 @@ def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4
             field=address,
             remedy="restore identity/witness.key from its backup, or start a new study",
         )
+    if code is grpc.StatusCode.OUT_OF_RANGE:
+        return VerificationFailure(
+            f"this machine's clock and the owner's differ by over {LIMITS.clock_skew_seconds} seconds",
+            field=address,
+            remedy="check this machine's clock; if it is right, tell the owner",
+        )
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return PolicyRefusal(
             f"the owner refuses this for now: {details}",
             field=address,
-            remedy="ask the owner, who has to decide first; then run it again",
+            remedy="ask the owner, who has to mend or decide that first; then run it again",
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in details:
         return EndlessData("a longer message than any may be", field=address, remedy=AGAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -32,8 +33,15 @@ def diagnose(study: Study) -> list[Diagnosis]:
     study.check()
     now = moment()
 
+    def authority_ends() -> datetime:
+        return certificate_expires(study.invitation().certificate_authority.encode())
+
     def invitation() -> str:
-        found = study.invitation()
+        found, ends = study.invitation(), authority_ends()
+        if now >= ends:
+            remedy = "ask the owner for the new node's invitation, and start a new study with it"
+            problem = f"the owner's certificate authority ended {ends:%Y-%m-%d}"
+            raise Unreachable(problem, field="invitation", remedy=remedy)
         return f"fingerprint {found.fingerprint}, of {found.node} at {found.address}"  # first: a name can say anything
 
     def root() -> str:
@@ -57,7 +65,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
             problem = "it is not valid yet" if now < begins else "it has expired"
             remedy = f"check this machine's clock; if it is right, {renew}"
             raise Unreachable(problem, field="certificate", remedy=remedy)
-        if needs_renewal(data, now):
+        if needs_renewal(data, now) and expires < authority_ends():  # else the next would end no later
             raise Unreachable(f"it expires {expires:%Y-%m-%d}", field="certificate", remedy=renew)
         return f"{certificate_role(data)} until {expires:%Y-%m-%d}"
 
@@ -66,6 +74,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
             return "its key is made at the first fetch"
         trust_update.witness_key(study)
         _check_private(study.witness_key)
+        keyring.check_named_file()
         if (passphrase := study.witness_key.with_name(keyring.BESIDE)).is_file():
             _check_private(passphrase)
         return "its key opens"

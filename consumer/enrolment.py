@@ -20,6 +20,7 @@ from protocol.root import follow
 from shared import folder
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
+from shared.printable import is_one_line
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Enrolled:
 def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float = 0.0) -> Enrolled:
     """Ask, or ask again, for this study's key to be let in, and keep the certificate once there is one.
 
-    A first `invitation` is kept at once, another once the owner has answered at its addresses.
+    A first `invitation` is kept at once, another once the owner has answered at its enrolment address.
     Raises `BadInput` for a name that cannot be shown or a wait that is none, `PolicyRefusal` if the owner denied it or
     has too many who wait, `VerificationFailure` if the certificate is for another key or the invitation is
     not whole or not of the keys this study trusts, and `Unreachable` if the owner is not there at first or when
@@ -42,7 +43,7 @@ def enrol(study: Study, invitation: Path | None, name: str, wait_seconds: float 
     """
     if not 0.0 <= wait_seconds < math.inf:  # NaN would never be over, and asks without a pause
         raise BadInput("not a time to wait", field="--wait", remedy="give seconds, 0 or more")
-    if not name.strip() or not name.isprintable():
+    if not name.strip() or not is_one_line(name):
         raise BadInput("not a name that can be shown", field="--name", remedy="give your name in plain letters")
     trusted = study.invitation() if invitation is None else _accepted(study, invitation)
     first = not study.invitation_file.is_file()
@@ -84,8 +85,8 @@ def _request(study: Study, name: str) -> bytes:
 
 
 def _accepted(study: Study, path: Path) -> Invitation:
-    """What is offered, if this study may take it: but for the first it takes the addresses alone, where the owner has
-    to show the authority that is trusted, and its root of trust changes only by rotation."""
+    """What is offered, if this study may take it: but for the first it takes the addresses alone, at which the owner
+    has to show the authority that is trusted, and its root of trust changes only by rotation."""
     remedy = "give the path of the owner's invitation.json"
     offered = Invitation.from_bytes(folder.read(path, remedy, LIMITS.invitation_bytes))
     offered.trusted_root()

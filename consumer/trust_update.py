@@ -111,7 +111,7 @@ def witness_key(study: Study) -> Ed25519PrivateKey:
     `Unreachable` if it is gone."""
     path = study.witness_key
     if not path.is_file():
-        if study.last_seen().checkpoint:  # countersigned with it, and the owner takes no other
+        if study.last_seen().checkpoint:  # what it countersigned, if anything, binds it: the owner takes no other then
             raise Unreachable("is gone", field=str(path), remedy="restore it from its backup, or start a new study")
         keyring.create(path, Ed25519PrivateKey.generate(), keyring.new_passphrase_of(path.parent))
     try:

@@ -88,9 +88,7 @@ def _private(node: Node, now: datetime) -> str:
     loose = [str(path.relative_to(node.folder)) for path in files if path.stat().st_mode & 0o077]
     if loose:
         raise Unreachable("others can read it", field=", ".join(loose), remedy="run chmod 600 on it")
-    passphrase = keyring.named_file()
-    if passphrase and passphrase.is_file() and passphrase.stat().st_mode & 0o027:  # a mounted secret is read by group
-        raise Unreachable("others can read or change it", field=str(passphrase), remedy="run chmod 400 on it")
+    keyring.check_named_file()
     if node.folder.stat().st_mode & 0o011:  # else nobody gets in
         within = [path for path in (node.folder, *node.folder.rglob("*")) if path.exists()]
         if open_to_all := [str(path) for path in within if path.stat().st_mode & 0o022]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import BadInput
+from shared.printable import is_one_line
 
 
 def named(by: str) -> str:
@@ -18,7 +19,7 @@ def reasoned(reason: str) -> str:
 def _said(text: str, problem: str, option: str, remedy: str) -> str:
     if not text.strip():
         raise BadInput(problem, field=option, remedy=remedy)
-    if not text.strip().isprintable():  # others read it in a line of its own, which it is not to end or turn about
-        problem = "it holds the end of a line, or another character that cannot be printed"
+    if not is_one_line(text.strip()):  # others read it in a line of its own
+        problem = "it holds the end of a line, or another hidden character"
         raise BadInput(problem, field=option, remedy="give it as one line of plain text")
     return text.strip()

@@ -138,7 +138,7 @@ def _proposed(document: Path) -> bytes:
     from shared import folder
 
     proposed = folder.read(document, "give the document that `root propose` wrote", Root.most_bytes)
-    with folder.intact(document, f"copy {document.name} again"):
+    with folder.intact(document, f"copy {document.name} again; if it stays so, do not sign it: ask who proposed it"):
         Root.from_bytes(proposed)
     return proposed
 

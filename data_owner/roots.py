@@ -30,6 +30,7 @@ ONLINE = (KeyRole.RELEASE, KeyRole.FRESHNESS, KeyRole.LOG)
 _LIFETIME = int(timedelta(days=LIMITS.root_days).total_seconds())
 _RESTORE = "restore the node's root folder from its backup"
 _PROPOSE_AGAIN = "propose a root again"
+_IN_FORCE = f"nothing is to be done if `root show` says what you expect; else {_PROPOSE_AGAIN}"
 _REMEDIES = {
     UnderThreshold: "let another holder run `fair4free-owner root sign` on this file and its .sig, then install again",
     BadSignature: "copy the document and its .sig again, or remove the .sig and let every holder sign again",
@@ -157,7 +158,7 @@ def install(node: Node, document: bytes, signatures: bytes, now: int) -> Root:
 def _install(node: Node, document: bytes, signatures: bytes, now: int) -> Root:
     before = newest(node)
     if Root.from_bytes(document).version <= before.version:  # whoever signed it
-        raise Rollback(f"version {before.version} is in force already", field="root", remedy=_PROPOSE_AGAIN)
+        raise Rollback(f"version {before.version} is in force already", field="root", remedy=_IN_FORCE)
     try:
         root = rotate(before, document, signatures)
     except VerificationFailure as error:  # its own remedy is for who fetches

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from protocol.access import PartyRole
 from shared.errors import VerificationFailure
 from shared.limits import LIMITS
+from shared.printable import is_one_line
 
 SERVER_NAME = "owner.fair4free.internal"
 """The name in every server certificate: the authority is the node's own, so the address need not be."""
@@ -127,7 +128,7 @@ def requested_name(request: bytes) -> str:
 def requested_common_name(request: x509.CertificateSigningRequest) -> str:
     names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     found = str(names[0].value) if len(names) == 1 else ""
-    return found if found.isprintable() and len(found.encode()) <= NAME_BYTES else ""
+    return found if is_one_line(found) and len(found.encode()) <= NAME_BYTES else ""
 
 
 def request_fingerprint(request: bytes) -> str:

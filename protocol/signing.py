@@ -19,7 +19,7 @@ from protocol.refusals import BadSignature, DuplicateKey, UnderThreshold
 from shared.frozen import Frozen
 from shared.limits import LIMITS
 
-_REMEDY = "fetch again; if it stays so, compare by telephone the root's sha256, which `doctor` tells either side"
+_REMEDY = "fetch again; if it stays so, ask the owner, by telephone, whether its keys were changed"
 
 
 class Kind(StrEnum):

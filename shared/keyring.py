@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared import folder
-from shared.errors import BadInput
+from shared.errors import BadInput, Unreachable
 from shared.sealed_key import seal, unseal
 
 VARIABLE, FILE_VARIABLE = "FAIR4FREE_PASSPHRASE", "FAIR4FREE_PASSPHRASE_FILE"
@@ -55,6 +55,14 @@ def named_file() -> Path | None:
     """Where a passphrase from outside is said to lie, if in a file."""
     name = os.environ.get(FILE_VARIABLE)
     return Path(name) if name else None
+
+
+def check_named_file() -> None:
+    """Raises `Unreachable` where others can read or change the passphrase's file, but for a group: mounted secrets are
+    read by one."""
+    path = named_file()
+    if path and path.is_file() and path.stat().st_mode & 0o027:
+        raise Unreachable("others can read or change it", field=str(path), remedy="run chmod 400 on it")
 
 
 def given() -> bytes | None:

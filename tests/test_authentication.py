@@ -232,6 +232,29 @@ def test_a_certificate_ends_with_the_authority_and_none_is_issued_after_that(run
         consumer.enrol(study.folder)
 
 
+def test_an_analyst_is_told_of_an_authority_that_ended_and_of_no_renewal_that_could_not_outlive_it(
+    running: Running, tmp_path: Path
+) -> None:
+    node, moment = running.node, datetime.now(UTC)
+    study = let_in(running, tmp_path / "study")
+
+    def found(since: timedelta) -> dict[str, Diagnosis]:
+        date_authority(node, moment + since)
+        dated = (node.keys / authority.AUTHORITY).read_text()
+        folder.write(
+            study.invitation_file, study.invitation().model_copy(update={"certificate_authority": dated}).to_bytes()
+        )
+        return {each.name: each for each in doctor.diagnose(study)}
+
+    date_authority(node, moment - timedelta(days=LIMITS.authority_days - 5))
+    consumer.enrol(study.folder)
+    assert found(-timedelta(days=LIMITS.authority_days - 5))["certificate"].passed
+    assert not found(timedelta())["certificate"].passed, "the next would last longer"
+    ended = found(ENDED)["invitation"]
+    assert not ended.passed
+    assert "start a new study with it" in ended.text
+
+
 def test_who_cannot_reach_the_owner_to_enrol_is_not_told_to_enrol(study: Study) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"

@@ -26,6 +26,7 @@ from shared.architecture import ARCHITECTURES
 from shared.console import Shell, run
 from shared.errors import BadInput
 from shared.frozen import describe
+from shared.printable import is_one_line
 from tests.owner_process import ROOT
 
 EVIL = "evil\x1b[2J\x1b]0;title\x07\r\x9b2J\n[red]next"
@@ -40,7 +41,7 @@ def test_no_control_sequence_reaches_the_terminal(capsys: pytest.CaptureFixture[
     assert printed.count("evil\N{REPLACEMENT CHARACTER}[2J") == 5
     assert printed.count("\n[red]next") == 2
     assert printed.count("J [red]next") == 3, "in an error, which is two lines, a foreign value begins none"
-    assert all(each.isprintable() or each == "\n" for each in printed)
+    assert all(is_one_line(line) for line in printed.split("\n"))
 
 
 def test_a_passphrase_that_nobody_gives_is_a_refusal_that_says_where_it_may_stand(tmp_path: Path) -> None:

@@ -469,7 +469,7 @@ def test_the_servers_certificate_is_renewed_though_nobody_calls(owner: OwnerProc
 def test_one_address_cannot_fill_the_list_of_who_waits_and_is_told_whom_to_ask(node: Node, tmp_path: Path) -> None:
     with owner_process(node, tmp_path / "log", pending_enrolments_an_address=1) as owner:
         consumer.enrol(tmp_path / "first", invitation=node.invitation)
-        with pytest.raises(PolicyRefusal, match="ask the owner, who has to decide first"):
+        with pytest.raises(PolicyRefusal, match="ask the owner, who has to mend or decide that first"):
             consumer.enrol(tmp_path / "second", invitation=node.invitation)
         assert owner.metric('fair4free_refused_total{reason="pending"}') == 1
         assert owner.metric("fair4free_pending_enrolments") == 1

@@ -9,11 +9,14 @@ from typer.testing import CliRunner
 from consumer.audit_report import Audit
 from consumer.cli import app
 from data_owner.attacks.outcome import EVERYONE, Outcome, Rate
+from data_owner.people import named
 from data_owner.reports.owner_report import gate_section
 from data_owner.reports.privacy_report import _bracketed
+from protocol.entry import Denial
 from shared.card import Check
 from shared.diagnosis import Diagnosis, as_text
 from shared.plots import short
+from shared.printable import is_one_line, printable
 from shared.report import WORDS, Cell, Figure, Level, Report, Section, Table, Verdict
 from shared.scores import Scores
 
@@ -104,10 +107,19 @@ def test_no_character_that_does_not_show_is_on_the_page() -> None:
     figure = Figure(f"<svg><!-- {nasty} --></svg>", nasty)
     section = Section(nasty, nasty, (Table((nasty, nasty), ((nasty, nasty),)),), (figure,))
     html = Report(nasty, nasty, (Verdict("good", nasty, nasty, nasty),), ((nasty, nasty),), (section,)).to_html()
-    assert all(line.isprintable() for line in html.split("\n"))
+    assert all(is_one_line(line) for line in html.split("\n"))
     assert html.count("Ada \N{REPLACEMENT CHARACTER}Ada") > 10
     assert "<svg><!-- Ada " in html
-    assert short(nasty).split("\n")[0].isprintable(), "in a picture it would be a blank"
+    assert is_one_line(short(nasty).split("\n")[0]), "in a picture it would be a blank"
+
+
+@pytest.mark.parametrize("name", ["حسین\u200cزاده", "ක්\u200dෂ", "Dr.\u00a0Ada", "12\u202f%", "\U00031350"])
+def test_spaces_and_joiners_of_any_script_and_letters_that_python_does_not_know_are_shown_as_they_are(
+    name: str,
+) -> None:
+    assert printable(name) == name
+    assert named(name) == name
+    assert Denial(at=0, nonce="0" * 32, by=name, version=1, reason=name).by == name
 
 
 def test_what_a_report_says_is_escaped() -> None:

@@ -486,7 +486,7 @@ def test_doctor_tells_the_same_digest_of_the_root_on_both_sides_once_the_study_h
     consumer.fetch(study.folder)
     assert told(consumer_doctor.diagnose(study)) == told(owner_doctor.diagnose(running.node))
     assert told(owner_doctor.diagnose(running.node)) == f"version 2, sha256 {roots.newest(running.node).digest}"
-    with pytest.raises(UnderThreshold, match="compare by telephone the root's sha256, which `doctor` tells"):
+    with pytest.raises(UnderThreshold, match="ask the owner, by telephone, whether its keys were changed"):
         check_threshold(Kind.ROOT, b"", sign(Kind.ROOT, b"", [Ed25519PrivateKey.generate()]).to_bytes(), {}, 1)
 
 

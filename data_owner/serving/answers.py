@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 
 from data_owner.servable import NotServed
-from data_owner.serving.trust_metadata import AnotherWitness
+from data_owner.serving.trust_metadata import AnotherWitness, ClocksDiffer
 from protocol.refusals import NotLogged, Rewritten, RuleBroken
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 
@@ -37,6 +37,9 @@ def answer(context: grpc.ServicerContext, work: Callable[[], Answer]) -> Answer:
         context.abort(grpc.StatusCode.INTERNAL, "the owner cannot read what it should serve")
     except AnotherWitness as error:
         context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{error.field}: {error.problem}")
+    except ClocksDiffer as error:
+        log.warning("a caller's clock is another", extra={"problem": str(error)})
+        context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{error.field}: {error.problem}")
     except (BadInput, NotLogged) as error:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}")
     except VerificationFailure as error:

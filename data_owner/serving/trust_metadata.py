@@ -12,7 +12,7 @@ from data_owner.node import Node
 from protocol import checkpoint
 from protocol.freshness import Freshness, Listed
 from protocol.ledger_file import Countersigned
-from protocol.refusals import CLOCK, Rewritten
+from protocol.refusals import Rewritten
 from protocol.root import KeyRole, Root
 from protocol.signing import Kind, sign
 from shared.errors import BadInput, Unreachable
@@ -23,6 +23,10 @@ RENEWED_SECONDS = LIMITS.freshness_seconds // 24
 
 class AnotherWitness(BadInput):
     """A party countersigns with another key than at first."""
+
+
+class ClocksDiffer(BadInput):
+    """A party countersigns at another time than it is here."""
 
 
 class TrustMetadata:
@@ -82,10 +86,8 @@ class TrustMetadata:
         signed = checkpoint.verify_checkpoint(roots.newest(self._node), note)
         _, at = found.verify()
         if abs(at - now) > LIMITS.clock_skew_seconds:
-            problem = (
-                f"countersigned over {LIMITS.clock_skew_seconds} seconds from the owner's time: one clock is wrong"
-            )
-            raise BadInput(problem, field="checkpoint", remedy=CLOCK)
+            problem = f"countersigned over {LIMITS.clock_skew_seconds} seconds from the time here"
+            raise ClocksDiffer(problem, field="checkpoint", remedy="check the clock of this machine")
         if not self._ledger.continues(signed):
             raise Rewritten("a checkpoint that this log does not continue", field="checkpoint", remedy="tell the owner")
         self._ledger.keep_countersigned(found)
