@@ -37,12 +37,15 @@ def diagnose(study: Study) -> list[Diagnosis]:
         return certificate_expires(study.invitation().certificate_authority.encode())
 
     def invitation() -> str:
-        found, ends = study.invitation(), authority_ends()
+        found = study.invitation()
+        return f"fingerprint {found.fingerprint}, of {found.node} at {found.address}"  # first: a name can say anything
+
+    def authority() -> str:
+        ends = authority_ends()
         if now >= ends:
             remedy = "ask the owner for the new node's invitation, and start a new study with it"
-            problem = f"the owner's certificate authority ended {ends:%Y-%m-%d}"
-            raise Unreachable(problem, field="invitation", remedy=remedy)
-        return f"fingerprint {found.fingerprint}, of {found.node} at {found.address}"  # first: a name can say anything
+            raise Unreachable(f"the owner's ended {ends:%Y-%m-%d}", field="certificate authority", remedy=remedy)
+        return f"the owner's, until {ends:%Y-%m-%d}"
 
     def root() -> str:
         found = study.last_seen().trusted_root()
@@ -104,7 +107,7 @@ def diagnose(study: Study) -> list[Diagnosis]:
         distillation_of(fitted, str(study.student))
         return "distilled from the release last fetched"
 
-    checks = (invitation, root, clock, key, certificate, witness, owner, release, student)
+    checks = (invitation, authority, root, clock, key, certificate, witness, owner, release, student)
     return examine({check.__name__: check for check in checks})
 
 

@@ -250,7 +250,8 @@ def test_an_analyst_is_told_of_an_authority_that_ended_and_of_no_renewal_that_co
     consumer.enrol(study.folder)
     assert found(-timedelta(days=LIMITS.authority_days - 5))["certificate"].passed
     assert not found(timedelta())["certificate"].passed, "the next would last longer"
-    ended = found(ENDED)["invitation"]
+    assert found(timedelta())["authority"].passed
+    ended = found(ENDED)["authority"]
     assert not ended.passed
     assert "start a new study with it" in ended.text
 
