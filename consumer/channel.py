@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import grpc
@@ -26,6 +26,46 @@ RENEWAL = "; then run `fair4free enrol` to renew the certificate"
 
 _TOO_LONG = "larger than max"
 """What gRPC says here of a message beyond our limit, under the status of a busy owner."""
+
+_MEANS: Mapping[grpc.StatusCode, tuple[type[Fair4FreeError], str, str]] = {
+    grpc.StatusCode.PERMISSION_DENIED: (
+        PolicyRefusal,
+        "the owner has not approved this key for this, or has withdrawn it",
+        "run `fair4free enrol`, which collects a certificate for another role; if it stays so, give the owner your "
+        "fingerprint and ask for approval in the role you need",
+    ),
+    grpc.StatusCode.NOT_FOUND: (
+        PolicyRefusal,
+        "the owner recalled the release while it was fetched, or its time ended then",
+        "fetch again, for the newest that is left; or ask the owner, who recalled it",
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: (
+        BadInput,
+        "the owner knows another witness key of this study, and takes no other",
+        "restore identity/witness.key from its backup, or start a new study",
+    ),
+    grpc.StatusCode.OUT_OF_RANGE: (
+        VerificationFailure,
+        f"this machine's clock and the owner's differ by over {LIMITS.clock_skew_seconds} seconds",
+        "check this machine's clock; if it is right, tell the owner",
+    ),
+    grpc.StatusCode.CANCELLED: (
+        Unreachable,
+        "the owner ended the call: it took too long, or approval was withdrawn meanwhile",
+        "run it again, and the owner says which",
+    ),
+    grpc.StatusCode.DATA_LOSS: (
+        VerificationFailure,
+        "the owner found that what it holds is not what was signed",
+        "tell the owner, whose log says what it is, and fetch again when that is mended",
+    ),
+    grpc.StatusCode.INTERNAL: (
+        Unreachable,
+        "the owner cannot read what it should serve, or its answer was spoilt on the way",
+        "run it again; if it stays so, tell the owner, whose log says why",
+    ),
+}
+"""What a status alone says, and what helps: problem and remedy."""
 
 
 def mutual(study: Study) -> grpc.Channel:
@@ -100,31 +140,9 @@ def until_through(attempt: Callable[[], Answer], seconds: float, received: Calla
 def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4FreeError:
     """What a failed call means for the person at the keyboard; without a certificate `renewal` is empty."""
     code, details = error.code(), error.details() or ""
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return PolicyRefusal(
-            "the owner has not approved this key for this, or has withdrawn it",
-            field=address,
-            remedy="run `fair4free enrol`, which collects a certificate for another role; if it stays so, give the "
-            "owner your fingerprint and ask for approval in the role you need",
-        )
-    if code is grpc.StatusCode.NOT_FOUND:
-        return PolicyRefusal(
-            "the owner recalled the release while it was fetched, or its time ended then",
-            field=address,
-            remedy="fetch again, for the newest that is left; or ask the owner, who recalled it",
-        )
-    if code is grpc.StatusCode.ALREADY_EXISTS:
-        return BadInput(
-            "the owner knows another witness key of this study, and takes no other",
-            field=address,
-            remedy="restore identity/witness.key from its backup, or start a new study",
-        )
-    if code is grpc.StatusCode.OUT_OF_RANGE:
-        return VerificationFailure(
-            f"this machine's clock and the owner's differ by over {LIMITS.clock_skew_seconds} seconds",
-            field=address,
-            remedy="check this machine's clock; if it is right, tell the owner",
-        )
+    if code in _MEANS:
+        kind, problem, remedy = _MEANS[code]
+        return kind(problem, field=address, remedy=remedy)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return PolicyRefusal(
             f"the owner refuses this for now: {details}",
@@ -135,24 +153,6 @@ def failure(error: grpc.RpcError, address: str, renewal: str = RENEWAL) -> Fair4
         return EndlessData("a longer message than any may be", field=address, remedy=AGAIN)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Unreachable(f"the owner is busy: {details}", field=address, remedy="try again in a minute")
-    if code is grpc.StatusCode.CANCELLED:
-        return Unreachable(
-            "the owner ended the call: it took too long, or approval was withdrawn meanwhile",
-            field=address,
-            remedy="run it again, and the owner says which",
-        )
-    if code is grpc.StatusCode.DATA_LOSS:
-        return VerificationFailure(
-            "the owner found that what it holds is not what was signed",
-            field=address,
-            remedy="tell the owner, whose log says what it is, and fetch again when that is mended",
-        )
-    if code is grpc.StatusCode.INTERNAL:
-        return Unreachable(
-            "the owner cannot read what it should serve, or its answer was spoilt on the way",
-            field=address,
-            remedy="run it again; if it stays so, tell the owner, whose log says why",
-        )
     if code in CUT:
         return Unreachable(
             "the owner cannot be reached, or one side does not accept the other's certificate",
