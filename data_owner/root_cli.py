@@ -98,14 +98,12 @@ def sign(
     """Sign a proposed root. Compare the digest it prints with the one that `root propose` printed, and see when it
     ends."""
     from data_owner import roots
-    from protocol.root import Root
     from shared import folder, keyring
     from shared.sealed_key import unseal
 
     with shell("root sign", json) as out:
-        proposed, place = _proposed(document), document.with_suffix(".sig")
+        (proposed, root), place = _proposed(document), document.with_suffix(".sig")
         signed = _signatures(place) if place.exists() else None
-        root = Root.from_bytes(proposed)
         sealed = keyring.sealed(key)  # before a person is asked for its passphrase
         beside = (key.parent / keyring.BESIDE).is_file()
         passphrase = keyring.passphrase_of(key.parent) if keyring.given() or beside else _ask(confirm=False)
@@ -124,14 +122,14 @@ def install(node: NodePath, document: Document, json: Json = False) -> None:
     from shared.clock import now
 
     with shell("root install", json) as out:
-        opened, proposed = Node.open(node), _proposed(document)
+        opened, (proposed, _) = Node.open(node), _proposed(document)
         root = roots.install(opened, proposed, _signatures(document.with_suffix(".sig")), now())
         out.result(
             {"version": root.version}, f"root {root.version} is in force. Consumers follow with their next fetch."
         )
 
 
-def _proposed(document: Path) -> bytes:
+def _proposed(document: Path) -> tuple[bytes, Root]:
     """A root to be signed or installed. Raises `Unreachable` for one that is not there or that a medium damaged,
     `BadInput` for no document at all."""
     from protocol.root import Root
@@ -139,8 +137,7 @@ def _proposed(document: Path) -> bytes:
 
     proposed = folder.read(document, "give the document that `root propose` wrote", Root.most_bytes)
     with folder.intact(document, f"copy {document.name} again; if it stays so, do not sign it: ask who proposed it"):
-        Root.from_bytes(proposed)
-    return proposed
+        return proposed, Root.from_bytes(proposed)
 
 
 def _signatures(place: Path) -> bytes:

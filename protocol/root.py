@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -85,8 +85,8 @@ class Root(Document):
 
     @property
     def last_day(self) -> str:
-        """The day on which it ends, in UTC, whatever the year."""
-        return time.strftime("%Y-%m-%d", time.gmtime(self.expires))
+        """The day on which it ends, in UTC."""
+        return f"{datetime.fromtimestamp(self.expires, UTC):%Y-%m-%d}"
 
     def public_keys(self, role: KeyRole) -> Mapping[str, Ed25519PublicKey]:
         return {
