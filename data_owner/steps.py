@@ -44,6 +44,7 @@ from shared.canonical import canonical
 from shared.clock import moment, now
 from shared.errors import BadInput
 from shared.limits import LIMITS
+from shared.printable import is_one_line
 from shared.progress import Progress, quiet
 from shared.student import StudentSettings
 from shared.table import read_table
@@ -78,6 +79,11 @@ def init(
     node = Node(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BadInput("not a folder", field=str(path), remedy="choose a new folder for the node")
+    name = name or path.resolve().name
+    if not is_one_line(name) or len(name) > LIMITS.name_characters:
+        raise BadInput(
+            "not a name that can be shown", field="--name", remedy="give the node a short name in plain letters"
+        )
     _check_empty(node)
     sensitive = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
     positive = None if positive is None else str(positive)
@@ -91,7 +97,7 @@ def init(
     table = found.table
     settings = infer(
         table,
-        name=name or path.resolve().name,
+        name=name,
         source=found.name,
         target=found.target,
         sensitive=found.sensitive,

@@ -48,4 +48,4 @@ def describe(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "content"
     said = "is of no kind that is known" if first["type"] == "union_tag_invalid" else first["msg"]
-    return f"{place}: {said}"
+    return f"{place}: {said.removeprefix('Value error, ')}"

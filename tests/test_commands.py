@@ -322,6 +322,16 @@ def test_one_sensitive_column_may_be_given_by_its_name_alone(table: pd.DataFrame
     assert settings.columns["région"].role == "sensitive"
 
 
+@pytest.mark.parametrize(("folder", "name"), [("ab\u200bc", None), ("node", "two\nlines"), ("node", "x" * 201)])
+def test_a_node_whose_name_cannot_be_shown_is_refused_before_records_are_read(
+    folder: str, name: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="not a name that can be shown") as refused:
+        steps.init(tmp_path / folder, data=tmp_path / "nothing.csv", name=name)
+    assert refused.value.field == "--name"
+    assert not (tmp_path / folder).exists()
+
+
 class Arrived(BadInput):
     """Ends a command where it hands on."""
 
