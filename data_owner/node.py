@@ -6,7 +6,7 @@ skipped.csv            pictures that were left out, and why; only where there we
 microdata/             what was drawn from them under differential privacy, when it is on: a file each draw
 budget.sqlite          what that was charged
 teacher/               checkpoint, encoder and training history, and a lock held by who trains; never served
-teacher/N.rows         digests of the records that release N was trained on, once it is drafted; never served
+teacher/N.rows         number and digest of the records that release N was trained on, once it is drafted; never served
 releases/N/            the five that cross, with signature and state
 lock                   held by who changes the state of a release, an enrolment or the root
 serving.lock           held by who serves the node

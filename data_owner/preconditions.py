@@ -84,8 +84,8 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     columns, so that what owner.toml leaves out or calls otherwise by now hides nothing. A budget covers all releases
     together: under one there is nothing to say.
 
-    Raises `PolicyRefusal` if they differ by less than the minimum count and not by nothing, or cannot be read as they
-    were then, and `Unreachable` where what was kept of a release is gone or damaged.
+    Raises `PolicyRefusal` if they are others but not the minimum count more or fewer, or cannot be read as they were
+    then, and `Unreachable` where what was kept of a release is gone or damaged.
     """
     if settings.privacy is not None:
         return ""
@@ -95,14 +95,14 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
         kept = {version: _rows(node, version) for version in log.approved()}
     minimum_count = settings.policy.minimum_count
     compared = [_comparison(version, before, records) for version, before in kept.items()]
-    few = [each.version for each in compared if 0 < each.changed < minimum_count]
+    few = [each.version for each in compared if not each.same and each.apart < minimum_count]
     if few:
         raise PolicyRefusal(
-            f"fewer than {minimum_count} records differ from those of release {few[0]}, which was approved before: "
-            "whoever has both may tell which",
+            f"others than those of release {few[0]}, which was approved before, but not {minimum_count} or more rows "
+            "more or fewer: whoever has both may tell who left, came or was corrected",
             field="records",
-            remedy=f"release the same records as then, or wait until {minimum_count} or more were removed or added (a "
-            f"changed record counts as both), or {WITH_A_BUDGET}",
+            remedy=f"release the same records as then; or add people, or leave out others drawn at random, until there "
+            f"are {minimum_count} rows more or fewer; or {WITH_A_BUDGET}",
         )
     return in_words(compared, minimum_count)
 

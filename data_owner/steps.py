@@ -238,9 +238,9 @@ class Gated:
 def gate(path: Path | str, *, progress: Progress = quiet) -> Gated:
     """Measure and attack the newest release, keep its card and what the gate found, write the reports.
 
-    Raises `PolicyRefusal` where there is none to be measured, records or settings changed since it was trained or too
-    few records differ from those of a release approved before, and `VerificationFailure` where a file is not what
-    training wrote. What the policy has against it is returned.
+    Raises `PolicyRefusal` where there is none to be measured, records or settings changed since it was trained or the
+    records are others than an approved release's but hardly more or fewer, and `VerificationFailure` where a file is
+    not what training wrote. What the policy has against it is returned.
     """
     node = Node.open(path)
     settings = read_settings(node)

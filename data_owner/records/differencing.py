@@ -1,10 +1,8 @@
 """Differencing: two releases whose records differ in a few people tell of those few what neither tells alone.
 
 A quantile point is a mean of records: whom one of two schemas has and the other has not moves its points and no others.
-The minimum count protects each release; here it protects two. Rows are compared as a multiset, by 64 bits of SHA-256
-of their cells: for millions of rows an accidental match is unlikely, and it makes the count of changes too small.
-
-Digests of rows can be guessed by who knows what a row may hold: they stay with the records.
+The minimum count protects each release; here it protects two: their tables are the same, or one has at least so many
+rows more. Rows that differ are not counted, for a corrected row differs as one does that left, and hides nobody.
 """
 
 from __future__ import annotations
@@ -17,11 +15,12 @@ from typing import Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from data_owner.settings import OwnerSettings
 from shared.canonical import canonical
 from shared.errors import BadInput
-from shared.frozen import Frozen, explained
+from shared.frozen import Frozen, JsonFile, explained
 from shared.image_codec import read_image
 
 Digests = NDArray[np.uint64]
@@ -29,7 +28,6 @@ Kind = Literal["number", "date", "category", "image"]
 
 WIDTH = 8
 """Bytes of a digest."""
-AGAIN = "restore them from their backup"
 KINDS: Mapping[str, Kind] = {"integer": "number", "boolean": "category"}
 """Kinds of column whose cells are read as another's here: which of the two owner.toml says changes no record."""
 
@@ -41,12 +39,27 @@ class View(Frozen):
     columns: dict[str, Kind]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Digests (n,) of the rows of a table in a view, rising: the order of the rows tells nothing."""
+class Rows(JsonFile):
+    """The rows of a table in a view, as a multiset: how many, and SHA-256 of their digests, rising. It tells of a row
+    only who knows all the others."""
+
+    what = "rows"
+    remedy = "restore them from their backup"
+    indent = None
 
     view: View
-    digests: Digests
+    count: int = Field(ge=0)
+    sha256: str
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `BadInput`."""
+        line, _, digests = data.partition(b"\n")
+        if not digests:
+            return super().from_bytes(data)
+        with explained(cls.what, cls.remedy):  # an earlier program kept the digest of every row
+            view = View.model_validate_json(line)
+        return cls(view=view, count=len(digests) // WIDTH, sha256=hashlib.sha256(digests).hexdigest())
 
     @classmethod
     def of(cls, table: pd.DataFrame, view: View) -> Self:
@@ -61,21 +74,8 @@ class Rows:
         for place, (name, kind) in enumerate(view.columns.items()):
             cells[:, place] = _cells(table[name], name, kind)
         width, data = WIDTH * cells.shape[1], cells.data.cast("B")
-        return cls(view, np.sort(_digests(data[start : start + width] for start in range(0, len(data), width))))
-
-    def to_bytes(self) -> bytes:
-        """A line of JSON, then the digests."""
-        return self.view.model_dump_json().encode() + b"\n" + self.digests.astype(f"<u{WIDTH}").tobytes()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Raises `BadInput`."""
-        line, _, digests = data.partition(b"\n")
-        with explained("rows", AGAIN):
-            view = View.model_validate_json(line)
-        if len(digests) % WIDTH:
-            raise BadInput("cut short", field="rows", remedy=AGAIN)
-        return cls(view, np.frombuffer(digests, f"<u{WIDTH}"))
+        digests = np.sort(_digests(data[start : start + width] for start in range(0, len(data), width)))
+        return cls(view=view, count=len(digests), sha256=hashlib.sha256(digests.tobytes()).hexdigest())
 
 
 def view_of(settings: OwnerSettings) -> View:
@@ -84,38 +84,30 @@ def view_of(settings: OwnerSettings) -> View:
     return View.model_validate({"columns": {name: KINDS.get(kind, kind) for name, kind in kinds.items()}})
 
 
-def changed(before: Rows, after: Rows) -> int:
-    """How many rows were removed or added between two tables in one view; a changed row is one of each."""
-    both = np.concatenate([before.digests, after.digests])
-    sign = np.repeat([1, -1], [len(before.digests), len(after.digests)])
-    _, place = np.unique(both, return_inverse=True)
-    return int(np.abs(np.bincount(place, weights=sign)).sum())
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """Of the records with those of an earlier release: how many rows `changed`, of how many in both tables
-    together."""
+    """Of the records with those of an earlier release: whether they are the same, and how many rows more or fewer.
+
+    So many rows at least were removed or added, however many others were corrected.
+    """
 
     version: int
-    changed: int
-    rows: int
+    same: bool
+    apart: int
 
     @classmethod
     def of(cls, version: int, before: Rows, after: Rows) -> Self:
-        return cls(version, changed(before, after), len(before.digests) + len(after.digests))
+        """Of rows in one view."""
+        return cls(version, before.sha256 == after.sha256, abs(before.count - after.count))
 
 
 def in_words(comparisons: Iterable[Comparison], minimum_count: int) -> str:
-    """What was found, where no release differs by fewer rows than the minimum count."""
+    """What was found, where every release is of the same records or of so many more or fewer."""
     found: dict[str, list[str]] = {}
     for each in comparisons:
-        if each.changed == 0:
-            said = "the same records as release"
-        elif each.changed < each.rows:
-            said = f"{minimum_count} or more records differ from those of release"
-        else:
-            said = "no row is the same, as after a change to a whole column, so nothing tells who is missing: release"
+        said = (
+            "the same records as release" if each.same else f"{minimum_count} or more rows more or fewer than release"
+        )
         found.setdefault(said, []).append(str(each.version))
     return "; ".join(f"{said} {', '.join(versions)}" for said, versions in found.items())
 
