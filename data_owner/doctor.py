@@ -181,7 +181,8 @@ def _listening(node: Node, now: datetime) -> str:
         raise Unreachable("never served", remedy=start)
     invitation = Invitation.from_bytes(node.invitation.read_bytes())
     credentials = grpc.ssl_channel_credentials(invitation.certificate_authority.encode())
-    places = f"127.0.0.1:{invitation.enrolment_address.rpartition(':')[2]}", invitation.enrolment_address
+    here = f"127.0.0.1:{invitation.enrolment_address.rpartition(':')[2]}"
+    places = dict.fromkeys((here, invitation.enrolment_address))
     for address in places:
         with grpc.secure_channel(address, credentials, CLIENT_OPTIONS) as channel:
             try:

@@ -33,7 +33,7 @@ class Fair4FreeError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
-        advice = f" Remedy: {self.remedy}" if self.remedy else ""
+        advice = f". Remedy: {self.remedy}" if self.remedy else ""
         return f"{where}{self.problem}{advice}"
 
     def as_json(self) -> dict[str, str]:

@@ -144,7 +144,7 @@ def test_an_older_copy_of_a_state_does_not_bring_back_what_was_denied(node: Node
     another(node, release.trained_artefacts(node, 1))
     with pytest.raises(PolicyRefusal, match="release 1, which was denied"):
         decisions.approve(node.folder, by="Ada")
-    assert of_releases(node).text.endswith("denied Remedy: run `fair4free-owner deny --version 1`")
+    assert of_releases(node).text.endswith("denied. Remedy: run `fair4free-owner deny --version 1`")
     said(node, "--version", "1")
     assert release.status(node, 1).state is State.DENIED
 

@@ -216,7 +216,7 @@ def test_an_owner_is_not_suspected_where_an_analyst_asks_for_what_it_does_not_li
     _, seen = consume(Owner(version=4), version=4)
     with pytest.raises(BadInput, match="holds release 4"):
         consume(Owner(version=4), seen, version=3)
-    with pytest.raises(BadInput, match=r"serves no release 99 Remedy: give one that it serves: 4$"):
+    with pytest.raises(BadInput, match=r"serves no release 99. Remedy: give one that it serves: 4$"):
         consume(Owner(version=4), seen, version=99)
     with pytest.raises(PolicyRefusal, match="no longer serves release 4"):
         consume(Owner(version=3), seen, version=3)
@@ -247,7 +247,7 @@ def test_an_expired_release_is_refused_at_the_very_second() -> None:
 
 def test_a_release_from_the_future_is_refused() -> None:
     with pytest.raises(
-        Expired, match=r"from the future Remedy: check this machine's clock; if it is right, tell the owner"
+        Expired, match=r"from the future. Remedy: check this machine's clock; if it is right, tell the owner"
     ):
         consume(Owner(created=NOW + 10_000, expires=NOW + 20_000))
 

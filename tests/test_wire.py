@@ -180,7 +180,7 @@ def test_a_witness_key_that_is_gone_is_missed_by_doctor_and_fetch_and_no_other_t
     consumer.fetch(study.folder)
     study.witness_key.unlink()
     assert not {finding.name: finding.passed for finding in doctor.diagnose(study)}["witness"]
-    with pytest.raises(Unreachable, match="is gone Remedy: restore it from its backup, or start a new study"):
+    with pytest.raises(Unreachable, match="is gone. Remedy: restore it from its backup, or start a new study"):
         consumer.fetch(study.folder)
     assert not study.witness_key.exists()
 
@@ -247,7 +247,7 @@ def test_an_unknown_version_and_a_draft_are_refused(running: Running, study: Stu
     with channel.mutual(study) as opened:
         stub = service.ReleaseServiceStub(opened)
         for version in (2, 7):
-            with pytest.raises(BadInput, match=f"serves no release {version} Remedy: give one that it serves: 1$"):
+            with pytest.raises(BadInput, match=f"serves no release {version}. Remedy: give one that it serves: 1$"):
                 consumer.fetch(study.folder, version=version)
             with pytest.raises(grpc.RpcError, match="no such release") as caught:
                 stub.GetManifest(wire.GetManifestRequest(version=version), timeout=5)
@@ -502,7 +502,7 @@ def test_only_a_countersigned_checkpoint_of_the_owners_log_is_kept(running: Runn
         for at in (now() - 320, now() + 320):
             said = refused(Note.from_bytes(true).cosigned(party, witness, at).to_bytes())
             assert said.code() is grpc.StatusCode.OUT_OF_RANGE
-            assert "differ by over 300 seconds Remedy: check this machine's clock" in str(channel.failure(said, ""))
+            assert "differ by over 300 seconds. Remedy: check this machine's clock" in str(channel.failure(said, ""))
         assert (
             "time that no clock shows"
             in refused(Note.from_bytes(true).cosigned(party, witness, 2**63).to_bytes()).details()
