@@ -57,7 +57,9 @@ def audit_report(
     own = None if real is None else conform(schema, real.table)
     looked_at = [("Synthetic rows", len(rows), synthetic)]
     looked_at += [] if real is None else [("Your own rows", len(real.table), real)]
-    audited = table_audit(schema, rows, own) if schema.image is None else image_audit(synthesiser, card, rows, own)
+    audited = (
+        table_audit(schema, card, rows, own) if schema.image is None else image_audit(synthesiser, card, rows, own)
+    )
     report = Report(
         title=f"Audit of synthetic rows from {manifest.node}",
         subtitle=f"{synthetic.held:,} rows, release {manifest.version}. Target {card.target}, positive class "
@@ -71,6 +73,8 @@ def audit_report(
         ),
         facts=(
             ("Groups", _groups(origin.run)),
+            ("Labels", _labels(card)),
+            ("Standard errors", STANDARD_ERRORS.format(card.records, card.rows)),
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
             ("Measured by the owner", card.protocol),
@@ -105,6 +109,18 @@ def _groups(run: Run | None) -> str:
     if run is None:
         return "not known"
     return "halfway to equally often (`generate --balanced`)" if run.balanced else "as recorded"
+
+
+def _labels(card: Card) -> str:
+    """What the target's column is, which is not what happened to anyone."""
+    how = "repaired, not observed outcomes" if card.repair else "as recorded ones are distributed"
+    return f"{how}; drawn independently of the group, so all groups have the same rate, whatever was recorded"
+
+
+STANDARD_ERRORS = (
+    "of these rows say nothing, however many rows there are: all that is known comes from some {:,} {}, by way of a "
+    "model with errors of its own"
+)
 
 
 def _origin(lineage: Lineage) -> Verdict:

@@ -159,7 +159,8 @@ def generate(
             )
         out.result(
             {"path": str(found.path), "start": found.start, "stop": found.stop},
-            f"{found.stop - found.start:,} rows in {found.path}. Next: audit.",
+            f"{found.stop - found.start:,} rows in {found.path}. Labels are independent of the group in them, and more "
+            "rows make no finding surer. Next: audit.",
         )
 
 

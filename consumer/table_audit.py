@@ -7,7 +7,9 @@ import pandas as pd
 
 from consumer.audited import Audited, scored
 from shared.associations import associations
+from shared.card import Card
 from shared.codec import group_sizes
+from shared.generation import group_shares
 from shared.metrics import (
     density_coverage,
     group_rates,
@@ -25,9 +27,9 @@ from shared.table import drawn_rows
 LARGEST = 10
 
 
-def table_audit(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
+def table_audit(schema: Schema, card: Card, rows: pd.DataFrame, own: pd.DataFrame | None) -> Audited:
     """Audit canonical `rows` of a table; `own`: real rows of the analyst's own, if any."""
-    only, synthetic = _synthetic_section(schema, rows)
+    only, synthetic = _synthetic_section(schema, card, rows)
     found = None if own is None else _own_section(schema, rows, own)
     sections = (
         synthetic,
@@ -37,21 +39,32 @@ def table_audit(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | None) ->
     return Audited(only, found[0] if found else None, sections)
 
 
-def _synthetic_section(schema: Schema, rows: pd.DataFrame) -> tuple[Scores, Section]:
+def _synthetic_section(schema: Schema, card: Card, rows: pd.DataFrame) -> tuple[Scores, Section]:
     found, table = scored("synthetic rows", rows, out_of_fold(rows, schema), schema)
     rates = {"synthetic": group_rates(rows, outcome(rows, schema), schema)}
-    counts = group_sizes(schema, rows)
+    counts, released = group_sizes(schema, rows), group_shares(schema)
+    trained_on = {group.label: group.records for group in card.groups}
     return found, Section(
         "On synthetic rows alone",
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
         "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
-        "trained on rows of `generate --balanced`.",
+        "trained on rows of `generate --balanced`. Labels are drawn independently of the group, so that rates by group "
+        "are alike whatever was recorded. To describe people, generate without `--balanced`, or weigh each row by its "
+        "group's share of the records over that of the rows. Rows of groups that few records were trained on resemble "
+        "those of larger groups: they do not describe these people.",
         (
             table,
             Table(
-                ("group", "rows", "positive rate"),
+                ("group", "rows", "share", "share in the records", f"training {card.rows} (to tens)", "positive rate"),
                 tuple(
-                    (group.label, int(counts[index]), rates["synthetic"].get(group.label))
+                    (
+                        group.label,
+                        int(counts[index]),
+                        float(counts[index]) / len(rows),
+                        float(released[index]),
+                        trained_on.get(group.label),
+                        rates["synthetic"].get(group.label),
+                    )
                     for index, group in enumerate(schema.groups)
                 ),
             ),
@@ -75,7 +88,9 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
         "Columns",
         "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
         f"function and the released quantile table, of groups as recorded (0 is equal, 1 as far as can be); the "
-        f"{LARGEST} largest.",
+        f"{LARGEST} largest. Nothing released tells how columns hang together, so associations are compared with "
+        "records in the owner's report alone: ask which pairs are furthest apart. A column that another fixes in the "
+        "records, as a diagnosis its class, is not always fixed here.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
             marginals(schema, tables, f"Each column in these rows: {' and '.join(tables)}."),

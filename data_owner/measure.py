@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data_owner import release_gate
-from data_owner.learning.teacher import Teacher
+from data_owner.learning.teacher import Teacher, TeacherSettings
 from data_owner.measure_pictures import cell_sizes, hardest_cells, picture_scores, with_latents
 from data_owner.records.disclosure import publishable_rate, tens
 from data_owner.settings import UNBOUNDED, OwnerSettings
@@ -105,7 +105,7 @@ def measure(
         criterion=settings.training.criterion,
         repair=settings.training.repair,
         privacy=settings.policy.stated(UNBOUNDED),
-        protocol=judge.protocol,
+        protocol=judge.protocol + _OF_GROUPS,
         records=tens(len(training)),
         held_out=tens(len(held_out)),
         groups=_published_groups(schema, training, held_out, settings.policy.minimum_count),
@@ -124,6 +124,14 @@ def measure(
         ),
         pictures,
     )
+
+
+_OF_GROUPS = (
+    " Groups: the count is of training records, the recorded rate of held-out ones, about a quarter as many. Groups of "
+    f"fewer than {TeacherSettings().large_group:g} records that weights are learned from, but for the two largest, "
+    "share the decoder's weights of larger ones, so their rows are more alike."
+)
+"""What the card's figures of groups are of."""
 
 
 def _checks(

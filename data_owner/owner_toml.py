@@ -16,7 +16,8 @@ from shared.frozen import explained
 HEADER = """\
 What this node holds and what may leave it. Read it, edit it, then run `fair4free-owner train`.
 
-Each [columns] entry has a kind: number, integer, category, boolean, date, image, or exclude to leave the column out.
+Each [columns] entry has a kind: number, integer, category, boolean, date, image, or exclude: it does not leave, but
+stays in records.parquet.
 A kind of "undecided" stops everything until you decide. Roles: feature, sensitive, target.
 Optional: categories = ["a", "b"], bounds = [0.0, 100.0] and decimals = 1 declare what is public knowledge already.
 

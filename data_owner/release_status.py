@@ -53,10 +53,10 @@ class Status(Frozen):
 
     `exceeded` says what of the attacks blocks it, which only two people together may override; `findings` is the digest
     of what attacks found, for which an override holds, `card_sha256` that of the card it was written with,
-    `made_sha256` that of what training made, and `teacher_sha256` that of encoder and history, which stay here; so do
-    the number and digest of its rows, in a file of which `rows_sha256` is the digest, empty where none were kept. `earlier` says how its
-    records compare with those of releases approved before. `limits` judged what attacks found. `charges` is how many
-    the privacy budget's ledger held then, 0 without a budget.
+    `made_sha256` that of what training made, `teacher_sha256` that of encoder and history, and `rows_sha256`, empty
+    where there is none, that of the file about its rows; these stay here. `earlier` says how its records compare with
+    those of releases approved before. `limits` judged what attacks found. `charges` is how many the privacy budget's
+    ledger held then, 0 without a budget.
     """
 
     state: State

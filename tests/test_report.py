@@ -246,6 +246,28 @@ def test_an_audit_lists_the_checks_that_the_card_says_did_not_pass(
     assert of_the_gate() == [f"{said}nothing was checked."]
 
 
+@pytest.mark.parametrize(("repair", "labels"), [(1.2, "repaired, not observed outcomes"), (0.0, "as recorded ones")])
+def test_an_audit_says_what_may_not_be_concluded_from_rows_and_how_to_weigh_them(
+    measured: tuple[object, ...], approved_node: Path, repair: float, labels: str
+) -> None:
+    found, synthesiser, _ = measured
+    card = found.card.model_copy(update={"repair": repair})  # type: ignore[attr-defined]
+    manifest = Manifest.from_bytes((Node(approved_node).releases / "1" / "manifest.json").read_bytes())
+    rows = as_read(restore(synthesiser.table(0, 600, balanced=True), synthesiser.schema))  # type: ignore[attr-defined]
+    distillation = found.distillation  # type: ignore[attr-defined]
+    report = audit_report(synthesiser, card, manifest, rows, distillation, BALANCED, None).report  # type: ignore[arg-type]
+    facts = dict(report.facts)
+    assert facts["Labels"].startswith(labels)
+    assert f"some {card.records:,} records" in facts["Standard errors"]
+    assert "the recorded rate of held-out ones" in facts["Measured by the owner"]
+    (section,) = (each for each in report.sections if each.title == "On synthetic rows alone")
+    groups = section.tables[1].rows
+    assert [row[0] for row in groups] == [group.label for group in synthesiser.schema.groups]  # type: ignore[attr-defined]
+    assert [row[1] / len(rows.table) for row in groups] == [row[2] for row in groups]  # type: ignore[operator]
+    assert [row[3] for row in groups] == group_shares(synthesiser.schema).tolist()  # type: ignore[attr-defined]
+    assert [row[4] for row in groups] == [group.records for group in card.groups]
+
+
 def test_a_card_is_coarse_and_hides_rates_of_small_groups(measured: tuple[object, ...]) -> None:
     card: Card = measured[0].card  # type: ignore[attr-defined]
     assert Card.from_bytes(card.to_bytes()) == card
@@ -391,9 +413,11 @@ def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_f
     assert section.tables[1].rows == ((few.density, few.coverage),)
 
 
-def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(disclosed: tuple[Schema, pd.DataFrame]) -> None:
+def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(
+    disclosed: tuple[Schema, pd.DataFrame], measured: tuple[object, ...]
+) -> None:
     schema, table = disclosed
-    found, section = _synthetic_section(schema, table)
+    found, section = _synthetic_section(schema, measured[0].card, table)  # type: ignore[attr-defined]
     synthetic, ceiling, floor = section.tables[0].rows
     assert [synthetic[0], ceiling[0], floor[0]] == BESIDE
     assert synthetic[1:] == found.cells()

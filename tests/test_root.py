@@ -520,7 +520,7 @@ def test_a_study_that_fetched_while_both_clocks_were_ahead_goes_on_once_the_fres
         for clock in ("data_owner.serving.server.now", "consumer.receiving_steps.now", "shared.clock.now"):
             clocks.enter_context(patch(clock, lambda: ahead))
         consumer.fetch(study.folder)
-    with pytest.raises(FastForward, match="last seen was signed in the future. Remedy: check this machine's clock"):
+    with pytest.raises(FastForward, match=r"last seen was signed in the future\. Remedy: check this machine's clock"):
         consumer.fetch(study.folder)
     assert not found_by_doctor().passed
     assert "renew the freshness key" in found_by_doctor().text

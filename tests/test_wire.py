@@ -180,7 +180,7 @@ def test_a_witness_key_that_is_gone_is_missed_by_doctor_and_fetch_and_no_other_t
     consumer.fetch(study.folder)
     study.witness_key.unlink()
     assert not {finding.name: finding.passed for finding in doctor.diagnose(study)}["witness"]
-    with pytest.raises(Unreachable, match="is gone. Remedy: restore it from its backup, or start a new study"):
+    with pytest.raises(Unreachable, match=r"is gone\. Remedy: restore it from its backup, or start a new study"):
         consumer.fetch(study.folder)
     assert not study.witness_key.exists()
 
