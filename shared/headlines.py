@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shared.card import (
     ACCURACY,
@@ -26,6 +26,23 @@ from shared.scores import Criterion, PictureScores, Scores
 LEVELS: Mapping[AttackFinding, Level] = {"succeeded": "bad", "inconclusive": "caution", "resisted": "good"}
 """How a finding of an attack is shown, worst first."""
 
+
+@dataclass(frozen=True)
+class Scale:
+    """From which share of what can be reached a score is good, and below which it is bad."""
+
+    good: float
+    bad: float
+
+    def level(self, share: float) -> Level:
+        return "good" if share >= self.good else "caution" if share >= self.bad else "bad"
+
+    @property
+    def in_words(self) -> str:
+        return f"good from {self.good:.2f}, bad below {self.bad:.2f}"
+
+
+FAIR, USEFUL, COVERED, DENSE = Scale(0.9, 0.8), Scale(0.95, 0.9), Scale(0.9, 0.7), Scale(0.9, 0.6)
 WORST_FIRST = tuple(LEVELS.values())
 RELIABLE = 0.8
 """A ceiling. Below it so few are held out, or so few of them positive, that chance decides how fair a model looks."""
@@ -64,12 +81,12 @@ def _fairness(card: Card) -> Verdict:
     if not original.f1:
         text += f" That model finds no positive case, so its {recorded:.2f} says nothing."
     listed = ", ".join(f"{share:.2f}{between}" for between, share in shares.items())
-    text += f" Chance allows {chance:.2f}; as a share of what chance allows it is {listed}."
+    text += f" Chance allows {chance:.2f}; as a share of what chance allows it is {listed}: {FAIR.in_words}."
     other: Criterion = "odds" if card.criterion == "parity" else "parity"
     if original.f1 and _ratio(scores, other) < _ratio(original, other):
         text += f" {RATIOS[other].capitalize()} ratio is {_ratio(scores, other):.2f}, below the "
         text += f"{_ratio(original, other):.2f} of the original {card.rows}."
-    level = _level(min(shares.values()), good=0.9, caution=0.8)
+    level = FAIR.level(min(shares.values()))
     if chance < RELIABLE:
         level = _worst(level, "caution")
         text += " Where chance allows so little, too few are held out to tell what is fair."
@@ -92,11 +109,11 @@ def _utility(card: Card) -> Verdict:
     found, original, constant = card.synthetic, card.original.accuracy, card.floor.accuracy
     learned = found.accuracy > constant and found.f1 > 0.0
     text = (
-        f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}. Saying the commonest class "
-        f"of all reaches {constant:.2f}."
+        f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}; as a share of that "
+        f"{USEFUL.in_words}. Saying the commonest class of all reaches {constant:.2f}."
     )
     return Verdict(
-        _level(found.accuracy / max(original, 1e-9), good=0.95, caution=0.9) if learned else "bad",
+        USEFUL.level(found.accuracy / max(original, 1e-9)) if learned else "bad",
         "Useful on microdata" if card.microdata else "Useful on real people",
         text if found.f1 else f"{text} No positive case is found.",
         f"{found.accuracy:.2f}",
@@ -108,8 +125,8 @@ def _fidelity(card: Card) -> Verdict:
     found, real = card.fidelity, card.fidelity_ceiling
     covered, dense = found.coverage / max(real.coverage, 1e-9), found.density / max(real.density, 1e-9)
     levels = {
-        f"coverage {found.coverage:.2f} of {real.coverage:.2f}": _level(covered, good=0.9, caution=0.7),
-        f"density {found.density:.2f} of {real.density:.2f}": _level(dense, good=0.9, caution=0.6),
+        f"coverage {found.coverage:.2f} of {real.coverage:.2f}": COVERED.level(covered),
+        f"density {found.density:.2f} of {real.density:.2f}": DENSE.level(dense),
     }
     worse = min(levels, key=lambda each: WORST_FIRST.index(levels[each]))
     real_rows = "microdata itself scores" if card.microdata else "real rows score"
@@ -117,17 +134,15 @@ def _fidelity(card: Card) -> Verdict:
         levels[worse],
         "Looks like the microdata" if card.microdata else "Looks like the real thing",
         f"Rows with groups as recorded against held-out {card.rows}: coverage {found.coverage:.2f}, density "
-        f"{found.density:.2f}; {real_rows} {real.coverage:.2f} and {real.density:.2f}. The worse of the two counts.",
+        f"{found.density:.2f}; {real_rows} {real.coverage:.2f} and {real.density:.2f}. Coverage is the share of "
+        f"{card.rows} with a synthetic row near, density how closely synthetic rows lie among them. As a share of the "
+        f"latter scores, coverage is {COVERED.in_words}, density {DENSE.in_words}; the level is that of the worse.",
         worse,
     )
 
 
 def _ratio(scores: Scores, of: Criterion) -> float:
     return scores.demographic_parity_ratio if of == "parity" else scores.equalized_odds_ratio
-
-
-def _level(share: float, *, good: float, caution: float) -> Level:
-    return "good" if share >= good else "caution" if share >= caution else "bad"
 
 
 def _worst(*levels: Level) -> Level:
@@ -144,12 +159,12 @@ def attack_verdict(card: Card) -> Verdict:
         listed += " Resisted is what came no further than the owner's limit; a stronger attack may."
     listed = f"Approved by two people over what attacks found. {listed}" if card.overridden else listed
     worst = next(finding for finding in LEVELS if by[finding])
-    level, value = LEVELS[worst], "in part unsure" if worst == "inconclusive" else worst
+    level = LEVELS[worst]
     if STRONGEST_ATTACK not in {each.attack for each in card.attacks}:
         level = _worst(level, "caution")
         listed += " Attacked were rows of microdata, not people." if card.microdata else ""
         listed += " The strongest, membership by shadow releases, is not among these."
-    return Verdict(level, "Attacked by the owner", listed, value)
+    return Verdict(level, "Attacked by the owner", listed, worst)
 
 
 def score_section(card: Card) -> Section:
@@ -170,7 +185,10 @@ def score_section(card: Card) -> Section:
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *scores.cells()) for name, scores in names.items())
     return Section(
         "Fairness and utility",
-        f"A {model} trained on each set of rows, tested on {tested_on}. The ceiling is what chance leaves of the "
+        f"A {model} trained on each set of rows, tested on {tested_on}. Demographic parity ratio: how often it "
+        "names the positive class in the group where it does so least, over where it does so most; equalized odds "
+        "ratio: the same of those who are positive and of those who are not, the lower of the two. 1 is equal "
+        "treatment. The ceiling is what chance leaves of the "
         f"synthetic model's predictions, a mean of {PERMUTATIONS} permutations of the groups; the floor is the "
         "constant classifier, fair and useless. Ratios of the floor and of the originals may lie above that ceiling: "
         "who says one thing of all cannot differ, and another model has another chance.",

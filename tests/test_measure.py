@@ -154,7 +154,7 @@ def test_a_release_that_is_less_fair_between_large_groups_is_not_called_fair(car
     assert headlines(card, ONE_SIDED, large=0.95)[0].level == "good"
     unfair = headlines(card, ONE_SIDED, large=0.88)[0]
     assert unfair.level == "caution"
-    assert "as a share of what chance allows it is 1.00, 0.88 between large groups." in unfair.text
+    assert "as a share of what chance allows it is 1.00, 0.88 between large groups:" in unfair.text
 
 
 @pytest.mark.parametrize(
