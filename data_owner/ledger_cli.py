@@ -49,18 +49,23 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
         found = verified(file, invitation, seen)
         checkpoint, denials = found.checkpoint, sorted(found.standing.denied.items())
         denied = "".join(f"\nDENIED: release {version}, by {each.by}: {each.reason}" for version, each in denials)
+        held = "It is the owner's own log: --seen with last_seen.json of a study shows whether entries were left out."
+        if found.seen is not None:
+            held = f"It continues what {seen} has seen, {found.seen.logged().size:,} entries."
         out.result(
             {
                 "origin": checkpoint.origin,
                 "entries": checkpoint.size,
                 "root": checkpoint.root_hash.hex(),
+                "seen": found.seen and {"file": str(seen), "entries": found.seen.logged().size},
                 "denials": [each.model_dump(mode="json") for _, each in denials],
                 "countersigned": [
                     {"party": party, "entries": size, "at": at} for party, size, at in found.countersigned
                 ],
             },
-            f"{checkpoint.origin}: {checkpoint.size:,} entries are verified; only what was approved left, "
-            f"to parties that were let in. Parties that have countersigned it: {len(found.countersigned)}.{denied}",
+            f"{checkpoint.origin}: {checkpoint.size:,} entries are verified; each byte in them was approved "
+            f"and went to a party that was let in. {held} "
+            f"Parties that have countersigned it: {len(found.countersigned)}.{denied}",
         )
 
 
@@ -68,6 +73,7 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
 def report(
     file: Exported,
     invitation: Trusted,
+    seen: Seen = None,
     out_file: Annotated[Path, typer.Option("--out", help="HTML file; figures go beside it as .figures.json.")] = Path(
         "ledger.html"
     ),
@@ -79,15 +85,15 @@ def report(
     from shared import folder
 
     with shell("ledger report", json) as out:
-        _check_may_write(out_file, of_ours=f"<title>{TITLE}</title>")
+        _check_may_write(out_file, of_ours=f"<title>{TITLE}")
         figures = out_file.with_suffix(".figures.json")
-        _check_may_write(figures, of_ours=f'{{\n "title": "{TITLE}"')
-        ledger = verified(file, invitation, None)
+        _check_may_write(figures, of_ours=f'{{\n "title": "{TITLE}')
+        ledger = verified(file, invitation, seen)
         found = ledger_report(ledger)
         folder.write(out_file, found.to_html().encode())
         folder.write(figures, found.to_json().encode())
         lines = [f"{label}: {value}" for label, value in found.facts]
-        lines += [f"{each.title}: {each.text}" for each in found.verdicts if each.level == "bad"]
+        lines += [f"{each.title}: {each.text}" for each in found.verdicts if each.level in ("caution", "bad")]
         out.result(
             {"report": str(out_file), "figures": str(figures), **totals(ledger)},
             "\n".join([*lines, f"report: {out_file}"]),

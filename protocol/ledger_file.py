@@ -56,13 +56,16 @@ class LedgerFile(Document):
 
 @dataclass(frozen=True)
 class VerifiedLedger:
-    """A verified log: its checkpoint, its entries in order, where they leave things, and who has countersigned."""
+    """A verified log: the node's name, its checkpoint, its entries in order, where they leave things, who has
+    countersigned, and what a study has `seen` that it was held to, if anything."""
 
+    node: str
     checkpoint: Checkpoint
     entries: tuple[Entry, ...]
     standing: Standing
     countersigned: tuple[tuple[str, int, int], ...]
     """Party, size of the log it has seen, and when (seconds since 1970-01-01 UTC)."""
+    seen: LastSeen | None
 
     def different_bytes(self, version: int) -> int:
         """Bytes of a release that are logged as having left, each once, to however many parties it went."""
@@ -145,7 +148,7 @@ def verify_ledger(file: LedgerFile, trusted: Root, seen: LastSeen | None = None)
             raise RuleBroken("countersigned by nobody it let in, or twice", field="countersigned", remedy=ASK_OWNER)
         let_in.remove(each.party)
         countersigned.append((each.party, known.size, at))
-    return VerifiedLedger(checkpoint, tuple(entries), standing, tuple(countersigned))
+    return VerifiedLedger(root.node, checkpoint, tuple(entries), standing, tuple(countersigned), seen)
 
 
 def _newest_root(file: LedgerFile, trusted: Root) -> Root:

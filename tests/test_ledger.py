@@ -23,7 +23,7 @@ from protocol import access, identity
 from protocol.artefacts import Artefact
 from protocol.checkpoint import Checkpoint, origin
 from protocol.entry import Approval, Denial, Enrolment, Entry, Override, Revocation, Served, Standing, parse_entry
-from protocol.ledger_file import Countersigned, LedgerFile, verify_ledger, witness_name
+from protocol.ledger_file import Countersigned, LedgerFile, VerifiedLedger, verify_ledger, witness_name
 from protocol.manifest import Digest
 from protocol.merkle import Tree
 from protocol.note import Note
@@ -34,6 +34,7 @@ from protocol.trust import LastSeen, TrustedRelease
 from shared.clock import now
 from shared.errors import BadInput, PolicyRefusal, Unreachable, VerificationFailure
 from shared.limits import LIMITS
+from shared.report import Verdict
 from tests.conftest import Running
 from tests.kills import make_node, owner_writes
 from tests.owner_in_memory import (
@@ -470,11 +471,43 @@ def test_the_report_adds_up_bytes_by_party_day_and_kind_and_by_record() -> None:
     found = verify_ledger(exported(honest_log(MANIFEST, served=3)), Owner().first_root())
     report = ledger_report(found)
     assert report.sections[0].tables[0].rows == ((PARTY, "analyst", "2027-01-15", "card", 21),)
-    assert report.sections[1].tables[0].rows == ((3, 600, 7, 7 / 600, 21),)
+    assert report.sections[1].tables[0].rows == ((3, 600, 7, 0.01, 21),)
     assert "21" in report.to_html()
     assert "`" not in report.to_html()
     unrecorded = replace(found, standing=Standing())
     assert ledger_report(unrecorded).sections[1].tables[0].rows == ()
+
+
+def whole(ledger: VerifiedLedger) -> Verdict:
+    return next(each for each in ledger_report(ledger).verdicts if each.title == "Whether the log is whole")
+
+
+def test_a_log_that_its_owner_signed_anew_without_its_transfers_is_not_called_whole() -> None:
+    root, log = Owner().first_root(), honest_log(MANIFEST, served=3)
+    sent_nothing = exported([entry for entry in log if not isinstance(entry, Served)])
+    said = whole(verify_ledger(sent_nothing, root))
+    assert (said.level, said.value) == ("caution", "not shown")
+    assert "not held to what an analyst saw" in said.text
+    assert "--seen" in said.text
+    seen = LastSeen(roots=(signed_root(root),), checkpoint=exported(log).checkpoint)
+    with pytest.raises(Rollback):
+        verify_ledger(sent_nothing, root, seen)
+
+
+def test_a_log_that_was_held_to_what_an_analyst_saw_is_called_whole_as_far_as_that_goes() -> None:
+    root, log = Owner().first_root(), honest_log(MANIFEST, served=3)
+    seen = LastSeen(roots=(signed_root(root),), checkpoint=exported(log[:-1]).checkpoint)
+    said = whole(verify_ledger(exported(log), root, seen))
+    assert (said.level, said.value) == ("good", f"{len(log) - 1} of {len(log)} entries")
+    assert "approves release" not in said.text
+    seen = seen.model_copy(update={"release": 3, "manifest_sha256": MANIFEST.digest})
+    assert "It approves release 3 as they fetched it." in whole(verify_ledger(exported(log), root, seen)).text
+
+
+def test_the_page_about_a_log_names_the_hospital() -> None:
+    report = ledger_report(verify_ledger(exported(honest_log(MANIFEST)), Owner().first_root()))
+    assert report.title == "What left hospital"
+    assert f"tree hash {Tree(entry.to_bytes() for entry in honest_log(MANIFEST)).root().hex()}" in report.subtitle
 
 
 def test_different_bytes_are_those_that_left_once_whoever_fetched_them_and_however_often() -> None:
@@ -484,7 +517,7 @@ def test_different_bytes_are_those_that_left_once_whoever_fetched_them_and_howev
     log = [*honest_log(MANIFEST), LET_IN.model_copy(update={"party": ben}), *parts, *to_ben]
     found = verify_ledger(exported(log), Owner().first_root())
     assert found.different_bytes(3) == 12 + 1 + 1, "of the card 0 to 12 and 20, of the schema the last"
-    assert ledger_report(found).sections[1].tables[0].rows == ((3, 600, 14, 14 / 600, 28),)
+    assert ledger_report(found).sections[1].tables[0].rows == ((3, 600, 14, 0.02, 28),)
     assert found.different_bytes(2) == 0
 
 
@@ -537,15 +570,28 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
     said = run("verify", file, "--invitation", invitation)["result"]
     assert isinstance(said, dict)
     assert said["denials"][0]["by"] == "Ada"
-    run("verify", file, "--invitation", invitation, "--seen", earlier)
-    assert "exported before what was seen" in str(
-        run("verify", file, "--invitation", invitation, "--seen", later, code=1)["error"]
-    )
+    assert said["seen"] is None
+    said = run("verify", file, "--invitation", invitation, "--seen", earlier)["result"]
+    assert isinstance(said, dict)
+    assert said["seen"] == {"file": str(earlier), "entries": said["entries"]}
+    words = ["ledger", "verify", str(file), "--invitation", str(invitation)]
+    alone, held = (CliRunner().invoke(app, [*words, *seen]).stdout for seen in ([], ["--seen", str(earlier)]))
+    assert f"It continues what {earlier} has seen, {said['entries']} entries." in " ".join(held.split())
+    assert "has seen" not in alone
+    assert "whether entries were left out" in " ".join(alone.split())
+    for command in ("verify", "report"):
+        assert "exported before what was seen" in str(
+            run(command, file, "--invitation", invitation, "--seen", later, code=1)["error"]
+        )
+    assert not page.exists()
     later.write_bytes(b"{}")
     assert "is damaged" in str(run("verify", file, "--invitation", invitation, "--seen", later, code=2)["error"])
     run("report", file, "--invitation", invitation, "--out", page)
+    assert "not held to what an analyst saw" in page.read_text()
+    run("report", file, "--invitation", invitation, "--seen", earlier, "--out", page)
+    assert "not held to what an analyst saw" not in page.read_text()
     assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
-    assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left"
+    assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left hospital"
     file.write_bytes(file.read_bytes().replace(b"Ada", b"Eve"))
     for command in ("verify", "report"):
         assert run(command, file, "--invitation", invitation, code=1)["exit_code"] == 1
@@ -564,6 +610,11 @@ def test_what_the_ledger_commands_write_replaces_nothing_but_what_they_wrote(nod
 
     for _ in range(2):  # every night to the same name
         assert run(export, file) == run(report, page) == ""
+    for written, title in ((page, "<title>"), (page.with_suffix(".figures.json"), '"title": "')):
+        text = written.read_text()
+        assert f"{title}What left hospital" in text
+        written.write_text(text.replace(f"{title}What left hospital", f"{title}What left"))  # as before it named one
+    assert run(report, page) == ""
     other.write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for words, kept in ((report, file), (export, page), (export, other), (report, other.with_name("other.html"))):

@@ -12,6 +12,7 @@ from protocol.ledger_file import VerifiedLedger
 from shared.report import Cell, Report, Section, Table, Verdict
 
 TITLE = "What left"
+"""How each page begins, by which a file is known for one."""
 
 
 def totals(ledger: VerifiedLedger) -> dict[str, int]:
@@ -32,21 +33,21 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
     released = _released(ledger, served)
     checkpoint = ledger.checkpoint
     return Report(
-        title=TITLE,
-        subtitle=f"Egress log {checkpoint.origin}, {checkpoint.size:,} entries, root {checkpoint.root_hash.hex()}",
+        title=f"{TITLE} {ledger.node}",
+        subtitle=f"Egress log {checkpoint.origin}, {checkpoint.size:,} entries, tree hash {checkpoint.root_hash.hex()}",
         verdicts=(
-            Verdict("good", "The log is whole", "Every entry is under the signed checkpoint, in order.", "verified"),
+            _wholeness(ledger),
             Verdict(
                 "good",
-                "Only what was approved left",
-                "Each byte belongs to a release a named person approved.",
+                "Each logged byte was approved",
+                "It belongs to a release that a named person approved, and went to a party that was let in.",
                 f"{found['bytes_left']:,} B",
             ),
             Verdict("neutral", "Parties", "Who received any of it.", str(len({entry.party for entry in served}))),
             *_against_approval(ledger),
         ),
         facts=(
-            ("Bytes that left", f"{found['bytes_left']:,}"),
+            ("Bytes logged as sent", f"{found['bytes_left']:,}"),
             ("Releases approved", str(found["releases_approved"])),
             ("Releases denied", str(found["releases_denied"])),
             ("Parties that countersigned", str(found["countersigning_parties"])),
@@ -59,8 +60,9 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
             Section(
                 "Bytes per private record",
-                "Different bytes that left, once however often they were fetched, over the records they were made of.",
-                (Table(("release", "records", "different bytes", "bytes per record", "fetched bytes"), released),),
+                "Different bytes that left, each once however often it was fetched, and as many over the records they "
+                "were made of: an average, and no measure of what they tell of one record.",
+                (Table(("release", "records", "different bytes", "of them per record", "fetched bytes"), released),),
             ),
             Section(
                 "Decisions",
@@ -80,6 +82,19 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
         ),
     )
+
+
+def _wholeness(ledger: VerifiedLedger) -> Verdict:
+    """An owner can sign a log anew that leaves entries out: only what somebody else saw of it shows that."""
+    if ledger.seen is None:
+        text = "By the owner's own log, signed and in order, but not held to what an analyst saw: entries may have "
+        text += "been left out. Write this page again with --seen and the last_seen.json of a study."
+        return Verdict("caution", "Whether the log is whole", text, "not shown")
+    size, of = ledger.seen.logged().size, ledger.checkpoint.size
+    text = f"Signed, in order, and its first {size:,} entries are those that an analyst saw. "
+    text += f"It approves release {ledger.seen.release} as they fetched it. " if ledger.seen.release else ""
+    text += "For later entries there is the owner's own log alone."
+    return Verdict("good", "Whether the log is whole", text, f"{size:,} of {of:,} entries")
 
 
 def _against_approval(ledger: VerifiedLedger) -> Iterable[Verdict]:
@@ -112,7 +127,7 @@ def _released(ledger: VerifiedLedger, served: list[Served]) -> tuple[tuple[Cell,
     for version, approval in sorted(ledger.standing.approved.items()):
         left = [entry for entry in served if entry.version == version]
         different = ledger.different_bytes(version)
-        per_record = different / approval.records if approval.records else None
+        per_record = round(different / approval.records, 2) if approval.records else None
         rows.append((version, approval.records, different, per_record, sum(entry.length for entry in left)))
     return tuple(rows)
 
