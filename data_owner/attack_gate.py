@@ -1,7 +1,7 @@
 """What attacks mean for a release under the owner's policy. Functions of values; they fail closed.
 
 An attack succeeds when its risk, on everyone or on a part (a sensitive group, the small ones together, the rarest
-decile, those who were asked for one hidden column), exceeds the policy's limit and chance does not explain that:
+tenth, those who were asked for one hidden column), exceeds the policy's limit and chance does not explain that:
 Fisher's exact test of main against control, at 5 % over all comparisons that are made together (Bonferroni), at the
 gate or by `attack`. It was resisted when the whole interval of the risk on everyone is within the limit, comes of at
 least `LEAST_TO_RESIST` guesses, and no part is above it by the same test over this attack's parts alone; else
@@ -11,7 +11,7 @@ better than guessing, so one that is not may be resisted all the same; the page 
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
 
 from scipy.special import logit
 
@@ -35,24 +35,44 @@ def judged(found: Battery) -> tuple[Result, ...]:
     return tuple(result for result in found.results if result.attack is not Attack.NEAREST_RECORD)
 
 
+def comparisons(found: Battery, *, at_gate: bool) -> int:
+    """How many are made together, on everyone and on each part: at the gate, or by `attack`, so that what the gate
+    found does not hang on whether `attack` was run as well."""
+    return sum(len(result.outcomes) for result in judged(found) if (result.attack in AT_EVERY_GATE) is at_gate)
+
+
 def exceeding(found: Battery, limits: AttackLimits) -> tuple[tuple[Result, Outcome], ...]:
     """Every result and part on which an attack succeeds."""
-    results = judged(found)
-    # what the gate found does not hang on whether `attack` was run as well
-    together = Counter(result.attack in AT_EVERY_GATE for result in results for _ in result.outcomes)
+    together = {at_gate: comparisons(found, at_gate=at_gate) for at_gate in (True, False)}
     return tuple(
         (result, outcome)
-        for result in results
-        for outcome in result.outcomes
+        for result, outcome in above_as_measured(found, limits)
         if _is_above(outcome, limit(result.attack, limits), together[result.attack in AT_EVERY_GATE])
     )
 
 
-def above_as_measured(found: Battery, limits: AttackLimits) -> frozenset[str]:
-    """Attacks whose measured risk on everyone is above the limit, in words; chance may explain that."""
-    return frozenset(
-        result.attack.words for result in judged(found) if result.overall.risk > limit(result.attack, limits)
+def above_as_measured(found: Battery, limits: AttackLimits) -> tuple[tuple[Result, Outcome], ...]:
+    """Every result and part whose measured risk is above the limit; chance may explain that."""
+    return tuple(
+        (result, outcome)
+        for result in judged(found)
+        for outcome in result.outcomes
+        if outcome.risk > limit(result.attack, limits)
     )
+
+
+def least_exceeding(outcome: Outcome, allowed: float, comparisons: int) -> Outcome | None:
+    """The outcome with the fewest right guesses about members, and control as it is, on which an attack succeeds; None
+    where not even all of them right would do."""
+    trials = outcome.main.trials
+
+    def with_right(guesses: int) -> Outcome:
+        return outcome.model_copy(update={"main": Rate(successes=guesses, trials=trials)})
+
+    least = bisect_left(
+        range(trials + 1), True, key=lambda guesses: _is_above(with_right(guesses), allowed, comparisons)
+    )
+    return with_right(least) if least <= trials else None
 
 
 def no_better_than_guessing(found: Battery) -> frozenset[str]:

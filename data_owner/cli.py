@@ -212,12 +212,15 @@ def privacy(
     version: Annotated[int | None, typer.Option(help="Release; the newest if not given.")] = None,
     json: Json = False,
 ) -> None:
-    """Write privacy.html: what may leave, the guarantee, attacks, and what is not covered."""
+    """Write privacy.html: what may leave, the privacy statement, attacks, and what is not covered."""
     from data_owner import decisions
 
     with shell("privacy", json) as out:
         page = decisions.write_privacy_report(node, version=version)
-        out.result({"privacy_report": str(page), "figures": str(Node(node).privacy_figures)}, f"read {page}.")
+        out.result(
+            {"privacy_report": str(page), "figures": str(Node(node).privacy_figures)},
+            f"wrote {page}; read it before `approve`.",
+        )
 
 
 @app.command()
@@ -238,7 +241,9 @@ def deny(
     node: NodePath,
     by: By,
     reason: Annotated[str, typer.Option(help="Why.")],
-    version: Annotated[int | None, typer.Option(help="Release; the newest if no older one may be served.")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Release; the newest if not given. Needed while an older one may be served.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Deny a release for good, even one being served, with every identical release that is out."""
@@ -286,7 +291,7 @@ def serve(
 
 @app.command()
 def load(node: NodePath, json: Json = False) -> None:
-    """Measure the load this node takes: 16 consumers fetching at once, with and without a flood from one key."""
+    """Measure the load this node takes: 16 analysts fetching at once, with and without a flood from one key."""
     from data_owner import load as bench
 
     with shell("load", json) as out:

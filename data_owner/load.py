@@ -107,9 +107,9 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
     with _copied(node) as copy, _served(copy):
         invitation = Invitation.from_bytes(copy.invitation.read_bytes())
         callers = [_let_in(copy, invitation, f"load {number}") for number in range(2 * CONSUMERS + 1)]
-        progress(0, 2, f"{CONSUMERS} consumers")
+        progress(0, 2, f"{CONSUMERS} analysts")
         alone = _fetch_at_once(callers[:CONSUMERS], versions[-1], fetches)
-        progress(1, 2, f"{CONSUMERS} consumers beside a flood")
+        progress(1, 2, f"{CONSUMERS} analysts beside a flood")
         spawn = multiprocessing.get_context("spawn")
         refusing, stop, counts = spawn.Event(), spawn.Event(), spawn.Queue()
         flood = spawn.Process(target=_flood, args=(callers[-1], refusing, stop, counts), daemon=True)
@@ -127,7 +127,7 @@ def load(node: Node, progress: Progress = quiet, fetches: int = FETCHES) -> Meas
 
 
 def as_text(found: Measured) -> str:
-    lines = [f"{CONSUMERS} consumers at once    fetches/s     MB/s    p50 s    p99 s"]
+    lines = [f"{CONSUMERS} analysts at once     fetches/s     MB/s    p50 s    p99 s"]
     for name, part in (("alone", found.alone), ("beside a flood", found.beside_flood)):
         values = part.summary()
         lines.append(

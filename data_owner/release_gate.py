@@ -9,6 +9,9 @@ from data_owner.settings import Floors, Policy
 from shared.card import ACCURACY, BETWEEN_LARGE, COMPARABLE, COVERAGE, DENSITY, F1, Check, fairness_check
 from shared.scores import Criterion, Judgement, Scores
 
+SMALLEST_GROUP = "records in the smallest sensitive group"
+"""The name of the check that asks for the policy's minimum count, of records alone."""
+
 NO_POSITIVE = "of whose own model no positive case is found (a commoner target, or f1_of_original = 0),"
 
 
@@ -32,7 +35,7 @@ def checks(
     floors, synthetic, original = policy.floors, judgement.synthetic, judgement.original
     counts = {}
     if smallest_group is not None:
-        counts["records in the smallest sensitive group"] = smallest_group
+        counts[SMALLEST_GROUP] = smallest_group
     if rarest is not None:
         counts[f"records behind the rarest category or gap, of {rarest[0]}"] = rarest[1]
     return (

@@ -382,17 +382,17 @@ def test_findings_stay_with_the_owner_and_are_private(attacked_node: Path) -> No
     assert not any("attacks" in path.name for path in (node.releases / "1").iterdir())
 
 
-def test_the_privacy_report_has_what_left_the_guarantee_attacks_and_what_is_not_covered(attacked_node: Path) -> None:
+def test_the_privacy_report_has_what_left_the_statement_attacks_and_what_is_not_covered(attacked_node: Path) -> None:
     content = json.loads(Node(attacked_node).privacy_figures.read_text())
     sections = {section["title"]: section for section in content["sections"]}
     assert [row[0] for row in sections["What leaves"]["tables"][0]["rows"]] == [kind.value for kind in Artefact]
-    assert "without differential privacy" in sections["Guarantee"]["text"]
+    assert "without differential privacy" in sections["Privacy statement"]["text"]
     rows = sections["Attacks"]["tables"][1]["rows"]
     assert {row[0].split(",")[0] for row in rows} == {attack.words for attack in AT_EVERY_GATE}
     assert all("[" in row[1] and "]" in row[4] for row in rows), "every rate has its interval"
     parts = {row[0] for row in sections["Groups, the rarest and columns"]["tables"][0]["rows"]}
     assert any(part.startswith("group") for part in parts)
-    assert "rarest decile" not in parts, "a tenth of fifty held-out records is fewer than ten guesses"
+    assert "rarest tenth" not in parts, "a tenth of fifty held-out records is fewer than ten guesses"
     assert "not evidence" in " ".join(sections)
     assert sections["What is not covered"]["tables"][0]["rows"]
     html = Node(attacked_node).privacy_report.read_text()

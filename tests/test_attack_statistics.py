@@ -25,7 +25,7 @@ from data_owner.attacks.targets import RAREST, draw, features, rarest
 from data_owner.learning import fitting
 from data_owner.learning.teacher import Losses, Teacher
 from data_owner.learning.training import Trained, latent_statistics
-from data_owner.reports.privacy_report import MEANING
+from data_owner.reports.privacy_words import MEANING
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from shared.card import AttackVerdict
@@ -405,8 +405,8 @@ def test_a_risk_that_is_above_the_limit_as_measured_is_named_though_chance_may_e
     found = battery_of(above)
     assert above.risk > AttackLimits().reconstruction
     assert attack_gate.verdicts(found, AttackLimits())[0].finding == "inconclusive"
-    assert attack_gate.above_as_measured(found, AttackLimits()) == {"reconstruction"}
-    assert attack_gate.above_as_measured(found, AttackLimits(reconstruction=0.2)) == frozenset()
+    assert attack_gate.above_as_measured(found, AttackLimits()) == ((found.results[0], above),)
+    assert attack_gate.above_as_measured(found, AttackLimits(reconstruction=0.2)) == ()
     assert "Within" not in MEANING["inconclusive"]
 
 

@@ -135,7 +135,7 @@ def test_a_page_is_judged_by_the_policy_that_its_release_was_measured_under(node
     assert limits_shown(page) == [0.1]
     (unsure,) = (each for each in page["verdicts"] if each["title"] == "Attacks: inconclusive")
     assert "nor shown to be within it" in unsure["text"]
-    assert "Above it as measured: attribute inference." in unsure["text"]
+    assert "Lines above it as measured, on everyone or on a part: attribute inference 1." in unsure["text"]
 
 
 @pytest.mark.parametrize(("without_the_release", "named"), [(900, True), (100, False)])
@@ -167,7 +167,7 @@ def test_the_page_says_what_became_of_its_release_and_of_when_it_is(node: Node) 
     page = of_node(node)
     assert page["title"] == f"Privacy of release {version} of hospital"
     assert "The release is denied, and the gate refused it. As of 20" in page["subtitle"]
-    assert " UTC; fair4free-owner privacy writes it anew." in page["subtitle"]
+    assert " UTC; fair4free-owner privacy writes this page anew." in page["subtitle"]
     assert "recalled" in str(page["sections"][-1])
     assert "Parties that received any of it: 0." in page["verdicts"][-1]["text"]
     assert "`" not in node.privacy_report.read_text("utf-8")

@@ -23,12 +23,12 @@ MOST_PICTURES = 300
 
 GRID = 8
 NEIGHBOURS = 10
-RAREST = "rarest decile"
+RAREST = "rarest tenth"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Encoded records with the parts they belong to: each sensitive group, the small ones together, the rarest decile.
+    """Encoded records with the parts they belong to: each sensitive group, the small ones together, the rarest tenth.
 
     `member_rare` (m,) and `control_rare` (c,) say who is among the rarest; `member_rows` and `control_rows` say which
     rows of training and held-out records they are.

@@ -1,112 +1,48 @@
-"""What a privacy officer reads about one release: what leaves, the guarantee, what attacks found, what is unknown.
+"""What a privacy officer reads about one release: what leaves, what is promised, what attacks found, what is unknown.
 
 For the owner's house: it holds figures that the card does not publish.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_owner.attack_gate import (
     above_as_measured,
+    comparisons,
     exceeded_on_people,
     exceeding,
     judged,
+    least_exceeding,
     limit,
     no_better_than_guessing,
     verdicts,
 )
-from data_owner.attacks.attack import Attack
+from data_owner.attacks.attack import AT_EVERY_GATE, Attack
 from data_owner.attacks.battery import Battery
 from data_owner.attacks.outcome import EVERYONE, SMALL_GROUPS, Outcome, group_part
+from data_owner.release_gate import SMALLEST_GROUP
 from data_owner.release_status import State, Status
+from data_owner.reports.privacy_words import (
+    BEHIND_MICRODATA,
+    CONTENT,
+    CONTENT_OF_MICRODATA,
+    MEANING,
+    NOT_COVERED,
+    OF_RECORDS,
+    QUESTIONS,
+    WORDS,
+)
 from data_owner.settings import AttackLimits
 from protocol.artefacts import Artefact
 from protocol.entry import Approval, Denial, Entry, Override, Served
-from shared.card import AttackFinding, Card
+from shared.card import Card
 from shared.clock import minute
 from shared.headlines import LEVELS
 from shared.plots import intervals
 from shared.report import Cell, Report, Section, Table, Verdict
-
-MEANING: Mapping[AttackFinding, str] = {
-    "succeeded": "They tell members beyond the policy's limit: approval needs two people.",
-    "inconclusive": "Not shown to be beyond the limit, nor shown to be within it: too few guesses or shadow releases, "
-    "or a part is above it and chance may explain that.",
-    "resisted": "Within the policy's limit, the whole interval; no part is above it but for what chance explains.",
-}
-
-CONTENT = {
-    Artefact.MANIFEST: "names and digests of the other four, the privacy statement, expiry; signed",
-    Artefact.DECODER: "weights of a model trained on the records: the one place where a record could be memorised",
-    Artefact.STATISTICS: "mean and covariance of the latents by class and their characteristic function by group",
-    Artefact.SCHEMA: "column names, categories, quantile points and group shares, each of at least the minimum count",
-    Artefact.CARD: "scores to two decimals, counts to tens, one word for each attack",
-}
-
-CONTENT_OF_MICRODATA = CONTENT | {
-    Artefact.DECODER: "weights of a model trained on microdata",
-    Artefact.SCHEMA: "column names, what owner.toml declares of them, quantile points and group shares of microdata",
-}
-
-QUESTIONS = {
-    Attack.RECONSTRUCTION: "Can the decoder be made to say exactly this person's record, or far better in the person's "
-    "own group than in another? Searches its latent space.",
-    Attack.DENSITY_RATIO: "Are synthetic rows denser around this person than real people are? (DOMIAS)",
-    Attack.ATTRIBUTE_INFERENCE: "Who knows all of a person's record but one column: can they guess that one?",
-    Attack.LINKABILITY: "Who has two files without a common column: can they tell which rows are one person?",
-    Attack.SINGLING_OUT: "Does a condition made from synthetic rows hold for exactly one person?",
-    Attack.MEMBERSHIP: "Was this person among the records? Compares with shadow releases made with and without. (LiRA)",
-}
-
-NOT_COVERED = (
-    (
-        "stronger attackers",
-        "Only these attacks were made. One that resists them may fall to another, or to more effort.",
-    ),
-    (
-        "people in general",
-        "What is true of members and of others alike can be learned, and may concern a person all the same.",
-    ),
-    (
-        "one person in several rows",
-        "Where no column says whose a row is, a record counts as a person: rows of one are neither joined nor bounded.",
-    ),
-    (
-        "the sensitive column",
-        "Attackers are taken to know a person's group; it is not among the columns that are guessed.",
-    ),
-    (
-        "the synthetic rows of others",
-        "An analyst's rows follow from the release; what is done with them is not seen here.",
-    ),
-)
-
-OF_RECORDS = (
-    (
-        "those who choose when training ends",
-        "A tenth of the training records: no weight of the decoder is learned from them, but the latent statistics and "
-        "the repair of labels are of them too. They are neither attacked nor a control.",
-    ),
-    (
-        "several releases",
-        "Each is attacked alone. Two from much the same records tell more together, though their records are the same "
-        "or differ in as many rows as the minimum count: a row is another once any cell is.",
-    ),
-    ("schema and card", "They are held to the minimum count and to rounding, and were not attacked."),
-    (
-        "the sketch by group",
-        "Nobody tried to solve it for single records. Small groups share one: it has fewer numbers than unknowns.",
-    ),
-)
-"""What the guarantee of a budget covers: under one, records are read for microdata alone."""
-
-BEHIND_MICRODATA = (
-    "people behind the microdata",
-    "Under the budget microdata stands in for records, at the gate too: its attacks were made on those rows. What the "
-    "release tells of people themselves is bounded by the guarantee, and shown by a rehearsal alone.",
-)
 
 
 @dataclass(frozen=True)
@@ -137,16 +73,22 @@ def privacy_report(subject: Subject) -> Report:
         title=f"Privacy of release {subject.version} of {card.node}",
         subtitle=f"For a privacy officer. {card.records:,} {card.rows} were trained on and {card.held_out:,} held out "
         f"(to the nearest ten). The release is {subject.status.state}{refused}. As of {minute(subject.at)}; "
-        "fair4free-owner privacy writes it anew. Not for release: it holds figures.",
+        "fair4free-owner privacy writes this page anew. Not for release: it holds figures.",
         verdicts=(*_headlines(subject), _left_verdict(served)),
         facts=(
-            ("Guarantee", card.privacy),
-            ("Policy", subject.status.policy_id),
+            (_title_of_statement(card), card.privacy),
+            ("Policy (SHA-256)", subject.status.policy_id),
+            *(
+                ("Minimum count", f"{check.required:g} records: no group, category or quantile point is of fewer.")
+                for check in card.checks
+                if check.name == SMALLEST_GROUP
+            ),
             *([("Beside earlier releases", f"{subject.status.earlier}.")] if subject.status.earlier else []),
         ),
         sections=(
+            Section("Words", "As they are used on this page.", (Table(("word", "meaning"), WORDS),)),
             _left(subject, served),
-            _guarantee(subject),
+            _statement(subject),
             _attacks(subject),
             *_rehearsal(subject),
             _parts(subject),
@@ -163,13 +105,14 @@ def privacy_report(subject: Subject) -> Report:
 
 def _headlines(subject: Subject) -> Iterable[Verdict]:
     said = verdicts(subject.battery, subject.limits)
+    lines = Counter(result.attack.words for result, _ in above_as_measured(subject.battery, subject.limits))
     for finding, level in LEVELS.items():
         names = [each.attack for each in said if each.finding == finding]
         if names:
             text = f"{', '.join(names)}. {MEANING[finding]}"
-            above = [name for name in names if name in above_as_measured(subject.battery, subject.limits)]
-            if above and finding == "inconclusive":
-                text += f" Above it as measured: {', '.join(above)}."
+            above = [f"{name} {lines[name]}" for name in names if name in lines]
+            if above and finding != "succeeded":
+                text += f" Lines above it as measured, on everyone or on a part: {', '.join(above)}."
             no_better = [name for name in names if name in no_better_than_guessing(subject.battery)]
             if no_better and finding == "resisted":
                 text += (
@@ -180,7 +123,8 @@ def _headlines(subject: Subject) -> Iterable[Verdict]:
     if subject.status.charges:
         yield _on_people(subject)
     elif not subject.battery.shadows:
-        text = "The strongest attack, shadow releases, was not made: fair4free-owner attack does, and needs time."
+        how = "fair4free-owner attack makes it, and needs time" if subject.card.pictures is None else "it is for tables"
+        text = f"The strongest attack was not made: {how}."
         yield Verdict("caution", "Attacks: not made", text, "membership")
     if subject.card.overridden:
         yield Verdict("bad", "Overridden", "Approved by two people over what attacks found.", "two people")
@@ -218,17 +162,20 @@ def _left(subject: Subject, served: list[Served]) -> Section:
     )
 
 
-def _guarantee(subject: Subject) -> Section:
-    audit = (subject.rehearsal or subject.battery).audit
+def _title_of_statement(card: Card) -> str:
+    """Without a budget nothing is guaranteed."""
+    return "Guarantee" if card.microdata else "Privacy statement"
+
+
+def _statement(subject: Subject) -> Section:
+    audit, title = (subject.rehearsal or subject.battery).audit, _title_of_statement(subject.card)
     if audit is None:
-        return Section(
-            "Guarantee",
-            f"As signed: {subject.card.privacy} No canaries were planted; fair4free-owner attack does.",
-        )
+        how = "fair4free-owner attack plants them" if subject.card.pictures is None else "that is for tables"
+        return Section(title, f"As signed: {subject.card.privacy} No canaries were planted: {how}.")
     allowed, claimed = subject.limits.canary_epsilon, audit.claimed and round(audit.claimed, 3)
     row = (audit.canaries, audit.guesses, audit.correct, audit.delta, audit.epsilon, claimed, allowed)
     return Section(
-        "Guarantee",
+        title,
         f"As signed: {subject.card.privacy} Beside it what a run of the same training with canaries refutes, at "
         "95 % confidence (Steinke et al. 2023): no claim of a smaller ε can be true. It is a lower bound; a small "
         "one is no proof of privacy.",
@@ -245,28 +192,31 @@ def _attacks(subject: Subject) -> Section:
     found, limits = subject.battery, subject.limits
     results = judged(found)
     nobody = " A person is here a row of microdata, with nobody behind it." if subject.card.microdata else ""
+    picture = intervals(
+        {result.name: (result.overall.risk, *result.overall.risk_interval) for result in results},
+        {result.name: limit(result.attack, limits) for result in results},
+        "Risk of each attack on everyone with its 95 % interval; the bar is the policy's limit.",
+    )
     questions = tuple((attack.words, question) for attack, question in QUESTIONS.items() if attack in found.made)
     shadows = f" Membership used {found.shadows} shadow releases." if found.shadows else ""
     return Section(
         "Attacks",
-        f"The owner attacked the release with all that an analyst gets.{nobody} Main: how often a guess about a row "
-        "that was trained on is right. Control: the same about held-out rows. Baseline: without the release; an attack "
-        "that does not beat it found nothing, as nothing is there or it is too weak. Risk: what main has beyond "
-        "control, as a share of what control left. Brackets are 95 % Wilson intervals. TPR at 1 % FPR: the share "
-        "called trained on, by a threshold that calls about 1 % of other held-out rows so; of few control rows more "
-        f"may be.{shadows}",
+        f"The owner attacked the release with all that an analyst gets.{nobody} Main: how often a guess about a member "
+        "is right. Control: the same about held-out rows. Baseline: without the release; an attack that does not beat "
+        "it found nothing, as nothing is there or it is too weak. Risk: what main has beyond control, as a share of "
+        f"what control left. Brackets: 95 % intervals.{shadows}",
         (
             Table(("attack", "question"), questions),
             _rates(found, limits),
         ),
-        (
-            intervals(
-                {result.name: (result.overall.risk, *result.overall.risk_interval) for result in results},
-                {result.name: limit(result.attack, limits) for result in results},
-                "Risk of each attack with its 95 % interval; the bar is the policy's limit.",
-            ),
-        ),
+        (replace(picture, alt=f"{picture.alt} {_parts_above(found, limits)}"),),
     )
+
+
+def _parts_above(found: Battery, limits: AttackLimits) -> str:
+    above = sum(outcome.part != EVERYONE for _, outcome in above_as_measured(found, limits))
+    of = sum(len(result.outcomes) - 1 for result in judged(found))
+    return f"Of the {of} lines on parts, in the next table, {above} are above their limit as measured."
 
 
 def _rates(found: Battery, limits: AttackLimits) -> Table:
@@ -286,21 +236,34 @@ def _rehearsal(subject: Subject) -> Iterable[Section]:
 
 
 def _parts(subject: Subject) -> Section:
-    found = subject.battery
-    over = {(result.name, outcome.part) for result, outcome in exceeding(found, subject.limits)}
+    found, limits = subject.battery, subject.limits
+    above, over = (
+        {(result.name, outcome.part) for result, outcome in lines}
+        for lines in (above_as_measured(found, limits), exceeding(found, limits))
+    )
+    at_gate, by_attack = (comparisons(found, at_gate=each) for each in (True, False))
+    together = f"{at_gate} lines of the gate" + (f", or over the {by_attack} that attack adds" if by_attack else "")
     rows: list[tuple[Cell, ...]] = []
     for result in judged(found):
-        for outcome in result.outcomes:
-            if outcome.part != EVERYONE:
-                said = "OVER THE LIMIT" if (result.name, outcome.part) in over else "within chance or limit"
-                rows.append((outcome.part, result.name, *_cells(outcome)[:2], _bracketed(outcome), said))
+        count = at_gate if result.attack in AT_EVERY_GATE else by_attack
+        for outcome in result.outcomes[1:]:
+            line = (result.name, outcome.part)
+            said = "within the limit" if line not in above else "above it, chance may explain that"
+            blocks = least_exceeding(outcome, limit(result.attack, limits), count)
+            least = f"{blocks.risk:.3f}: {blocks.main.successes:,} of {blocks.main.trials:,}" if blocks else None
+            cells = (*_cells(outcome)[:2], _bracketed(outcome), least, "OVER THE LIMIT" if line in over else said)
+            rows.append((outcome.part, result.name, *cells))
     return Section(
         "Groups, the rarest and columns",
-        "The same for each sensitive group, for the tenth of rows that lie farthest from others, and for each "
-        "hidden column. A part with fewer than ten guesses is left out; groups so small are judged together if that "
-        "makes ten, and named below. One that is over the limit beyond chance (5 % over all lines of the gate, or over "
-        "those that attack adds) blocks too.",
-        (Table(("part", "attack", "main", "control", "risk", "finding"), tuple(rows)), *_without_a_line(subject)),
+        "The same for each sensitive group, for the rarest tenth, and for each hidden column. A part with fewer than "
+        "ten guesses is left out; groups so small are judged together if that makes ten, and named below. One that is "
+        f"over the limit beyond chance (5 % over all {together}, those on everyone included) blocks too. Of few people "
+        "only a large risk does. Blocks from: the smallest risk that would have blocked, and how many right guesses "
+        "make it, with control as it was; a dash where not even all right would.",
+        (
+            Table(("part", "attack", "main", "control", "risk", "blocks from", "finding"), tuple(rows)),
+            *_without_a_line(subject),
+        ),
     )
 
 
