@@ -21,15 +21,20 @@ stays in records.parquet.
 A kind of "undecided" stops everything until you decide. Roles: feature, sensitive, target.
 Optional: categories = ["a", "b"], bounds = [0.0, 100.0] and decimals = 1 declare what is public knowledge already.
 
+A limit of an attack is a risk: what is guessed right about members beyond others, as a share of the guesses that fail
+about others. 0.05 lets 6 in 100 members be told while 1 in 100 others is mistaken for one. 0.1 lets one in ten guesses
+that fail about others come true about members. A higher limit lets more be told. They, minimum_count and release_days
+are judgements and no norms: think of who could be harmed, and how.
+
 Without a [privacy] section nothing bounds what a release may have memorised. With epsilon = 1.0 in it, everything that
 leaves is differentially private; then every column must declare its categories or bounds. Kinds were guessed from the
 records and leave too: see that each is right from public knowledge.
 """
 
 COMMENTS = {
-    "minimum_count": "no group, category or quantile point stands for fewer records than this",
+    "minimum_count": "no group, category or quantile point is of fewer records: the fewer, the more it says of each",
     "small_groups": '"refuse" or "merge" sensitive groups with fewer records; too few together join the next smallest',
-    "release_days": "an approved release expires after so many days",
+    "release_days": "an approved release expires after so many days, to be decided anew; copies that are out remain",
     "privacy": "added to the signed privacy statement; this is its text without a budget",
     "criterion_of_ceiling": "demographic parity (under odds, equalized odds) as a share of a fair model's",
     "other_ratio_of_ceiling": "the same for the other of the two ratios",
@@ -45,7 +50,7 @@ COMMENTS = {
     "linkability": "risk of linking two files about a member",
     "singling_out": "risk that a condition made from synthetic rows holds for exactly one member",
     "membership": "risk of telling members by shadow releases",
-    "canary_epsilon": "the largest ε that planted canaries may refute",
+    "canary_epsilon": "the largest ε that canaries may refute; 1.0: one record makes an outcome 2.7 times as likely",
     "criterion": '"parity": latents independent of the group; "odds": independent of it within a class',
     "repair": "0.0: labels as recorded; 1.0: group effect removed; more: overshoot, since models mute it",
     "shape": "height, width and channels, 1 for grey or 3",

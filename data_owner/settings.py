@@ -97,7 +97,7 @@ class AttackLimits(Written):
 
     A limit is a risk: what an attack gets right on members beyond control records, as a share of what was left to get
     right. It is exceeded when the measured risk is above it and chance does not explain that. `canary_epsilon` limits
-    the ε that the audit refutes.
+    the ε that the audit refutes. The defaults are judgements: owner.toml says what each lets through.
     """
 
     required: tuple[Attack, ...] = AT_EVERY_GATE
@@ -147,7 +147,11 @@ class PrivacySettings(Written):
 
 
 class Policy(Written):
-    """What may leave this node. There is no default file: without a policy nothing is served."""
+    """What may leave this node. There is no default file: without a policy nothing is served.
+
+    `minimum_count` records, never fewer than 5, are behind whatever is published of some. A release ends after
+    `release_days`, so that a person looks at it again; who fetched it has it still.
+    """
 
     minimum_count: int = Field(default=10, ge=5)
     small_groups: Literal["refuse", "merge"] = "refuse"

@@ -1,5 +1,6 @@
 """owner.toml: what is written comes back, and a mistake made by hand is named."""
 
+import math
 import tomllib
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_owner.attacks.attack import AT_EVERY_GATE
+from data_owner.attacks.outcome import EVERYONE, Outcome, Rate
 from data_owner.owner_toml import HEADER, dump, parse
 from data_owner.settings import AttackLimits, ColumnSettings, Floors, OwnerSettings, Policy, TrainingSettings
 from shared.errors import BadInput
@@ -83,6 +85,19 @@ def test_the_file_explains_itself_and_every_policy_setting() -> None:
     for setting in {**policy, **policy["floors"], **policy["attacks"]}.keys() - {"floors", "attacks"}:
         (line,) = (line for line in text.splitlines() if line.startswith(f"{setting} = "))
         assert "#" in line, f"{setting} is written without a comment"
+
+
+def test_what_the_limits_of_attacks_let_through_is_as_the_file_says() -> None:
+    def risk(main: tuple[int, int], control: tuple[int, int]) -> float:
+        main_rate, control_rate = (Rate(successes=right, trials=of) for right, of in (main, control))
+        return Outcome(part=EVERYONE, main=main_rate, control=control_rate, baseline=control_rate).risk
+
+    said, limits = " ".join(HEADER.split()), AttackLimits()
+    assert "0.05 lets 6 in 100 members be told while 1 in 100 others is mistaken for one" in said
+    assert round(risk((6, 100), (1, 100)), 2) == limits.reconstruction == limits.density_ratio == limits.membership
+    assert "0.1 lets one in ten guesses that fail about others come true about members" in said
+    assert round(risk((60 + 4, 100), (60, 100)), 9) == limits.attribute_inference == limits.singling_out
+    assert round(math.exp(limits.canary_epsilon), 1) == 2.7
 
 
 def test_column_names_with_dots_quotes_and_spaces_stay_one_name() -> None:
