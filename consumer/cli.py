@@ -10,7 +10,7 @@ import typer
 from shared.console import Json, Version, run, shell
 
 app = typer.Typer(
-    help="The consumer's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
+    help="The analyst's side: fetch a verified release, distil a student, generate synthetic rows and audit them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -106,8 +106,8 @@ OF_RECORDS = (
     ),
     (
         "several releases",
-        "Each is attacked alone. Two from much the same records tell more together, though their records are the same "
-        "or differ in as many rows as the minimum count: a row is another once any cell is.",
+        "Each is attacked alone. Two from much the same records tell more together, though their records are the same, "
+        "or those of one at least the minimum count of rows more.",
     ),
     ("schema and card", "They are held to the minimum count and to rounding, and were not attacked."),
     (
