@@ -105,8 +105,8 @@ class Shell:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
-        """A bar with time left on a terminal, a line now and then elsewhere."""
-        if not self.err.is_terminal:
+        """A bar with time left on a terminal that can redraw a line, a line now and then elsewhere."""
+        if not self.err.is_terminal or self.err.is_dumb_terminal:
             yield self._lines(title)
             return
         columns = (

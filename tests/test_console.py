@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from types import ModuleType
 import pytest
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 from typer.testing import CliRunner
 
 import consumer.cli
@@ -179,6 +181,14 @@ def test_a_result_goes_to_stdout_also_where_a_bar_is_shown(monkeypatch: pytest.M
     monkeypatch.setattr(steps, "train", lambda node, progress, restart: 1)
     done = CliRunner().invoke(app, ["train", "hospital", "--json"], env={"FORCE_COLOR": "1"})
     assert json.loads(done.stdout)["result"] == {"version": 1, "state": "draft"}
+
+
+def test_a_terminal_that_cannot_redraw_a_line_is_told_of_progress_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.console.LINE_EVERY_SECONDS", -1.0)
+    said = Console(file=io.StringIO(), force_terminal=True, no_color=True, _environ={"TERM": "dumb"})
+    with Shell("train", as_json=False, err=said).progress("training") as update:
+        update(1, 2, "loss 3")
+    assert said.file.getvalue() == "training: 1 of 2, loss 3\n"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("program", [consumer.cli, data_owner.cli])
