@@ -39,13 +39,6 @@ CATEGORIES = 8
 """Of a column, shown in a panel."""
 REFERENCE = re.compile(r'(href="|url\()#([^")]+)')
 """In SVG, to an id of the same picture."""
-METRICS = {
-    "demographic_parity_ratio": "demographic\nparity ratio",
-    "equalized_odds_ratio": "equalized\nodds ratio",
-    "accuracy": "accuracy",
-    "recall": "recall",
-    "f1": "F1",
-}
 
 Floats = NDArray[np.float64]
 
@@ -54,13 +47,12 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
     """Grouped bars, one look for each named set of scores."""
     canvas = Canvas(figsize=(9.2, 3.0))
     axes = canvas.subplots()
-    width = 0.8 / len(scores)
+    heads, width = Scores.heads(), 0.8 / len(scores)
     for index, (name, each) in enumerate(scores.items()):
-        values = [getattr(each, metric) for metric in METRICS]
-        places = np.arange(len(METRICS)) + (index - (len(scores) - 1) / 2) * width
-        bars = axes.bar(places, values, width * 0.92, label=name, **_style(name))
+        places = np.arange(len(heads)) + (index - (len(scores) - 1) / 2) * width
+        bars = axes.bar(places, each.cells(), width * 0.92, label=name, **_style(name))
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1, color="#5c6675")
-    axes.set_xticks(np.arange(len(METRICS)), list(METRICS.values()), fontsize=8.5)
+    axes.set_xticks(np.arange(len(heads)), [head.replace(" ", "\n", 1) for head in heads], fontsize=8.5)
     axes.set_ylim(0, 1.12)
     axes.set_ylabel("score", fontsize=8)
     plain(axes)

@@ -35,7 +35,7 @@ class Scores(_Averaged):
     @classmethod
     def heads(cls) -> tuple[str, ...]:
         """What a table writes above each of them."""
-        return tuple(name.replace("_", " ") for name in cls.model_fields)
+        return tuple(name.replace("_", " ").replace("f1", "F1") for name in cls.model_fields)
 
     def cells(self) -> tuple[float, ...]:
         """The row below."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shared.card import F1
 from shared.plots import (
     CATEGORIES,
     COLOURS,
@@ -20,10 +21,12 @@ from shared.plots import (
     group_bars,
     intervals,
     marginals,
+    score_bars,
     short,
 )
 from shared.report import Figure, Report, Section
 from shared.schema import NumericColumn, Schema
+from shared.scores import Scores
 
 ROOT = Path(__file__).parent.parent
 RATES = {"recorded": {"a": 0.5, "b": 0.25}, "predicted": {"b": 0.75}}
@@ -67,6 +70,13 @@ def test_a_screen_reader_hears_the_words_and_no_letters_of_the_picture() -> None
     assert (
         "<figcaption>Rates. Lowest and highest: recorded 0.25 and 0.50, predicted 0.75 and 0.75.</figcaption>" in html
     )
+
+
+def test_a_score_is_called_alike_in_a_picture_a_table_and_the_gate() -> None:
+    drawn = words(score_bars({"synthetic": Scores(**dict.fromkeys(Scores.model_fields, 0.9))}, "Scores."))
+    heads = Scores.heads()
+    assert {word for head in heads for word in head.split(" ", 1)} <= set(drawn)
+    assert F1.startswith(heads[-1])
 
 
 def test_synthetic_rows_have_one_colour_wherever_they_are() -> None:
