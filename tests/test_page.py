@@ -80,6 +80,22 @@ def test_a_risk_just_below_zero_is_printed_without_a_sign() -> None:
     assert _bracketed(outcome).startswith("0.000 [-0.0")
 
 
+def test_verdicts_are_reached_by_headings_and_end_where_the_facts_begin() -> None:
+    html = page(verdicts=(Verdict("good", "Origin", "Signed."), Verdict("bad", "Gate", "Refused.")))
+    region = html[html.index('role="region" aria-label="Verdicts"') : html.index("<dl>")]
+    assert re.findall(r"<h2>(\w+) <span[^>]*>([\w ]+)</span></h2>", region) == [("Origin", "good"), ("Gate", "bad")]
+
+
+def test_a_narrow_screen_has_facts_below_their_names_and_pictures_that_are_read_by_scrolling() -> None:
+    figures = (Figure("<svg></svg>", "First."), Figure("<svg></svg>", "Second."))
+    html = page(Section("Groups", "", figures=figures))
+    narrow = html[html.index("@media screen and (max-width:600px)") : html.index("@media print")]
+    assert re.search(r"dl \{[^}]*grid-template-columns:1fr", narrow)
+    assert re.search(r"figure svg \{[^}]*min-width:640px", narrow)
+    for picture in (1, 2):
+        assert f'class="scroll" role="region" tabindex="0" aria-label="Groups, picture {picture}"><svg>' in html
+
+
 def test_a_table_tells_a_screen_reader_its_columns_and_rows_and_can_be_scrolled_by_keys() -> None:
     html = page(Section("Scores", "", (Table(("", "rows"), (("north", 3),)), Table(("share",), ((0.5,),)))))
     assert '<td></td><th scope="col">rows</th>' in html
