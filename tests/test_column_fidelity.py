@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from prdc import compute_prdc
+from scipy.stats import ks_2samp
 
 from data_owner.benchmark.cells import Study, split
 from data_owner.benchmark.column_fidelity import ColumnFidelity, TableFidelity, table_fidelity
 from shared.metrics import FIDELITY_ROWS, NEIGHBOURS, density_coverage, design_matrix
-from shared.schema import Schema
+from shared.schema import NumericColumn, Schema
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ def test_repeated_values_are_matched_one_by_one() -> None:
     gains[zeros[: len(zeros) // 2]] = 1234.5
     half["capital-gain"] = gains
     assert column(table_fidelity(real, half, schema), "capital-gain").repeated == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_distance_of_numbers_is_kolmogorovs(parts: tuple[Schema, pd.DataFrame, pd.DataFrame]) -> None:
+    schema, real, other = parts
+    for each in table_fidelity(real, other, schema).columns:
+        if isinstance(next(known for known in schema.tabular if known.name == each.name), NumericColumn):
+            oracle = ks_2samp(real[each.name].dropna(), other[each.name].dropna(), method="asymp")
+            assert each.distance == pytest.approx(oracle.statistic)
 
 
 def test_a_column_without_a_value_is_as_far_as_can_be(parts: tuple[Schema, pd.DataFrame, pd.DataFrame]) -> None:

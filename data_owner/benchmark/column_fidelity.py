@@ -9,11 +9,11 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.stats import ks_2samp
 
 from shared.associations import associations
+from shared.distances import column_distance, total_variation
 from shared.frozen import Frozen
-from shared.schema import NumericColumn, Schema
+from shared.schema import CategoricalColumn, NumericColumn, Schema
 
 REPEATED = 0.01
 """A number that at least this share of real values, and two of them, equal is a repeated one."""
@@ -84,10 +84,10 @@ def table_fidelity(real: pd.DataFrame, other: pd.DataFrame, schema: Schema) -> T
         columns=tuple(
             _number(column, real[column.name], other[column.name])
             if isinstance(column, NumericColumn)
-            else _category(column.name, column.optional, real[column.name], other[column.name])
+            else _category(column, real[column.name], other[column.name])
             for column in schema.tabular
         ),
-        patterns=_total_variation(_patterns(real[optional]), _patterns(other[optional])) if optional else None,
+        patterns=total_variation(_patterns(real[optional]), _patterns(other[optional])) if optional else None,
         associations=float(apart.mean()),
     )
 
@@ -101,21 +101,21 @@ def _number(column: NumericColumn, real: pd.Series, other: pd.Series) -> ColumnF
     on_grid = np.isclose(others, np.round(others, column.decimals), rtol=0.0, atol=1e-9)
     return ColumnFidelity(
         name=column.name,
-        distance=float(ks_2samp(values, others).statistic) if len(values) and len(others) else 1.0,
+        distance=column_distance(column, real, other),
         repeated=float(np.minimum(share, repeats).sum() / share.sum()) if len(atoms) else None,
         whole=float(on_grid.mean()) if len(others) else None,
         missing=_missing(real, other) if column.optional else None,
     )
 
 
-def _category(name: str, optional: bool, real: pd.Series, other: pd.Series) -> ColumnFidelity:
-    shares, others = (each.value_counts(normalize=True) for each in (real, other))
+def _category(column: CategoricalColumn, real: pd.Series, other: pd.Series) -> ColumnFidelity:
+    shares = real.value_counts(normalize=True)
     rare = shares.index[shares <= RARE]
     return ColumnFidelity(
-        name=name,
-        distance=_total_variation(shares, others) if len(shares) and len(others) else 1.0,
-        rare=float(np.mean([category in others.index for category in rare])) if len(rare) else None,
-        missing=_missing(real, other) if optional else None,
+        name=column.name,
+        distance=column_distance(column, real, other),
+        rare=float(rare.isin(other).mean()) if len(rare) else None,
+        missing=_missing(real, other) if column.optional else None,
     )
 
 
@@ -126,10 +126,6 @@ def _missing(real: pd.Series, other: pd.Series) -> float:
 def _patterns(table: pd.DataFrame) -> pd.Series:
     """Share of rows with each combination of missing columns."""
     return table.isna().value_counts(normalize=True)
-
-
-def _total_variation(first: pd.Series, second: pd.Series) -> float:
-    return float(min(1.0, 0.5 * first.sub(second, fill_value=0.0).abs().sum()))
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
