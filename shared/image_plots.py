@@ -36,7 +36,8 @@ def picture_grid(table: pd.DataFrame, schema: Schema, alt: str) -> Figure:
 
 
 def group_grid(synthesiser: Synthesiser, alt: str) -> Figure:
-    """Classes down and groups across: one latent for each row, decoded for each group."""
+    """Classes down and groups across: one latent for each row, decoded for each group. The words say how much the
+    groups differ."""
     schema = synthesiser.schema
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
@@ -49,6 +50,8 @@ def group_grid(synthesiser: Synthesiser, alt: str) -> Figure:
         for z in chosen
     ]
     groups = [group.label for group in schema.groups]
+    apart = np.mean([np.ptp(row, axis=0) for row in rows])
+    alt += f" Along a row the values of a pixel lie {apart:.0f} of 255 apart on average."
     return _grid(rows, schema.target.categories[:MOST_ROWS], groups, schema.target.name, alt)
 
 
@@ -65,7 +68,7 @@ def group_counts(table: pd.DataFrame, schema: Schema) -> list[tuple[str, ...]]:
 def _grid(
     rows: Sequence[Sequence[Pixels]], names: Sequence[str], columns: Sequence[str], title: str, alt: str
 ) -> Figure:
-    """Pictures in rows with a name at the left of each and, if given, above each column."""
+    """Pictures in rows with a name at the left of each and, if given, above each column; in words their names too."""
     across = max(len(row) for row in rows)
     size = min(0.68, 8.4 / across)
     canvas = Canvas(figsize=(0.9 + size * across, 0.3 + size * len(rows)))
@@ -88,4 +91,5 @@ def _grid(
                 axes.set_ylabel(f"{short(title)} {short(name)}", fontsize=7, rotation=0, ha="right", va="center")
             if line == 0 and columns:
                 axes.set_title(short(columns[place]), fontsize=7)
+    alt += f" Rows, {title}: {', '.join(names)}." + (f" Columns: {', '.join(columns)}." if columns else "")
     return as_svg(canvas, alt)

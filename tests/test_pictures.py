@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest.mock import patch
+from types import SimpleNamespace
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from shared.generation import Synthesiser
 from shared.headlines import picture_section
 from shared.image_classifier import ImageClassifier
 from shared.image_codec import as_tensor, pixel_array, read_image
-from shared.image_plots import ACROSS, picture_grid
+from shared.image_plots import ACROSS, group_grid, picture_grid
 from shared.judge import equally_mixed, left_out
 from shared.limits import LIMITS
 from shared.metrics import outcome
@@ -149,7 +150,23 @@ def test_no_more_pictures_are_held_out_of_training_than_go_through_at_once(image
 def test_own_pictures_of_late_classes_alone_are_shown() -> None:
     schema = Schema.from_bytes(_schema(SIDE, 14))
     table = pd.DataFrame({"image": [bytes(3 * SIDE**2)] * 4, "s": "a", "y": ["12", "13"] * 2})
-    assert picture_grid(table, schema, "own").svg.count("data:image/png;base64") == 4
+    grid = picture_grid(table, schema, "Own.")
+    assert grid.svg.count("data:image/png;base64") == 4
+    assert grid.alt == "Own. Rows, y: 12, 13."
+
+
+def test_the_words_say_how_much_the_groups_of_one_latent_differ() -> None:
+    def black_of_a_and_white_of_b(z: torch.Tensor, membership: torch.Tensor) -> torch.Tensor:
+        return (40.0 * membership[:, 1] - 20.0).reshape(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE)
+
+    painter = SimpleNamespace(
+        schema=Schema.from_bytes(_schema(SIDE, 2)),
+        decoder=Mock(side_effect=black_of_a_and_white_of_b, label=lambda z: z),
+        latents=lambda rows, generator: torch.randn(rows, 2, generator=generator),
+    )
+    grid = group_grid(painter, "One latent.")  # type: ignore[arg-type]
+    said = "Along a row the values of a pixel lie 255 of 255 apart on average. Rows, y: 0, 1. Columns: a, b."
+    assert grid.alt == f"One latent. {said}"
 
 
 def test_no_more_pictures_than_are_looked_at_are_joined() -> None:
