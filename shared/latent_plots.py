@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure as Canvas
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 
 from shared.generation import Synthesiser
 from shared.plots import COLOURS, Floats, as_svg, plain
@@ -16,6 +17,8 @@ from shared.report import Figure
 
 POINTS = 400
 """Drawn of each cloud."""
+MARKERS = ".+^x"
+"""Beside `COLOURS`, which not everyone tells apart."""
 
 
 def student_overlay(synthesiser: Synthesiser) -> Figure:
@@ -26,13 +29,14 @@ def student_overlay(synthesiser: Synthesiser) -> Figure:
     released = synthesiser.statistics.strata.unwhiten(torch.randn(student.shape, generator=generator), generator)
     return overlay(
         {"Gaussian of the released moments": released.numpy(), "student": student.numpy()},
-        "Latents of the student over draws from the Gaussian of the released moments, drawn flat by PCA and t-SNE: one "
-        "cloud, but for what is no Gaussian in the released sketch.",
+        "Latents of the student over draws from the Gaussian of the released moments, drawn flat by PCA and t-SNE. "
+        "They should be one cloud, but for what is no Gaussian in the released sketch.",
     )
 
 
 def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
-    """PCA and t-SNE of several clouds of latents (n, d), fitted together."""
+    """PCA and t-SNE of several clouds of latents (n, d), fitted together; in words how often a point's nearest
+    neighbour is of its own cloud (Schilling 1986)."""
     drawn = {name: points[:POINTS] for name, points in named.items()}
     together = np.concatenate(list(drawn.values()))
     linear = PCA(2, random_state=0).fit_transform(together)
@@ -42,7 +46,7 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
         start = 0
         for index, (name, points) in enumerate(drawn.items()):
             part = places[start : start + len(points)]
-            axes.scatter(*part.T, s=5, alpha=0.55, linewidths=0, color=COLOURS[index], label=name)
+            axes.scatter(*part.T, s=9, marker=MARKERS[index], linewidths=0.6, color=COLOURS[index], label=name)
             start += len(points)
         axes.set_title(title, fontsize=9)
         axes.set_xticks([])
@@ -54,6 +58,14 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
         fontsize=8,
         ncols=4,
         loc="lower center",
-        markerscale=3,
+        markerscale=2,
     )
-    return as_svg(canvas, alt)
+    cloud = np.repeat(np.arange(len(drawn)), [len(points) for points in drawn.values()])
+    nearest = NearestNeighbors(n_neighbors=1).fit(together).kneighbors(return_distance=False)[:, 0]
+    own = np.mean(cloud == cloud[nearest])
+    by_chance = np.mean([(np.sum(cloud == each) - 1) / (len(cloud) - 1) for each in cloud])
+    return as_svg(
+        canvas,
+        f"{alt} {100 * own:.0f} % of the points have their nearest neighbour in their own cloud; by chance "
+        f"{100 * by_chance:.0f} % would if these were one cloud, all if they were far apart.",
+    )

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from shared.distances import column_distance
 from shared.printable import printable
-from shared.report import Figure
+from shared.report import Figure, shown
 from shared.schema import CategoricalColumn, NumericColumn, Schema
 from shared.scores import Scores
 
@@ -30,13 +31,21 @@ REAL, SYNTHETIC, FAINT, INK = "#8a93a0", "#1f5f8b", "#d4d8dd", "#1c2430"
 COLOURS = (SYNTHETIC, "#b8741a", "#1b7f5c", "#8a5fb0")
 STYLES: Mapping[str, Mapping[str, Any]] = {
     "synthetic": {"facecolor": SYNTHETIC},
-    "predicted": {"facecolor": COLOURS[1]},
+    "predicted": {"facecolor": "white", "edgecolor": COLOURS[1], "hatch": "\\\\\\\\"},
     "ceiling": {"facecolor": "white", "edgecolor": INK, "hatch": "////"},
     "floor": {"facecolor": "white", "edgecolor": INK, "hatch": "...."},
 }
 """Of bars, by the first word of what they are named; all others are of real rows."""
+LINES = ("-", "--", "-.", ":")
+"""Beside `COLOURS`, which not everyone tells apart."""
+BELOW = -0.05
+"""An association that bears a dash: in black and white its blue is the same grey as the red of its opposite."""
 CATEGORIES = 8
 """Of a column, shown in a panel."""
+ACROSS = 14
+"""Characters that stand side by side below a panel."""
+LARGEST = 3
+"""Of what a picture shows, named in words."""
 REFERENCE = re.compile(r'(href="|url\()#([^")]+)')
 """In SVG, to an id of the same picture."""
 
@@ -63,7 +72,7 @@ def score_bars(scores: Mapping[str, Scores], alt: str) -> Figure:
 def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> Figure:
     """Small multiples, a panel for each column: histograms of numbers, bars of the first categories.
 
-    What "synthetic" is held to is a shape in grey.
+    What "synthetic" is held to is a shape in grey. Of two tables the words say which columns are furthest apart.
     """
     columns, across = schema.tabular, 5
     down = -(-len(columns) // across)
@@ -76,13 +85,18 @@ def marginals(schema: Schema, tables: Mapping[str, pd.DataFrame], alt: str) -> F
             _histogram(axes, column, tables)
         else:
             _shares(axes, column, tables)
-        axes.tick_params(labelsize=6, length=2, color=REAL)
+        axes.tick_params(labelsize=7, length=2, color=REAL)
         plain(axes)
     canvas.tight_layout(pad=0.6)
     named = [Patch(label=name, **_style(name)) for name in tables]
     canvas.legend(handles=named, frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    read = "Of a number from the lowest to the highest value released, of a category the share of rows."
-    return as_svg(canvas, f"{alt} {read}")
+    alt += " Of a number from the lowest to the highest value released, of a category the share of rows."
+    if len(tables) == 2:
+        first, second = tables.values()
+        apart = {column.name: column_distance(column, first[column.name], second[column.name]) for column in columns}
+        alt += f" Furthest apart, where 0 is equal and 1 as far as can be, are {largest(apart)} (Kolmogorov's distance "
+        alt += "of numbers, total variation of categories)."
+    return as_svg(canvas, alt)
 
 
 def _histogram(axes: Axes, column: NumericColumn, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -97,7 +111,10 @@ def _histogram(axes: Axes, column: NumericColumn, tables: Mapping[str, pd.DataFr
         )
     axes.set_title(short(column.name), fontsize=7.5, color=INK)
     ends = sorted({low, high})
-    axes.set_xticks(ends, [_written(value, column) for value in ends])
+    written = [_written(value, column) for value in ends]
+    if len("".join(written)) > ACROSS:
+        written[-1] = f"\n{written[-1]}"
+    axes.set_xticks(ends, written)
     axes.get_xticklabels()[0].set_horizontalalignment("left")
     axes.get_xticklabels()[-1].set_horizontalalignment("right")
     axes.set_yticks([])
@@ -128,27 +145,30 @@ def _shares(axes: Axes, column: CategoricalColumn, tables: Mapping[str, pd.DataF
 def correlations(columns: Sequence[str], named: Mapping[str, Floats], alt: str) -> Figure:
     """Heat maps of correlation matrices (columns, columns) side by side, on one scale from -1 to 1.
 
-    Rows are named at the first. Of two matrices the words say where they differ most.
+    Rows are named at the first. Of two matrices the words say where they differ most, of one where it is strongest.
     """
-    canvas = Canvas(figsize=(9.2, 3.8))
+    canvas = Canvas(figsize=(9.2, 4.2), layout="constrained")
     panels = canvas.subplots(1, len(named), squeeze=False)[0]
     for axes, (name, matrix) in zip(panels, named.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        down, across = np.nonzero(matrix < BELOW)
+        dashes = ["white" if value < -0.5 else INK for value in matrix[down, across]]
+        axes.hlines(down, across - 0.25, across + 0.25, dashes, linewidth=0.7)
         axes.set_title(name, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-        canvas.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(labelsize=7)
-    size = min(7.0, 190.0 / len(columns))  # as high as a row, so that no two overlap
-    panels[0].set_yticks(range(len(columns)), [short(column) for column in columns], fontsize=size)
-    panels[0].tick_params(length=0)
-    alt += " Columns of a picture stand in the order of its rows."
-    if len(named) == 2:
-        first, second = named.values()
-        apart = np.triu(np.abs(first - second), 1)
-        row, at = divmod(int(apart.argmax()), len(columns))
-        if apart[row, at] > 0.0:
-            alt += f" Furthest apart are {columns[row]} and {columns[at]}: "
-            alt += f"{first[row, at]:z.2f} and {second[row, at]:z.2f}."
+    canvas.colorbar(image, ax=list(panels), shrink=0.7).ax.tick_params(labelsize=8)
+    panels[0].set_yticks(range(len(columns)), [short(column) for column in columns], fontsize=8)
+    canvas.draw_without_rendering()
+    high = panels[0].bbox.height / canvas.dpi * 72 / len(columns)
+    panels[0].tick_params(length=0, labelsize=min(8.0, high))  # as high as a row, so that no two overlap
+    alt += f" Columns of a picture stand in the order of its rows; what is below {BELOW} bears a dash."
+    first, *others = named.values()
+    most = np.triu(np.abs(first - others[0] if others else first), 1)
+    row, at = divmod(int(most.argmax()), len(columns))
+    if most[row, at] > 0.0:
+        said = " and ".join(f"{each[row, at]:z.2f}" for each in named.values())
+        alt += f" {'Furthest apart' if others else 'Closest'} are {columns[row]} and {columns[at]}: {said}."
     return as_svg(canvas, alt)
 
 
@@ -158,8 +178,8 @@ def curves(
     """Lines of a `value` over training steps."""
     canvas = Canvas(figsize=(9.2, 2.6))
     axes = canvas.subplots()
-    for colour, (name, values) in zip(cycle(COLOURS), named.items(), strict=False):
-        axes.plot(steps, values, color=colour, linewidth=1.4, label=name)
+    for colour, line, (name, values) in zip(cycle(COLOURS), cycle(LINES), named.items(), strict=False):
+        axes.plot(steps, values, color=colour, linestyle=line, linewidth=1.4, label=name)
     if log:
         axes.set_yscale("log")
     axes.set_xlabel("step", fontsize=8)
@@ -167,7 +187,7 @@ def curves(
     axes.tick_params(labelsize=8)
     plain(axes)
     axes.legend(frameon=False, fontsize=8)
-    ends = ", ".join(f"{name} {values[0]:.2g} and {values[-1]:.2g}" for name, values in named.items() if values)
+    ends = ", ".join(f"{name} {shown(values[0])} and {shown(values[-1])}" for name, values in named.items() if values)
     return as_svg(canvas, f"{alt} First and last: {ends}." if ends else alt)
 
 
@@ -217,6 +237,12 @@ def intervals(found: Mapping[str, tuple[float, float, float]], limits: Mapping[s
         worst = max(found, key=lambda name: found[name][0])
         alt += f" The highest is {found[worst][0]:z.3f}, {worst}; its limit is {limits[worst]:.3f}."
     return as_svg(canvas, alt)
+
+
+def largest(found: Mapping[str, float], decimals: int = 2) -> str:
+    """The largest few of named figures, in words."""
+    names = sorted(found, key=lambda name: -found[name])[:LARGEST]
+    return ", ".join(f"{name} {found[name]:z.{decimals}f}" for name in names)
 
 
 def _style(name: str) -> Mapping[str, Any]:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_owner.benchmark.plots import importance_bars
 from shared.card import F1
+from shared.latent_plots import overlay
 from shared.plots import (
     CATEGORIES,
     COLOURS,
@@ -114,12 +116,81 @@ def test_a_panel_of_a_number_has_its_ends_and_one_of_a_category_its_names(
     assert set(days.astype(str)) <= set(drawn)
 
 
+def test_two_days_are_not_drawn_over_each_other(disclosed: tuple[Schema, pd.DataFrame]) -> None:
+    schema, table = disclosed
+    drawn = marginals(schema, {"synthetic": table}, "Columns.").svg
+    first, last = re.findall(r"<!-- \d{4}-\d\d-\d\d -->\s*<g transform=\"translate\(\S+ (\S+)\)", drawn)
+    assert float(last) - float(first) >= 7.0
+
+
 def test_rows_of_a_matrix_are_named_and_the_words_say_what_differs_most() -> None:
     real = np.array([[1.0, 0.25, 0.0], [0.25, 1.0, 0.5], [0.0, 0.5, 1.0]])
     synthetic = real + np.array([[0.0, 0.1, 0.0], [0.1, 0.0, -0.3], [0.0, -0.3, 0.0]])
     picture = correlations(["age", "$ paid", "died"], {"real": real, "synthetic": synthetic}, "Associations.")
     assert {"age", "$ paid", "died"} <= set(words(picture))
     assert picture.alt.endswith("Furthest apart are $ paid and died: 0.50 and 0.20.")
+    alone = correlations(["age", "$ paid", "died"], {"synthetic": -real}, "Associations.")
+    assert alone.alt.endswith("Closest are $ paid and died: -0.50.")
+    assert correlations(["age"], {"synthetic": np.eye(1)}, "Associations.").alt.endswith("a dash.")
+
+
+def test_in_black_and_white_an_association_and_its_opposite_differ() -> None:
+    for sign, dashes in ((1.0, 0), (-1.0, 6)):
+        matrix = np.where(np.eye(3) > 0.0, 1.0, sign * 0.7)
+        drawn = correlations(["a", "b", "c"], {"synthetic": matrix}, "Associations.").svg
+        assert len(re.findall('style="fill: none; stroke: #ffffff', drawn)) == dashes
+
+
+def test_names_of_the_rows_of_a_matrix_do_not_overlap_however_many_there_are() -> None:
+    for rows in (3, 40, 120):
+        names = [f"column {row}" for row in range(rows)]
+        drawn = correlations(names, {"real": np.eye(rows), "synthetic": np.eye(rows)}, "Associations.").svg
+        found = re.findall(r"<!-- column \d+ -->\s*<g transform=\"translate\(\S+ (\S+)\) scale\((\S+) ", drawn)
+        places, sizes = np.array(found, float).T
+        assert len(places) == rows
+        assert np.diff(places).min() >= 100 * sizes.max() - 0.01
+
+
+def test_lines_bars_and_clouds_are_told_apart_without_colours() -> None:
+    names = "reconstruction", "divergence", "target"
+    lines = curves([1, 2], {name: [2.0, 1.0] for name in names}, "nats", "Losses.").svg
+    colours = "|".join(COLOURS)
+    assert len(set(re.findall(rf'style="fill: none; (.*?)stroke: (?:{colours})', lines))) == len(names)
+    bars = [group_bars({name: {"a": 0.5}}, "Rates.").svg for name in ("recorded", "predicted")]
+    assert ["<pattern" in each for each in bars] == [False, True]
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    clouds = overlay({"teacher": points, "student": points}, "Latents.").svg
+    first, second = (set(re.findall(rf'<use xlink:href="(#\S+)" [^>]*{colour}', clouds)) for colour in COLOURS[:2])
+    assert first
+    assert second
+    assert not first & second
+
+
+def test_the_words_say_whether_clouds_are_one() -> None:
+    draw = np.random.default_rng(0)
+    cloud, same = draw.normal(size=(2, 40, 3))
+    said = "Latents. {} % of the points have their nearest neighbour in their own cloud; by chance 49 % would if these "
+    assert overlay({"teacher": cloud, "student": cloud + 100.0}, "Latents.").alt.startswith(said.format(100))
+    (own,) = re.findall(r" (\d+) % of the points", overlay({"teacher": cloud, "student": same}, "Latents.").alt)
+    assert 35 < int(own) < 65
+
+
+def test_the_words_say_which_columns_differ_most_and_what_a_model_relies_on(
+    disclosed: tuple[Schema, pd.DataFrame],
+) -> None:
+    schema, table = disclosed
+    other = table.assign(age=table["age"].max() + 1.0, ventilated=table["ventilated"].iloc[0])
+    other.loc[other.index[:150], "lactate"] = 0.0
+    picture = marginals(schema, {"real": table, "synthetic": other}, "Columns.")
+    (named,) = re.findall(r"as far as can be, are (.*) \(Kolm", picture.alt)
+    assert re.sub(r"\d\.\d\d", "x", named) in ("age x, ventilated x, lactate x", "age x, lactate x, ventilated x")
+    assert named.startswith("age 1.00")
+    assert "urthest" not in marginals(schema, {"synthetic": table}, "Columns.").alt
+    relied = {"original rows": {"a": 0.1, "b": 0.3, "c": -0.0001, "d": 0.2}, "synthetic rows": {"a": 0.05}}
+    assert importance_bars(relied, "Importance.").alt == (
+        "Importance. Trained on original rows the largest are b 0.300, d 0.200, a 0.100. Trained on synthetic rows the "
+        "largest are a 0.050."
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,9 +202,9 @@ def test_rows_of_a_matrix_are_named_and_the_words_say_what_differs_most() -> Non
             "Risk. The highest is 0.020, a; its limit is 0.050.",
         ),
         (
-            curves([1, 2], {"target": [3.0, 0.5]}, "nats", "Losses."),
+            curves([1, 2], {"target": [3.0, 0.5], "distance": [120.4, 3e-05]}, "nats", "Losses."),
             "nats",
-            "Losses. First and last: target 3 and 0.5.",
+            "Losses. First and last: target 3.000 and 0.500, distance 120.400 and 3e-05.",
         ),
         (group_bars({"synthetic": {}}, "Rates."), "share that is positive", "Rates."),
     ],

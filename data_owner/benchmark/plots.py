@@ -7,7 +7,7 @@ from itertools import cycle
 
 from matplotlib.figure import Figure as Canvas
 
-from shared.plots import COLOURS, as_svg, horizontal_bars, plain
+from shared.plots import COLOURS, as_svg, horizontal_bars, largest, plain
 from shared.report import Figure
 
 MARKERS = "osD^vP*X"
@@ -38,5 +38,8 @@ def frontier(
 
 
 def importance_bars(importance: Mapping[str, Mapping[str, float]], alt: str) -> Figure:
-    """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}."""
-    return as_svg(horizontal_bars(importance, "%.3f", "accuracy lost when the column is permuted")[0], alt)
+    """Importance of each feature to a model: {what it was trained on: {feature: loss of accuracy}}. The words say the
+    largest."""
+    canvas, _ = horizontal_bars(importance, "%.3f", "accuracy lost when the column is permuted")
+    said = (f" Trained on {name} the largest are {largest(each, 3)}." for name, each in importance.items())
+    return as_svg(canvas, alt + "".join(said))
