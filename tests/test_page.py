@@ -91,7 +91,7 @@ def test_a_narrow_screen_has_facts_below_their_names_and_pictures_that_are_read_
     html = page(Section("Groups", "", figures=figures))
     narrow = html[html.index("@media screen and (max-width:600px)") : html.index("@media print")]
     assert re.search(r"dl \{[^}]*grid-template-columns:1fr", narrow)
-    assert re.search(r"figure svg \{[^}]*min-width:640px", narrow)
+    assert re.search(r"figure svg \{[^}]*min-width:880px", narrow)
     for picture in (1, 2):
         assert f'class="scroll" role="region" tabindex="0" aria-label="Groups, picture {picture}"><svg>' in html
 
