@@ -30,7 +30,7 @@ def student_overlay(synthesiser: Synthesiser) -> Figure:
     return overlay(
         {"Gaussian of the released moments": released.numpy(), "student": student.numpy()},
         "Latents of the student over draws from the Gaussian of the released moments, drawn flat by PCA and t-SNE. "
-        "They should be one cloud, but for what is no Gaussian in the released sketch.",
+        "They should lie alike, but for what is no Gaussian in the released sketch.",
     )
 
 
@@ -67,5 +67,5 @@ def overlay(named: Mapping[str, Floats], alt: str) -> Figure:
     return as_svg(
         canvas,
         f"{alt} {100 * own:.0f} % of the points have their nearest neighbour in their own cloud; by chance "
-        f"{100 * by_chance:.0f} % would if these were one cloud, all if they were far apart.",
+        f"{100 * by_chance:.0f} % would if the clouds lay alike, all if they were far apart.",
     )

@@ -166,10 +166,10 @@ def test_lines_bars_and_clouds_are_told_apart_without_colours() -> None:
     assert not first & second
 
 
-def test_the_words_say_whether_clouds_are_one() -> None:
+def test_the_words_say_whether_clouds_lie_alike() -> None:
     draw = np.random.default_rng(0)
     cloud, same = draw.normal(size=(2, 40, 3))
-    said = "Latents. {} % of the points have their nearest neighbour in their own cloud; by chance 49 % would if these "
+    said = "Latents. {} % of the points have their nearest neighbour in their own cloud; by chance 49 % would if the "
     assert overlay({"teacher": cloud, "student": cloud + 100.0}, "Latents.").alt.startswith(said.format(100))
     (own,) = re.findall(r" (\d+) % of the points", overlay({"teacher": cloud, "student": same}, "Latents.").alt)
     assert 35 < int(own) < 65
