@@ -7,7 +7,7 @@ from itertools import cycle
 
 from matplotlib.figure import Figure as Canvas
 
-from shared.plots import COLOURS, as_svg, horizontal_bars, largest, plain
+from shared.plots import COLOURS, LINES, as_svg, horizontal_bars, largest, plain
 from shared.report import Figure
 
 MARKERS = "osD^vP*X"
@@ -22,11 +22,12 @@ def frontier(
     """Fairness (up, a `ratio`) against accuracy (right): named lines and named points of (accuracy, ratio)."""
     canvas = Canvas(figsize=(9.2, 4.6))
     axes = canvas.subplots()
-    for colour, (name, places) in zip(cycle(COLOURS), lines.items(), strict=False):
-        axes.plot(*zip(*places, strict=True), color=colour, marker=".", markersize=4, linewidth=1.2, label=name)
-    for index, (name, (across, up)) in enumerate(points.items()):
+    for colour, line, (name, places) in zip(cycle(COLOURS), cycle(LINES), lines.items(), strict=False):
+        across, up = zip(*places, strict=True)
+        axes.plot(across, up, line, color=colour, marker=".", markersize=4, linewidth=1.2, label=name)
+    for index, (name, (x, y)) in enumerate(points.items()):
         marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # no two of 32 look alike
-        axes.scatter([across], [up], s=46, marker=marker, color=COLOURS[index % len(COLOURS)], label=name)
+        axes.scatter([x], [y], s=46, marker=marker, color=COLOURS[index % len(COLOURS)], label=name)
     axes.set_xlabel("accuracy on real held-out rows", fontsize=8)
     axes.set_ylabel(ratio, fontsize=8)
     axes.set_ylim(top=1.02)
