@@ -73,7 +73,7 @@ def audit_report(
         ),
         facts=(
             ("Groups", _groups(origin.run)),
-            ("Labels", _labels(card)),
+            ("Labels", _labels(card) if origin.lineage is Lineage.PROVED else "not known"),
             ("Standard errors", STANDARD_ERRORS.format(card.records, card.rows)),
             ("Privacy", manifest.privacy),
             ("Release expires", f"{datetime.fromtimestamp(manifest.expires, UTC):%Y-%m-%d}"),
@@ -108,7 +108,7 @@ def _groups(run: Run | None) -> str:
     """How often the groups of the audited rows come."""
     if run is None:
         return "not known"
-    return "halfway to equally often (`generate --balanced`)" if run.balanced else "as recorded"
+    return "halfway to equally often (generate --balanced)" if run.balanced else "as recorded"
 
 
 def _labels(card: Card) -> str:
@@ -163,7 +163,7 @@ def _other_groups(run: Run | None, schema: Schema) -> list[str]:
     judge = TableJudge if schema.image is None else ImageJudge
     if run is not None and run.balanced == judge.balanced:
         return []
-    learned = "of `generate --balanced`" if judge.balanced else "with groups as recorded"
+    learned = "of generate --balanced" if judge.balanced else "with groups as recorded"
     these = "these are not known to be" if run is None else "these are not"
     return [f"The owner's model learned from rows {learned}, which {these}."]
 

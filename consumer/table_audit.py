@@ -48,10 +48,10 @@ def _synthetic_section(schema: Schema, card: Card, rows: pd.DataFrame) -> tuple[
         "On synthetic rows alone",
         "Trained and tested on synthetic rows, the Fair4Free paper's protocol. It says how consistent the rows are "
         "with themselves, not how a model does on people; for that, see the owner's figures above, which are of models "
-        "trained on rows of `generate --balanced`. Labels are drawn independently of the group, so that rates by group "
-        "are alike whatever was recorded. To describe people, generate without `--balanced`, or weigh each row by its "
-        "group's share of the records over that of the rows. Rows of groups that few records were trained on resemble "
-        "those of larger groups: they do not describe these people.",
+        "trained on rows of generate --balanced. In rows of this release labels are drawn independently of the group, "
+        "so that rates by group are alike whatever was recorded. To describe people, generate without --balanced, or "
+        "weigh each row by its group's share of the records over that of the rows. Rows of groups that few records "
+        "were trained on resemble those of larger groups: they do not describe these people.",
         (
             table,
             Table(
@@ -88,9 +88,9 @@ def _marginal_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame | No
         "Columns",
         "Distribution of each column, and for numbers the largest difference between the synthetic distribution "
         f"function and the released quantile table, of groups as recorded (0 is equal, 1 as far as can be); the "
-        f"{LARGEST} largest. Nothing released tells how columns hang together, so associations are compared with "
-        "records in the owner's report alone: ask which pairs are furthest apart. A column that another fixes in the "
-        "records, as a diagnosis its class, is not always fixed here.",
+        f"{LARGEST} largest. No figure of the records' associations is released: the owner's report compares them, so "
+        "ask which pairs are furthest apart. A column that another fixes in the records, as a diagnosis its class, is "
+        "not always fixed here.",
         (Table(("number", "largest difference"), tuple(lines)),) if lines else (),
         (
             marginals(schema, tables, f"Each column in these rows: {' and '.join(tables)}."),

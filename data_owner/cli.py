@@ -219,7 +219,7 @@ def privacy(
         page = decisions.write_privacy_report(node, version=version)
         out.result(
             {"privacy_report": str(page), "figures": str(Node(node).privacy_figures)},
-            f"wrote {page}; read it before `approve`.",
+            f"wrote {page}: read it before anything is approved.",
         )
 
 

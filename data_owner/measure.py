@@ -129,7 +129,7 @@ def measure(
 _OF_GROUPS = (
     " Groups: the count is of training records, the recorded rate of held-out ones, about a quarter as many. Groups of "
     f"fewer than {TeacherSettings().large_group:g} records that weights are learned from, but for the two largest, "
-    "share the decoder's weights of larger ones, so their rows are more alike."
+    "share the decoder's weights of larger ones, so their rows resemble those."
 )
 """What the card's figures of groups are of."""
 

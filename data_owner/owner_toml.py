@@ -22,9 +22,9 @@ A kind of "undecided" stops everything until you decide. Roles: feature, sensiti
 Optional: categories = ["a", "b"], bounds = [0.0, 100.0] and decimals = 1 declare what is public knowledge already.
 
 A limit of an attack is a risk: what is guessed right about members beyond others, as a share of the guesses that fail
-about others. 0.05 lets 6 in 100 members be told while 1 in 100 others is mistaken for one. 0.1 lets one in ten guesses
-that fail about others come true about members. A higher limit lets more be told. They, minimum_count and release_days
-are judgements and no norms: think of who could be harmed, and how.
+about others. 0.05 lets nearly 6 in 100 members be told while 1 in 100 others is mistaken for one. 0.1 lets one in ten
+guesses that fail about others come true about members. A higher limit lets more be told. They, minimum_count and
+release_days are judgements and no norms: think of who could be harmed, and how.
 
 Without a [privacy] section nothing bounds what a release may have memorised. With epsilon = 1.0 in it, everything that
 leaves is differentially private; then every column must declare its categories or bounds. Kinds were guessed from the

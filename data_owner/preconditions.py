@@ -84,8 +84,8 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     columns, so that what owner.toml leaves out or calls otherwise by now hides nothing. A budget covers all releases
     together: under one there is nothing to say.
 
-    Raises `PolicyRefusal` if they are others but not the minimum count more or fewer, or cannot be read as they were
-    then, and `Unreachable` where what was kept of a release is gone or damaged.
+    Raises `PolicyRefusal` if they are those of none of them and not the minimum count more or fewer than each, or
+    cannot be read as they were then, and `Unreachable` where what was kept of a release is gone or damaged.
     """
     if settings.privacy is not None:
         return ""
@@ -96,7 +96,7 @@ def check_apart(node: Node, settings: OwnerSettings, records: RecordsFile, own: 
     minimum_count = settings.policy.minimum_count
     compared = [_comparison(version, before, records) for version, before in kept.items()]
     few = [each.version for each in compared if not each.same and each.apart < minimum_count]
-    if few:
+    if few and not any(each.same for each in compared):  # what the same records tell beside others is out already
         raise PolicyRefusal(
             f"others than those of release {few[0]}, which was approved before, but not {minimum_count} or more rows "
             "more or fewer: whoever has both may tell who left, came or was corrected",

@@ -98,11 +98,15 @@ def _fairness(card: Card) -> Verdict:
 
 def fairness_shares(card: Card) -> dict[str, float]:
     """The ratio aimed at as a share of its ceiling: between all groups (""), and large ones if a check says."""
-    measured = {check.name: check.measured for check in card.checks}
-    of_all = _ratio(card.synthetic, card.criterion) / max(_ratio(card.ceiling, card.criterion), 1e-9)
-    shares = {"": measured.get(fairness_check(card.criterion), of_all)}
-    large = fairness_check(card.criterion, BETWEEN_LARGE)
-    return shares | ({BETWEEN_LARGE: measured[large]} if large in measured else {})
+    ratio, ceiling = (_ratio(each, card.criterion) for each in (card.synthetic, card.ceiling))
+    shares = {"": _share(card, fairness_check(card.criterion), ratio, ceiling)}
+    large = [each.measured for each in card.checks if each.name == fairness_check(card.criterion, BETWEEN_LARGE)]
+    return shares | ({BETWEEN_LARGE: large[0]} if large else {})
+
+
+def _share(card: Card, check: str, score: float, of: float) -> float:
+    """As the card's check has it; a quotient of the card's rounded scores may be another."""
+    return next((each.measured for each in card.checks if each.name == check), score / max(of, 1e-9))
 
 
 def _utility(card: Card) -> Verdict:
@@ -112,10 +116,14 @@ def _utility(card: Card) -> Verdict:
         f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}; as a share of that "
         f"{USEFUL.in_words}. Saying the commonest class of all reaches {constant:.2f}."
     )
+    if not found.f1:
+        text += " No positive case is found, which is bad."
+    elif not learned:
+        text += " No better than that is bad."
     return Verdict(
-        USEFUL.level(found.accuracy / max(original, 1e-9)) if learned else "bad",
+        USEFUL.level(_share(card, ACCURACY, found.accuracy, original)) if learned else "bad",
         "Useful on microdata" if card.microdata else "Useful on real people",
-        text if found.f1 else f"{text} No positive case is found.",
+        text,
         f"{found.accuracy:.2f}",
     )
 
@@ -123,7 +131,8 @@ def _utility(card: Card) -> Verdict:
 def _fidelity(card: Card) -> Verdict:
     """By the worse of both: coverage is full of rows that lie between the real ones, which lowers density."""
     found, real = card.fidelity, card.fidelity_ceiling
-    covered, dense = found.coverage / max(real.coverage, 1e-9), found.density / max(real.density, 1e-9)
+    covered = _share(card, COVERAGE, found.coverage, real.coverage)
+    dense = _share(card, DENSITY, found.density, real.density)
     levels = {
         f"coverage {found.coverage:.2f} of {real.coverage:.2f}": COVERED.level(covered),
         f"density {found.density:.2f} of {real.density:.2f}": DENSE.level(dense),

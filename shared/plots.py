@@ -40,6 +40,8 @@ LINES = ("-", "--", "-.", ":")
 """Beside `COLOURS`, which not everyone tells apart."""
 BELOW = -0.05
 """An association that bears a dash: in black and white its blue is the same grey as the red of its opposite."""
+DASHED = 64
+"""Columns at most in whose cells a dash can be seen."""
 CATEGORIES = 8
 """Of a column, shown in a panel."""
 ACROSS = 14
@@ -148,12 +150,14 @@ def correlations(columns: Sequence[str], named: Mapping[str, Floats], alt: str) 
     Rows are named at the first. Of two matrices the words say where they differ most, of one where it is strongest.
     """
     canvas = Canvas(figsize=(9.2, 4.2), layout="constrained")
-    panels = canvas.subplots(1, len(named), squeeze=False)[0]
+    panels, dashed = canvas.subplots(1, len(named), squeeze=False)[0], len(columns) <= DASHED
     for axes, (name, matrix) in zip(panels, named.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        down, across = np.nonzero(matrix < BELOW)
-        dashes = ["white" if value < -0.5 else INK for value in matrix[down, across]]
-        axes.hlines(down, across - 0.25, across + 0.25, dashes, linewidth=0.7)
+        for colour, least, below in (("white", -1.0, -0.5), (INK, -0.5, BELOW)) if dashed else ():
+            down, across = np.nonzero((matrix >= least) & (matrix < below))
+            gaps = np.full(len(down), np.nan)  # one path for all
+            ends = np.ravel([across - 0.25, across + 0.25, gaps], "F"), np.ravel([down, down, gaps], "F")
+            axes.plot(*ends, color=colour, linewidth=0.7, scalex=False, scaley=False)
         axes.set_title(name, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -162,7 +166,8 @@ def correlations(columns: Sequence[str], named: Mapping[str, Floats], alt: str) 
     canvas.draw_without_rendering()
     high = panels[0].bbox.height / canvas.dpi * 72 / len(columns)
     panels[0].tick_params(length=0, labelsize=min(8.0, high))  # as high as a row, so that no two overlap
-    alt += f" Columns of a picture stand in the order of its rows; what is below {BELOW} bears a dash."
+    alt += " Columns of a picture stand in the order of its rows."
+    alt += f" What is below {BELOW} bears a dash." if dashed else ""
     first, *others = named.values()
     most = np.triu(np.abs(first - others[0] if others else first), 1)
     row, at = divmod(int(most.argmax()), len(columns))

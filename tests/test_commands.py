@@ -290,7 +290,7 @@ def test_the_page_about_privacy_has_one_name_in_every_result(monkeypatch: pytest
         done = CliRunner().invoke(data_owner.cli.app, [name, str(HOSPITAL), "--json"])
         assert json.loads(done.stdout)["result"]["privacy_report"] == str(page), name
     said = CliRunner().invoke(data_owner.cli.app, ["privacy", str(HOSPITAL)]).stdout
-    assert said.strip() == f"wrote {page}; read it before `approve`."
+    assert said.strip() == f"wrote {page}: read it before anything is approved."
 
 
 def test_who_denies_by_a_rehearsal_is_told_that_analysts_read_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

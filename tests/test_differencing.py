@@ -26,7 +26,7 @@ from data_owner.records.source import as_parquet
 from data_owner.settings import ColumnSettings, OwnerSettings, PrivacySettings
 from protocol.artefacts import Artefact
 from shared import folder
-from shared.errors import Fair4FreeError, PolicyRefusal, Unreachable
+from shared.errors import BadInput, Fair4FreeError, PolicyRefusal, Unreachable
 from shared.table import read_table
 from tests.conftest import QUICK, patients, record_measured, rows_of, write_draft
 from tests.pictures import pictures
@@ -127,6 +127,19 @@ def test_a_release_is_compared_with_every_one_that_was_approved_whatever_became_
         drafted(node, table)
         assert f"{FEW} {nearest}," in refused(node, "approve")
     assert approved(node, patients().iloc[20:]) == 5
+
+
+def test_of_two_releases_near_each_other_the_records_of_one_are_approved_again_and_no_others(node: Node) -> None:
+    """As a lower minimum count let them out: what they tell beside each other is out already."""
+    policy = read_settings(node).policy
+    edit(node, policy=policy.model_copy(update={"minimum_count": 5}))
+    assert approved(node, patients().iloc[5:]) == 2
+    edit(node, policy=policy)
+    hold(node, patients())
+    assert compared(node) == "the same records as release 1; hardly more or fewer rows than release 2"
+    hold(node, patients().iloc[2:])
+    with pytest.raises(PolicyRefusal, match=FEW):
+        compared(node)
 
 
 def test_a_draft_that_nobody_approved_is_in_nobodys_hands(node: Node) -> None:
@@ -300,7 +313,10 @@ def test_rows_are_told_by_digests_that_any_libraries_and_an_earlier_program_make
     digests = b"".join(sorted(map(digest, lines), key=lambda each: int.from_bytes(each, "little")))
     found = of(n=[2, 1], when=["2021-01-01"] * 2, label=["é"] * 2)
     assert found == Rows(view=VIEW, count=2, sha256=hashlib.sha256(digests).hexdigest())
-    assert found == Rows.from_bytes(VIEW.model_dump_json().encode() + b"\n" + digests)
+    earlier = VIEW.model_dump_json().encode() + b"\n" + digests
+    assert found == Rows.from_bytes(earlier)
+    with pytest.raises(BadInput, match="cut short"):
+        Rows.from_bytes(earlier[:-1])
 
 
 def test_of_pictures_the_pixels_count_and_not_how_they_are_written(image_node: Path, tmp_path: Path) -> None:

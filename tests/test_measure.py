@@ -244,7 +244,7 @@ ACCURACIES = {"synthetic": 0.6, "original": 0.62, "floor": 0.61}
 def test_a_release_that_finds_no_positive_case_is_not_called_useful(card: Card) -> None:
     useful = headlines(card, ONE_SIDED.model_copy(update={"recall": 0.0, "f1": 0.0}))[1]
     assert (useful.level, useful.value) == ("bad", "0.80")
-    assert "No positive case is found." in useful.text
+    assert "No positive case is found, which is bad." in useful.text
 
 
 @pytest.mark.parametrize(

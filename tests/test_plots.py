@@ -138,7 +138,8 @@ def test_in_black_and_white_an_association_and_its_opposite_differ() -> None:
     for sign, dashes in ((1.0, 0), (-1.0, 6)):
         matrix = np.where(np.eye(3) > 0.0, 1.0, sign * 0.7)
         drawn = correlations(["a", "b", "c"], {"synthetic": matrix}, "Associations.").svg
-        assert len(re.findall('style="fill: none; stroke: #ffffff', drawn)) == dashes
+        paths = re.findall('<path d="([^"]*)"[^>]*stroke: #ffffff', drawn)
+        assert sum(path.count("M") for path in paths) == dashes
 
 
 def test_names_of_the_rows_of_a_matrix_do_not_overlap_however_many_there_are() -> None:

@@ -72,7 +72,7 @@ def test_a_line_on_a_part_says_whether_it_is_within_the_limit_above_it_by_chance
     assert said == {
         "group a": "OVER THE LIMIT",
         "group b": "above it, chance may explain that",
-        "group c": "within the limit",
+        "group c": "not above it",
     }
 
 
@@ -106,7 +106,9 @@ def test_parts_above_the_limit_count_in_the_headline_and_under_the_picture() -> 
     (unsure,) = (each for each in report.verdicts if each.title in ("Attacks: inconclusive", "Attacks: resisted"))
     assert "Lines above it as measured, on everyone or on a part: reconstruction 1." in unsure.text
     (picture,) = section(report, "Attacks").figures
-    assert picture.alt.endswith("Of the 2 lines on parts, in the next table, 1 are above their limit as measured.")
+    assert picture.alt.endswith(
+        "Lines on parts (groups, the rarest and columns, below) above their limit as measured: 1 of 2."
+    )
 
 
 def test_without_a_budget_nothing_is_called_a_guarantee_and_the_release_is_not_said_to_be_anonymous() -> None:

@@ -258,6 +258,9 @@ def test_an_audit_says_what_may_not_be_concluded_from_rows_and_how_to_weigh_them
     report = audit_report(synthesiser, card, manifest, rows, distillation, BALANCED, None).report  # type: ignore[arg-type]
     facts = dict(report.facts)
     assert facts["Labels"].startswith(labels)
+    unknown = Origin(Lineage.UNKNOWN)
+    others = audit_report(synthesiser, card, manifest, rows, distillation, unknown, None).report  # type: ignore[arg-type]
+    assert dict(others.facts)["Labels"] == "not known"
     assert f"some {card.records:,} records" in facts["Standard errors"]
     assert "the recorded rate of held-out ones" in facts["Measured by the owner"]
     (section,) = (each for each in report.sections if each.title == "On synthetic rows alone")

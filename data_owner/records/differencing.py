@@ -59,6 +59,8 @@ class Rows(JsonFile):
             return super().from_bytes(data)
         with explained(cls.what, cls.remedy):  # an earlier program kept the digest of every row
             view = View.model_validate_json(line)
+        if len(digests) % WIDTH:
+            raise BadInput("cut short", field=cls.what, remedy=cls.remedy)
         return cls(view=view, count=len(digests) // WIDTH, sha256=hashlib.sha256(digests).hexdigest())
 
     @classmethod
@@ -102,12 +104,12 @@ class Comparison:
 
 
 def in_words(comparisons: Iterable[Comparison], minimum_count: int) -> str:
-    """What was found, where every release is of the same records or of so many more or fewer."""
+    """What was found, where every release is of so many rows more or fewer, or one of the same."""
     found: dict[str, list[str]] = {}
     for each in comparisons:
-        said = (
-            "the same records as release" if each.same else f"{minimum_count} or more rows more or fewer than release"
-        )
+        said = f"{minimum_count} or more rows more or fewer than release"
+        if each.apart < minimum_count:
+            said = "the same records as release" if each.same else "hardly more or fewer rows than release"
         found.setdefault(said, []).append(str(each.version))
     return "; ".join(f"{said} {', '.join(versions)}" for said, versions in found.items())
 

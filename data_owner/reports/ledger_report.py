@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from data_owner.release_status import OVERRIDES
 from protocol.entry import Approval, Denial, Enrolment, Override, Revocation, Served
 from protocol.ledger_file import VerifiedLedger
-from shared.report import Cell, Report, Section, Table, Verdict
+from shared.report import Cell, Level, Report, Section, Table, Verdict
 
 TITLE = "What left"
 """How each page begins, by which a file is known for one."""
@@ -93,8 +93,9 @@ def _wholeness(ledger: VerifiedLedger) -> Verdict:
     size, of = ledger.seen.logged().size, ledger.checkpoint.size
     text = f"Signed, in order, and its first {size:,} entries are those that an analyst saw. "
     text += f"It approves release {ledger.seen.release} as they fetched it. " if ledger.seen.release else ""
-    text += "For later entries there is the owner's own log alone."
-    return Verdict("good", "Whether the log is whole", text, f"{size:,} of {of:,} entries")
+    text += "For later entries there is the owner's own log alone." if size < of else ""
+    level: Level = "good" if size == of else "neutral"
+    return Verdict(level, "Whether the log is whole", text, f"{size:,} of {of:,} entries")
 
 
 def _against_approval(ledger: VerifiedLedger) -> Iterable[Verdict]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_owner.learning.teacher import default_settings
 from data_owner.measure import Measured
 from data_owner.records.ingest import MergedGroups
 from shared.associations import associations
@@ -53,11 +52,8 @@ def owner_report(
                 "How often the target is positive in each group: recorded of held-out rows, in synthetic rows, "
                 "and predicted of held-out rows by a model of synthetic rows. The count beside is of rows trained on. "
                 "Demographic parity is the lowest prediction over the highest, where the groups judged together "
-                "count as one: few are held out of each. Groups of fewer than "
-                f"{default_settings(schema).large_group:g} records that were learned from, but for the two largest, "
-                "share the decoder's weights of larger ones, so their rows are more alike. Groups differ by chance "
-                "too: with s permuted, a fairness floor would refuse these predictions "
-                f"{measured.refused_by_chance} of {PERMUTATIONS} times.",
+                "count as one: few are held out of each. Groups differ by chance too: with s permuted, a fairness "
+                f"floor would refuse these predictions {measured.refused_by_chance} of {PERMUTATIONS} times.",
                 (
                     Table(
                         ("group", f"training {card.rows} (to tens)", *rates, "judged"),

@@ -216,7 +216,7 @@ def _attacks(subject: Subject) -> Section:
 def _parts_above(found: Battery, limits: AttackLimits) -> str:
     above = sum(outcome.part != EVERYONE for _, outcome in above_as_measured(found, limits))
     of = sum(len(result.outcomes) - 1 for result in judged(found))
-    return f"Of the {of} lines on parts, in the next table, {above} are above their limit as measured."
+    return f"Lines on parts (groups, the rarest and columns, below) above their limit as measured: {above} of {of}."
 
 
 def _rates(found: Battery, limits: AttackLimits) -> Table:
@@ -248,7 +248,7 @@ def _parts(subject: Subject) -> Section:
         count = at_gate if result.attack in AT_EVERY_GATE else by_attack
         for outcome in result.outcomes[1:]:
             line = (result.name, outcome.part)
-            said = "within the limit" if line not in above else "above it, chance may explain that"
+            said = "not above it" if line not in above else "above it, chance may explain that"
             blocks = least_exceeding(outcome, limit(result.attack, limits), count)
             least = f"{blocks.risk:.3f}: {blocks.main.successes:,} of {blocks.main.trials:,}" if blocks else None
             cells = (*_cells(outcome)[:2], _bracketed(outcome), least, "OVER THE LIMIT" if line in over else said)
