@@ -95,9 +95,8 @@ def test_the_terminal_says_who_recalled_what_had_left(node: Node, tmp_path: Path
     for words in (["export", str(node.folder), "--out", file], ["report", file, "--out", page]):
         invitation = ["--invitation", str(node.invitation)] if words[0] == "report" else []
         done = CliRunner().invoke(app, ["ledger", *words, *invitation])
-    assert (
-        "Releases denied: 1\nParties that countersigned: 0\nDenied since: release 1, by Ada: recalled." in done.stdout
-    )
+    assert "Releases denied: 1\n" in done.stdout
+    assert "\nDenied since: release 1, by Ada: recalled." in done.stdout
 
 
 NAMES = """

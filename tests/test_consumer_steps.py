@@ -250,7 +250,7 @@ def test_the_report_says_that_rows_were_altered(study: Study, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "balanced", "groups", "these"),
     [
-        ("rows.parquet", True, "halfway to equally often (`generate --balanced`)", None),
+        ("rows.parquet", True, "halfway to equally often (generate --balanced)", None),
         ("rows.parquet", False, "as recorded", "these are not."),
         ("rows.csv", True, "not known", "these are not known to be."),
     ],
@@ -264,7 +264,7 @@ def test_what_was_measured_of_models_of_balanced_rows_is_not_said_of_others(
     assert ("Groups", groups) in report.facts
     *of_models, alike = report.verdicts[1:4]
     for verdict in of_models:
-        learned = "The owner's model learned from rows of `generate --balanced`, which "
+        learned = "The owner's model learned from rows of generate --balanced, which "
         assert (learned in verdict.text) is (these is not None)
         assert these is None or (these in verdict.text and verdict.level != "good")
     assert "--balanced" not in alike.text
