@@ -197,7 +197,8 @@ def _trust(manifest: Manifest, lineage: Lineage) -> Section:
     ]
     return Section(
         "What crossed, and whether it is what was signed",
-        "Five things came from the owner and nothing else. Each was checked against the signature before it was read.",
+        "Of what is made from records five things came, each checked against the signature before it was read; beside "
+        "them keys, signatures and the log's proof of approval, with the approver's name.",
         (Table(("what", "checked", "result"), tuple(lines)),),
     )
 

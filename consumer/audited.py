@@ -28,6 +28,6 @@ def scored(name: str, tested: pd.DataFrame, predicted: Integers, schema: Schema)
     rows = {
         name: found,
         "ceiling: groups permuted": ceiling(tested, predicted, schema, seed=0),
-        "floor: the commonest class": floor(tested, schema),
+        "constant classifier: the commonest class": floor(tested, schema),
     }
     return found, Table(("", *Scores.heads()), tuple((each, *line.cells()) for each, line in rows.items()))

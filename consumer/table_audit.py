@@ -124,8 +124,8 @@ def _own_section(schema: Schema, rows: pd.DataFrame, own: pd.DataFrame) -> tuple
     return found, Section(
         "On your own records",
         f"Trained on synthetic rows, tested on the {len(own):,} real rows you gave. They went nowhere. The ceiling is "
-        "what chance leaves of the same predictions with groups permuted, the floor the constant classifier. Density "
-        f"and coverage are of at most {ROWS_PER_OWN} synthetic rows for each of yours.",
+        "what chance leaves of the same predictions with groups permuted; the constant classifier names the commonest "
+        f"class. Density and coverage are of at most {ROWS_PER_OWN} synthetic rows for each of yours.",
         (table, Table(("density", "coverage"), ((fidelity.density, fidelity.coverage),))),
         (score_bars({"synthetic rows, your records": found}, "Scores on your own records."),),
     )

@@ -130,7 +130,7 @@ def _root(node: Node, now: datetime) -> str:
     text = f"version {root.version}, sha256 {root.digest}, until {ends:%Y-%m-%d}"
     text += f", {held.threshold} of {len(held.key_ids)} root keys must sign"
     if list(node.keys.glob(f"{KeyRole.ROOT}-*.key")):
-        text += "; the root key is on this machine: for service, rotate to keys kept off line"
+        text += "; the root key is on this machine: for service, rotate to keys kept offline"
     if keyring.given() is None:
         text += f"; the passphrase lies beside the keys: for service, give it with {keyring.FILE_VARIABLE}"
     return text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from protocol.root import Root
 
 app = typer.Typer(
-    help="The root of trust: make its keys, sign off line, rotate.", no_args_is_help=True, suggest_commands=False
+    help="The root of trust: make its keys, sign offline, rotate.", no_args_is_help=True, suggest_commands=False
 )
 
 Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The proposed root; its signatures lie beside it.")]

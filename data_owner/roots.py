@@ -1,4 +1,4 @@
-"""The node's root documents and the keys they name: made, proposed, signed off line, and installed by the rules.
+"""The node's root documents and the keys they name: made, proposed, signed offline, and installed by the rules.
 
 root/N.json, root/N.sig hold every root of the node; keys/ROLE-ID.key the private keys that are here, sealed. The
 root key may be anywhere: only `sign` needs it.
@@ -136,7 +136,7 @@ def propose(node: Node, now: int, root_keys: list[str], threshold: int | None, r
 
 
 def add_signature(document: bytes, signatures: bytes | None, key: Ed25519PrivateKey) -> bytes:
-    """The signatures of a root document with one more: what is done off line."""
+    """The signatures of a root document with one more: what is done offline."""
     Root.from_bytes(document)
     new = sign(Kind.ROOT, document, [key]).signatures
     old = Signatures.from_bytes(signatures).signatures if signatures else ()

@@ -113,8 +113,8 @@ def _utility(card: Card) -> Verdict:
     found, original, constant = card.synthetic, card.original.accuracy, card.floor.accuracy
     learned = found.accuracy > constant and found.f1 > 0.0
     text = (
-        f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}; as a share of that "
-        f"{USEFUL.in_words}. Saying the commonest class of all reaches {constant:.2f}."
+        f"Accuracy on held-out {card.rows}; trained on the originals it is {original:.2f}. As a share of that, "
+        f"accuracy is {USEFUL.in_words}. Saying the commonest class of all reaches {constant:.2f}."
     )
     if not found.f1:
         text += " No positive case is found, which is bad."
@@ -177,12 +177,12 @@ def attack_verdict(card: Card) -> Verdict:
 
 
 def score_section(card: Card) -> Section:
-    """Scores beside ceiling, floor and original."""
+    """Scores beside ceiling, constant classifier and original."""
     names = {
         "synthetic": card.synthetic,
         f"original {card.rows}": card.original,
         "ceiling of the synthetic model": card.ceiling,
-        "floor": card.floor,
+        "constant classifier": card.floor,
     }
     ratio, found, original = RATIOS[card.criterion], card.synthetic, card.original
     said = (
@@ -198,11 +198,11 @@ def score_section(card: Card) -> Section:
         "names the positive class in the group where it does so least, over where it does so most; equalized odds "
         "ratio: the same of those who are positive and of those who are not, the lower of the two. 1 is equal "
         "treatment. The ceiling is what chance leaves of the "
-        f"synthetic model's predictions, a mean of {PERMUTATIONS} permutations of the groups; the floor is the "
-        "constant classifier, fair and useless. Ratios of the floor and of the originals may lie above that ceiling: "
+        f"synthetic model's predictions, a mean of {PERMUTATIONS} permutations of the groups; the constant "
+        "classifier is fair and useless. Its ratios and those of the originals may lie above that ceiling: "
         "who says one thing of all cannot differ, and another model has another chance.",
         (Table(("trained on", *Scores.heads()), rows),),
-        (score_bars(names, f"Scores of models beside ceiling and floor. {said}"),),
+        (score_bars(names, f"Scores of models beside the ceiling and the constant classifier. {said}"),),
     )
 
 

@@ -33,7 +33,7 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
     "synthetic": {"facecolor": SYNTHETIC},
     "predicted": {"facecolor": "white", "edgecolor": COLOURS[1], "hatch": "\\\\\\\\"},
     "ceiling": {"facecolor": "white", "edgecolor": INK, "hatch": "////"},
-    "floor": {"facecolor": "white", "edgecolor": INK, "hatch": "...."},
+    "constant": {"facecolor": "white", "edgecolor": INK, "hatch": "...."},
 }
 """Of bars, by the first word of what they are named; all others are of real rows."""
 LINES = ("-", "--", "-.", ":")

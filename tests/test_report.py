@@ -398,7 +398,7 @@ def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path
     assert json.loads(done.stdout)["error"]["kind"] == "PolicyRefusal"
 
 
-BESIDE = ["synthetic rows", "ceiling: groups permuted", "floor: the commonest class"]
+BESIDE = ["synthetic rows", "ceiling: groups permuted", "constant classifier: the commonest class"]
 
 
 def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_floor(

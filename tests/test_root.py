@@ -1,4 +1,4 @@
-"""The key ceremony: root keys on media of their own, signed off line, rotated by old and new thresholds, followed."""
+"""The key ceremony: root keys on media of their own, signed offline, rotated by old and new thresholds, followed."""
 
 import json
 import os

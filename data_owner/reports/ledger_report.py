@@ -60,13 +60,13 @@ def ledger_report(ledger: VerifiedLedger) -> Report:
             ),
             Section(
                 "Bytes per private record",
-                "Different bytes that left, each once however often it was fetched, and as many over the records they "
-                "were made of: an average, and no measure of what they tell of one record.",
+                "Each different byte is counted once, however often it was fetched. The average divides that by the "
+                "number of records; it does not measure what the bytes tell of one.",
                 (Table(("release", "records", "different bytes", "of them per record", "fetched bytes"), released),),
             ),
             Section(
                 "Decisions",
-                "Each by a named person, in order; an approval under the policy whose SHA-256 begins so.",
+                "Each by a named person, in order. Beside an approval stands how the SHA-256 of its policy begins.",
                 (Table(("when (UTC)", "decision", "about", "by", "policy", "reason"), _decisions(ledger, names)),),
             ),
             Section(

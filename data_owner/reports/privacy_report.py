@@ -156,8 +156,9 @@ def _left(subject: Subject, served: list[Served]) -> Section:
         rows.append((kind.value, subject.lengths.get(kind), sent, content[kind]))
     return Section(
         "What leaves",
-        "These five and nothing else; no record, no encoder and no value of a single record is among them. Bytes sent "
-        "are counted before they are sent, and again each time they are fetched.",
+        "Of what is made from records only these five cross; keys, signatures and the log's proof of approval, with "
+        "the approver's name, cross too. No record, no encoder and no value of a single record is among them. Bytes "
+        "sent are counted before they are sent, and again each time they are fetched.",
         (Table(("artefact", "bytes", "bytes sent", "what it holds"), tuple(rows)),),
     )
 

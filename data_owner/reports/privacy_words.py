@@ -107,7 +107,7 @@ OF_RECORDS = (
     (
         "several releases",
         "Each is attacked alone. Two from much the same records tell more together, though their records are the same, "
-        "or those of one at least the minimum count of rows more.",
+        "or those of one at least the minimum count of rows more than those of the other.",
     ),
     ("schema and card", "They are held to the minimum count and to rounding, and were not attacked."),
     (
