@@ -82,7 +82,11 @@ def verify(
     with shell("verify", json) as out:
         found = receiving_steps.verify(study)
         manifest, approval = found.release.manifest, found.approval
-        result = {"manifest": manifest.model_dump(mode="json"), "approval": approval.model_dump(mode="json")}
+        result = {
+            "manifest": manifest.model_dump(mode="json"),
+            "approval": approval.model_dump(mode="json"),
+            "ledger": None,
+        }
         text = (
             f"release {manifest.version} of {manifest.node} is verified, and its approval by {approval.by} is logged."
         )
