@@ -217,7 +217,8 @@ def faults(node: Node) -> list[Unreachable]:
             role = logged[party].role if party in logged else None
             if kept is not role:
                 problem = f"says {kept or 'not let in'}, the egress log says {role or 'not let in'}"
-                differing.append(Unreachable(problem, field=str(path), remedy="approve that key again, or deny it"))
+                remedy = f"approve that key again with --role {role or kept}, or deny it"
+                differing.append(Unreachable(problem, field=str(path), remedy=remedy))
         elif not path.exists():
             problem = "is not there, the egress log has that key let in"
             remedy = "restore it from its backup, or deny that key"
@@ -245,20 +246,21 @@ def role(node: Node, fingerprint: str) -> PartyRole | None:
 
 
 def decide(
-    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: PartyRole = PartyRole.ANALYST
+    node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: PartyRole | None = None
 ) -> Enrolment:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
-    Whom the egress log has let in can be denied though the file is damaged or gone: it is made anew. What is granted
-    is logged first, what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`, and
-    `Unreachable` for a request whose file is damaged.
+    Without a `role` a key keeps the one it has by the egress log, else by its file; a new one is an analyst's. Whom the
+    log has let in can be denied though the file is damaged or gone: it is made anew. What is granted is logged first,
+    what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`, and `Unreachable` for a request
+    whose file is damaged.
     """
     person, at = named(by), int(now.timestamp())
     granted = decision is Decision.APPROVED
     with folder.locked(node.lock), Ledger(node.ledger) as log:
-        let_in = {} if granted else log.parties()
+        logged = log.parties()
         # by their names: what is wrong with one file is not to stand in the way of a decision about another
-        known = {*let_in, *(path.stem for path in node.enrolments.glob("*.json"))}
+        known = {*(() if granted else logged), *(path.stem for path in node.enrolments.glob("*.json"))}
         matching = [party for party in known if party.startswith(fingerprint.lower())]
         if len(fingerprint) < 16 or len(matching) != 1:
             raise BadInput(
@@ -267,9 +269,11 @@ def decide(
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
         party = matching[0]
-        asked = _asked(node, party, let_in.get(party))
-        kept_role = role if granted else asked.role
-        decided = asked.model_copy(update={"decision": decision, "role": kept_role, "by": person, "at": at})
+        let_in = logged.get(party)
+        asked = _asked(node, party, None if granted else let_in)
+        kept = (let_in or asked).role
+        role = (role or kept or PartyRole.ANALYST) if granted else kept
+        decided = asked.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=party, name=asked.name, role=role)
             if granted

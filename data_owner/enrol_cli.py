@@ -17,7 +17,9 @@ def enrol(
     approve: Annotated[str | None, typer.Option(help="Fingerprint of the request to approve.")] = None,
     deny: Annotated[str | None, typer.Option(help="Fingerprint to deny, or to withdraw.")] = None,
     by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
-    role: Annotated[PartyRole | None, typer.Option(help="What an approved one may do; analyst if not given.")] = None,
+    role: Annotated[
+        PartyRole | None, typer.Option(help="What an approved one may do; as before if not given, analyst at first.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List requests to enrol; approve or deny one by fingerprint."""
@@ -36,7 +38,6 @@ def enrol(
             raise BadInput("a role is of who is approved", field="--role", remedy="give it with --approve")
         if fingerprint is not None:
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
-            role = role or PartyRole.ANALYST
             authority.decide(opened, fingerprint, decision, by=by, now=moment(), role=role)
         found = authority.enrolments(opened)
         damaged = [str(error) for error in authority.damaged(opened)]

@@ -354,6 +354,23 @@ def test_a_person_lets_in_an_auditor_and_sends_her_away_at_the_command(running: 
     assert authority.role(running.node, party) is None
 
 
+def test_who_is_approved_again_keeps_the_role_unless_another_is_named(running: Running) -> None:
+    request, now = identity.new_request(identity.new_key(), "auditor"), datetime.now(UTC)
+    party = identity.request_fingerprint(request)
+    authority.receive(running.node, request, now)
+
+    def enrol(*words: str) -> PartyRole | None:
+        done = CliRunner().invoke(app, ["enrol", str(running.node.folder), *words, "--by", "Ben"])
+        assert done.exit_code == 0, done.output
+        return authority.role(running.node, party)
+
+    assert enrol("--approve", party, "--role", "auditor") is PartyRole.AUDITOR
+    assert enrol("--approve", party) is PartyRole.AUDITOR
+    assert enrol("--deny", party) is None
+    assert enrol("--approve", party) is PartyRole.AUDITOR
+    assert enrol("--approve", party, "--role", "analyst") is PartyRole.ANALYST
+
+
 @pytest.mark.parametrize(
     "words",
     [

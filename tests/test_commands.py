@@ -156,7 +156,7 @@ OWNER = [
             "fingerprint": "ab",
             "decision": Decision.DENIED,
             "by": "Ada",
-            "role": PartyRole.ANALYST,
+            "role": None,
         },
     ),
     (

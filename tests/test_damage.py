@@ -87,7 +87,7 @@ def test_a_restored_enrolment_gives_nobody_a_certificate_whom_the_log_has_turned
     with pytest.raises(Unreachable, match="says analyst, the egress log says not let in") as found:
         doctor._enrolments(node, now)
     assert f"{path}: " in str(found.value)
-    assert "approve that key again, or deny it" in str(found.value)
+    assert "approve that key again with --role analyst, or deny it" in str(found.value)
     for decision in (authority.Decision.DENIED, authority.Decision.APPROVED):
         authority.decide(node, path.stem, decision, by="Ada", now=now)
         doctor._enrolments(node, now)
@@ -102,8 +102,11 @@ def test_a_restored_enrolment_gives_the_role_that_the_log_has(node: Node) -> Non
     path.write_bytes(earlier)
     certificate = x509.load_pem_x509_certificate(authority.receive(node, request, now)[1])
     assert PartyRole.AUDITOR in certificate.subject.rfc4514_string()
-    with pytest.raises(Unreachable, match="says analyst, the egress log says auditor"):
+    with pytest.raises(Unreachable, match="says analyst, the egress log says auditor") as found:
         doctor._enrolments(node, now)
+    assert "approve that key again with --role auditor, or deny it" in str(found.value)
+    authority.decide(node, path.stem, authority.Decision.APPROVED, by="Ada", now=now)
+    assert authority.role(node, path.stem) is PartyRole.AUDITOR, "the log outranks the file"
 
 
 def test_doctor_names_everybody_whom_the_log_has_let_in_and_whose_enrolment_is_gone(node: Node) -> None:
