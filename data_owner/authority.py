@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +51,15 @@ class Enrolment(Frozen):
     at: int
     address: str = ""
     """Where it called from, as `access_control.place` says."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a decision made of an enrolment. `changed` is False where log and file said so already: neither was added
+    to or written."""
+
+    enrolment: Enrolment
+    changed: bool
 
 
 def create_keys(node: Node, name: str, now: datetime) -> None:
@@ -149,8 +159,8 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         entry = _read(known)
         if entry.decision is not Decision.APPROVED:
             return entry.decision, b""
-        logged = Ledger.let_in(node.ledger, fingerprint)
-        if logged is None:  # withdrawn: the file is an older one
+        logged = Ledger.last_word(node.ledger, fingerprint)
+        if not isinstance(logged, Enrolled):  # withdrawn: the file is an older one
             return Decision.DENIED, b""
         return entry.decision, identity.issue_client_certificate(
             request,
@@ -247,12 +257,13 @@ def role(node: Node, fingerprint: str) -> PartyRole | None:
 
 def decide(
     node: Node, fingerprint: str, decision: Decision, *, by: str, now: datetime, role: PartyRole | None = None
-) -> Enrolment:
+) -> Decided:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
     Without a `role` a key keeps the one it has by the egress log, else by its file; a new one is an analyst's. Whom the
     log has let in can be denied though the file is damaged or gone: it is made anew. What is granted is logged first,
-    what is withdrawn is withdrawn first: see `data_owner.ledger`. Raises `BadInput`, and `Unreachable` for a request
+    what is withdrawn is withdrawn first: see `data_owner.ledger`. What both say already is not said again: certificates
+    are made by `receive`, at each request, and need no new decision. Raises `BadInput`, and `Unreachable` for a request
     whose file is damaged.
     """
     person, at = named(by), int(now.timestamp())
@@ -269,10 +280,18 @@ def decide(
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
         party = matching[0]
-        let_in = logged.get(party)
+        last = Ledger.last_word(node.ledger, party)
+        let_in = last if isinstance(last, Enrolled) else None
         asked = _asked(node, party, None if granted else let_in)
         kept = (let_in or asked).role
         role = (role or kept or PartyRole.ANALYST) if granted else kept
+        is_logged = (
+            let_in is not None and (let_in.name, let_in.role) == (asked.name, role)
+            if granted
+            else isinstance(last, Revocation)  # a denial that was stopped is in the file alone
+        )
+        if is_logged and (asked.decision, asked.role) == (decision, role):
+            return Decided(asked, changed=False)
         decided = asked.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=party, name=asked.name, role=role)
@@ -284,7 +303,7 @@ def decide(
         folder.write(_path(node, party), decided.model_dump_json(indent=2).encode())
         if not granted:
             log.append(entry)
-        return decided
+        return Decided(decided, changed=True)
 
 
 def _asked(node: Node, party: str, logged: Enrolled | None) -> Enrolment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from data_owner.arguments import NodePath
 from protocol.access import PartyRole
 from shared.console import Json, shell
 from shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from data_owner.authority import Decided
 
 
 def enrol(
@@ -36,16 +39,31 @@ def enrol(
             raise BadInput("there is nothing to decide", field="--by", remedy="give --approve or --deny")
         if approve is None and role is not None:
             raise BadInput("a role is of who is approved", field="--role", remedy="give it with --approve")
+        decided = None
         if fingerprint is not None:
             decision = authority.Decision.DENIED if approve is None else authority.Decision.APPROVED
-            authority.decide(opened, fingerprint, decision, by=by, now=moment(), role=role)
+            decided = authority.decide(opened, fingerprint, decision, by=by, now=moment(), role=role)
         found = authority.enrolments(opened)
         damaged = [str(error) for error in authority.damaged(opened)]
         lines = [f"{entry.decision:9} {entry.role or '':8} {entry.fingerprint}  {entry.name}" for entry in found]
         lines += [f"{'damaged':9} {problem}" for problem in damaged]
+        if decided is not None:
+            lines.append(_in_words(decided))
         if approve is not None:
             lines.append("The analyst runs `fair4free enrol` again to get the certificate.")
         out.result(
-            {"enrolments": [entry.model_dump(mode="json") for entry in found], "damaged": damaged},
+            {
+                "enrolments": [entry.model_dump(mode="json") for entry in found],
+                "damaged": damaged,
+                "decided": decided and {**decided.enrolment.model_dump(mode="json"), "changed": decided.changed},
+            },
             "\n".join(lines) or "nobody has asked yet.",
         )
+
+
+def _in_words(decided: Decided) -> str:
+    entry = decided.enrolment
+    state = f"approved as {entry.role}" if entry.decision == "approved" else str(entry.decision)
+    if decided.changed:
+        return f"{entry.fingerprint} is now {state}."
+    return f"{entry.fingerprint} was already {state}, by {entry.by}: nothing is logged or changed."

@@ -109,8 +109,8 @@ class Ledger:
         return frozenset(entry.version for entry in found if isinstance(entry, Denial))
 
     @staticmethod
-    def let_in(path: Path, party: str) -> Enrolment | None:
-        """How a party is let in, None if it is not. Reads the last word about it alone: to open a log reads it all."""
+    def last_word(path: Path, party: str) -> Enrolment | Revocation | None:
+        """What was last decided of a party, None if nothing was. Reads that alone: to open a log reads it all."""
         about, served = f'"party":"{party}"'.encode(), b'"kind":"served"'  # in what a person wrote, quotes are escaped
         with _unread(path) as database:
             row = database.execute(
@@ -119,7 +119,7 @@ class Ledger:
             ).fetchone()
         with append_only.intact(path, _NAME):
             entry = None if row is None else parse_entry(bytes(row[0]))
-        return entry if isinstance(entry, Enrolment) else None
+        return entry if isinstance(entry, Enrolment | Revocation) else None
 
     def __enter__(self) -> Self:
         return self

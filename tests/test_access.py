@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -22,6 +23,7 @@ from consumer import channel
 from consumer.study import Study
 from data_owner import authority
 from data_owner.cli import app
+from data_owner.ledger import Ledger
 from data_owner.node import Node
 from data_owner.serving import open_calls, server
 from data_owner.serving.access_control import AccessControl, EnrolmentPort, ReleasePort, place
@@ -31,6 +33,7 @@ from data_owner.serving.open_calls import OpenCall, OpenCalls, to_end
 from protocol import identity
 from protocol.access import ENROLMENT_METHODS, READABLE, RELEASE_METHODS, PartyRole, may_call, may_read
 from protocol.artefacts import Artefact
+from protocol.entry import Enrolment, Revocation
 from protocol.fair4free.v1 import release_pb2 as wire
 from protocol.fair4free.v1 import release_pb2_grpc as service
 from shared.errors import PolicyRefusal, VerificationFailure
@@ -369,6 +372,70 @@ def test_who_is_approved_again_keeps_the_role_unless_another_is_named(running: R
     assert enrol("--deny", party) is None
     assert enrol("--approve", party) is PartyRole.AUDITOR
     assert enrol("--approve", party, "--role", "analyst") is PartyRole.ANALYST
+
+
+def test_a_decision_that_stands_is_not_logged_again_and_says_so(running: Running) -> None:
+    key, now = identity.new_key(), datetime.now(UTC)
+    request = identity.new_request(key, "Bea")
+    party = identity.request_fingerprint(request)
+    authority.receive(running.node, request, now)
+    place = running.node.enrolments / f"{party}.json"
+
+    def kept() -> tuple[list[bytes], bytes]:
+        with Ledger(running.node.ledger) as log:
+            return log.entries(), place.read_bytes()
+
+    def enrol(*words: str) -> dict[str, object]:
+        done = CliRunner().invoke(app, ["enrol", str(running.node.folder), *words, "--json"])
+        assert done.exit_code == 0, done.output
+        found: dict[str, object] = json.loads(done.stdout)["result"]["decided"]
+        return found
+
+    assert enrol() is None
+    for words, state in (
+        (("--approve", party[:16], "--role", "auditor"), ("approved", "auditor")),
+        (("--approve", party, "--role", "analyst"), ("approved", "analyst")),
+        (("--deny", party), ("denied", "analyst")),
+    ):
+        told, stands = enrol(*words, "--by", "Ada"), kept()
+        assert (told["fingerprint"], told["decision"], told["role"]) == (party, *state)
+        assert told["changed"]
+        assert enrol(*words, "--by", "Ben") == {**told, "changed": False}
+        assert kept() == stands
+    said = CliRunner().invoke(app, ["enrol", str(running.node.folder), "--deny", party, "--by", "Ben"]).stdout
+    assert f"{party} was already denied, by Ada: nothing is logged or changed." in said
+    authority.decide(running.node, party, authority.Decision.APPROVED, by="Ada", now=now)
+    later = now + timedelta(days=LIMITS.certificate_days)
+    assert not authority.decide(running.node, party, authority.Decision.APPROVED, by="Ada", now=later).changed
+    _, certificate = authority.receive(running.node, request, later)
+    assert identity.certificate_expires(certificate) > later, "who was approved collects a fresh one all the same"
+
+
+@pytest.mark.parametrize("decision", [authority.Decision.APPROVED, authority.Decision.DENIED])
+@pytest.mark.parametrize("was_in", [True, False])
+def test_a_decision_that_was_stopped_halfway_is_completed_by_giving_it_again(
+    decision: authority.Decision, was_in: bool, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, now = identity.new_request(identity.new_key(), "Bea"), datetime.now(UTC)
+    party = identity.request_fingerprint(request)
+    authority.receive(running.node, request, now)
+    if was_in:
+        authority.decide(running.node, party, authority.Decision.APPROVED, by="Ada", now=now, role=PartyRole.AUDITOR)
+
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    halfway = (authority.folder, "write") if decision is authority.Decision.APPROVED else (Ledger, "append")
+    decide = partial(authority.decide, running.node, party, decision, by="Ada", now=now, role=PartyRole.ANALYST)
+    with monkeypatch.context() as patch:
+        patch.setattr(*halfway, stop)
+        with pytest.raises(KeyboardInterrupt):
+            decide()
+    assert decide().changed
+    last = Ledger.last_word(running.node.ledger, party)
+    assert isinstance(last, Enrolment if decision is authority.Decision.APPROVED else Revocation)
+    assert authority.faults(running.node) == []
+    assert not decide().changed
 
 
 @pytest.mark.parametrize(
