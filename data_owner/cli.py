@@ -179,12 +179,14 @@ def attack(
         if found.is_rehearsal:
             lines.append("Found on people, in a rehearsal: it stays in this house, off card and gate.")
         if found.exceeded:
-            lines.append(f"An attack on people succeeds: deny release {found.version}, and find out what is wrong.")
+            lines += [f"Against it: {reason}." for reason in found.exceeded]
+            lines.append(f"So deny release {found.version}, and find out what is wrong.")
             lines.append("Analysts read the reason of a denial: put no figure of the rehearsal into it.")
         out.result(
             {
                 "version": found.version,
                 "attacks": words,
+                "exceeded": list(found.exceeded),
                 "rehearsal": found.is_rehearsal,
                 "privacy_report": str(Node(node).privacy_report),
             },

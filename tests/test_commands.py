@@ -293,12 +293,22 @@ def test_the_page_about_privacy_has_one_name_in_every_result(monkeypatch: pytest
     assert said.strip() == f"wrote {page}: read it before anything is approved."
 
 
-def test_who_denies_by_a_rehearsal_is_told_that_analysts_read_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    attacked = SimpleNamespace(version=1, is_rehearsal=True, exceeded=("reconstruction",), verdicts=())
+def test_who_denies_by_a_rehearsal_is_told_why_and_that_analysts_read_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuted = "canaries refute the guarantee of ε = 1.00"
+    verdicts = (AttackVerdict(attack="canaries", finding="resisted"),)  # within the policy's limit
+    attacked = SimpleNamespace(version=1, is_rehearsal=True, exceeded=(refuted,), verdicts=verdicts)
     monkeypatch.setattr("data_owner.attack_steps.attack", lambda *arguments, **named: attacked)
     said = CliRunner().invoke(data_owner.cli.app, ["attack", str(HOSPITAL)]).stdout
-    assert "deny release 1" in said
+    assert f"Against it: {refuted}.\nSo deny release 1" in said
     assert "put no figure of the rehearsal into it" in said
+    assert "succeed" not in said, "what blocks may be what could not be told"
+    told = json.loads(CliRunner().invoke(data_owner.cli.app, ["attack", str(HOSPITAL), "--json"]).stdout)["result"]
+    assert (told["attacks"], told["exceeded"]) == ({"canaries": "resisted"}, [refuted])
+    attacked.exceeded = ()
+    told = json.loads(CliRunner().invoke(data_owner.cli.app, ["attack", str(HOSPITAL), "--json"]).stdout)["result"]
+    assert told["exceeded"] == []
 
 
 @pytest.mark.parametrize(
