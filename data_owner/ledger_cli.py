@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from data_owner.arguments import NodePath, check_is_file_name
 from shared.console import Json, shell
+
+if TYPE_CHECKING:
+    from protocol.ledger_file import VerifiedLedger
 
 app = typer.Typer(
     help="The egress log: export, verify and report what left.", no_args_is_help=True, suggest_commands=False
@@ -57,7 +60,7 @@ def verify(file: Exported, invitation: Trusted, seen: Seen = None, json: Json = 
                 "origin": checkpoint.origin,
                 "entries": checkpoint.size,
                 "root": checkpoint.root_hash.hex(),
-                "seen": found.seen and {"file": str(seen), "entries": found.seen.logged().size},
+                "seen": _held_to(found, seen),
                 "denials": [each.model_dump(mode="json") for _, each in denials],
                 "countersigned": [
                     {"party": party, "entries": size, "at": at} for party, size, at in found.countersigned
@@ -95,9 +98,20 @@ def report(
         lines = [f"{label}: {value}" for label, value in found.facts]
         lines += [f"{each.title}: {each.text}" for each in found.verdicts if each.level in ("caution", "bad")]
         out.result(
-            {"report": str(out_file), "figures": str(figures), **totals(ledger)},
+            {
+                "report": str(out_file),
+                "figures": str(figures),
+                **totals(ledger),
+                "seen": _held_to(ledger, seen),
+                "verdicts": [vars(verdict) for verdict in found.verdicts],
+            },
             "\n".join([*lines, f"report: {out_file}"]),
         )
+
+
+def _held_to(found: VerifiedLedger, seen: Path | None) -> dict[str, Any] | None:
+    """What of the log an analyst saw, for a program; None where it was held to nothing."""
+    return None if found.seen is None else {"file": str(seen), "entries": found.seen.logged().size}
 
 
 def _check_may_write(path: Path, of_ours: str) -> None:

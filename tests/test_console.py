@@ -85,7 +85,9 @@ def test_what_left_is_told_to_a_program_in_numbers(node: Node, tmp_path: Path) -
     done = CliRunner().invoke(app, ["ledger", "report", file, *invitation, "--out", page, "--json"])
     result = json.loads(done.stdout)["result"]
     assert (result.pop("report"), result.pop("figures")) == (page, str(tmp_path / "ledger.figures.json"))
-    assert result == {"bytes_left": 0, "releases_approved": 1, "releases_denied": 0, "countersigning_parties": 0}
+    assert result.pop("verdicts") == json.loads(Path(page).with_suffix(".figures.json").read_text())["verdicts"]
+    counts = {"bytes_left": 0, "releases_approved": 1, "releases_denied": 0, "countersigning_parties": 0}
+    assert result == {**counts, "seen": None}
 
 
 def test_the_terminal_says_who_recalled_what_had_left(node: Node, tmp_path: Path) -> None:

@@ -590,7 +590,10 @@ def test_the_commands_export_verify_and_report_without_a_network(tmp_path: Path)
     assert "is damaged" in str(run("verify", file, "--invitation", invitation, "--seen", later, code=2)["error"])
     run("report", file, "--invitation", invitation, "--out", page)
     assert "not held to what an analyst saw" in page.read_text()
-    run("report", file, "--invitation", invitation, "--seen", earlier, "--out", page)
+    reported = run("report", file, "--invitation", invitation, "--seen", earlier, "--out", page)["result"]
+    assert isinstance(reported, dict)
+    assert reported["seen"] == said["seen"]
+    assert ("bad", "Denied since") in {(each["level"], each["title"]) for each in reported["verdicts"]}
     assert "not held to what an analyst saw" not in page.read_text()
     assert "108,000" in page.read_text()  # four artefacts, each its name four thousand times
     assert json.loads(page.with_suffix(".figures.json").read_text())["title"] == "What left hospital"
