@@ -89,7 +89,7 @@ def report(
 
     with shell("ledger report", json) as out:
         _check_may_write(out_file, of_ours=f"<title>{TITLE}")
-        figures = out_file.with_suffix(".figures.json")
+        figures = out_file.with_name(f"{out_file.name.removesuffix('.html')}.figures.json")
         _check_may_write(figures, of_ours=f'{{\n "title": "{TITLE}')
         ledger = verified(file, invitation, seen)
         found = ledger_report(ledger)

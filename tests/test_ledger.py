@@ -631,6 +631,24 @@ def test_what_the_ledger_commands_write_replaces_nothing_but_what_they_wrote(nod
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_each_report_of_a_ledger_has_figures_of_its_own_whatever_dots_are_in_its_name(
+    node: Node, tmp_path: Path
+) -> None:
+    authority.write_invitation(node, "localhost:1", "localhost:2")
+    file = tmp_path / "ledger.json"
+    file.write_bytes(ledger_export.export(node).to_bytes())
+    words = ["ledger", "report", str(file), "--invitation", str(node.invitation), "--json", "--out"]
+    for name, figures in (
+        ("left.2024-01", "left.2024-01.figures.json"),
+        ("left.2024-02", "left.2024-02.figures.json"),
+        ("left.2024-02.html", "left.2024-02.figures.json"),
+        ("left", "left.figures.json"),
+    ):
+        told = json.loads(CliRunner().invoke(app, [*words, str(tmp_path / name)]).stdout)["result"]
+        assert told["figures"] == str(tmp_path / figures)
+        assert Path(told["figures"]).is_file()
+
+
 # over a real socket
 
 
