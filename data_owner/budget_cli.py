@@ -32,7 +32,7 @@ def budget(
         if privacy is None:
             charges = Budget(opened.budget).charges()
             text = "no [privacy] in owner.toml: nothing bounds what a release may have memorised. "
-            nothing = dict.fromkeys(("epsilon", "spent", "left", "next"))
+            nothing = dict.fromkeys(("epsilon", "draws", "spent", "left", "next", "refused"))
             out.result({**nothing, "charges": _charges(charges)}, f"{text}{len(charges)} charges.")
             return
         from data_owner.privacy.budget_state import state
@@ -45,6 +45,7 @@ def _values(found: BudgetState, privacy: PrivacySettings) -> dict[str, Any]:
     following = found.following
     return {
         "epsilon": privacy.epsilon,
+        "draws": privacy.draws,
         "spent": {**found.spent.model_dump(), "epsilon": found.spent.epsilon},
         "left": found.left,
         "charges": _charges(found.charges),
@@ -55,6 +56,7 @@ def _values(found: BudgetState, privacy: PrivacySettings) -> dict[str, Any]:
         }
         if following
         else None,
+        "refused": found.refused or None,
     }
 
 

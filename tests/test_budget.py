@@ -198,6 +198,11 @@ def test_a_program_reads_the_same_of_a_node_with_a_budget_and_of_one_that_has_no
     bounded, unbounded = told(asked), told(asked.model_copy(update={"privacy": None}))
     assert len(bounded["charges"]) == 1
     assert unbounded == {**dict.fromkeys(bounded), "charges": bounded["charges"]}
+    assert bounded["next"] is None
+    assert "raise epsilon and draws" in bounded["refused"], "it is not that there is no budget"
+    more = told(asked.model_copy(update={"privacy": PrivacySettings(epsilon=2.0, draws=2)}))
+    assert (more["draws"], more["refused"]) == (2, None)
+    assert more["next"]["epsilon"] > 1.0
 
 
 def test_a_class_spelt_otherwise_is_told_before_it_spends_the_budget_and_refuses_nothing(tmp_path: Path) -> None:
