@@ -36,7 +36,7 @@ class Fair4FreeError(Exception):
         advice = f". Remedy: {self.remedy}" if self.remedy else ""
         return f"{where}{self.problem}{advice}"
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, object]:
         return {
             "kind": type(self).__name__,
             "field": self.field,
@@ -52,6 +52,10 @@ class BadContent(Fair4FreeError):
     """
 
     several: tuple[BadContent, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        joined = {"several": [each.as_json() for each in self.several]} if self.several else {}
+        return {**super().as_json(), **joined}
 
 
 class BadInput(BadContent):

@@ -26,7 +26,7 @@ from data_owner.node import Node
 from shared import keyring
 from shared.architecture import ARCHITECTURES
 from shared.console import Shell, run
-from shared.errors import BadInput
+from shared.errors import BadInput, together
 from shared.frozen import describe
 from shared.printable import is_one_line
 from tests.owner_process import ROOT
@@ -44,6 +44,22 @@ def test_no_control_sequence_reaches_the_terminal(capsys: pytest.CaptureFixture[
     assert printed.count("\n[red]next") == 2
     assert printed.count("J [red]next") == 3, "in an error, which is two lines, a foreign value begins none"
     assert all(is_one_line(line) for line in printed.split("\n"))
+
+
+def test_a_program_reads_each_of_several_errors_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    first = BadInput("has no kind", field="age, years", remedy="set it")
+    second = BadInput("is free text; exclude it", field="name", remedy="set its kind")
+    Shell("train", as_json=True).failed(together([first, second]))
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["field"] == "age, years, name"
+    assert error["several"] == [first.as_json(), second.as_json()]
+    assert first.as_json() == {
+        "kind": "BadInput",
+        "field": "age, years",
+        "problem": "has no kind",
+        "remedy": "set it",
+    }
+    assert together([first]) is first
 
 
 def test_a_passphrase_that_nobody_gives_is_a_refusal_that_says_where_it_may_stand(tmp_path: Path) -> None:
