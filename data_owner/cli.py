@@ -379,10 +379,12 @@ def _refuse(node: Node, version: int, failures: tuple[str, ...], exceeded: tuple
     else:
         remedy = "train on fewer columns, coarser categories or more records, or change the policy"
         remedy += "" if failures else "; or let two people override it"
+    pages = [str(page) for page, told in ((node.report, failures), (node.privacy_report, exceeded)) if told]
     raise PolicyRefusal(
         "; ".join((*failures, *(f"an attack blocks it: {each}" for each in exceeded))),
         field=f"release {version}",
-        remedy=f"read {node.privacy_report if exceeded else node.report}, then {remedy}",
+        remedy=f"read {' and '.join(pages)}, then {remedy}",
+        details={"version": version, "failures": failures, "exceeded": exceeded},
     )
 
 

@@ -13,23 +13,27 @@ that the reader already has (columns, settings, files), never from the contents 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 
 class Fair4FreeError(Exception):
     """Root of both families.
 
-    `problem` says what is wrong, `field` where (a column, setting, file or address), `remedy` what to do.
+    `problem` says what is wrong, `field` where (a column, setting, file or address), `remedy` what to do; `details`
+    is what a program reads beside these, by name.
     """
 
     exit_code: int = 2
 
-    def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, problem: str, *, field: str = "", remedy: str = "", details: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.field = field
         self.remedy = remedy
+        self.details = details or {}
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
@@ -42,6 +46,7 @@ class Fair4FreeError(Exception):
             "field": self.field,
             "problem": self.problem,
             "remedy": self.remedy,
+            **self.details,
         }
 
 

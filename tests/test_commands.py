@@ -311,6 +311,27 @@ def test_who_denies_by_a_rehearsal_is_told_why_and_that_analysts_read_the_reason
     assert told["exceeded"] == []
 
 
+@pytest.mark.parametrize("failures", [(), ("coverage is low; far too low", "density is low")])
+@pytest.mark.parametrize("exceeded", [(), ("reconstruction (everyone)", "singling out (everyone)")])
+def test_a_program_reads_each_reason_of_a_refused_gate_and_a_person_which_pages_tell_more(
+    failures: tuple[str, ...], exceeded: tuple[str, ...], node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = MagicMock(version=1, failures=failures, exceeded=exceeded)
+    monkeypatch.setattr(steps, "gate", lambda *arguments, **named: gated)
+    monkeypatch.setattr("data_owner.cli._measured", lambda card: "")
+    monkeypatch.setattr("data_owner.cli._unsure", lambda made, card: "")
+    gated.measured.card.model_dump.return_value = {}
+    done = CliRunner().invoke(data_owner.cli.app, ["gate", str(node.folder), "--json"])
+    if not failures and not exceeded:
+        assert done.exit_code == 0
+        return
+    error = json.loads(done.stdout)["error"]
+    assert (error["version"], error["failures"], error["exceeded"]) == (1, [*failures], [*exceeded])
+    assert error["kind"] == "PolicyRefusal"
+    assert (str(node.report) in error["remedy"]) is bool(failures)
+    assert (str(node.privacy_report) in error["remedy"]) is bool(exceeded)
+
+
 @pytest.mark.parametrize(
     ("app", "line", "step"),
     [
