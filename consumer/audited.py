@@ -23,7 +23,7 @@ class Audited:
 
 def scored(name: str, tested: pd.DataFrame, predicted: Integers, schema: Schema) -> tuple[Scores, Table]:
     """Scores of predictions (n,) of the outcomes of canonical rows, called `name` in a table of them, ceiling and
-    floor."""
+    constant classifier."""
     found = scores(tested, predicted, schema)
     rows = {
         name: found,

@@ -159,7 +159,7 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         entry = _read(known)
         if entry.decision is not Decision.APPROVED:
             return entry.decision, b""
-        logged = Ledger.last_word(node.ledger, fingerprint)
+        *_, logged = None, *Ledger.decisions(node.ledger, fingerprint)
         if not isinstance(logged, Enrolled):  # withdrawn: the file is an older one
             return Decision.DENIED, b""
         return entry.decision, identity.issue_client_certificate(
@@ -227,7 +227,8 @@ def faults(node: Node) -> list[Unreachable]:
             role = logged[party].role if party in logged else None
             if kept is not role:
                 problem = f"says {kept or 'not let in'}, the egress log says {role or 'not let in'}"
-                remedy = f"approve that key again with --role {role or kept}, or deny it"
+                before = _logged_role(Ledger.decisions(node.ledger, party)) or kept
+                remedy = f"approve that key again with --role {before}, or deny it"
                 differing.append(Unreachable(problem, field=str(path), remedy=remedy))
         elif not path.exists():
             problem = "is not there, the egress log has that key let in"
@@ -260,7 +261,7 @@ def decide(
 ) -> Decided:
     """Approve or deny, by a named person, the one request whose fingerprint starts as given (16 digits at least).
 
-    Without a `role` a key keeps the one it has by the egress log, else by its file; a new one is an analyst's. Whom the
+    Without a `role` a key keeps the one that the egress log last let it in with; a new one is an analyst's. Whom the
     log has let in can be denied though the file is damaged or gone: it is made anew. What is granted is logged first,
     what is withdrawn is withdrawn first: see `data_owner.ledger`. What both say already is not said again: certificates
     are made by `receive`, at each request, and need no new decision. Raises `BadInput`, and `Unreachable` for a request
@@ -280,18 +281,14 @@ def decide(
                 remedy="list the requests with `fair4free-owner enrol NODE` and give 16 digits or more",
             )
         party = matching[0]
-        last = Ledger.last_word(node.ledger, party)
-        let_in = last if isinstance(last, Enrolled) else None
-        asked = _asked(node, party, None if granted else let_in)
-        kept = (let_in or asked).role
-        role = (role or kept or PartyRole.ANALYST) if granted else kept
-        is_logged = (
-            let_in is not None and (let_in.name, let_in.role) == (asked.name, role)
-            if granted
-            else isinstance(last, Revocation)  # a denial that was stopped is in the file alone
-        )
-        if is_logged and (asked.decision, asked.role) == (decision, role):
-            return Decided(asked, changed=False)
+        history = Ledger.decisions(node.ledger, party)
+        asked = _asked(node, party, None if granted else logged.get(party))
+        role = (role if granted else None) or _logged_role(history) or asked.role
+        if granted:
+            role = role or PartyRole.ANALYST
+        # a denial that was stopped is in the file alone
+        if (asked.decision, asked.role) == (decision, role) and _says(history, decision, role):
+            return Decided(asked.model_copy(update={"by": history[-1].by, "at": history[-1].at}), changed=False)
         decided = asked.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=party, name=asked.name, role=role)
@@ -304,6 +301,19 @@ def decide(
         if not granted:
             log.append(entry)
         return Decided(decided, changed=True)
+
+
+def _logged_role(history: list[Enrolled | Revocation]) -> PartyRole | None:
+    """The role in which a party was last let in, also if that was withdrawn since; None if it never was."""
+    return next((each.role for each in reversed(history) if isinstance(each, Enrolled)), None)
+
+
+def _says(history: list[Enrolled | Revocation], decision: Decision, role: PartyRole | None) -> bool:
+    """Whether the last word of the log about a party is this one."""
+    *_, last = None, *history
+    if decision is Decision.APPROVED:
+        return isinstance(last, Enrolled) and last.role is role
+    return isinstance(last, Revocation)
 
 
 def _asked(node: Node, party: str, logged: Enrolled | None) -> Enrolment:

@@ -109,17 +109,17 @@ class Ledger:
         return frozenset(entry.version for entry in found if isinstance(entry, Denial))
 
     @staticmethod
-    def last_word(path: Path, party: str) -> Enrolment | Revocation | None:
-        """What was last decided of a party, None if nothing was. Reads that alone: to open a log reads it all."""
+    def decisions(path: Path, party: str) -> list[Enrolment | Revocation]:
+        """What was decided of a party, in order. Reads that alone: to open a log reads it all."""
         about, served = f'"party":"{party}"'.encode(), b'"kind":"served"'  # in what a person wrote, quotes are escaped
         with _unread(path) as database:
-            row = database.execute(
-                "SELECT entry FROM entries WHERE instr(entry, ?) AND NOT instr(entry, ?) ORDER BY place DESC LIMIT 1",
+            rows = database.execute(
+                "SELECT entry FROM entries WHERE instr(entry, ?) AND NOT instr(entry, ?) ORDER BY place",
                 (about, served),
-            ).fetchone()
+            ).fetchall()
         with append_only.intact(path, _NAME):
-            entry = None if row is None else parse_entry(bytes(row[0]))
-        return entry if isinstance(entry, Enrolment | Revocation) else None
+            found = [parse_entry(bytes(data)) for (data,) in rows]
+        return [entry for entry in found if isinstance(entry, Enrolment | Revocation)]
 
     def __enter__(self) -> Self:
         return self

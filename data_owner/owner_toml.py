@@ -51,7 +51,7 @@ COMMENTS = {
     "singling_out": "risk that a condition made from synthetic rows holds for exactly one member",
     "membership": "risk of telling members by shadow releases",
     "canary_epsilon": "the largest ε that canaries may refute; 1.0: one record makes an outcome 2.7 times as likely",
-    "criterion": '"parity": latents independent of the group; "odds", with repair = 0.0: of it within a class',
+    "criterion": '"parity": latents independent of the group; "odds" (repair = 0.0): so within a class',
     "repair": "0.0: labels as recorded; 1.0: group effect removed; more: overshoot, since models mute it",
     "shape": "height, width and channels, 1 for grey or 3",
     "epsilon": "what everything that ever leaves may reveal about one person; smaller is safer",

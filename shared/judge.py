@@ -31,11 +31,11 @@ IMAGE_PROTOCOL = (
     f"pictures for each training picture, at most {MOST_ROWS:,}. With more than two classes recall and F1 are means of "
     "each class against the rest, ratios of those that are predicted. "
     + JUDGED_TOGETHER
-    + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. Floor: the constant classifier. Density "
-    f"and coverage (k = {NEIGHBOURS}) of as many synthetic pictures as training ones, at most "
-    f"{4 * FIDELITY_ROWS:,}, against real held-out ones, at most {FIDELITY_ROWS:,}, in the {FEATURES} features of such "
-    "a classifier trained on the originals, drawn by the same rule; their ceiling is "
-    "real training pictures against the same."
+    + f"Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
+    f"The constant classifier names the commonest class. Density and coverage (k = {NEIGHBOURS}) of as many "
+    f"synthetic pictures as training ones, at most {4 * FIDELITY_ROWS:,}, against real held-out ones, at most "
+    f"{FIDELITY_ROWS:,}, in the {FEATURES} features of such a classifier trained on the originals, drawn by the "
+    "same rule; their ceiling is real training pictures against the same."
 )
 
 

@@ -53,9 +53,9 @@ PROTOCOL = (
     + JUDGED_TOGETHER
     + f"Large groups have {LARGE} held-out rows or more. With more than two classes ratios are means over those that "
     f"are predicted, each against the rest. Ceiling: the same predictions with s permuted, {PERMUTATIONS} times. "
-    f"Floor: the constant classifier. Density and coverage (k = {NEIGHBOURS}) of as many synthetic rows as training "
-    f"records, at most {4 * FIDELITY_ROWS:,}, against real held-out rows, at most {FIDELITY_ROWS:,}, on z-scored "
-    "numbers and one-hot categories, target included; their ceiling is real training rows against the same."
+    f"The constant classifier names the commonest class. Density and coverage (k = {NEIGHBOURS}) of as many synthetic "
+    f"rows as training records, at most {4 * FIDELITY_ROWS:,}, against real held-out rows, at most {FIDELITY_ROWS:,}, "
+    "on z-scored numbers and one-hot categories, target included; their ceiling is real training rows against the same."
 )
 
 

@@ -411,6 +411,27 @@ def test_a_decision_that_stands_is_not_logged_again_and_says_so(running: Running
     assert identity.certificate_expires(certificate) > later, "who was approved collects a fresh one all the same"
 
 
+def test_an_auditor_who_was_denied_and_is_approved_again_is_an_auditor_whatever_became_of_the_file(
+    running: Running,
+) -> None:
+    request, now = identity.new_request(identity.new_key(), "Bea"), datetime.now(UTC)
+    party = identity.request_fingerprint(request)
+    decide = partial(authority.decide, running.node, party, by="Ada", now=now)
+    authority.receive(running.node, request, now)
+    decide(authority.Decision.APPROVED, role=PartyRole.ANALYST)
+    path = running.node.enrolments / f"{party}.json"
+    older = path.read_bytes()
+    decide(authority.Decision.APPROVED, role=PartyRole.AUDITOR)
+    decide(authority.Decision.DENIED)
+    path.write_bytes(older)
+    assert "--role auditor" in authority.faults(running.node)[0].remedy
+    assert decide(authority.Decision.APPROVED).enrolment.role is PartyRole.AUDITOR
+    decide(authority.Decision.DENIED)
+    path.unlink()
+    authority.receive(running.node, request, now)
+    assert decide(authority.Decision.APPROVED).enrolment.role is PartyRole.AUDITOR
+
+
 @pytest.mark.parametrize("decision", [authority.Decision.APPROVED, authority.Decision.DENIED])
 @pytest.mark.parametrize("was_in", [True, False])
 def test_a_decision_that_was_stopped_halfway_is_completed_by_giving_it_again(
@@ -432,7 +453,7 @@ def test_a_decision_that_was_stopped_halfway_is_completed_by_giving_it_again(
         with pytest.raises(KeyboardInterrupt):
             decide()
     assert decide().changed
-    last = Ledger.last_word(running.node.ledger, party)
+    *_, last = Ledger.decisions(running.node.ledger, party)
     assert isinstance(last, Enrolment if decision is authority.Decision.APPROVED else Revocation)
     assert authority.faults(running.node) == []
     assert not decide().changed

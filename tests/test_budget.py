@@ -175,6 +175,7 @@ def test_what_the_next_draw_would_ask_is_what_it_is_charged_for(tmp_path: Path) 
     drawn = state(node, asked, ONE)
     assert drawn.totals == (drawn.spent.epsilon,) == (fresh.following.epsilon,)
     assert drawn.following is None
+    assert f"ε {drawn.spent.epsilon:.3f} of 1 is spent" in drawn.refused
     assert "raise epsilon and draws" in drawn.refused
     done = CliRunner().invoke(app, ["budget", str(node.folder)])
     assert f"ε {drawn.spent.epsilon:.3f} of 1 is spent in 1 of 1 draws" in done.output

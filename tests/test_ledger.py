@@ -631,7 +631,7 @@ def test_what_the_ledger_commands_write_replaces_nothing_but_what_they_wrote(nod
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_each_report_of_a_ledger_has_figures_of_its_own_whatever_dots_are_in_its_name(
+def test_reports_of_a_ledger_keep_their_figures_apart_whatever_dots_are_in_their_names(
     node: Node, tmp_path: Path
 ) -> None:
     authority.write_invitation(node, "localhost:1", "localhost:2")

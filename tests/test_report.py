@@ -401,7 +401,7 @@ def test_approving_what_was_not_measured_is_exit_1(approved_node: Path, tmp_path
 BESIDE = ["synthetic rows", "ceiling: groups permuted", "constant classifier: the commonest class"]
 
 
-def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_floor(
+def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_constant_classifier(
     disclosed: tuple[Schema, pd.DataFrame],
 ) -> None:
     """Of many rows some lie near anything."""
@@ -416,7 +416,7 @@ def test_few_records_of_ones_own_are_compared_with_few_rows_beside_ceiling_and_f
     assert section.tables[1].rows == ((few.density, few.coverage),)
 
 
-def test_what_rows_say_of_themselves_has_ceiling_and_floor_too(
+def test_what_rows_say_of_themselves_has_ceiling_and_constant_classifier_too(
     disclosed: tuple[Schema, pd.DataFrame], measured: tuple[object, ...]
 ) -> None:
     schema, table = disclosed

@@ -20,7 +20,7 @@ def kernel(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: T
 
 
 def dependence_by_blocks(mean: Tensor, variance: Tensor, group: Tensor, groups: int) -> Tensor:
-    """As the reference implementation of FairDisCo computes it (Liu et al., KDD 2022): means of three kernel blocks
+    """As the reference implementation of FairDisco computes it (Liu et al., KDD 2022): means of three kernel blocks
     for each group: of everyone with everyone, of the group with itself, of the group with everyone.
 
     mean, variance: (n, d). group: positions, (n,). Scalar.

@@ -1,7 +1,7 @@
 """What the fairness penalty costs: `python -m data_owner.benchmark.penalty` prints time and value of V² in its forms.
 
 The best of up to three runs, one thread, forward and backward, in processor time. *Blocks* is the pairwise closed form
-in the structure of FairDisCo's reference implementation, *one kernel* the same value from a single kernel matrix,
+in the structure of FairDisco's reference implementation, *one kernel* the same value from a single kernel matrix,
 *sketch* the plug-in estimator; training, which also draws frequencies and subtracts what each record contributes
 against itself, takes a fifth to a third longer. The first two carry the Lebesgue weight of the paper's equation 1,
 whose value in d dimensions is not that of the sketch's weight; so the sketch's own closed form stands beside it as

@@ -29,7 +29,7 @@ class NextDraw:
 class BudgetState:
     """`totals`: ε of everything charged up to each of `charges`. `left`: of ε, rounded down to three decimals.
 
-    `following` is None where no further draw is allowed, and `refused` then says what to do.
+    `following` is None where no further draw is allowed, and `refused` then says why, and what to do.
     """
 
     charges: tuple[Charge, ...]
@@ -54,7 +54,7 @@ def state(node: Node, settings: OwnerSettings, privacy: PrivacySettings) -> Budg
     try:
         rho = ledger.next_rho(privacy)
     except PolicyRefusal as refused:
-        return BudgetState(charges, so_far, spent, left, None, refused.remedy)
+        return BudgetState(charges, so_far, spent, left, None, f"{refused.problem}. Remedy: {refused.remedy}")
     records = RecordsFile(node.records)
     _, _, asked = microdata.planned(records, settings, privacy, rho)
     after = guarantee([*before, *asked.queries], privacy.delta).epsilon

@@ -1,4 +1,4 @@
-"""The fair VAE that the paper's own systems share: FairDisCo's (Liu et al., KDD 2022) on x and y.
+"""The fair VAE that the paper's own systems share: FairDisco's (Liu et al., KDD 2022) on x and y.
 
 Hidden 64, latent 8, Adam 1e-3, batch 2048; y stands among the decoder's outputs. The pairwise penalty is
 evaluated on `PENALTY_ROWS` of each batch, because its cost is quadratic. Numbers are binned, as in the authors' code,

@@ -16,7 +16,7 @@ from shared.codec import Layout, labels, positions, sample_level, with_sensitive
 from shared.schema import CategoricalColumn, Schema
 
 BINS = 8
-"""As many as FairDisCo's authors cut most numbers of Adult into."""
+"""As many as FairDisco's authors cut most numbers of Adult into."""
 
 
 @dataclass(frozen=True)
