@@ -159,7 +159,7 @@ def receive(node: Node, request: bytes, now: datetime, address: str = "") -> tup
         entry = _read(known)
         if entry.decision is not Decision.APPROVED:
             return entry.decision, b""
-        *_, logged = None, *Ledger.decisions(node.ledger, fingerprint)
+        logged = next(iter(Ledger.decisions(node.ledger, fingerprint, 1)), None)
         if not isinstance(logged, Enrolled):  # withdrawn: the file is an older one
             return Decision.DENIED, b""
         return entry.decision, identity.issue_client_certificate(
@@ -288,7 +288,7 @@ def decide(
             role = role or PartyRole.ANALYST
         # a denial that was stopped is in the file alone
         if (asked.decision, asked.role) == (decision, role) and _says(history, decision, role):
-            return Decided(asked.model_copy(update={"by": history[-1].by, "at": history[-1].at}), changed=False)
+            return Decided(asked.model_copy(update={"by": history[0].by, "at": history[0].at}), changed=False)
         decided = asked.model_copy(update={"decision": decision, "role": role, "by": person, "at": at})
         entry = (
             new_entry(Enrolled, at=at, by=person, party=party, name=asked.name, role=role)
@@ -304,13 +304,16 @@ def decide(
 
 
 def _logged_role(history: list[Enrolled | Revocation]) -> PartyRole | None:
-    """The role in which a party was last let in, also if that was withdrawn since; None if it never was."""
-    return next((each.role for each in reversed(history) if isinstance(each, Enrolled)), None)
+    """The role in which a party was last let in, also if that was withdrawn since; None if it never was.
+
+    `history`: its decisions, the newest first.
+    """
+    return next((each.role for each in history if isinstance(each, Enrolled)), None)
 
 
 def _says(history: list[Enrolled | Revocation], decision: Decision, role: PartyRole | None) -> bool:
-    """Whether the last word of the log about a party is this one."""
-    *_, last = None, *history
+    """Whether the newest decision of the log about a party is this one."""
+    last = next(iter(history), None)
     if decision is Decision.APPROVED:
         return isinstance(last, Enrolled) and last.role is role
     return isinstance(last, Revocation)

@@ -109,13 +109,14 @@ class Ledger:
         return frozenset(entry.version for entry in found if isinstance(entry, Denial))
 
     @staticmethod
-    def decisions(path: Path, party: str) -> list[Enrolment | Revocation]:
-        """What was decided of a party, in order. Reads that alone: to open a log reads it all."""
+    def decisions(path: Path, party: str, most: int = -1) -> list[Enrolment | Revocation]:
+        """What was decided of a party, the newest first; `most` of them, or all. Reads those alone: to open a log reads
+        it all."""
         about, served = f'"party":"{party}"'.encode(), b'"kind":"served"'  # in what a person wrote, quotes are escaped
         with _unread(path) as database:
             rows = database.execute(
-                "SELECT entry FROM entries WHERE instr(entry, ?) AND NOT instr(entry, ?) ORDER BY place",
-                (about, served),
+                "SELECT entry FROM entries WHERE instr(entry, ?) AND NOT instr(entry, ?) ORDER BY place DESC LIMIT ?",
+                (about, served, most),
             ).fetchall()
         with append_only.intact(path, _NAME):
             found = [parse_entry(bytes(data)) for (data,) in rows]

@@ -103,19 +103,20 @@ def step(
         by = named(by)
     if to is State.DENIED:
         reason = reasoned(reason)
+    against = {"failures": status.failures, "exceeded": status.exceeded}
     if to is State.APPROVED and status.failures:
         raise PolicyRefusal(
             "the gate refused this release: " + "; ".join(status.failures),
             field="release",
             remedy=AFTER_REFUSAL,
-            details={"failures": status.failures, "exceeded": status.exceeded},
+            details=against,
         )
     if to is State.APPROVED and status.exceeded and len(overridden_by) < OVERRIDES:
         raise PolicyRefusal(
             "attacks block this release: " + "; ".join(status.exceeded),
             field="release",
             remedy=_after_block(overridden_by),
-            details={"failures": status.failures, "exceeded": status.exceeded},
+            details=against,
         )
     failures = failures if to is State.MEASURED else status.failures
     return status.model_copy(update={"state": to, "at": at, "by": by, "reason": reason, "failures": failures})

@@ -453,7 +453,7 @@ def test_a_decision_that_was_stopped_halfway_is_completed_by_giving_it_again(
         with pytest.raises(KeyboardInterrupt):
             decide()
     assert decide().changed
-    *_, last = Ledger.decisions(running.node.ledger, party)
+    (last,) = Ledger.decisions(running.node.ledger, party, 1)
     assert isinstance(last, Enrolment if decision is authority.Decision.APPROVED else Revocation)
     assert authority.faults(running.node) == []
     assert not decide().changed
